@@ -1,0 +1,71 @@
+"""What the model did on one question: its steps, its answer, and the exact tokens of both."""
+
+from enum import StrEnum
+
+import msgspec
+
+from exsearch.retrieval.base import Hit
+
+
+class StopReason(StrEnum):
+    """Why a trajectory ended. Only `answered` trajectories have an answer, a score and a weight."""
+
+    ANSWERED = "answered"
+    MAX_STEPS = "max_steps"
+    """The model asked for another search than its budget of steps allows."""
+    CONTEXT_FULL = "context_full"
+    """The next turn does not fit into the context, even with its passages cut short."""
+    MALFORMED = "malformed"
+    """The model's turn does not follow the grammar, or did not end within its token budget."""
+    RETRIEVAL_FAILED = "retrieval_failed"
+    ENGINE_FAILED = "engine_failed"
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One search: sub-query, passages, and the evidence recorded from them."""
+
+    query: str
+    hits: list[Hit]
+    evidence: str | None
+    """None until the model's next turn has recorded it, so None in the last step of a cut-off trajectory."""
+    model_seconds: float = 0.0
+    """This trajectory's share of the batch's generation time."""
+    search_seconds: float = 0.0
+
+
+class AliasScore(msgspec.Struct, frozen=True):
+    """log p(y | x, z) of one gold answer alias y behind a finished trajectory z, in nats."""
+
+    alias: str
+    logprob: float
+    """Sum over the alias's tokens and the end-of-turn token."""
+    tokens: int
+    """How many tokens that sum is over."""
+
+
+class Trajectory(msgspec.Struct, frozen=True):
+    """One attempt at one question, one JSON line of a journal.
+
+    `token_ids`, `loss_mask` and `logprobs` are parallel, of length T: prompts, passages and template tokens have
+    mask 0 and log-prob 0; the model's own tokens have mask 1 and their log-prob at temperature 1. Training uses
+    these ids, never re-tokenised text.
+    """
+
+    question_id: str
+    sample: int
+    """From 0 to K - 1."""
+    steps: list[Step]
+    answer: str | None
+    stop_reason: StopReason
+    token_ids: list[int]
+    loss_mask: list[int]
+    logprobs: list[float]
+    answer_start: int | None
+    """Index of the answer's first token: token_ids[:answer_start] is the context that p(y | x, z) conditions on."""
+    seed: int
+    model_fingerprint: str
+    index_fingerprint: str
+    alias_scores: list[AliasScore] = []
+    """Filled at the end of the rollout, while the prefix is in the engine's cache, if the rollout was told to."""
+    shortened_passages: int = 0
+    """How many passages were cut to fit the token budget."""

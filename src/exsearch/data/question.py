@@ -1,0 +1,60 @@
+"""A question with its gold answers, and where the source has them its gold passages and decomposition."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from exsearch.errors import UsageError
+from exsearch.files import read_jsonl
+
+
+class SubQuestion(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One hop of a gold decomposition."""
+
+    text: str
+    """What to ask the retriever."""
+    answers: list[str]
+    """All aliases of its answer."""
+    passage: str | None = None
+    """Id of the passage that holds the answer."""
+    evidence: str | None = None
+    """The sentence or fact of that passage that answers it."""
+
+
+class Question(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A question, one JSON line of a question file."""
+
+    id: str
+    text: str
+    answers: list[str]
+    """All accepted aliases of the answer, the canonical one first."""
+    type: str | None = None
+    """Such as `bridge`, `comparison`, `intersection`."""
+    hops: int | None = None
+    """Number of passages that must be read."""
+    gold_passages: list[str] = []
+    sub_questions: list[SubQuestion] = []
+
+
+def read_questions(path: Path, limit: int | None = None) -> list[Question]:
+    """Read a question file; refuse a duplicate id or a question without text or answers."""
+    questions: list[Question] = []
+    seen: set[str] = set()
+    for question in _first(read_jsonl(path, Question), limit):
+        if not question.text.strip() or not question.answers:
+            raise UsageError(f"{path}, question {question.id!r}: needs a text and at least one answer")
+        if question.id in seen:
+            raise UsageError(f"{path}, question {question.id!r}: the id occurs twice")
+        seen.add(question.id)
+        questions.append(question)
+    if not questions:
+        raise UsageError(f"{path}: holds no questions")
+    return questions
+
+
+def _first(records: Iterator[Question], limit: int | None) -> Iterator[Question]:
+    for number, record in enumerate(records):
+        if limit is not None and number >= limit:
+            return
+        yield record

@@ -1,0 +1,19 @@
+"""A trajectory's weight among the samples of its question."""
+
+import msgspec
+
+
+class Weighted(msgspec.Struct, frozen=True):
+    """One JSON line of weights.jsonl; the trajectory itself stays in trajectories.jsonl."""
+
+    question_id: str
+    sample: int
+    logprob: float | None
+    """log p(y | x, z) over the aliases, in nats; None where the trajectory has no answer turn."""
+    exact_match: float
+    """Of the model's own answer: 0 or 1."""
+    f1: float
+    weight: float
+    """0 to 1; sums to 1 over a question's samples, to the gate's factor, or to 0 for a skipped question."""
+    target: str | None
+    """The gold alias that the answer turn is trained on."""

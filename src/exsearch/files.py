@@ -1,0 +1,139 @@
+"""Files that are never half-written: atomic files and folders, typed JSON lines, append-only journals."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import msgspec
+
+from exsearch.errors import UsageError
+
+T = TypeVar("T")
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Yield a temporary sibling of `target`, a file or folder to be; rename it on success, delete it on error.
+
+    An existing target is replaced. A killed process leaves `target` as it was; the leftover of the killed
+    attempt is removed by the next one.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.partial")
+    remove(temporary)
+    try:
+        yield temporary
+        if target.is_dir():
+            remove(target)
+        temporary.replace(target)
+    except BaseException:
+        remove(temporary)
+        raise
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder with what it holds; a path that is not there is fine."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` atomically, as UTF-8."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write `value`, anything msgspec encodes, to `path` atomically as indented JSON."""
+    write_text(path, msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+
+
+def read_json(path: Path, kind: type[T]) -> T:
+    """Read a JSON file as `kind`; raise UsageError naming the file if it is missing or malformed."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def write_jsonl(path: Path, records: Iterable[object]) -> int:
+    """Write one JSON line a record, atomically; return how many."""
+    encoder = msgspec.json.Encoder()
+    count = 0
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        for record in records:
+            file.write(encoder.encode(record) + b"\n")
+            count += 1
+    return count
+
+
+def read_jsonl(path: Path, kind: type[T]) -> Iterator[T]:
+    """Yield the records of a JSONL file; raise UsageError with file and line at the first that is not a `kind`."""
+    decoder = msgspec.json.Decoder(kind)
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    yield decoder.decode(line)
+                except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                    raise UsageError(f"{path}, line {number}: {error}") from None
+    except (FileNotFoundError, IsADirectoryError):
+        raise UsageError(f"{path}: no such file") from None
+
+
+class Journal:
+    """An append-only JSONL file that survives `kill -9`.
+
+    Every append is flushed to the disk as whole lines. On opening, a torn last line, the mark of a killed
+    writer, is cut off, so that its record is made again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the journal at `path`."""
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._cut_torn_line()
+        self._file = path.open("ab")
+
+    def _cut_torn_line(self) -> None:
+        if not self.path.exists():
+            return
+        with self.path.open("rb+") as file:
+            content = file.read()
+            if content and not content.endswith(b"\n"):
+                file.truncate(content.rfind(b"\n") + 1)
+
+    def read(self, kind: type[T]) -> Iterator[T]:
+        """Yield the records written so far."""
+        return read_jsonl(self.path, kind)
+
+    def append(self, records: Iterable[object]) -> None:
+        """Append the records in one write and force them to the disk."""
+        encoder = msgspec.json.Encoder()
+        self._file.write(b"".join(encoder.encode(record) + b"\n" for record in records))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+def fingerprint(value: object) -> str:
+    """Return 16 hex digits that identify `value`, anything msgspec encodes, by its content."""
+    return hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()[:16]

@@ -1,0 +1,31 @@
+"""What every retriever offers."""
+
+from typing import Protocol
+
+import msgspec
+
+from exsearch.corpus.passage import Passage
+from exsearch.errors import ExSearchError
+
+
+class Hit(msgspec.Struct, frozen=True):
+    """A retrieved passage with its score (higher is better, scale depends on the retriever) and rank from 1."""
+
+    passage: Passage
+    score: float
+    rank: int
+
+
+class RetrievalError(ExSearchError):
+    """The retriever could not answer; a trajectory that meets it ends as `retrieval_failed`."""
+
+
+class Retriever(Protocol):
+    """Searches one corpus. Batch-first: one call for all queries at hand."""
+
+    fingerprint: str
+    """Identifies corpus, kind and parameters: equal fingerprints give equal hits."""
+
+    def search(self, queries: list[str], k: int) -> list[list[Hit]]:
+        """Return at most `k` hits a query, best first. Raises RetrievalError, ValueError for k < 1."""
+        ...

@@ -1,0 +1,1 @@
+"""Passages and the store that holds them."""

@@ -1,0 +1,1 @@
+"""Questions, where they come from, and gold trajectories made of them."""

@@ -1,0 +1,1 @@
+"""Expectation-maximisation: explore, weigh, learn, and the loop around them."""

@@ -14,6 +14,7 @@ class Weighted(msgspec.Struct, frozen=True):
     """Of the model's own answer: 0 or 1."""
     f1: float
     weight: float
-    """0 to 1; sums to 1 over a question's samples, to the gate's factor, or to 0 for a skipped question."""
+    """Sums to 1 over a question's samples, or to the gate's factor, or to 0 for a skipped question; `rft` and
+    `reference-v1` are not normalised."""
     target: str | None
     """The gold alias that the answer turn is trained on."""

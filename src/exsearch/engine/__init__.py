@@ -1,0 +1,1 @@
+"""Language models as engines: token ids in, token ids and log-probs out."""

@@ -1,0 +1,1 @@
+"""Retrievers: from queries to passages, and the index folders they read."""

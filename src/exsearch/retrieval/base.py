@@ -9,7 +9,7 @@ from exsearch.errors import ExSearchError
 
 
 class Hit(msgspec.Struct, frozen=True):
-    """A retrieved passage with its score (higher is better, scale depends on the retriever) and rank from 1."""
+    """A retrieved passage with its score (higher is better; the scale is the retriever's) and rank from 1."""
 
     passage: Passage
     score: float

@@ -1,0 +1,106 @@
+"""`exsearch ask`: one question, answered step by step."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from exsearch.cli.options import config_option, json_option, make_agent, set_option, settings
+
+if TYPE_CHECKING:
+    from exsearch.agent.rollout import Attempt
+
+QUICKSTART = Path("runs/quickstart")
+
+
+@click.command()
+@click.argument("question")
+@click.option("--model", help="A checkpoint folder or model name. Default: the quickstart's best model.")
+@click.option("--index", type=click.Path(path_type=Path), help="Index folder. Default: the quickstart's.")
+@config_option
+@set_option
+@json_option
+def ask(
+    question: str,
+    model: str | None,
+    index: Path | None,
+    recipe: Path | None,
+    overrides: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Answer QUESTION by searching: each sub-query, passage and recorded fact is shown as it comes."""
+    import msgspec
+
+    from exsearch.data.question import Question
+    from exsearch.errors import UsageError
+
+    if not question.strip():
+        raise UsageError("the question is empty")
+    if model is None or index is None:
+        model, index, recipe = _quickstart(model, index, recipe)
+    agent = make_agent(settings(recipe, overrides, model__path=model), index)
+    shown = Narrator()
+    [trajectory] = agent.rollout(
+        [(Question("ask", question, ["?"]), 0)],
+        seed=0,
+        temperature=0.0,
+        on_step=(lambda attempt: None) if as_json else shown.show,
+    )
+    if as_json:
+        click.echo(msgspec.json.encode(trajectory).decode())
+
+
+def _quickstart(model: str | None, index: Path | None, recipe: Path | None) -> tuple[str, Path, Path | None]:
+    """Fill in what was not named from the quickstart's run folder, with the settings it was trained with."""
+    from exsearch.em.run_folder import RunFolder, RunSummary
+    from exsearch.errors import UsageError
+    from exsearch.files import read_json
+
+    folder = RunFolder(QUICKSTART)
+    if not folder.summary.exists():
+        raise UsageError("name --model and --index, or run `exsearch quickstart` first and leave them out")
+    best = str(folder.checkpoint(read_json(folder.summary, RunSummary).best))
+    return model or best, index or QUICKSTART / "index", recipe or QUICKSTART / "config.toml"
+
+
+class Narrator:
+    """Prints what is new of an attempt after each of its turns."""
+
+    def __init__(self) -> None:
+        """Nothing is shown yet."""
+        self._steps = self._facts = 0
+
+    def show(self, attempt: "Attempt") -> None:
+        """Print new evidence, then the new search, then the answer with the passages it rests on."""
+        steps = attempt.steps
+        for step in steps[self._facts :]:
+            if step.evidence is None:
+                break
+            self._facts += 1
+            click.secho(f"  record  {step.evidence}", fg="yellow")
+        for step in steps[self._steps :]:
+            self._steps += 1
+            click.secho(f"  think   {step.query}", fg="cyan")
+            for hit in step.hits:
+                text = " ".join(hit.passage.text.split())
+                click.secho(f"  search  [{self._steps}.{hit.rank}] {hit.passage.title}: {text}", dim=True)
+        if attempt.stop_reason is not None:
+            self._conclude(attempt)
+
+    def _conclude(self, attempt: "Attempt") -> None:
+        if attempt.answer is None:
+            click.secho(f"  no answer: {attempt.stop_reason}", fg="red")
+            return
+        click.secho(f"  answer  {attempt.answer}", fg="green", bold=True)
+        for number, step in enumerate(attempt.steps, start=1):
+            for hit in step.hits:
+                if step.evidence and _supports(hit.passage.title, hit.passage.text, step.evidence):
+                    click.echo(f"          rests on [{number}.{hit.rank}] {hit.passage.title} ({hit.passage.id})")
+
+
+def _supports(title: str, text: str, evidence: str) -> bool:
+    """Whether a passage shares at least two thirds of the words of the recorded fact."""
+    from exsearch.evaluation.normalise import normalise
+
+    words = set(normalise(evidence).split())
+    return len(words & set(normalise(f"{title} {text}").split())) >= 2 / 3 * len(words)

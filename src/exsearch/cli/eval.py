@@ -1,0 +1,48 @@
+"""`exsearch eval`: greedy answers to held-out questions, with intervals and the protocol's fingerprint."""
+
+from pathlib import Path
+
+import click
+
+from exsearch.cli.options import config_option, json_option, make_agent, set_option, settings
+
+
+@click.command("eval")
+@click.option("--model", help="builtin:smollm2-135m, a checkpoint folder, or a Hugging Face id.")
+@click.option("--index", type=click.Path(path_type=Path), required=True, help="Index folder.")
+@click.option("--questions", type=click.Path(path_type=Path), required=True, help="Question file (JSONL).")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for trajectories and scores.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many questions.")
+@config_option
+@set_option
+@json_option
+def eval_(
+    model: str | None,
+    index: Path,
+    questions: Path,
+    out: Path,
+    limit: int | None,
+    recipe: Path | None,
+    overrides: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Evaluate a model; the same command continues an evaluation that was stopped."""
+    import msgspec
+
+    from exsearch.data.question import read_questions
+    from exsearch.evaluation.evaluate import evaluate
+    from exsearch.evaluation.protocol import make_protocol, write_protocol
+
+    config = settings(recipe, overrides, model__path=model)
+    chosen = read_questions(questions, limit)
+    agent = make_agent(config, index)
+    protocol = make_protocol(config.agent, agent.retriever.fingerprint, chosen)
+    write_protocol(out / "protocol.json", protocol)
+    scores = evaluate(agent, chosen, protocol, out, out.name, config.explore.batch_size)
+    if as_json:
+        click.echo(msgspec.json.encode(scores).decode())
+        return
+    for name, figure in scores.figures.items():
+        click.echo(f"{name:>15}  {figure.mean:8.3f}  [{figure.low:.3f}, {figure.high:.3f}]  n = {figure.n}")
+    click.echo(f"   stop reasons  {scores.stop_reasons}")
+    click.echo(f"       protocol  {scores.protocol}")

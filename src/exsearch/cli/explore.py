@@ -1,0 +1,41 @@
+"""`exsearch explore`: the E-step's sampling, alone."""
+
+from pathlib import Path
+
+import click
+
+from exsearch.cli.options import config_option, json_option, make_agent, model_option, set_option, settings
+
+
+@click.command()
+@click.argument("questions", type=click.Path(path_type=Path))
+@click.option("--index", type=click.Path(path_type=Path), required=True, help="Index folder.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Journal to write or continue (JSONL).")
+@model_option
+@config_option
+@set_option
+@json_option
+def explore(
+    questions: Path,
+    index: Path,
+    out: Path,
+    model: str | None,
+    recipe: Path | None,
+    overrides: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Sample K trajectories of each question in the file QUESTIONS, scored against its gold answers."""
+    import json
+    from collections import Counter
+
+    from exsearch.data.question import read_questions
+    from exsearch.em.explore import explore as run
+
+    config = settings(recipe, overrides, model__path=model)
+    chosen = read_questions(questions)
+    trajectories = run(make_agent(config, index), chosen, config.explore, config.seed, out)
+    stops = dict(Counter(trajectory.stop_reason.value for trajectory in trajectories))
+    if as_json:
+        click.echo(json.dumps({"trajectories": len(trajectories), "stop_reasons": stops, "out": str(out)}))
+    else:
+        click.echo(f"{out}: {len(trajectories)} trajectories of {len(chosen)} questions; {stops}")

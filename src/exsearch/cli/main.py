@@ -1,0 +1,85 @@
+"""The `exsearch` command: a table of verbs, each loaded when it is called."""
+
+import errno
+import importlib
+import sys
+
+import click
+
+from exsearch import __version__
+from exsearch.errors import ExSearchError, nearest
+
+VERBS = {
+    "quickstart": "Train a search agent from nothing, in minutes, and explain each stage.",
+    "ask": "Answer a question by searching, step by step.",
+    "corpus": "Import passages, or make a synthetic world of them.",
+    "index": "Build an index of a corpus.",
+    "search": "Ask an index one query.",
+    "warmup": "Teach a model the grammar from gold trajectories.",
+    "explore": "E-step: sample trajectories of training questions.",
+    "weigh": "E-step: weigh trajectories by how likely they make the right answer.",
+    "learn": "M-step: fine-tune on weighted trajectories.",
+    "train": "Run the whole EM loop from a recipe.",
+    "eval": "Evaluate a model on held-out questions.",
+    "view": "Write a run's report as one HTML page.",
+    "doctor": "Say what is installed, what is missing and how to get it.",
+}
+
+
+class Verbs(click.Group):
+    """Imports `exsearch.cli.<verb>` only when that verb runs, so that `--help` is quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the verbs in the order of a user's first day."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import the verb's module, or refuse with the nearest verb."""
+        if name not in VERBS:
+            ctx.fail(f"no verb {name!r}{nearest(name, list(VERBS))}")
+        command = getattr(importlib.import_module(f"exsearch.cli.{name}"), f"{name}_" if name == "eval" else name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs without importing them."""
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="exsearch")
+def exsearch() -> None:
+    """Train and run agentic-search language models by expectation-maximisation.
+
+    Start with `exsearch quickstart`.
+    """
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 done, 1 failed, 2 bad usage; errors are one line on stderr."""
+    try:
+        exsearch(standalone_mode=False)
+    except click.exceptions.Abort:
+        _leave("stopped; the same command continues where it was", 1)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except ExSearchError as error:
+        _leave(str(error), error.exit_code)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        _leave(f"{where}{error.strerror}; nothing was left half-written, the same command continues", 1)
+    except KeyboardInterrupt:
+        _leave("stopped; the same command continues where it was", 1)
+
+
+def _leave(message: str, code: int) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""What `quickstart` and `train` print: a table of scores, one trajectory in full, one question's weights."""
+
+import random
+from pathlib import Path
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from exsearch.agent.trajectory import Trajectory
+from exsearch.data.question import Question, read_questions
+from exsearch.em.run_folder import RunFolder, RunSummary
+from exsearch.em.weighted import Weighted
+from exsearch.evaluation.scores import Figure, Scores
+from exsearch.files import read_json, read_jsonl
+
+console = Console(width=110, highlight=False)
+
+
+def print_table(root: Path, summary: RunSummary) -> None:
+    """Print the scores of all models of a run on its test questions."""
+    folder = RunFolder(root)
+    table = Table(title="Held-out test questions, with 95% bootstrap intervals")
+    for column in ("model", "exact match", "F1", "gold passages read", "searches", "train log p(y|x,z)"):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    scores = {name: read_json(folder.test_eval(name) / "scores.json", Scores) for name in summary.models}
+    for name, score in scores.items():
+        figures = score.figures
+        logprob = summary.train_answer_logprob.get(name)
+        table.add_row(
+            Text(f"{name} *" if name == summary.best else name, style="bold" if name == summary.best else ""),
+            _percent(figures["em"]),
+            _percent(figures["f1"]),
+            f"{figures['recall'].mean:.0%}",
+            f"{figures['searches'].mean:.1f}",
+            "" if logprob is None else f"{logprob.mean:.2f} [{logprob.low:.2f}, {logprob.high:.2f}]",
+        )
+    console.print(table)
+    first = next(iter(scores.values()))
+    console.print(f"* best on the validation questions.  n = {first.figures['em'].n}, protocol {first.protocol}")
+    if summary.comparison is not None:
+        difference = summary.comparison.difference
+        console.print(
+            f"{summary.comparison.b} against {summary.comparison.a}: {difference.mean * 100:+.1f} points of exact "
+            f"match [{difference.low * 100:+.1f}, {difference.high * 100:+.1f}] (paired bootstrap, n = {difference.n})"
+        )
+
+
+def _percent(figure: Figure) -> str:
+    return f"{figure.mean:.1%} [{figure.low:.1%}, {figure.high:.1%}]"
+
+
+def print_trajectory(root: Path, summary: RunSummary) -> None:
+    """Print one whole trajectory of the best model: the first right one with at least two searches, if any."""
+    folder = RunFolder(root)
+    scores = read_json(folder.test_eval(summary.best) / "scores.json", Scores)
+    right = {row.question_id for row in scores.questions if row.em and row.searches >= 2}
+    questions = {question.id: question for question in read_questions(folder.questions("test"))}
+    trajectories = list(read_jsonl(folder.test_eval(summary.best) / "trajectories.jsonl", Trajectory))
+    chosen = next((t for t in trajectories if t.question_id in right), trajectories[0])
+    console.print(
+        Panel(render_trajectory(questions[chosen.question_id], chosen), title=f"a trajectory of {summary.best}")
+    )
+
+
+def render_trajectory(question: Question, trajectory: Trajectory) -> Text:
+    """Return a trajectory as coloured text: think, search, record, answer."""
+    text = Text()
+    text.append(f"question  {question.text}\n", style="bold")
+    for step in trajectory.steps:
+        text.append(f"think     {step.query}\n", style="cyan")
+        for hit in step.hits:
+            gold = "  (gold)" if hit.passage.id in question.gold_passages else ""
+            text.append(
+                f"search    [{hit.rank}] {hit.passage.title}: {hit.passage.text[:110]}...{gold}\n",
+                style="dim",
+            )
+        text.append(f"record    {step.evidence or '-'}\n", style="yellow")
+    text.append(f"answer    {trajectory.answer}", style="bold green")
+    text.append(f"   (gold: {', '.join(question.answers)}; {trajectory.stop_reason})")
+    return text
+
+
+def print_weights(root: Path, iteration: str) -> None:
+    """Print the weights of the samples of one question: one whose samples differ, if there is any."""
+    folder = RunFolder(root)
+    groups: dict[str, list[Weighted]] = {}
+    for record in read_jsonl(folder.weights(iteration), Weighted):
+        groups.setdefault(record.question_id, []).append(record)
+    mixed = [g for g in groups.values() if 0 < sum(w.exact_match for w in g) < len(g) and sum(w.weight for w in g)]
+    chosen = random.Random(0).choice(mixed or list(groups.values()))
+    questions = {question.id: question for question in read_questions(folder.questions("train"))}
+    answers = {
+        t.sample: t.answer
+        for t in read_jsonl(folder.trajectories(iteration), Trajectory)
+        if t.question_id == chosen[0].question_id
+    }
+    question = questions[chosen[0].question_id]
+    table = Table(title=f"{question.text}  (gold: {question.answers[0]})", title_justify="left")
+    for column in ("sample", "its answer", "log p(gold | x, z)", "weight", ""):
+        table.add_column(column)
+    for record in chosen:
+        logprob = "-" if record.logprob is None else f"{record.logprob:.2f}"
+        bar = "#" * round(30 * record.weight)
+        table.add_row(str(record.sample), answers[record.sample] or "-", logprob, f"{record.weight:.3f}", bar)
+    console.print(table)

@@ -1,0 +1,86 @@
+"""`exsearch quickstart`: from nothing to a search agent that has learned from its own trajectories."""
+
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from exsearch.cli.options import json_option, set_option
+
+if TYPE_CHECKING:
+    from exsearch.config import Config
+    from exsearch.data.world import Split
+    from exsearch.em.run_folder import RunSummary
+
+PASSAGES = 1500
+QUESTIONS: dict["Split", int] = {"train": 400, "dev": 40, "test": 100}
+HOPS = (1, 2)
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/quickstart"), show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of the world and the run.")
+@set_option
+@json_option
+def quickstart(out: Path, seed: int, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Train a search agent on the embedded model and a built-in world; about ten minutes on two cores.
+
+    The same command continues a run that was stopped.
+    """
+    from exsearch.em.loop import EMRun, encode_summary
+    from exsearch.viewer.report import write_report
+
+    def say(line: str) -> None:
+        click.echo(line, err=as_json)
+
+    config = _prepare(out, seed, overrides, say)
+    summary = EMRun(config, out, say).run()
+    report = write_report(out)
+    if as_json:
+        click.echo(encode_summary(summary))
+    else:
+        _show(out, summary, report)
+
+
+def _prepare(out: Path, seed: int, overrides: tuple[str, ...], say: Callable[[str], None]) -> "Config":
+    """Make the world and its index, if they are not there; return the recipe's config pointing at them."""
+    from exsearch.config import load_config
+    from exsearch.corpus.store import Corpus, write_corpus
+    from exsearch.data.world import World
+    from exsearch.files import write_jsonl
+    from exsearch.retrieval.index import build_index
+
+    world_folder, index = out / "world", out / "index"
+    recipe = Path(str(files("exsearch") / "recipes" / "quickstart.toml"))
+    paths = [f"data.index={index}", *(f"data.{split}={world_folder / split}.jsonl" for split in QUESTIONS)]
+    config = load_config(recipe, [*paths, f"seed={seed}", *overrides])
+    say(f"World: {PASSAGES} passages of an invented encyclopaedia, and questions of 1 and 2 hops (seed {seed}).")
+    world = World(seed=seed, passages=PASSAGES)
+    if not (world_folder / "corpus").exists():
+        write_corpus(world_folder / "corpus", world.passages(), total=PASSAGES)
+    for split, count in QUESTIONS.items():
+        write_jsonl(world_folder / f"{split}.jsonl", world.questions(split, count, hops=HOPS))
+    say("Index: BM25 over the passages.")
+    if not index.exists():
+        build_index(Corpus.open(world_folder / "corpus"), "bm25", index)
+    return config
+
+
+def _show(out: Path, summary: "RunSummary", report: Path) -> None:
+    """Print what the run came to, and what to try next."""
+    from exsearch.cli.narrate import print_table, print_trajectory, print_weights
+    from exsearch.data.question import read_questions
+    from exsearch.em.run_folder import RunFolder
+
+    print_trajectory(out, summary)
+    print_weights(out, summary.models[-1])
+    print_table(out, summary)
+    question = read_questions(RunFolder(out).questions("test"))[0].text
+    checkpoint = RunFolder(out).checkpoint(summary.best)
+    click.echo(f"\nLook:   {report}  (open it in a browser)")
+    click.echo("Next, try:")
+    click.echo(f'  exsearch ask "{question}" --model {checkpoint} --index {out / "index"}')
+    click.echo(f'  exsearch search {out / "index"} "{question}"')
+    click.echo(f"  exsearch quickstart --out runs/longer --set loop.iterations=4 --set explore.questions=128")

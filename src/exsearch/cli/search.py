@@ -1,0 +1,35 @@
+"""`exsearch search`: ask an index one query."""
+
+import textwrap
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("index", type=click.Path(path_type=Path))
+@click.argument("query")
+@click.option("-k", type=click.IntRange(min=1), default=5, show_default=True, help="Number of hits.")
+@click.option("--corpus", type=click.Path(path_type=Path), help="The index's corpus folder, if it has moved.")
+@click.option("--json", "as_json", is_flag=True, help="Print the hits as a JSON array.")
+def search(index: Path, query: str, k: int, corpus: Path | None, as_json: bool) -> None:
+    """Print the best passages of INDEX for QUERY."""
+    import msgspec
+
+    from exsearch.retrieval.index import open_index
+
+    [hits] = open_index(index, corpus).search([query], k)
+    if as_json:
+        click.echo(msgspec.json.encode(hits).decode())
+        return
+    if not hits:
+        click.echo("no passage matches", err=True)
+    for hit in hits:
+        click.echo(f"{hit.rank:>3}. {hit.score:8.3f}  {_printable(hit.passage.title)}")
+        snippet = textwrap.shorten(_printable(hit.passage.text), 200, placeholder=" ...")
+        click.echo(textwrap.indent(textwrap.fill(snippet, 90), " " * 15))
+
+
+def _printable(text: str) -> str:
+    """Replace control characters: a passage must not be able to steer the terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)

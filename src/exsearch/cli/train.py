@@ -1,0 +1,41 @@
+"""`exsearch train`: the EM loop from a recipe."""
+
+from pathlib import Path
+
+import click
+
+from exsearch.cli.options import json_option, set_option
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder. Default: runs/ and the recipe's name.")
+@set_option
+@click.option("--resume", is_flag=True, help="Insist that the run folder exists; without it a run is continued too.")
+@click.option("--dry-run", is_flag=True, help="Print the resolved config and stop.")
+@json_option
+def train(
+    recipe: Path, out: Path | None, overrides: tuple[str, ...], resume: bool, dry_run: bool, as_json: bool
+) -> None:
+    """Run the EM loop of the file RECIPE; the same command continues a run that was stopped."""
+    from exsearch.config import dump_config, load_config
+    from exsearch.errors import UsageError
+
+    config = load_config(recipe, list(overrides))
+    if dry_run:
+        click.echo(dump_config(config), nl=False)
+        return
+    out = out or Path("runs") / recipe.stem
+    if resume and not (out / "config.toml").exists():
+        raise UsageError(f"{out}: no run to resume")
+    from exsearch.cli.narrate import print_table
+    from exsearch.em.loop import EMRun, encode_summary
+    from exsearch.viewer.report import write_report
+
+    summary = EMRun(config, out, lambda line: click.echo(line, err=True)).run()
+    report = write_report(out)
+    if as_json:
+        click.echo(encode_summary(summary))
+    else:
+        print_table(out, summary)
+        click.echo(f"report: {report}")

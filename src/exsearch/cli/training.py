@@ -1,0 +1,40 @@
+"""What the verbs `warmup` and `learn` have in common: train, log beside the checkpoint, report."""
+
+import json
+from pathlib import Path
+
+import click
+
+from exsearch.config import Config, TrainingConfig
+from exsearch.metrics_log import MetricsLog
+from exsearch.training.example import Example
+from exsearch.training.trainer import train
+
+
+def run_training(
+    base: Path,
+    examples: list[Example],
+    out: Path,
+    training: TrainingConfig,
+    config: Config,
+    label: str,
+    as_json: bool,
+) -> None:
+    """Train `base` on `examples` into the folder `out`, with metrics in `out`.metrics.jsonl."""
+    metrics = MetricsLog(out.with_name(f"{out.name}.metrics.jsonl"))
+    if not out.exists():
+        train(
+            base,
+            examples,
+            out,
+            training,
+            config.model,
+            config.seed,
+            label,
+            log=lambda step, figures: metrics.append(label, step, **figures),
+            rewind=lambda step: metrics.rewind(label, step),
+        )
+    if as_json:
+        click.echo(json.dumps({"checkpoint": str(out), "examples": len(examples), "metrics": str(metrics.path)}))
+    else:
+        click.echo(f"{out}: checkpoint after {len(examples)} trajectories; figures in {metrics.path}")

@@ -1,0 +1,26 @@
+"""`exsearch view`: a run folder as one HTML page."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("run", metavar="RUN_DIR", type=click.Path(path_type=Path))
+@click.option("--open/--no-open", "show", default=False, help="Open the page in the browser. Off by default.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def view(run: Path, show: bool, as_json: bool) -> None:
+    """Write RUN_DIR/report.html: figures, trajectories and weights of a run, finished or not."""
+    from exsearch.viewer.report import write_report
+
+    target = write_report(run)
+    if as_json:
+        import json
+
+        click.echo(json.dumps({"report": str(target), "bytes": target.stat().st_size}))
+    else:
+        click.echo(str(target))
+    if show:
+        import webbrowser
+
+        webbrowser.open(target.resolve().as_uri())

@@ -1,0 +1,46 @@
+"""`exsearch weigh`: the E-step's weights, alone."""
+
+from pathlib import Path
+
+import click
+
+from exsearch.cli.options import config_option, json_option, set_option, settings
+
+
+@click.command()
+@click.argument("trajectories", type=click.Path(path_type=Path))
+@click.argument("questions", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="File to write (JSONL).")
+@click.option("--weighting", help="paper, nll-mean, em, f1, rft, reference-v1 or uniform.")
+@config_option
+@set_option
+@json_option
+def weigh(
+    trajectories: Path,
+    questions: Path,
+    out: Path,
+    weighting: str | None,
+    recipe: Path | None,
+    overrides: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Weigh the journal TRAJECTORIES by the answers in QUESTIONS. All weightings work on the same journal."""
+    import dataclasses
+    import json
+
+    from exsearch.agent.trajectory import Trajectory
+    from exsearch.data.question import read_questions
+    from exsearch.em.weigh import summarise
+    from exsearch.em.weigh import weigh as run
+    from exsearch.files import read_jsonl, write_jsonl
+
+    config = settings(recipe, overrides, weigh__weighting=weighting)
+    weighted = run(list(read_jsonl(trajectories, Trajectory)), read_questions(questions), config.weigh)
+    write_jsonl(out, weighted)
+    figures = dataclasses.asdict(summarise(weighted))
+    if as_json:
+        click.echo(json.dumps({"out": str(out), **figures}))
+        return
+    click.echo(f"{out}: {len(weighted)} weights ({config.weigh.weighting})")
+    for name, value in figures.items():
+        click.echo(f"  {name.replace('_', ' ')}: {value}")

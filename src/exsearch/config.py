@@ -1,0 +1,215 @@
+"""One typed tree of settings: read from TOML, changed by dotted overrides, unknown keys refused.
+
+Every key has a default; a recipe names only what it changes. The resolved tree is saved in the run folder.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import tomli_w
+
+from exsearch.errors import UsageError, nearest
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
+NonNegativeFloat = Annotated[float, msgspec.Meta(ge=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+WeightingName = Literal["paper", "nll-mean", "em", "f1", "rft", "reference-v1", "uniform"]
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the TOML file."""
+
+
+class ModelConfig(_Section, frozen=True):
+    """The language model."""
+
+    path: str = "builtin:smollm2-135m"
+    """`builtin:smollm2-135m`, a local checkpoint folder, or a Hugging Face id."""
+    device: str = "auto"
+    """`auto` takes a GPU if there is one; else a torch device such as `cpu` or `cuda:0`."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of generation, scoring and the forward pass of training; `auto` is bf16 where the processor has it."""
+
+
+class DataConfig(_Section, frozen=True):
+    """Index and questions."""
+
+    index: str = ""
+    """Index folder."""
+    train: str = ""
+    """Question file to learn from: the first part for warm-up where it has decompositions, the rest to explore."""
+    dev: str = ""
+    """Question file that chooses the best iteration."""
+    test: str = ""
+    """Question file that is only evaluated on."""
+    train_limit: Positive | None = None
+    dev_limit: Positive | None = None
+    test_limit: Positive | None = None
+
+
+class AgentConfig(_Section, frozen=True):
+    """The agent's budgets."""
+
+    max_steps: Positive = 5
+    """Most searches a question."""
+    passages: Positive = 3
+    """Passages a search (k)."""
+    passage_tokens: Positive = 160
+    """Most tokens a passage; longer ones are shortened and counted."""
+    turn_tokens: Positive = 64
+    """Most tokens a turn of the model."""
+    context: Positive = 4096
+    """Most tokens a trajectory, if the model's own limit is not lower."""
+
+
+class TrainingConfig(_Section, frozen=True):
+    """One fine-tuning run, warm-up or M-step."""
+
+    epochs: Positive = 2
+    batch_size: Positive = 16
+    """Trajectories an optimiser step, over all devices."""
+    micro_batch_tokens: Positive = 4096
+    """Most padded tokens of one forward pass; changes memory and speed, never the gradient."""
+    learning_rate: PositiveFloat = 1e-4
+    warmup_ratio: Share = 0.1
+    """Share of the steps over which the learning rate rises; it then falls as a cosine."""
+    weight_decay: NonNegativeFloat = 0.0
+    max_grad_norm: PositiveFloat = 1.0
+    search_loss: NonNegativeFloat = 1.0
+    """Factor of the first term, log p(z | x): learning to search."""
+    answer_loss: NonNegativeFloat = 1.0
+    """Factor of the second term, log p(y | x, z): learning to answer."""
+    lora_rank: Count = 0
+    """0 trains all weights; else a LoRA adapter of this rank, merged into the checkpoint at the end."""
+    save_steps: Positive = 50
+    """Optimiser steps between resume points."""
+
+
+class WarmupConfig(TrainingConfig, frozen=True):
+    """Warm-up: supervised fine-tuning on gold trajectories."""
+
+    questions: Positive = 200
+    """How many of the first training questions with a decomposition are turned into gold trajectories."""
+
+
+class ExploreConfig(_Section, frozen=True):
+    """The E-step's sampling."""
+
+    questions: Positive = 200
+    """Training questions an iteration, taken in order after those of the warm-up; they wrap around."""
+    samples: Positive = 4
+    """K, trajectories a question."""
+    temperature: PositiveFloat = 1.0
+    top_p: Share = 1.0
+    batch_size: Positive = 48
+    """Trajectories in flight at once."""
+
+
+class WeighConfig(_Section, frozen=True):
+    """The E-step's weights."""
+
+    weighting: WeightingName = "paper"
+    temperature: PositiveFloat = 1.0
+    """T in p(y | x, z)^(1/T)."""
+    alias: Literal["sum", "best"] = "sum"
+    """Several gold aliases: log-sum-exp over them, or the best one."""
+    gate: Literal["none", "drop", "damp"] = "none"
+    """A question whose best p(y | x, z) is below `gate_probability` is dropped, or damped by their ratio."""
+    gate_probability: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.1
+
+
+class LearnConfig(TrainingConfig, frozen=True):
+    """The M-step."""
+
+    min_weight: Share = 0.05
+    """Trajectories with a smaller weight are left out; they would cost time and move nothing."""
+    warmup_mix: Count = 0
+    """Warm-up trajectories mixed into each M-step, with weight 1, against forgetting."""
+
+
+class LoopConfig(_Section, frozen=True):
+    """The EM loop."""
+
+    iterations: Positive = 3
+    patience: Positive = 2
+    """Stop after this many iterations without a better validation score."""
+
+
+class Config(_Section, frozen=True):
+    """Everything a run depends on."""
+
+    title: str = "ExSearch run"
+    seed: Count = 0
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    agent: AgentConfig = AgentConfig()
+    warmup: WarmupConfig = WarmupConfig()
+    explore: ExploreConfig = ExploreConfig()
+    weigh: WeighConfig = WeighConfig()
+    learn: LearnConfig = LearnConfig()
+    loop: LoopConfig = LoopConfig()
+
+
+def load_config(path: Path, overrides: list[str] | None = None) -> Config:
+    """Read a recipe; relative paths in it are relative to the working directory, as on the command line."""
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError):
+        raise UsageError(f"{path}: no such file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {error}") from None
+    return parse_config(tree, overrides or [], str(path))
+
+
+def parse_config(tree: dict[str, Any], overrides: list[str], source: str) -> Config:
+    """Check a tree of settings after applying `a.b=value` overrides; `source` names it in errors."""
+    for override in overrides:
+        _apply(tree, override)
+    _refuse_unknown(tree, Config, source, "")
+    try:
+        return msgspec.convert(tree, Config)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{source}: {error}") from None
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, found, value = override.partition("=")
+    if not found:
+        raise UsageError(f"--set {override}: write it as section.key=value")
+    *sections, name = key.strip().split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise UsageError(f"--set {override}: {section!r} is not a section")
+    try:
+        tree[name] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        tree[name] = value
+
+
+def _refuse_unknown(tree: dict[str, Any], kind: type[msgspec.Struct], source: str, prefix: str) -> None:
+    known = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    for name, value in tree.items():
+        if name not in known:
+            raise UsageError(f"{source}: unknown key {prefix + name!r}{nearest(name, list(known))}")
+        section = known[name]
+        if isinstance(section, type) and issubclass(section, msgspec.Struct) and isinstance(value, dict):
+            _refuse_unknown(value, section, source, f"{prefix}{name}.")
+
+
+def dump_config(config: Config) -> str:
+    """Return the resolved config as TOML; keys without a value are left out."""
+    return tomli_w.dumps(_without_none(msgspec.to_builtins(config)))
+
+
+def _without_none(tree: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: _without_none(value) if isinstance(value, dict) else value
+        for name, value in tree.items()
+        if value is not None
+    }

@@ -1,0 +1,290 @@
+"""The EM loop: warm up, then explore, weigh and learn until validation no longer improves.
+
+Reads top to bottom as the method of DESIGN.md section 2. Every stage leaves a file or folder in the run folder and
+is skipped when that is there, so the same command continues a run that was cut off.
+"""
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from exsearch.agent.chat import ChatFormat
+from exsearch.agent.rollout import Agent
+from exsearch.agent.trajectory import Trajectory
+from exsearch.config import Config, TrainingConfig
+from exsearch.data.question import Question, read_questions
+from exsearch.data.warmup import gold_trajectories
+from exsearch.em.explore import explore
+from exsearch.em.learn import weighted_examples
+from exsearch.em.run_folder import Comparison, Iteration, RunFolder, RunSummary
+from exsearch.em.weigh import WeightSummary, summarise, weigh
+from exsearch.em.weighted import Weighted
+from exsearch.engine.builtin import resolve_model
+from exsearch.engine.load import load_engine
+from exsearch.engine.sampling import derive_seed
+from exsearch.errors import UsageError
+from exsearch.evaluation.baselines import closed_book, majority
+from exsearch.evaluation.bootstrap import paired_difference
+from exsearch.evaluation.evaluate import evaluate
+from exsearch.evaluation.protocol import Protocol, make_protocol, write_protocol
+from exsearch.evaluation.scores import Figure, Scores
+from exsearch.files import read_json, read_jsonl, write_json, write_jsonl
+from exsearch.retrieval.index import open_index
+from exsearch.training.example import Example, example_from
+from exsearch.training.trainer import train
+
+Say = Callable[[str], None]
+
+
+class EMRun:
+    """One run of the EM loop in one run folder."""
+
+    def __init__(self, config: Config, root: Path, say: Say) -> None:
+        """Check the inputs and claim the folder; raises UsageError before any work is done."""
+        self.config, self.say = config, say
+        self.folder = RunFolder(root)
+        data = config.data
+        for key in ("index", "train", "dev", "test"):
+            if not getattr(data, key):
+                raise UsageError(f"the config names no data.{key}")
+        self.retriever = open_index(Path(data.index))
+        self.train_questions = read_questions(Path(data.train), data.train_limit)
+        self.dev_questions = read_questions(Path(data.dev), data.dev_limit)
+        self.test_questions = read_questions(Path(data.test), data.test_limit)
+        if len(self.train_questions) <= config.warmup.questions:
+            raise UsageError(
+                f"{data.train}: {len(self.train_questions)} questions, of which warmup.questions takes "
+                f"{config.warmup.questions}: none are left to explore"
+            )
+        self.base = resolve_model(config.model.path)
+        self.chat = ChatFormat.load(self.base)
+        self.protocol = self._protocol(self.test_questions)
+        self.folder.claim(config)
+        write_protocol(root / "protocol.json", self.protocol)
+        splits = {"train": self.train_questions, "dev": self.dev_questions, "test": self.test_questions}
+        for split, questions in splits.items():
+            write_jsonl(self.folder.questions(split), questions)
+        self._agent: Agent | None = None
+        self._loaded: Path | None = None
+
+    def run(self) -> RunSummary:
+        """Run what is not done yet; return the summary, which is also written to the folder."""
+        self.baselines()
+        self.warm_up()
+        models = ["warmup"]
+        self.assess("warmup")
+        best, waited = self.validate("warmup"), 0
+        iterations: list[Iteration] = []
+        for number in range(1, self.config.loop.iterations + 1):
+            name = f"iter-{number}"
+            iterations.append(self.iterate(name, number, models[-1]))
+            self.assess(name)
+            models.append(name)
+            waited = 0 if iterations[-1].validation_em > best else waited + 1
+            best = max(best, iterations[-1].validation_em)
+            if waited == self.config.loop.patience:
+                self.say(f"Validation has not improved for {waited} iterations: stopping.")
+                break
+        return self.summarise(models, iterations)
+
+    def baselines(self) -> None:
+        """Score what every later score must beat."""
+        self.say("Baselines: the untrained model without search, and the commonest training answer.")
+        with self._timed("closed-book"):
+            folder, limit = self.folder.test_eval("closed-book"), self.config.agent.turn_tokens
+            if not (folder / "scores.json").exists():
+                engine = self._agent_for(self.base).engine
+                closed_book(engine, self.chat, self.test_questions, self.protocol.fingerprint, folder, limit)
+        majority(
+            self.train_questions,
+            self.test_questions,
+            self.protocol.fingerprint,
+            self.folder.test_eval("majority"),
+        )
+
+    def warm_up(self) -> None:
+        """Teach the grammar by supervised fine-tuning on gold trajectories."""
+        questions = self.train_questions[: self.config.warmup.questions]
+        gold = gold_trajectories(questions, self.retriever, self.chat, self.config.agent)
+        self.say(f"Warm-up: learn the grammar from {len(gold)} gold trajectories (of {len(questions)} questions).")
+        write_jsonl(self.folder.warmup_trajectories, gold)
+        self._train("warmup", self.base, self._warmup_examples(), self.config.warmup)
+
+    def iterate(self, name: str, number: int, previous: str) -> Iteration:
+        """Make one EM iteration from the checkpoint of `previous`."""
+        weights = self.e_step(name, number, previous)
+        summary = summarise(weights)
+        examples = self.m_step(name, number, previous, weights)
+        return self._iteration(name, summary, examples)
+
+    def e_step(self, name: str, number: int, previous: str) -> list[Weighted]:
+        """Explore with the model of `previous`, then weigh."""
+        questions = self.questions_of(number)
+        path = self.folder.weights(name)
+        if path.exists():
+            return list(read_jsonl(path, Weighted))
+        k = self.config.explore.samples
+        self.say(f"E-step of {name}: explore {len(questions)} training questions, {k} trajectories each.")
+        with self._timed(f"{name}/explore"):
+            trajectories = explore(
+                self._agent_for(self.folder.checkpoint(previous)),
+                questions,
+                self.config.explore,
+                derive_seed(self.config.seed, name) >> 1,
+                self.folder.trajectories(name),
+                label=f"{name} explore",
+            )
+        weights = weigh(trajectories, questions, self.config.weigh)
+        write_jsonl(path, weights)
+        return weights
+
+    def m_step(self, name: str, number: int, previous: str, weights: list[Weighted]) -> int:
+        """Learn from the weighted trajectories; return how many there are."""
+        trajectories = read_jsonl(self.folder.trajectories(name), Trajectory)
+        examples = weighted_examples(trajectories, weights, self.chat, self.config.learn.min_weight)
+        count = len(examples)
+        self.say(f"M-step of {name}: learn from {count} trajectories, each by its weight.")
+        examples += self._warmup_examples()[: self.config.learn.warmup_mix]
+        self._train(name, self.folder.checkpoint(previous), examples, self.config.learn)
+        return count
+
+    def questions_of(self, number: int) -> list[Question]:
+        """Return the questions of an iteration: the next ones after the warm-up's, wrapping around."""
+        pool = self.train_questions[self.config.warmup.questions :]
+        count = min(self.config.explore.questions, len(pool))
+        first = (number - 1) * count
+        return [pool[(first + offset) % len(pool)] for offset in range(count)]
+
+    def assess(self, name: str) -> None:
+        """Evaluate a model on the test, validation and first explored training questions."""
+        self.say(f"Evaluate {name}: greedy answers to held-out questions.")
+        train_questions = self.questions_of(1)[: len(self.dev_questions)]
+        with self._timed(f"{name}/eval"):
+            for folder, questions in (
+                (self.folder.test_eval(name), self.test_questions),
+                (self.folder.dev_eval(name), self.dev_questions),
+                (self.folder.train_eval(name), train_questions),
+            ):
+                if (folder / "scores.json").exists():
+                    continue
+                agent = self._agent_for(self.folder.checkpoint(name))
+                label = f"{name} on {folder.parent.name if folder.name == name else 'validation'}"
+                batch = self.config.explore.batch_size
+                evaluate(agent, questions, self._protocol(questions), folder, label, batch)
+        scores = read_json(self.folder.test_eval(name) / "scores.json", Scores)
+        em, f1 = scores.figures["em"], scores.figures["f1"]
+        self.say(f"  {name}: exact match {em.mean:.1%} [{em.low:.1%}, {em.high:.1%}], F1 {f1.mean:.1%}, n = {em.n}")
+
+    def validate(self, name: str) -> float:
+        """Return a model's exact match on the validation questions."""
+        return read_json(self.folder.dev_eval(name) / "scores.json", Scores).figures["em"].mean
+
+    def summarise(self, models: list[str], iterations: list[Iteration]) -> RunSummary:
+        """Choose the best model by validation, compare it with the warm-up on the test questions, write it down."""
+        best = max(models, key=lambda name: (self.validate(name), models.index(name)))
+        comparison = None
+        if best != "warmup":
+            before, after = (self._test_em(name) for name in ("warmup", best))
+            comparison = Comparison("warmup", best, paired_difference(before, after))
+        train_logprob: dict[str, Figure] = {
+            name: read_json(self.folder.train_eval(name) / "scores.json", Scores).figures["answer_logprob"]
+            for name in models
+        }
+        summary = RunSummary(
+            title=self.config.title,
+            models=["closed-book", "majority", *models],
+            best=best,
+            seconds=self._seconds(),
+            comparison=comparison,
+            iterations=iterations,
+            train_answer_logprob=train_logprob,
+        )
+        write_json(self.folder.summary, summary)
+        return summary
+
+    def _iteration(self, name: str, weights: WeightSummary, examples: int) -> Iteration:
+        agent_free = self.folder.dev_eval(name) / "scores.json"
+        if not agent_free.exists():
+            self.assess(name)
+        return Iteration(
+            name=name,
+            questions=weights.questions,
+            skipped=weights.skipped,
+            mean_answer_logprob=weights.mean_answer_logprob,
+            effective_sample_size=weights.effective_sample_size,
+            weight_entropy=weights.weight_entropy,
+            sample_exact_match=weights.exact_match,
+            any_exact_match=weights.any_exact_match,
+            examples=examples,
+            validation_em=self.validate(name),
+        )
+
+    def _test_em(self, name: str) -> list[float]:
+        return [row.em for row in read_json(self.folder.test_eval(name) / "scores.json", Scores).questions]
+
+    def _protocol(self, questions: list[Question]) -> Protocol:
+        return make_protocol(self.config.agent, self.retriever.fingerprint, questions)
+
+    def _warmup_examples(self) -> list[Example]:
+        gold = read_jsonl(self.folder.warmup_trajectories, Trajectory)
+        return [example_from(trajectory, 1.0, None, self.chat) for trajectory in gold]
+
+    def _train(self, name: str, base: Path, examples: list[Example], config: TrainingConfig) -> None:
+        output = self.folder.checkpoint(name)
+        if output.exists():
+            return
+        self._free_engine()
+        stage = f"{name}/learn"
+        metrics = self.folder.metrics
+        with self._timed(stage):
+            train(
+                base,
+                examples,
+                output,
+                config,
+                self.config.model,
+                self.config.seed,
+                label=f"{name} learn",
+                log=lambda step, figures: metrics.append(stage, step, **figures),
+                rewind=lambda step: metrics.rewind(stage, step),
+            )
+
+    def _agent_for(self, checkpoint: Path) -> Agent:
+        if self._agent is None or self._loaded != checkpoint:
+            self._free_engine()
+            engine = load_engine(checkpoint, self.config.model, self.config.explore.batch_size)
+            self._agent = Agent(engine, self.retriever, self.chat, self.config.agent)
+            self._loaded = checkpoint
+        return self._agent
+
+    def _free_engine(self) -> None:
+        """Drop the engine's memory before the trainer needs it: one device is enough for both."""
+        self._agent = None
+        gc.collect()
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        start = time.monotonic()
+        yield
+        seconds = time.monotonic() - start
+        if seconds > 1:
+            self.folder.metrics.append("seconds", 0, **{stage: round(seconds, 1)})
+
+    def _seconds(self) -> dict[str, float]:
+        """Sum the recorded seconds of each stage, over all starts of this run."""
+        total: dict[str, float] = {}
+        for line in read_jsonl(self.folder.metrics.path, dict[str, str | float]):
+            if line["stage"] == "seconds":
+                for stage, seconds in line.items():
+                    if stage not in ("stage", "step"):
+                        total[stage] = round(total.get(stage, 0.0) + float(seconds), 1)
+        return total
+
+
+def encode_summary(summary: RunSummary) -> str:
+    """Return the summary as one line of JSON, for `--json`."""
+    return msgspec.json.encode(summary).decode()

@@ -1,0 +1,105 @@
+"""The run folder: where each stage of a run leaves its result, and how a later start finds it."""
+
+from pathlib import Path
+
+import msgspec
+
+from exsearch.config import Config, dump_config
+from exsearch.errors import UsageError
+from exsearch.evaluation.scores import Figure
+from exsearch.files import write_text
+from exsearch.metrics_log import MetricsLog
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """Exact match of model b minus that of model a, paired over the test questions."""
+
+    a: str
+    b: str
+    difference: Figure
+
+
+class Iteration(msgspec.Struct, frozen=True):
+    """The E-step's figures of one EM iteration, and the validation score of the model it ended with."""
+
+    name: str
+    questions: int
+    skipped: int
+    mean_answer_logprob: float
+    effective_sample_size: float
+    weight_entropy: float
+    sample_exact_match: float
+    any_exact_match: float
+    examples: int
+    """Trajectories that the M-step learned from."""
+    validation_em: float
+
+
+class RunSummary(msgspec.Struct, frozen=True):
+    """The content of summary.json."""
+
+    title: str
+    models: list[str]
+    best: str
+    seconds: dict[str, float]
+    comparison: Comparison | None
+    iterations: list[Iteration]
+    train_answer_logprob: dict[str, Figure]
+    """Mean log p(y | x, z) of each model on the same training questions, greedy."""
+
+
+class RunFolder:
+    """Paths of one run. A stage is complete when its file or folder exists: all are renamed into place."""
+
+    def __init__(self, root: Path) -> None:
+        """Name the folder; nothing is created yet."""
+        self.root = root
+        self.metrics = MetricsLog(root / "metrics.jsonl")
+
+    def claim(self, config: Config) -> None:
+        """Write the config, or check that the run that is already here has the same."""
+        path = self.root / "config.toml"
+        text = dump_config(config)
+        if path.exists() and path.read_text(encoding="utf-8") != text:
+            raise UsageError(
+                f"{self.root}: holds a run with other settings (see {path}); choose another --out or remove the folder"
+            )
+        write_text(path, text)
+
+    def questions(self, split: str) -> Path:
+        """Return the file of the questions this run used."""
+        return self.root / "questions" / f"{split}.jsonl"
+
+    @property
+    def warmup_trajectories(self) -> Path:
+        """Return the file of gold trajectories that the warm-up learned from."""
+        return self.root / "warmup-trajectories.jsonl"
+
+    def checkpoint(self, name: str) -> Path:
+        """Return the checkpoint folder of `warmup` or `iter-n`."""
+        return self.root / "warmup" if name == "warmup" else self.root / name / "checkpoint"
+
+    def trajectories(self, name: str) -> Path:
+        """Return the journal of an iteration."""
+        return self.root / name / "trajectories.jsonl"
+
+    def weights(self, name: str) -> Path:
+        """Return the weights of an iteration."""
+        return self.root / name / "weights.jsonl"
+
+    def test_eval(self, name: str) -> Path:
+        """Return the folder of a model's evaluation on the test questions."""
+        return self.root / "eval" / name
+
+    def dev_eval(self, name: str) -> Path:
+        """Return the folder of a model's evaluation on the validation questions."""
+        return self.root / ("warmup-eval" if name == "warmup" else f"{name}/eval")
+
+    def train_eval(self, name: str) -> Path:
+        """Return the folder of a model's evaluation on the first training questions."""
+        return self.root / "train-eval" / name
+
+    @property
+    def summary(self) -> Path:
+        """Return the file of the run's result."""
+        return self.root / "summary.json"

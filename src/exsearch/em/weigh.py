@@ -1,0 +1,197 @@
+"""E-step, second half: weigh the K trajectories of each question by how likely they make the right answer.
+
+Pure arithmetic on a rollout file: every weighting can be computed from the same trajectories.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from exsearch.agent.trajectory import AliasScore, StopReason, Trajectory
+from exsearch.config import WeighConfig
+from exsearch.data.question import Question
+from exsearch.em.weighted import Weighted
+from exsearch.errors import UsageError
+from exsearch.evaluation.metrics import exact_match, f1
+from exsearch.evaluation.normalise import normalise
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a weighting sees of one answered trajectory."""
+
+    logprob: float
+    """log p(y | x, z) over the aliases, in nats."""
+    mean_logprob: float
+    """The same with each alias divided by its number of tokens."""
+    exact_match: float
+    f1: float
+
+
+Weighting = Callable[[list[Sample], float], list[float]]
+"""From the samples of one question and the temperature T to weights; all zero skips the question."""
+
+
+def _softmax(scores: list[float], temperature: float) -> list[float]:
+    scaled = np.asarray(scores) / temperature
+    weights = np.exp(scaled - scaled.max())
+    normalised: list[float] = (weights / weights.sum()).tolist()
+    return normalised
+
+
+def _share(rewards: list[float]) -> list[float]:
+    total = sum(rewards)
+    return [reward / total for reward in rewards] if total > 0 else [0.0] * len(rewards)
+
+
+WEIGHTINGS: dict[str, Weighting] = {
+    # The paper's: p(y | x, z_k)^(1/T), normalised over the samples of the question, in log space.
+    "paper": lambda samples, T: _softmax([s.logprob for s in samples], T),
+    # The same with the mean log-probability a token, so that long answers do not count as unlikely.
+    "nll-mean": lambda samples, T: _softmax([s.mean_logprob for s in samples], T),
+    "em": lambda samples, T: _share([s.exact_match for s in samples]),
+    "f1": lambda samples, T: _share([s.f1 for s in samples]),
+    # Rejection sampling: every right sample counts fully, none are normalised.
+    "rft": lambda samples, T: [s.exact_match for s in samples],
+    # SearchLM's v1 branch: 4 exp(-mean NLL), not normalised.
+    "reference-v1": lambda samples, T: [4 * math.exp(s.mean_logprob) for s in samples],
+    "uniform": lambda samples, T: [1 / len(samples)] * len(samples),
+}
+
+
+def weigh(trajectories: list[Trajectory], questions: list[Question], config: WeighConfig) -> list[Weighted]:
+    """Weigh the trajectories of each question against each other; return one record each, in their order.
+
+    Trajectories without an answer get weight 0. Raises UsageError for a trajectory of an unknown question or one
+    without scores.
+    """
+    by_id = {question.id: question for question in questions}
+    groups: dict[str, list[Trajectory]] = {}
+    for trajectory in trajectories:
+        if trajectory.question_id not in by_id:
+            raise UsageError(f"trajectory of question {trajectory.question_id!r}, which is not among the questions")
+        groups.setdefault(trajectory.question_id, []).append(trajectory)
+    weighted = {
+        (w.question_id, w.sample): w
+        for id_, group in groups.items()
+        for w in _weigh_question(group, by_id[id_], config)
+    }
+    return [weighted[t.question_id, t.sample] for t in trajectories]
+
+
+def _weigh_question(group: list[Trajectory], question: Question, config: WeighConfig) -> list[Weighted]:
+    answered = [t for t in group if t.stop_reason == StopReason.ANSWERED]
+    samples = [_sample(t, question, config.alias) for t in answered]
+    weights = WEIGHTINGS[config.weighting](samples, config.temperature) if samples else []
+    factor = _gate(samples, config)
+    weight_of = {t.sample: w * factor for t, w in zip(answered, weights, strict=True)}
+    sample_of = {t.sample: s for t, s in zip(answered, samples, strict=True)}
+    return [
+        Weighted(
+            question_id=question.id,
+            sample=t.sample,
+            logprob=sample_of[t.sample].logprob if t.sample in sample_of else None,
+            exact_match=sample_of[t.sample].exact_match if t.sample in sample_of else 0.0,
+            f1=sample_of[t.sample].f1 if t.sample in sample_of else 0.0,
+            weight=weight_of.get(t.sample, 0.0),
+            target=_target(t, question) if t.sample in sample_of else None,
+        )
+        for t in group
+    ]
+
+
+def _sample(trajectory: Trajectory, question: Question, alias: str) -> Sample:
+    if not trajectory.alias_scores:
+        raise UsageError(
+            f"trajectory {trajectory.question_id}/{trajectory.sample} has no alias_scores: "
+            "explore it with gold answers at hand"
+        )
+    answer = trajectory.answer or ""
+    return Sample(
+        logprob=combine(trajectory.alias_scores, alias),
+        mean_logprob=max(s.logprob / s.tokens for s in trajectory.alias_scores),
+        exact_match=exact_match(answer, question.answers),
+        f1=f1(answer, question.answers),
+    )
+
+
+def combine(scores: list[AliasScore], alias: str) -> float:
+    """Return log p(y | x, z) over the aliases: their log-sum-exp (`sum`) or the best one (`best`)."""
+    best = max(score.logprob for score in scores)
+    if alias == "best":
+        return best
+    # Two aliases may be the same string, which is one event, not two.
+    distinct = {score.alias: score.logprob for score in scores}
+    return best + math.log(sum(math.exp(value - best) for value in distinct.values()))
+
+
+def _gate(samples: list[Sample], config: WeighConfig) -> float:
+    """Return the factor of a question by its best absolute p(y | x, z)."""
+    if config.gate == "none" or not samples:
+        return 1.0
+    ratio = math.exp(max(sample.logprob for sample in samples)) / config.gate_probability
+    if config.gate == "damp":
+        return min(1.0, ratio)
+    return float(ratio >= 1)
+
+
+def _target(trajectory: Trajectory, question: Question) -> str | None:
+    """Return the alias to train the answer turn on: None, the model's own answer, if it is right, else the likeliest."""
+    own = normalise(trajectory.answer or "")
+    if any(own == normalise(alias) for alias in question.answers):
+        return None
+    return max(trajectory.alias_scores, key=lambda score: score.logprob).alias
+
+
+@dataclass(frozen=True)
+class WeightSummary:
+    """How the weights of an iteration are spread."""
+
+    questions: int
+    skipped: int
+    """Questions whose weights are all zero: nothing answered, or held back by the weighting or the gate."""
+    mean_answer_logprob: float
+    """Mean log p(y | x, z) over the answered trajectories, in nats."""
+    effective_sample_size: float
+    """Mean over the questions kept of (sum w)^2 / sum w^2, from 1 to K."""
+    weight_entropy: float
+    """Mean over the questions kept of the entropy of the normalised weights, in nats."""
+    exact_match: float
+    """Mean over all trajectories."""
+    any_exact_match: float
+    """Share of questions with at least one right sample."""
+
+
+def summarise(weighted: list[Weighted]) -> WeightSummary:
+    """Summarise the weights of one iteration."""
+    groups: dict[str, list[Weighted]] = {}
+    for record in weighted:
+        groups.setdefault(record.question_id, []).append(record)
+    kept = [[w.weight for w in group] for group in groups.values() if sum(w.weight for w in group) > 0]
+    logprobs = [w.logprob for w in weighted if w.logprob is not None]
+    return WeightSummary(
+        questions=len(groups),
+        skipped=len(groups) - len(kept),
+        mean_answer_logprob=_mean(logprobs),
+        effective_sample_size=_mean([effective_sample_size(weights) for weights in kept]),
+        weight_entropy=_mean([entropy(weights) for weights in kept]),
+        exact_match=_mean([w.exact_match for w in weighted]),
+        any_exact_match=_mean([max(w.exact_match for w in group) for group in groups.values()]),
+    )
+
+
+def effective_sample_size(weights: list[float]) -> float:
+    """Return (sum w)^2 / sum w^2: how many equally weighted samples these are worth."""
+    return sum(weights) ** 2 / sum(weight**2 for weight in weights)
+
+
+def entropy(weights: list[float]) -> float:
+    """Return the entropy of the normalised weights, in nats."""
+    shares = [weight / sum(weights) for weight in weights]
+    return -sum(share * math.log(share) for share in shares if share > 0)
+
+
+def _mean(values: list[float]) -> float:
+    return round(sum(values) / len(values), 5) if values else 0.0

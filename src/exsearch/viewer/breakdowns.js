@@ -1,0 +1,172 @@
+// Where the scores come from: how trajectories ended, and exact match by number of hops.
+
+const STOP_ORDER = [
+  "answered",
+  "max_steps",
+  "context_full",
+  "malformed",
+  "retrieval_failed",
+  "engine_failed",
+];
+
+function stopTone(reason) {
+  return `stop-${STOP_ORDER.includes(reason) ? reason.replace("_", "-") : "other"}`;
+}
+
+function stopChart() {
+  const models = data.models.filter((model) => Object.keys(model.stop_reasons).length);
+  if (!models.length) return absent("No stop reasons: no eval/NAME/scores.json names any.");
+  const found = new Set(
+    models.flatMap((model) => Object.keys(model.stop_reasons).filter((key) => model.stop_reasons[key])),
+  );
+  const reasons = [
+    ...STOP_ORDER.filter((reason) => found.has(reason)),
+    ...[...found].filter((reason) => !STOP_ORDER.includes(reason)),
+  ];
+  return chartCard({
+    title: "How trajectories ended",
+    note: "Share of the test questions; the numbers are counts. Only answered ones can be right.",
+    legend: reasons.map((reason) => ({ label: words(reason), tone: stopTone(reason) })),
+    draw: (width) => drawStops(width, models, reasons),
+    values: {
+      head: ["Model", ...reasons.map(words)],
+      rows: models.map((model) => [
+        model.name,
+        ...reasons.map((reason) => whole(model.stop_reasons[reason] || 0)),
+      ]),
+    },
+  });
+}
+
+function drawStops(width, models, reasons) {
+  const row = 34;
+  const left = 16 + 7.6 * Math.max(...models.map((model) => model.name.length));
+  const height = models.length * row + 44;
+  const x = linear([0, 1], [left, width - 16]);
+  const root = svg("svg", {
+    width,
+    height,
+    viewBox: `0 0 ${width} ${height}`,
+    role: "img",
+    "aria-label": "Stop reasons by model, as shares",
+  });
+  for (const tick of [0, 0.25, 0.5, 0.75, 1]) {
+    root.append(
+      svg("line", { class: "grid", x1: x(tick), x2: x(tick), y1: 4, y2: height - 38 }),
+      svg("text", { class: "tick", x: x(tick), y: height - 22, "text-anchor": "middle" }, percent(tick, 0)),
+    );
+  }
+  root.append(
+    svg(
+      "text",
+      { class: "axis-title", x: (x(0) + x(1)) / 2, y: height - 5, "text-anchor": "middle" },
+      "Share of questions, %",
+    ),
+  );
+  models.forEach((model, i) => stopRow(root, model, reasons, x, 6 + i * row));
+  return root;
+}
+
+function stopRow(root, model, reasons, x, top) {
+  const total = Object.values(model.stop_reasons).reduce((sum, count) => sum + count, 0);
+  root.append(
+    svg("text", { class: "tick strong", x: x(0) - 8, y: top + 16, "text-anchor": "end" }, model.name),
+  );
+  let before = 0;
+  for (const reason of reasons) {
+    const count = model.stop_reasons[reason] || 0;
+    if (!count) continue;
+    const [from, to] = [x(before / total), x((before + count) / total)];
+    const bar = svg(
+      "g",
+      { class: stopTone(reason) },
+      svg("rect", { class: "bar", x: from, y: top, width: Math.max(to - from - 1, 1), height: 24 }),
+    );
+    const text = whole(count);
+    if (to - from > 8 * text.length + 6) {
+      bar.append(
+        svg("text", { class: "on-bar", x: (from + to) / 2, y: top + 16, "text-anchor": "middle" }, text),
+      );
+    }
+    withTip(bar, `${model.name}: ${words(reason)}, ${count} of ${total} (${percent(count / total)}%)`);
+    root.append(bar);
+    before += count;
+  }
+}
+
+function modelTone(model) {
+  if (!model.trained)
+    return `baseline-${Math.min(data.models.filter((other) => !other.trained).indexOf(model), 1)}`;
+  const stage = data.models.filter((other) => other.trained).indexOf(model);
+  return `stage-${Math.min(stage, 5)}`;
+}
+
+function hopChart() {
+  const models = data.models.filter((model) => Object.keys(model.by_hops).length);
+  if (!models.length)
+    return absent("No figures by hops: the test questions name none, or there are no scores.");
+  const hops = [...new Set(models.flatMap((model) => Object.keys(model.by_hops)))].sort(
+    (a, b) => Number(a) - Number(b) || a.localeCompare(b),
+  );
+  const marks = models.map((_, i) => MARKS[i % MARKS.length]);
+  return chartCard({
+    title: "Exact match by number of hops",
+    note: "With 95% intervals; n is the number of questions.",
+    legend: models.map((model, i) => ({ label: model.name, tone: modelTone(model), mark: marks[i] })),
+    draw: (width) => drawHops(width, models, hops, marks),
+    values: {
+      head: ["Model", ...hops.map((hop) => `${hop} hops, %`)],
+      rows: models.map((model) => [model.name, ...hops.map((hop) => hopText(model.by_hops[hop]))]),
+    },
+  });
+}
+
+function hopText(figure) {
+  return figure ? `${percent(figure.mean)} [${percent(figure.low)}, ${percent(figure.high)}]` : DASH;
+}
+
+function drawHops(width, models, hops, marks) {
+  const top = Math.min(
+    1,
+    Math.max(
+      0.1,
+      ...models.flatMap((model) => Object.values(model.by_hops)).flatMap((figure) => ends(figure, true)),
+    ),
+  );
+  const frame = plot({
+    width,
+    height: 280,
+    label: "Exact match by hops and model, in percent",
+    yTicks: niceTicks(0, 100 * top),
+    yTitle: "Exact match, %",
+    format: (tick) => fixed(tick, 0),
+    bottom: 56,
+  });
+  const x = bands(frame.box, hops.length);
+  const step = Math.min(22, ((frame.box.right - frame.box.left) / hops.length) * (0.7 / models.length));
+  hops.forEach((hop, i) => {
+    const counts = [
+      ...new Set(
+        models
+          .map((model) => model.by_hops[hop])
+          .filter(Boolean)
+          .map((figure) => figure.n),
+      ),
+    ];
+    xTick(frame, x(i), hop, `n = ${counts.join(" / ")}`);
+    models.forEach((model, j) => {
+      const figure = model.by_hops[hop];
+      if (!figure) return;
+      interval(frame.root, {
+        x: x(i) + (j - (models.length - 1) / 2) * step,
+        y: (value) => frame.y(100 * value),
+        figure,
+        tone: modelTone(model),
+        mark: marks[j],
+        tip: `${model.name}, ${hop} hops: ${percent(figure.mean)}%, 95% interval ${percent(figure.low)} to ${percent(figure.high)}, n = ${figure.n}`,
+      });
+    });
+  });
+  xTitle(frame, "Hops of the question", 50);
+  return frame.root;
+}

@@ -1,0 +1,218 @@
+// Charts as inline SVG: scales, axes, marks, legends, and the table of values below each.
+
+const MARKS = ["circle", "square", "diamond", "triangle"];
+
+/** Steps of 1, 2, 2.5 or 5 times a power of ten that cover [low, high] in about `count` steps. */
+function niceTicks(low, high, count = 5) {
+  if (!(high > low)) [low, high] = [low - (Math.abs(low) || 1) / 2, high + (Math.abs(high) || 1) / 2];
+  const raw = (high - low) / count;
+  const power = 10 ** Math.floor(Math.log10(raw));
+  const step = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((size) => size >= raw * 0.999);
+  const first = Math.floor(low / step + 1e-9);
+  const last = Math.ceil(high / step - 1e-9);
+  const ticks = [];
+  for (let i = first; i <= last; i += 1) ticks.push(Number((i * step).toPrecision(12)));
+  return ticks;
+}
+
+/** Decimals that tell neighbouring ticks apart. */
+function tickDigits(ticks) {
+  const step = ticks.length > 1 ? ticks[1] - ticks[0] : 1;
+  let digits = 0;
+  while (digits < 6 && Math.abs(Number(step.toFixed(digits)) - step) > step * 1e-6) digits += 1;
+  return digits;
+}
+
+function linear(from, to) {
+  const slope = (to[1] - to[0]) / (from[1] - from[0] || 1);
+  return (value) => to[0] + (value - from[0]) * slope;
+}
+
+/** A card with title, chart, legend and values; `draw(width)` returns the SVG, anew for each width. */
+function chartCard({ title, note, legend, draw, values }) {
+  const canvas = el("div", { class: "canvas" });
+  const card = el(
+    "figure",
+    { class: "card" },
+    el("figcaption", {}, el("h3", {}, title), note ? el("p", { class: "note" }, note) : null),
+    legend && legend.length ? el("ul", { class: "legend" }, legend.map(legendItem)) : null,
+    canvas,
+    values ? valueTable(values) : null,
+  );
+  let drawn = 0;
+  new ResizeObserver(() => {
+    const width = Math.floor(canvas.clientWidth);
+    if (width < 40 || width === drawn) return;
+    drawn = width;
+    canvas.replaceChildren(draw(width));
+  }).observe(canvas);
+  return card;
+}
+
+function legendItem({ label, tone, mark, dashed, line, hollow }) {
+  const swatch = svg("svg", { class: `swatch ${tone}`, width: 26, height: 12, "aria-hidden": "true" });
+  if (line)
+    swatch.append(svg("line", { class: `line${dashed ? " dashed" : ""}`, x1: 0, x2: 26, y1: 6, y2: 6 }));
+  if (mark === "none") return el("li", {}, swatch, label);
+  swatch.append(
+    mark
+      ? markShape(mark, 13, 6, hollow)
+      : svg("rect", { class: "bar", x: 4, y: 0, width: 18, height: 12, rx: 2 }),
+  );
+  return el("li", {}, swatch, label);
+}
+
+function valueTable({ head, rows }) {
+  return el(
+    "details",
+    { class: "values" },
+    el("summary", {}, "Values"),
+    el("div", { class: "scroll" }, table(head, rows)),
+  );
+}
+
+/** A table; the first column is text, the others are numbers. */
+function table(head, rows) {
+  return el(
+    "table",
+    {},
+    el(
+      "thead",
+      {},
+      el(
+        "tr",
+        {},
+        head.map((cell) => el("th", { scope: "col" }, cell)),
+      ),
+    ),
+    el(
+      "tbody",
+      {},
+      rows.map((row) =>
+        el(
+          "tr",
+          {},
+          row.map((cell, i) => el(i ? "td" : "th", i ? {} : { scope: "row" }, cell)),
+        ),
+      ),
+    ),
+  );
+}
+
+/** A mark of radius 5 around (x, y). */
+function markShape(kind, x, y, hollow) {
+  const attributes = { class: hollow ? "mark hollow" : "mark" };
+  if (kind === "circle") return svg("circle", { ...attributes, cx: x, cy: y, r: 4.5 });
+  if (kind === "square") return svg("rect", { ...attributes, x: x - 4, y: y - 4, width: 8, height: 8 });
+  const points =
+    kind === "diamond"
+      ? [
+          [0, -5.8],
+          [5.8, 0],
+          [0, 5.8],
+          [-5.8, 0],
+        ]
+      : [
+          [0, -5.2],
+          [5.2, 4.2],
+          [-5.2, 4.2],
+        ];
+  return svg("polygon", { ...attributes, points: points.map(([dx, dy]) => `${x + dx},${y + dy}`).join(" ") });
+}
+
+/** An empty plot with a vertical axis: gives `root`, the inner box and the scale `y`. */
+function plot({ width, height, label, yTicks, yTitle, bottom = 44, right = 14, format }) {
+  const digits = tickDigits(yTicks);
+  const text = format || ((value) => fixed(value, digits));
+  const longest = Math.max(...yTicks.map((tick) => text(tick).length));
+  const box = { left: 34 + 6.5 * longest, right: width - right, top: 12, bottom: height - bottom };
+  const root = svg("svg", {
+    width,
+    height,
+    viewBox: `0 0 ${width} ${height}`,
+    role: "img",
+    "aria-label": label,
+  });
+  const y = linear([yTicks[0], yTicks[yTicks.length - 1]], [box.bottom, box.top]);
+  for (const tick of yTicks) {
+    const at = y(tick);
+    root.append(svg("line", { class: "grid", x1: box.left, x2: box.right, y1: at, y2: at }));
+    root.append(svg("text", { class: "tick", x: box.left - 8, y: at + 4, "text-anchor": "end" }, text(tick)));
+  }
+  const middle = (box.top + box.bottom) / 2;
+  root.append(
+    svg(
+      "text",
+      { class: "axis-title", transform: `translate(13 ${middle}) rotate(-90)`, "text-anchor": "middle" },
+      yTitle,
+    ),
+    svg("line", { class: "axis", x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom }),
+  );
+  return { root, box, y };
+}
+
+function xTitle({ root, box }, text, below = 38) {
+  root.append(
+    svg(
+      "text",
+      { class: "axis-title", x: (box.left + box.right) / 2, y: box.bottom + below, "text-anchor": "middle" },
+      text,
+    ),
+  );
+}
+
+/** A tick with its label, slanted where there is little room, and a second line below it. */
+function xTick({ root, box }, x, text, second, slanted) {
+  const place = slanted
+    ? { transform: `translate(${x + 4} ${box.bottom + 15}) rotate(-40)`, "text-anchor": "end" }
+    : { x, y: box.bottom + 17, "text-anchor": "middle" };
+  root.append(
+    svg("line", { class: "axis", x1: x, x2: x, y1: box.bottom, y2: box.bottom + 4 }),
+    svg("text", { class: "tick", ...place }, text),
+  );
+  if (second)
+    root.append(svg("text", { class: "tick faint", x, y: box.bottom + 31, "text-anchor": "middle" }, second));
+}
+
+/** The middle of each of `count` equal bands. */
+function bands(box, count) {
+  return (i) => box.left + ((box.right - box.left) * (i + 0.5)) / count;
+}
+
+/** A mean with its interval as a vertical bar; `figure` has mean, low and high, the last two optional. */
+function interval(root, { x, y, figure, tone, mark, hollow, tip }) {
+  const group = svg("g", { class: `point ${tone}` });
+  if (isNumber(figure.low) && isNumber(figure.high)) {
+    const [low, high] = [y(figure.low), y(figure.high)];
+    group.append(
+      svg("line", { class: "whisker", x1: x, x2: x, y1: low, y2: high }),
+      svg("line", { class: "whisker", x1: x - 4, x2: x + 4, y1: low, y2: low }),
+      svg("line", { class: "whisker", x1: x - 4, x2: x + 4, y1: high, y2: high }),
+    );
+  }
+  group.append(markShape(mark, x, y(figure.mean), hollow));
+  group.append(svg("circle", { class: "target", cx: x, cy: y(figure.mean), r: 11 }));
+  withTip(group, tip);
+  root.append(group);
+}
+
+function polyline(root, points, tone, dashed) {
+  if (points.length < 2) return;
+  const path = points.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join(" ");
+  root.append(svg("polyline", { class: `line ${tone}${dashed ? " dashed" : ""}`, points: path }));
+}
+
+/** Show `text` beside the pointer while it is over `node`. */
+function withTip(node, text) {
+  const tip = document.getElementById("tip");
+  const move = (event) => {
+    tip.textContent = text;
+    tip.hidden = false;
+    tip.style.left = `${Math.min(event.clientX + 14, window.innerWidth - tip.offsetWidth - 8)}px`;
+    tip.style.top = `${Math.max(event.clientY - tip.offsetHeight - 10, 8)}px`;
+  };
+  node.addEventListener("pointermove", move);
+  node.addEventListener("pointerleave", () => {
+    tip.hidden = true;
+  });
+}

@@ -1,0 +1,212 @@
+// The tab of trajectories: two models side by side on each test question.
+
+const OUTCOMES = [
+  ["all", "All"],
+  ["fixed", "Fixed: wrong in A, right in B"],
+  ["broken", "Broken: right in A, wrong in B"],
+  ["right", "Right in both"],
+  ["wrong", "Wrong in both"],
+];
+
+function trajectoriesTab() {
+  const section = document.getElementById("panel-trajectories");
+  const [first, second] = comparedModels();
+  if (!first || !data.questions.length) {
+    section.append(absent("No trajectories: no eval/NAME/trajectories.jsonl."));
+    return null;
+  }
+  const state = { models: [modelNamed(first), modelNamed(second)], item: null };
+  const pane = el("div", { class: "main-pane" });
+  const show = () =>
+    pane.replaceChildren(
+      ...(state.item
+        ? comparison(state.item.index, state.models)
+        : [absent("No question fits these filters.")]),
+    );
+  const list = questionList({
+    label: "Test questions",
+    items: data.questions.map((question, index) => questionItem(question, index, state)),
+    filters: questionFilters(state),
+    chosen: (item) => {
+      state.item = item;
+      show();
+      backToTop(pane);
+      if (item) remember(`trajectories/${encodeURIComponent(item.key)}`);
+    },
+  });
+  const pick = (side) => (name) => {
+    state.models[side] = modelNamed(name);
+    list.refresh();
+    show();
+  };
+  const names = data.models.map(({ name }) => [name, name]);
+  append(section, [
+    el(
+      "div",
+      { class: "toolbar" },
+      select("Model A", names, first, pick(0)),
+      select("Model B", names, second, pick(1)),
+      markKey(),
+    ),
+    el("div", { class: "split" }, list.node, pane),
+  ]);
+  list.refresh();
+  return list;
+}
+
+function markKey() {
+  return el(
+    "p",
+    { class: "faint" },
+    "In the list: A then B, ",
+    glyph(true),
+    " right, ",
+    glyph(false),
+    " wrong, ",
+    glyph(null),
+    " not scored.",
+  );
+}
+
+function verdict(model, index) {
+  const score = model.scores[index];
+  return score ? score.em >= 0.5 : null;
+}
+
+function glyph(value) {
+  const [kind, text, label] =
+    value === null ? ["none", "·", "not scored"] : value ? ["yes", "✓", "right"] : ["no", "✗", "wrong"];
+  return el("span", { class: `glyph ${kind}`, role: "img", "aria-label": label }, text);
+}
+
+function questionItem(question, index, state) {
+  return {
+    key: question.id,
+    index,
+    question,
+    search: [question.text, ...question.answers, question.id].join("\n").toLowerCase(),
+    render: () => [
+      el(
+        "span",
+        { class: "glyphs" },
+        state.models.map((model) => glyph(verdict(model, index))),
+      ),
+      el("span", { class: "text" }, question.text),
+      el(
+        "span",
+        { class: "faint" },
+        [question.hops ? plural(question.hops, "hop") : null, question.type].filter(Boolean).join(" · "),
+      ),
+    ],
+  };
+}
+
+function questionFilters(state) {
+  const stops = data.models
+    .flatMap((model) => data.questions.map((_, index) => stopOf(model, index)))
+    .filter(Boolean);
+  const hops = data.questions
+    .map((question) => question.hops)
+    .filter(isNumber)
+    .sort((a, b) => a - b);
+  const types = data.questions.map((question) => question.type).filter(Boolean);
+  return [
+    {
+      label: "Outcome",
+      options: OUTCOMES,
+      keep: (item, value) => value === "all" || outcome(state.models, item.index) === value,
+    },
+    {
+      label: "Ended (A or B)",
+      options: valueOptions(stops, words),
+      keep: (item, value) =>
+        value === "all" || state.models.some((model) => stopOf(model, item.index) === value),
+    },
+    {
+      label: "Hops",
+      options: valueOptions(hops),
+      keep: ({ question }, value) => value === "all" || String(question.hops) === value,
+    },
+    {
+      label: "Type",
+      options: valueOptions(types),
+      keep: ({ question }, value) => value === "all" || question.type === value,
+    },
+  ].filter((filter) => filter.options.length > 2);
+}
+
+function stopOf(model, index) {
+  const run = model.runs[index] || model.scores[index];
+  return run ? run.stop_reason : null;
+}
+
+function outcome([a, b], index) {
+  const [before, after] = [verdict(a, index), verdict(b, index)];
+  if (before === null || after === null) return "unknown";
+  if (before === after) return before ? "right" : "wrong";
+  return after ? "fixed" : "broken";
+}
+
+function comparison(index, models) {
+  const question = data.questions[index];
+  const sides = models[0] === models[1] ? [models[0]] : models;
+  return [
+    questionCard(
+      question,
+      sides.map((model) => [model.name, model.runs[index]]),
+    ),
+    el(
+      "div",
+      { class: "sides" },
+      sides.map((model, i) => side(model, index, question, "AB"[i])),
+    ),
+  ];
+}
+
+function side(model, index, question, letter) {
+  const [run, score] = [model.runs[index], model.scores[index]];
+  return el(
+    "article",
+    { class: "card side-run", "aria-label": `Trajectory of ${model.name}` },
+    el(
+      "header",
+      {},
+      el(
+        "h4",
+        {},
+        el("span", { class: "letter" }, letter),
+        ` ${model.name} `,
+        verdictBadge(verdict(model, index)),
+        " ",
+        run || score ? stopBadge((run || score).stop_reason) : null,
+      ),
+      el("p", { class: "faint" }, runFacts(run, score)),
+    ),
+    run
+      ? moves(run, question, verdict(model, index))
+      : absent(
+          score
+            ? "Scores only: this model wrote no trajectory for the question."
+            : "No trajectory of this question.",
+        ),
+  );
+}
+
+function runFacts(run, score) {
+  return [
+    score ? `F1 ${percent(score.f1)}%` : null,
+    score && isNumber(score.recall) ? `recall ${percent(score.recall, 0)}%` : null,
+    run ? plural(run.steps.length, "search") : score ? plural(score.searches, "search") : null,
+    run && run.own_tokens
+      ? `${whole(run.own_tokens)} of ${whole(run.tokens)} tokens its own${ownLogprob(run)}`
+      : null,
+    run && isNumber(run.logprob) ? `log p(y | x, z) ${fixed(run.logprob, 2)} nats` : null,
+    run && run.shortened ? `${plural(run.shortened, "passage")} cut to fit` : null,
+  ]
+    .filter(Boolean)
+    .join(" · ");
+}
+
+function ownLogprob(run) {
+  return isNumber(run.own_logprob) ? ` (log p ${fixed(run.own_logprob, 1)} nats)` : "";
+}

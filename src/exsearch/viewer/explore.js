@@ -1,0 +1,244 @@
+// The tab of the E-step: the samples of one training question with their weights.
+
+const ORDERS = [
+  ["file", "As in the file"],
+  ["peaked", "Most peaked weights"],
+  ["flat", "Flattest weights"],
+  ["best", "Best log p(y | x, z)"],
+  ["worst", "Worst log p(y | x, z)"],
+];
+
+const CLASSES = [
+  ["all", "All"],
+  ["some", "Some sample right"],
+  ["none", "No sample right"],
+  ["skipped", "Skipped: no weight"],
+];
+
+function exploreTab() {
+  const section = document.getElementById("panel-e-step");
+  const rounds = data.rounds.filter((round) => round.explored.length);
+  if (!rounds.length) {
+    section.append(absent("No E-step: no iter-N/trajectories.jsonl."));
+    return;
+  }
+  const holder = el("div", {});
+  const state = { round: rounds[rounds.length - 1], order: "file" };
+  const show = () => holder.replaceChildren(roundView(state.round, state.order));
+  const names = rounds.map(({ name }) => [name, name]);
+  append(section, [
+    el(
+      "div",
+      { class: "toolbar" },
+      select("Iteration", names, state.round.name, (name) => {
+        state.round = rounds.find((round) => round.name === name);
+        show();
+      }),
+      select("Order", ORDERS, state.order, (order) => {
+        state.order = order;
+        show();
+      }),
+      el(
+        "p",
+        { class: "faint" },
+        "w = weight among the K samples of the same question; ESS = effective sample size. Bars in the list: weights, green where the answer is right.",
+      ),
+    ),
+    holder,
+  ]);
+  show();
+}
+
+function roundView(round, order) {
+  const pane = el("div", { class: "main-pane" });
+  const list = questionList({
+    label: `Training questions of ${round.name}`,
+    items: sorted(round.explored, order).map((one) => exploredItem(one, round.top_weight)),
+    filters: [
+      {
+        label: "Samples",
+        options: CLASSES,
+        keep: (item, value) => value === "all" || classesOf(item.explored).includes(value),
+      },
+    ],
+    chosen: (item) => {
+      pane.replaceChildren(
+        ...(item ? exploredView(item.explored, round) : [absent("No question fits this filter.")]),
+      );
+      backToTop(pane);
+    },
+  });
+  list.refresh();
+  return el("div", { class: "split" }, list.node, pane);
+}
+
+function sorted(explored, order) {
+  const ess = ({ ess: size }) => (isNumber(size) ? size : Infinity);
+  const keys = {
+    peaked: ess,
+    flat: (one) => -(one.ess || 0),
+    best: (one) => -bestLogprob(one),
+    worst: bestLogprob,
+  };
+  const key = keys[order];
+  return key ? [...explored].sort((a, b) => (key(a) > key(b) ? 1 : key(a) < key(b) ? -1 : 0)) : explored;
+}
+
+function bestLogprob({ samples }) {
+  return Math.max(...samples.map((sample) => (isNumber(sample.logprob) ? sample.logprob : -1e9)));
+}
+
+function classesOf({ samples, ess }) {
+  const weighed = samples.some((sample) => isNumber(sample.weight));
+  return [
+    samples.some((sample) => sample.em >= 0.5) ? "some" : "none",
+    weighed && ess === null ? "skipped" : null,
+  ];
+}
+
+function exploredItem(explored, top) {
+  const { question, samples, ess } = explored;
+  const right = samples.filter((sample) => sample.em >= 0.5).length;
+  return {
+    key: question.id,
+    explored,
+    search: [question.text, ...question.answers, question.id].join("\n").toLowerCase(),
+    render: () => [
+      el("span", { class: "glyphs" }, weightStrip(samples, top)),
+      el("span", { class: "text" }, question.text),
+      el("span", { class: "faint" }, `${right} of ${samples.length} right · ESS ${fixed(ess, 1)}`),
+    ],
+  };
+}
+
+/** The weights of a question's samples as small bars; a right answer's bar is green. */
+function weightStrip(samples, top) {
+  const [pitch, height] = [Math.max(2, Math.min(6, 48 / samples.length)), 26];
+  const strip = svg("svg", { class: "strip", width: pitch * samples.length, height, "aria-hidden": "true" });
+  samples.forEach(({ weight, em }, i) => {
+    const size = Math.max(1, (height * (weight || 0)) / top);
+    strip.append(
+      svg("rect", {
+        class: em >= 0.5 ? "yes" : "no",
+        x: pitch * i,
+        y: height - size,
+        width: pitch * 0.8,
+        height: size,
+      }),
+    );
+  });
+  return strip;
+}
+
+function exploredView({ question, samples, ess }, round) {
+  const ranked = [...samples].sort(
+    (a, b) => (b.weight || 0) - (a.weight || 0) || a.run.sample - b.run.sample,
+  );
+  const detail = el("div", {});
+  const rows = new Map();
+  const choose = (sample) => {
+    for (const [other, row] of rows) {
+      row.classList.toggle("chosen", other === sample);
+      row.querySelector("button").setAttribute("aria-pressed", String(other === sample));
+    }
+    detail.replaceChildren(sampleView(sample, question));
+  };
+  for (const sample of ranked)
+    rows.set(
+      sample,
+      sampleRow(sample, { uniform: 1 / samples.length, top: round.top_weight }, () => choose(sample)),
+    );
+  choose(ranked[0]);
+  const note = isNumber(ess)
+    ? `Effective sample size ${fixed(ess, 2)} of ${samples.length}. The tick on each bar is the uniform weight.`
+    : samples.some((sample) => isNumber(sample.weight))
+      ? "All weights are 0: the M-step skips this question."
+      : `${round.name} has no weights for this question yet.`;
+  return [
+    questionCard(question, []),
+    el(
+      "div",
+      { class: "card" },
+      el("h4", {}, `${samples.length} samples, by weight`),
+      el("p", { class: "note" }, note),
+      sampleTable([...rows.values()]),
+    ),
+    detail,
+  ];
+}
+
+function sampleTable(rows) {
+  const head = ["Sample", "Weight", "log p(y | x, z), nats", "EM", "F1, %", "Ended", "Answer", "Trained on"];
+  return el(
+    "div",
+    { class: "scroll" },
+    el(
+      "table",
+      { class: "samples" },
+      el(
+        "thead",
+        {},
+        el(
+          "tr",
+          {},
+          head.map((cell) => el("th", { scope: "col" }, cell)),
+        ),
+      ),
+      el("tbody", {}, rows),
+    ),
+  );
+}
+
+function sampleRow(sample, scale, choose) {
+  const { run, weight, logprob, em, f1, target } = sample;
+  return el(
+    "tr",
+    { click: choose },
+    el(
+      "th",
+      { scope: "row" },
+      el("button", { type: "button", class: "link", "aria-pressed": "false" }, `#${run.sample}`),
+    ),
+    el("td", {}, weightBar(weight, scale)),
+    el("td", {}, fixed(logprob, 2)),
+    el("td", {}, glyph(isNumber(em) ? em >= 0.5 : null)),
+    el("td", {}, percent(f1)),
+    el("td", { class: "textual" }, words(run.stop_reason)),
+    el("td", { class: "textual" }, run.answer || el("span", { class: "faint" }, "none")),
+    el(
+      "td",
+      { class: "textual" },
+      target
+        ? badge("answer", target)
+        : el("span", { class: "faint" }, em >= 0.5 ? "its own answer" : "none"),
+    ),
+  );
+}
+
+function weightBar(weight, { uniform, top }) {
+  const bar = el("span", { class: "weight-fill" });
+  bar.style.width = `${(100 * (weight || 0)) / top}%`;
+  const tick = el("span", { class: "weight-tick" });
+  tick.style.left = `${(100 * uniform) / top}%`;
+  return el(
+    "span",
+    { class: "weight" },
+    el("span", { class: "weight-track", "aria-hidden": "true" }, bar, tick),
+    el("span", {}, fixed(weight, 3)),
+  );
+}
+
+function sampleView({ run, em }, question) {
+  const right = isNumber(em) ? em >= 0.5 : null;
+  return el(
+    "article",
+    { class: "card side-run", "aria-label": `Sample ${run.sample}` },
+    el(
+      "header",
+      {},
+      el("h4", {}, `Sample #${run.sample} `, verdictBadge(right), " ", stopBadge(run.stop_reason)),
+      el("p", { class: "faint" }, runFacts(run, null)),
+    ),
+    moves(run, question, right),
+  );
+}

@@ -1,0 +1,105 @@
+// The tab of figures, and its two tables.
+
+function figuresTab() {
+  append(document.getElementById("panel-figures"), [
+    bigNumbers(),
+    data.notices.length ? noticeBox() : null,
+    el("h2", {}, "Training"),
+    el("div", { class: "grid" }, scoreChart(), evidenceChart()),
+    iterationTable(),
+    el("h2", {}, "All figures"),
+    figureTable(),
+    el("div", { class: "grid" }, stopChart(), hopChart()),
+    el("h2", {}, "Weights of the E-step"),
+    weightCharts(),
+    el("h2", {}, "Training losses"),
+    lossCharts(),
+  ]);
+}
+
+function noticeBox() {
+  return el(
+    "ul",
+    { class: "notices" },
+    data.notices.map((text) => el("li", {}, text)),
+  );
+}
+
+const ITERATION_COLUMNS = [
+  ["mean_answer_logprob", "log p(y | x, z), nats", (value) => fixed(value, 3)],
+  ["effective_sample_size", "Effective sample size", (value) => fixed(value, 2)],
+  ["weight_entropy", "Weight entropy, nats", (value) => fixed(value, 3)],
+  ["questions", "Questions", whole],
+  ["skipped", "Skipped", whole],
+  ["sample_exact_match", "Samples right, %", percent],
+  ["any_exact_match", "Questions with a right sample, %", percent],
+  ["examples", "Learned from", whole],
+  ["validation_em", "Validation EM, %", percent],
+];
+
+function iterationTable() {
+  const columns = ITERATION_COLUMNS.filter(([key]) => data.iterations.some((row) => isNumber(row[key])));
+  if (!columns.length) return null;
+  const rows = data.iterations.map((row) => [
+    modelLabel(row.name),
+    ...columns.map(([key, , text]) => text(row[key])),
+  ]);
+  return el(
+    "div",
+    { class: "card scroll" },
+    table(["Iteration", ...columns.map(([, label]) => label)], rows),
+  );
+}
+
+function modelLabel(name) {
+  return el("span", {}, name, name === data.best ? [" ", badge("best", "best")] : null);
+}
+
+function figureTable() {
+  const models = scored();
+  if (!models.length) return absent("No eval/NAME/scores.json yet.");
+  const keys = [
+    ...new Set([...Object.keys(METRICS), ...models.flatMap((model) => Object.keys(model.figures))]),
+  ].filter((key) => models.some((model) => model.figures[key]));
+  const head = [
+    "Model",
+    "n",
+    ...keys.map((key) => {
+      const { label, unit } = METRICS[key] || { label: key, unit: "" };
+      return [label, el("span", { class: "unit" }, ` ${unit}`)];
+    }),
+  ];
+  const rows = models.map((model) => [
+    modelLabel(model.name),
+    whole(questionCount(model)),
+    ...keys.map((key) => figureCell(key, model.figures[key], questionCount(model))),
+  ]);
+  return el(
+    "div",
+    { class: "card" },
+    el("div", { class: "scroll" }, table(head, rows)),
+    el(
+      "p",
+      { class: "note" },
+      "Mean over n questions, with its 95% bootstrap interval below; another n is named where a figure has one.",
+    ),
+  );
+}
+
+function questionCount(model) {
+  return (model.figures.em || Object.values(model.figures)[0]).n;
+}
+
+function figureCell(key, figure, n) {
+  if (!figure) return DASH;
+  return el(
+    "span",
+    { class: "figure" },
+    el("b", {}, metricText(key, figure.mean)),
+    el(
+      "span",
+      { class: "range" },
+      `${rangeText(key, figure)}${figure.n === n ? "" : `, n = ${whole(figure.n)}`}`,
+    ),
+  );
+}

@@ -1,0 +1,181 @@
+"""Collects from a run folder what its page shows, and says what is absent or was left out."""
+
+import re
+
+from exsearch.data.question import Question
+from exsearch.evaluation.scores import Figure, Scores
+from exsearch.viewer.losses import loss_curves
+from exsearch.viewer.page import Model, Page, Round, Score
+from exsearch.viewer.passages import PassageTable
+from exsearch.viewer.reader import Attempt, Iteration, RunReader, Summary, is_trained
+from exsearch.viewer.rounds import collect_rounds, summed_up
+from exsearch.viewer.runs import page_run
+
+MAX_QUESTIONS = 300
+"""Test questions that can be browsed; the figures are over all of them."""
+
+SECRET = re.compile(r"(^|[._-])(api_?key|token|secret|password|authorization)$", re.IGNORECASE)
+
+
+def gather(run: RunReader) -> Page:
+    """Return the page of `run`."""
+    summary = run.summary()
+    known = {split: run.questions(split) for split in ("train", "dev", "test")}
+    passages = PassageTable()
+    models, questions, left_out = _models(run, (summary.models if summary else []) or run.models(), known, passages)
+    rounds = collect_rounds(run, known["train"], passages)
+    protocol = run.protocol()
+    fingerprint = protocol.get("fingerprint")
+    page = Page(
+        title=(summary.title if summary else "") or run.path.resolve().name,
+        fingerprint=str(fingerprint) if fingerprint else next((m.protocol for m in models if m.protocol), None),
+        best=summary.best if summary else None,
+        comparison=summary.comparison if summary else None,
+        iterations=summary.iterations if summary else _unfinished_iterations(run),
+        seconds=summary.seconds if summary else {},
+        split_sizes={split: len(group) for split, group in known.items() if group},
+        models=models,
+        questions=questions,
+        rounds=rounds,
+        losses=loss_curves(run.metrics()),
+        passages=passages.rows,
+        config=flatten(run.config()),
+        protocol=flatten(protocol),
+        warnings=_warnings(models, str(fingerprint) if fingerprint else None),
+        notices=[],
+    )
+    page.notices.extend(_notices(summary, page, left_out, passages.shortened))
+    return page
+
+
+def _models(
+    run: RunReader, names: list[str], known: dict[str, list[Question]], passages: PassageTable
+) -> tuple[list[Model], list[Question], int]:
+    """Return the models, the questions that their lists are parallel to, and how many are left out."""
+    scores = {name: run.scores(name) for name in names}
+    seen: dict[str, None] = {}
+    for record in scores.values():
+        seen.update(dict.fromkeys(score.question_id for score in record.questions) if record else {})
+    for name in names:
+        if scores[name] is None:
+            seen.update(dict.fromkeys(attempt.question_id for attempt in run.evaluated(name)))
+    questions = _in_file_order(list(seen), known)
+    shown = questions[:MAX_QUESTIONS]
+    rows = {question.id: row for row, question in enumerate(shown)}
+    models = [_model(run, name, scores[name], rows, passages) for name in names]
+    return models, shown, len(questions) - len(shown)
+
+
+def _in_file_order(ids: list[str], known: dict[str, list[Question]]) -> list[Question]:
+    """Return the questions of `ids`; an id that no split holds becomes a question with the id as its text."""
+    records: dict[str, Question] = {}
+    for split in ("test", "dev", "train"):
+        for question in known[split]:
+            records.setdefault(question.id, question)
+    wanted = set(ids)
+    found = [question for question in records.values() if question.id in wanted]
+    return found + [Question(id=id_, text=id_, answers=[]) for id_ in ids if id_ not in records]
+
+
+def _model(run: RunReader, name: str, scores: Scores | None, rows: dict[str, int], passages: PassageTable) -> Model:
+    model = Model(
+        name=name,
+        trained=is_trained(name),
+        protocol=scores.protocol if scores else None,
+        figures=_known(scores.figures) if scores else {},
+        validation=_figure(run.validation(name), "em"),
+        train_logprob=_figure(run.training(name), "answer_logprob"),
+        stop_reasons=scores.stop_reasons if scores else {},
+        by_hops=_known(scores.by_hops) if scores else {},
+        scores=[None] * len(rows),
+        runs=[None] * len(rows),
+    )
+    for score in scores.questions if scores else []:
+        row = rows.get(score.question_id)
+        if row is not None:
+            model.scores[row] = Score(
+                em=score.em,
+                f1=round(score.f1, 4),
+                recall=None if score.recall is None else round(score.recall, 4),
+                searches=score.searches,
+                stop_reason=score.stop_reason,
+            )
+    for attempt in run.evaluated(name):
+        _place(model, attempt, rows, passages)
+    return model
+
+
+def _known(figures: dict[str, Figure]) -> dict[str, Figure]:
+    """Leave out the figures over no questions."""
+    return {key: figure for key, figure in figures.items() if figure.n}
+
+
+def _figure(scores: Scores | None, key: str) -> Figure | None:
+    return _known(scores.figures).get(key) if scores else None
+
+
+def _unfinished_iterations(run: RunReader) -> list[Iteration]:
+    weights = {name: list(run.weights(name)) for name in run.rounds()}
+    return [summed_up(name, records) for name, records in weights.items() if records]
+
+
+def _place(model: Model, attempt: Attempt, rows: dict[str, int], passages: PassageTable) -> None:
+    """Put the attempt at its question's row, the first sample where there are several."""
+    row = rows.get(attempt.question_id)
+    if row is None:
+        return
+    present = model.runs[row]
+    if present is None or attempt.sample < present.sample:
+        model.runs[row] = page_run(attempt, passages)
+
+
+def _warnings(models: list[Model], fingerprint: str | None) -> list[str]:
+    """Say it where scores were taken under different protocols."""
+    found = {model.name: model.protocol for model in models if model.protocol}
+    expected = fingerprint or next(iter(found.values()), None)
+    odd = [f"{name} ({protocol})" for name, protocol in found.items() if protocol != expected]
+    if not odd:
+        return []
+    return [f"Not comparable: scored under another protocol than {expected}: {', '.join(odd)}."]
+
+
+def _notices(summary: Summary | None, page: Page, left_out: int, shortened: int) -> list[str]:
+    notices = []
+    if summary is None:
+        notices.append("summary.json is absent: the run is unfinished, or its figures were not summed up.")
+    unscored = [model.name for model in page.models if not model.figures]
+    if unscored:
+        notices.append(f"No scores yet for {', '.join(unscored)}.")
+    if left_out:
+        total = left_out + len(page.questions)
+        notices.append(
+            f"The first {len(page.questions)} of {total} test questions can be browsed here; all figures and "
+            f"charts are over all {total}."
+        )
+    notices.extend(notice for notice in map(_round_notice, page.rounds) if notice)
+    if shortened:
+        notices.append(f"{shortened} passages are shortened here to bound the size of this page.")
+    return notices
+
+
+def _round_notice(round_: Round) -> str | None:
+    if len(round_.explored) == round_.total:
+        return None
+    return (
+        f"{round_.name}: the samples of the first {len(round_.explored)} of {round_.total} training "
+        "questions can be browsed here; the histograms are over all of them."
+    )
+
+
+def flatten(table: dict[str, object], prefix: str = "") -> list[tuple[str, str]]:
+    """Return the leaves of nested tables as dotted keys and text; what looks like a secret is masked."""
+    rows: list[tuple[str, str]] = []
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            rows.extend(flatten(value, f"{name}."))
+        elif isinstance(value, str) and value and SECRET.search(name):
+            rows.append((name, "(hidden)"))
+        else:
+            rows.append((name, value if isinstance(value, str) else repr(value)))
+    return rows

@@ -1,0 +1,139 @@
+// The headline of the page, and its last tab: what the run was made of.
+
+function headline() {
+  const splits = Object.entries(data.split_sizes).map(([split, size]) => `${whole(size)} ${split}`);
+  const total = Object.values(data.seconds).reduce((sum, seconds) => sum + seconds, 0);
+  const facts = [
+    splits.length ? `Questions: ${splits.join(", ")}` : null,
+    data.iterations.length ? plural(data.iterations.length, "EM iteration") : null,
+    data.best ? `best: ${data.best}` : null,
+    total ? `${duration(total)} of work` : null,
+  ].filter(Boolean);
+  append(document.getElementById("headline"), [
+    el("p", { class: "kicker" }, "ExSearch run report"),
+    el("h1", {}, data.title),
+    el("p", { class: "facts" }, facts.join("  ·  ")),
+    data.fingerprint
+      ? el(
+          "p",
+          { class: "facts" },
+          "Protocol ",
+          el("code", {}, data.fingerprint),
+          " – scores compare only where this is equal.",
+        )
+      : null,
+    data.warnings.map((text) => el("p", { class: "warning", role: "alert" }, text)),
+  ]);
+}
+
+/** Before and after training, with intervals. */
+function bigNumbers() {
+  const [before, after] = comparedModels().map((name) => modelNamed(name));
+  if (!before || !after || !(before.figures.em || after.figures.em)) {
+    return absent("No scores yet: eval/NAME/scores.json is absent for the models to compare.");
+  }
+  const keys = ["em", "f1", "recall", "searches"].filter((key) => before.figures[key] || after.figures[key]);
+  return el(
+    "div",
+    { class: "big-numbers" },
+    keys.map((key) => bigNumber(key, before, after)),
+  );
+}
+
+function bigNumber(key, before, after) {
+  const { label, unit } = METRICS[key];
+  const difference = key === "em" ? data.comparison && data.comparison.difference : null;
+  return el(
+    "div",
+    { class: key === "em" ? "big first" : "big" },
+    el(
+      "h3",
+      {},
+      label,
+      el("span", { class: "unit" }, key === "em" ? ` ${unit}, with 95% interval` : ` ${unit}`),
+    ),
+    el(
+      "div",
+      { class: "pair" },
+      bigSide(key, before),
+      before === after
+        ? null
+        : [el("span", { class: "arrow", "aria-label": "to" }, "→"), bigSide(key, after)],
+    ),
+    difference ? differenceLine(difference) : null,
+  );
+}
+
+function bigSide(key, model) {
+  const figure = model.figures[key];
+  return el(
+    "div",
+    { class: "side" },
+    el("span", { class: "name" }, model.name),
+    el("span", { class: "value" }, figure ? metricText(key, figure.mean) : DASH),
+    figure ? el("span", { class: "range" }, rangeText(key, figure)) : null,
+  );
+}
+
+function rangeText(key, figure) {
+  return `${metricText(key, figure.low)} to ${metricText(key, figure.high)}`;
+}
+
+function differenceLine({ mean, low, high, n }) {
+  const verdict = low > 0 ? "better" : high < 0 ? "worse" : "not told apart";
+  const text = `${signed(100 * mean, 1)} points, 95% interval ${signed(100 * low, 1)} to ${signed(100 * high, 1)} (paired, n = ${n})`;
+  return el(
+    "p",
+    { class: "difference" },
+    badge(verdict === "better" ? "right" : verdict === "worse" ? "wrong" : "plain", verdict),
+    " ",
+    text,
+  );
+}
+
+function setupTab() {
+  const section = document.getElementById("panel-setup");
+  append(section, [
+    el("h2", {}, "Setup"),
+    data.notices.length
+      ? el(
+          "ul",
+          { class: "notices" },
+          data.notices.map((text) => el("li", {}, text)),
+        )
+      : null,
+    el(
+      "div",
+      { class: "grid" },
+      secondsTable(),
+      keyTable("Protocol", data.protocol, "protocol.json is absent."),
+    ),
+    keyTable("Configuration", data.config, "config.toml is absent."),
+  ]);
+}
+
+function secondsTable() {
+  const rows = Object.entries(data.seconds);
+  const total = rows.reduce((sum, [, seconds]) => sum + seconds, 0);
+  const body = rows.map(([stage, seconds]) => [stage, duration(seconds), percent(seconds / total, 0)]);
+  return el(
+    "div",
+    { class: "card" },
+    el("h3", {}, "Time by stage"),
+    rows.length
+      ? table(["Stage", "Time", "Share, %"], [...body, ["Total", duration(total), ""]])
+      : absent("No times: summary.json is absent or names none."),
+  );
+}
+
+function keyTable(title, rows, missing) {
+  const body = rows.map(([key, value]) => el("tr", {}, el("th", { scope: "row" }, key), el("td", {}, value)));
+  return el(
+    "div",
+    { class: "card" },
+    el("h3", {}, title),
+    rows.length
+      ? el("div", { class: "scroll" }, el("table", { class: "keys" }, el("tbody", {}, body)))
+      : absent(missing),
+  );
+}

@@ -86,6 +86,8 @@ class TrainingConfig(_Section, frozen=True):
     """Factor of the second term, log p(y | x, z): learning to answer."""
     lora_rank: Count = 0
     """0 trains all weights; else a LoRA adapter of this rank, merged into the checkpoint at the end."""
+    frozen_layers: Count = 0
+    """The embeddings and this many of the lowest layers keep their weights: less time, memory and freedom."""
     save_steps: Positive = 50
     """Optimiser steps between resume points."""
 

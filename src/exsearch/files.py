@@ -126,11 +126,13 @@ class Journal:
         os.fsync(self._file.fileno())
 
     def __enter__(self) -> "Journal":
+        """Return the journal."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Close the file."""
         self._file.close()
 
 

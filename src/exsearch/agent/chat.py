@@ -7,7 +7,7 @@ passage that spells `<|im_end|>` becomes ordinary characters.
 
 from pathlib import Path
 
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from exsearch.engine.base import TokenIds
 from exsearch.errors import UsageError
@@ -42,14 +42,17 @@ class ChatFormat:
     @classmethod
     def load(cls, folder: Path) -> "ChatFormat":
         """Load the tokenizer of a checkpoint folder."""
-        return cls(AutoTokenizer.from_pretrained(folder))
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+        if not isinstance(tokenizer, PreTrainedTokenizerFast):
+            raise UsageError(f"{folder}: its tokenizer has no fast version (tokenizer.json)")
+        return cls(tokenizer)
 
     def _split_template(self) -> tuple[str, str, str]:
         marks = [f"turn{number}mark" for number in range(5)]
         roles = ("user", "assistant", "user", "assistant", "user")
         messages = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]
         template = self.tokenizer.chat_template or _PLAIN_TEMPLATE
-        rest: str = self.tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False)
+        rest = str(self.tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False))
         pieces = []
         for mark in marks:
             piece, found, rest = rest.partition(mark)
@@ -72,5 +75,4 @@ class ChatFormat:
 
     def decode(self, ids: TokenIds) -> str:
         """Decode without the stop token, other special tokens visible."""
-        text: str = self.tokenizer.decode([i for i in ids if i != self.stop_id], skip_special_tokens=False)
-        return text
+        return str(self.tokenizer.decode([i for i in ids if i != self.stop_id], skip_special_tokens=False))

@@ -20,7 +20,7 @@ class Action(msgspec.Struct, frozen=True):
     """None: the model wants to answer."""
 
 
-class Malformed(ValueError):
+class MalformedError(ValueError):
     """A turn does not follow the grammar."""
 
 
@@ -65,16 +65,16 @@ class ExSearchGrammar:
         return evidence + ("<FINAL>" if action.query is None else f"<QUERY> {_one_line(action.query)}")
 
     def parse(self, text: str, first: bool) -> Action:
-        """Read a turn of the model; raise Malformed if it is not exactly one.
+        """Read a turn of the model; raise MalformedError if it is not exactly one.
 
         The first turn must be a query; each later one must record evidence and then ask or end.
         """
         match = (_FIRST if first else _LATER).fullmatch(text)
         if match is None:
-            raise Malformed(text)
+            raise MalformedError(text)
         fields = {name: value.strip() for name, value in match.groupdict().items() if value is not None}
         if any(re.search(_TAG, value) for value in fields.values()) or fields.get("query") == "":
-            raise Malformed(text)
+            raise MalformedError(text)
         return Action(fields.get("evidence"), fields.get("query"))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.grammar import ExSearchGrammar, Malformed
+from exsearch.agent.grammar import ExSearchGrammar, MalformedError
 from exsearch.agent.trajectory import AliasScore, Step, StopReason, Trajectory
 from exsearch.agent.transcript import Transcript
 from exsearch.config import AgentConfig
@@ -119,7 +119,7 @@ class Agent:
             return
         try:
             action = self.grammar.parse(text, first=not attempt.steps)
-        except Malformed:
+        except MalformedError:
             attempt.stop_reason = StopReason.MALFORMED
             return
         if attempt.steps:

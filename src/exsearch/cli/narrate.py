@@ -88,7 +88,7 @@ def print_weights(root: Path, iteration: str) -> None:
     groups: dict[str, list[Weighted]] = {}
     for record in read_jsonl(folder.weights(iteration), Weighted):
         groups.setdefault(record.question_id, []).append(record)
-    mixed = [g for g in groups.values() if 0 < sum(w.exact_match for w in g) < len(g) and sum(w.weight for w in g)]
+    mixed = [g for g in groups.values() if 0 < sum(w.exact_match for w in g) < len(g) and sum(w.weight for w in g) > 0]
     chosen = random.Random(0).choice(mixed or list(groups.values()))
     questions = {question.id: question for question in read_questions(folder.questions("train"))}
     answers = {

@@ -83,4 +83,4 @@ def _show(out: Path, summary: "RunSummary", report: Path) -> None:
     click.echo("Next, try:")
     click.echo(f'  exsearch ask "{question}" --model {checkpoint} --index {out / "index"}')
     click.echo(f'  exsearch search {out / "index"} "{question}"')
-    click.echo(f"  exsearch quickstart --out runs/longer --set loop.iterations=4 --set explore.questions=128")
+    click.echo("  exsearch quickstart --out runs/longer --set loop.iterations=4 --set explore.questions=128")

@@ -81,8 +81,10 @@ class EMRun:
         iterations: list[Iteration] = []
         for number in range(1, self.config.loop.iterations + 1):
             name = f"iter-{number}"
-            iterations.append(self.iterate(name, number, models[-1]))
+            weights = self.e_step(name, number, models[-1])
+            examples = self.m_step(name, models[-1], weights)
             self.assess(name)
+            iterations.append(self._iteration(name, summarise(weights), examples))
             models.append(name)
             waited = 0 if iterations[-1].validation_em > best else waited + 1
             best = max(best, iterations[-1].validation_em)
@@ -114,13 +116,6 @@ class EMRun:
         write_jsonl(self.folder.warmup_trajectories, gold)
         self._train("warmup", self.base, self._warmup_examples(), self.config.warmup)
 
-    def iterate(self, name: str, number: int, previous: str) -> Iteration:
-        """Make one EM iteration from the checkpoint of `previous`."""
-        weights = self.e_step(name, number, previous)
-        summary = summarise(weights)
-        examples = self.m_step(name, number, previous, weights)
-        return self._iteration(name, summary, examples)
-
     def e_step(self, name: str, number: int, previous: str) -> list[Weighted]:
         """Explore with the model of `previous`, then weigh."""
         questions = self.questions_of(number)
@@ -142,7 +137,7 @@ class EMRun:
         write_jsonl(path, weights)
         return weights
 
-    def m_step(self, name: str, number: int, previous: str, weights: list[Weighted]) -> int:
+    def m_step(self, name: str, previous: str, weights: list[Weighted]) -> int:
         """Learn from the weighted trajectories; return how many there are."""
         trajectories = read_jsonl(self.folder.trajectories(name), Trajectory)
         examples = weighted_examples(trajectories, weights, self.chat, self.config.learn.min_weight)
@@ -207,9 +202,6 @@ class EMRun:
         return summary
 
     def _iteration(self, name: str, weights: WeightSummary, examples: int) -> Iteration:
-        agent_free = self.folder.dev_eval(name) / "scores.json"
-        if not agent_free.exists():
-            self.assess(name)
         return Iteration(
             name=name,
             questions=weights.questions,

@@ -48,16 +48,16 @@ def _share(rewards: list[float]) -> list[float]:
 
 WEIGHTINGS: dict[str, Weighting] = {
     # The paper's: p(y | x, z_k)^(1/T), normalised over the samples of the question, in log space.
-    "paper": lambda samples, T: _softmax([s.logprob for s in samples], T),
+    "paper": lambda samples, t: _softmax([s.logprob for s in samples], t),
     # The same with the mean log-probability a token, so that long answers do not count as unlikely.
-    "nll-mean": lambda samples, T: _softmax([s.mean_logprob for s in samples], T),
-    "em": lambda samples, T: _share([s.exact_match for s in samples]),
-    "f1": lambda samples, T: _share([s.f1 for s in samples]),
+    "nll-mean": lambda samples, t: _softmax([s.mean_logprob for s in samples], t),
+    "em": lambda samples, t: _share([s.exact_match for s in samples]),
+    "f1": lambda samples, t: _share([s.f1 for s in samples]),
     # Rejection sampling: every right sample counts fully, none are normalised.
-    "rft": lambda samples, T: [s.exact_match for s in samples],
+    "rft": lambda samples, t: [s.exact_match for s in samples],
     # SearchLM's v1 branch: 4 exp(-mean NLL), not normalised.
-    "reference-v1": lambda samples, T: [4 * math.exp(s.mean_logprob) for s in samples],
-    "uniform": lambda samples, T: [1 / len(samples)] * len(samples),
+    "reference-v1": lambda samples, t: [4 * math.exp(s.mean_logprob) for s in samples],
+    "uniform": lambda samples, t: [1 / len(samples)] * len(samples),
 }
 
 
@@ -138,7 +138,7 @@ def _gate(samples: list[Sample], config: WeighConfig) -> float:
 
 
 def _target(trajectory: Trajectory, question: Question) -> str | None:
-    """Return the alias to train the answer turn on: None, the model's own answer, if it is right, else the likeliest."""
+    """Return the alias to train the answer turn on: the likeliest, or None where the model's own answer is right."""
     own = normalise(trajectory.answer or "")
     if any(own == normalise(alias) for alias in question.answers):
         return None

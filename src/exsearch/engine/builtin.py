@@ -97,11 +97,11 @@ def convert_gguf(source: Path, target: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
     # Else the saved folder would look for the GGUF file again.
     del model.config.quantization_config
-    model.hf_quantizer = None
+    setattr(model, "hf_quantizer", None)  # noqa: B010
     for config in (model.config, model.generation_config):
         config.pad_token_id = tokenizer.pad_token_id
     # Q4_1 weights have 4 bits and a bfloat16-sized scale: nothing that matters is lost, the folder is half as big.
-    model.to(torch.bfloat16).save_pretrained(target)
+    model.bfloat16().save_pretrained(target)
     tokenizer.save_pretrained(target)
 
 

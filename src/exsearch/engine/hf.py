@@ -59,7 +59,8 @@ class HFEngine:
         """Load a checkpoint folder."""
         disable_progress_bar()
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")
-        return cls(model.to(device), fingerprint, max_batch)
+        torch.nn.Module.to(model, device)
+        return cls(model, fingerprint, max_batch)
 
     @torch.inference_mode()
     def generate(self, prompts: list[TokenIds], sampling: Sampling, seeds: list[int]) -> list[Completion]:

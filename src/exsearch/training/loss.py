@@ -28,6 +28,7 @@ class LossSums:
     answer_tokens: float = 0.0
 
     def __add__(self, other: "LossSums") -> "LossSums":
+        """Add two sums field by field."""
         return LossSums(
             self.search_nll + other.search_nll,
             self.answer_nll + other.answer_nll,

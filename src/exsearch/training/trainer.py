@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from exsearch.config import ModelConfig, TrainingConfig
 from exsearch.engine.load import pick_device, pick_dtype
 from exsearch.engine.sampling import derive_seed
-from exsearch.errors import ExSearchError
+from exsearch.errors import ExSearchError, UsageError
 from exsearch.files import atomic_path, remove
 from exsearch.progress import progress
 from exsearch.training.batches import batch_of_step, micro_batches, steps_per_epoch
@@ -48,6 +48,8 @@ def train(
     device = pick_device(model_config)
     dtype = pick_dtype(model_config)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="sdpa").to(device)
+    if config.frozen_layers:
+        _freeze(model, config.frozen_layers)
     torch.manual_seed(derive_seed(seed, "adapter"))
     save_model: Callable[[], PreTrainedModel] = lambda: model  # noqa: E731
     if config.lora_rank:
@@ -125,6 +127,16 @@ def accumulate_gradient(
         (loss / mass).backward()
         sums += part
     return sums
+
+
+def _freeze(model: PreTrainedModel, layers: int) -> None:
+    """Freeze the embeddings and the lowest layers."""
+    stack = getattr(model.base_model, "layers", None)
+    if stack is None or layers >= len(stack):
+        raise UsageError(f"frozen_layers = {layers}: the model has {'no' if stack is None else len(stack)} such layers")
+    model.get_input_embeddings().requires_grad_(False)
+    for layer in stack[:layers]:
+        layer.requires_grad_(False)
 
 
 def _add_lora(model: PreTrainedModel, rank: int) -> Callable[[], PreTrainedModel]:

@@ -1,0 +1,120 @@
+"""The training loss: what it sums, and that cutting a batch changes nothing (DESIGN.md, invariant 1)."""
+
+import math
+import random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import LlamaForCausalLM
+
+from exsearch.config import LearnConfig
+from exsearch.training.example import Example
+from exsearch.training.loss import LossSums
+from exsearch.training.trainer import accumulate_gradient
+from tiny_models import VOCABULARY, tiny_llama
+
+
+@st.composite
+def example(draw: st.DrawFn) -> Example:
+    length = draw(st.integers(2, 40))
+    ids = draw(st.lists(st.integers(0, VOCABULARY - 1), min_size=length, max_size=length))
+    mask = draw(st.lists(st.integers(0, 1), min_size=length, max_size=length))
+    mask[draw(st.integers(1, length - 1))] = 1
+    return Example(ids, mask, draw(st.integers(0, length)), draw(st.floats(0.01, 4)))
+
+
+batches = st.lists(example(), min_size=1, max_size=7)
+factors = st.sampled_from([0.0, 0.5, 1.0, 2.0])
+
+
+@pytest.fixture(scope="module")
+def model() -> LlamaForCausalLM:
+    return tiny_llama()
+
+
+def flat_gradient(model: LlamaForCausalLM) -> torch.Tensor:
+    found = torch.cat([p.grad.flatten().double() for p in model.parameters() if p.grad is not None])
+    model.zero_grad()
+    return found
+
+
+def gradient(model: LlamaForCausalLM, batch: list[Example], config: LearnConfig) -> tuple[torch.Tensor, LossSums]:
+    sums = accumulate_gradient(model, batch, config, torch.float32)
+    return flat_gradient(model), sums
+
+
+def naive_nll(model: LlamaForCausalLM, example: Example) -> tuple[torch.Tensor, torch.Tensor]:
+    """One example alone, token by token, with all logits: the nll of the search tokens and of the answer tokens."""
+    logprobs = model(torch.tensor([example.token_ids])).logits[0].log_softmax(dim=-1)
+    sums = [torch.zeros(()), torch.zeros(())]
+    for position, token in enumerate(example.token_ids):
+        if position > 0 and example.loss_mask[position]:
+            sums[position >= example.answer_start] = (
+                sums[position >= example.answer_start] - logprobs[position - 1, token]
+            )
+    return sums[0], sums[1]
+
+
+def distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a - b).norm() / b.norm().clamp(min=1e-3))
+
+
+@settings(max_examples=25)
+@given(batches, st.integers(1, 300), st.randoms(use_true_random=False), factors)
+def test_the_gradient_of_a_step_does_not_depend_on_how_its_batch_is_cut_or_ordered(
+    model: LlamaForCausalLM, batch: list[Example], micro_batch_tokens: int, order: random.Random, factor: float
+) -> None:
+    whole = LearnConfig(micro_batch_tokens=10_000, answer_loss=factor)
+    expected, sums = gradient(model, batch, whole)
+    shuffled = order.sample(batch, len(batch))
+    cut = LearnConfig(micro_batch_tokens=micro_batch_tokens, answer_loss=factor)
+    found, sums_of_cut = gradient(model, shuffled, cut)
+    assert distance(found, expected) < 1e-5
+    assert sums_of_cut.search_nll == pytest.approx(sums.search_nll, rel=1e-4, abs=1e-4)
+    assert sums_of_cut.answer_tokens == pytest.approx(sums.answer_tokens, rel=1e-5)
+
+
+@settings(max_examples=15)
+@given(batches, st.integers(1, 300), factors, factors)
+def test_the_gradient_is_that_of_the_weighted_log_likelihood_computed_token_by_token(
+    model: LlamaForCausalLM, batch: list[Example], micro_batch_tokens: int, search: float, answer: float
+) -> None:
+    config = LearnConfig(micro_batch_tokens=micro_batch_tokens, search_loss=search, answer_loss=answer)
+    found, sums = gradient(model, batch, config)
+    parts = [naive_nll(model, e) for e in batch]
+    mass = math.fsum(e.weight for e in batch)
+    loss = sum(e.weight * (search * z + answer * y) for e, (z, y) in zip(batch, parts, strict=True)) / mass
+    loss.backward()
+    assert distance(found, flat_gradient(model)) < 1e-5
+    assert sums.search_nll == pytest.approx(
+        sum(e.weight * float(z) for e, (z, _) in zip(batch, parts, strict=True)), rel=1e-4, abs=1e-4
+    )
+    assert sums.answer_nll == pytest.approx(
+        sum(e.weight * float(y) for e, (_, y) in zip(batch, parts, strict=True)), rel=1e-4, abs=1e-4
+    )
+
+
+@settings(max_examples=15)
+@given(example(), st.floats(0.1, 3))
+def test_a_weight_of_two_counts_like_the_example_twice(model: LlamaForCausalLM, one: Example, other: float) -> None:
+    config = LearnConfig()
+    rest = Example([5, 6, 7, 8], [0, 1, 1, 1], 2, other)
+    double = Example(one.token_ids, one.loss_mask, one.answer_start, 2 * one.weight)
+    assert distance(gradient(model, [double, rest], config)[0], gradient(model, [one, one, rest], config)[0]) < 1e-5
+
+
+@settings(max_examples=15)
+@given(example(), st.randoms(use_true_random=False))
+def test_what_follows_the_last_loss_token_is_never_learned_from(
+    model: LlamaForCausalLM, one: Example, source: random.Random
+) -> None:
+    tail = [source.randrange(VOCABULARY) for _ in range(5)]
+    longer = Example(one.token_ids + tail, one.loss_mask + [0] * 5, one.answer_start, one.weight)
+    assert distance(gradient(model, [longer], LearnConfig())[0], gradient(model, [one], LearnConfig())[0]) < 1e-5
+
+
+def test_the_logged_loss_is_the_weighted_mean_a_token() -> None:
+    figures = LossSums(search_nll=6.0, answer_nll=1.0, search_tokens=4.0, answer_tokens=3.0).per_token()
+    assert figures == {"loss": 1.0, "search_loss": 1.5, "answer_loss": round(1 / 3, 5)}

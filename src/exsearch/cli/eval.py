@@ -38,7 +38,7 @@ def eval_(
     agent = make_agent(config, index)
     protocol = make_protocol(config.agent, agent.retriever.fingerprint, chosen)
     write_protocol(out / "protocol.json", protocol)
-    scores = evaluate(agent, chosen, protocol, out, out.name, config.explore.batch_size)
+    scores = evaluate(agent, chosen, protocol, out, out.name, config.explore.batch_size, "evaluate")
     if as_json:
         click.echo(msgspec.json.encode(scores).decode())
         return

@@ -1,7 +1,8 @@
 """`exsearch quickstart`: from nothing to a search agent that has learned from its own trajectories."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,14 @@ from exsearch.cli.options import json_option, set_option
 
 if TYPE_CHECKING:
     from exsearch.config import Config
-    from exsearch.data.world import Split
+    from exsearch.data.question import Question
+    from exsearch.data.world import Split, World
     from exsearch.em.run_folder import RunSummary
 
-PASSAGES = 1500
-QUESTIONS: dict["Split", int] = {"train": 400, "dev": 40, "test": 100}
-HOPS = (1, 2)
+PASSAGES = 2000
+QUESTIONS: dict["Split", int] = {"train": 300, "dev": 24, "test": 100}
+HOPS = (1, 1, 1, 2, 2)
+"""Hops of the questions, over and over in this order."""
 
 
 @click.command()
@@ -49,6 +52,7 @@ def _prepare(out: Path, seed: int, overrides: tuple[str, ...], say: Callable[[st
     from exsearch.config import load_config
     from exsearch.corpus.store import Corpus, write_corpus
     from exsearch.data.world import World
+    from exsearch.em.run_folder import RunFolder
     from exsearch.files import write_jsonl
     from exsearch.retrieval.index import build_index
 
@@ -56,16 +60,24 @@ def _prepare(out: Path, seed: int, overrides: tuple[str, ...], say: Callable[[st
     recipe = Path(str(files("exsearch") / "recipes" / "quickstart.toml"))
     paths = [f"data.index={index}", *(f"data.{split}={world_folder / split}.jsonl" for split in QUESTIONS)]
     config = load_config(recipe, [*paths, f"seed={seed}", *overrides])
+    RunFolder(out).claim(config)
     say(f"World: {PASSAGES} passages of an invented encyclopaedia, and questions of 1 and 2 hops (seed {seed}).")
     world = World(seed=seed, passages=PASSAGES)
     if not (world_folder / "corpus").exists():
         write_corpus(world_folder / "corpus", world.passages(), total=PASSAGES)
     for split, count in QUESTIONS.items():
-        write_jsonl(world_folder / f"{split}.jsonl", world.questions(split, count, hops=HOPS))
+        write_jsonl(world_folder / f"{split}.jsonl", islice(_questions(world, split), count))
     say("Index: BM25 over the passages.")
     if not index.exists():
         build_index(Corpus.open(world_folder / "corpus"), "bm25", index)
     return config
+
+
+def _questions(world: "World", split: "Split") -> Iterator["Question"]:
+    """Yield questions of a split with one and two hops in a fixed mix."""
+    by_hops = {hops: world.questions(split, hops=[hops]) for hops in HOPS}
+    while True:
+        yield from [next(by_hops[hops]) for hops in HOPS]
 
 
 def _show(out: Path, summary: "RunSummary", report: Path) -> None:

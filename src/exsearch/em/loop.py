@@ -29,7 +29,7 @@ from exsearch.engine.sampling import derive_seed
 from exsearch.errors import UsageError
 from exsearch.evaluation.baselines import closed_book, majority
 from exsearch.evaluation.bootstrap import paired_difference
-from exsearch.evaluation.evaluate import evaluate
+from exsearch.evaluation.evaluate import SCORES, evaluate
 from exsearch.evaluation.protocol import Protocol, make_protocol, write_protocol
 from exsearch.evaluation.scores import Figure, Scores
 from exsearch.files import read_json, read_jsonl, write_json, write_jsonl
@@ -98,7 +98,7 @@ class EMRun:
         self.say("Baselines: the untrained model without search, and the commonest training answer.")
         with self._timed("closed-book"):
             folder, limit = self.folder.test_eval("closed-book"), self.config.agent.turn_tokens
-            if not (folder / "scores.json").exists():
+            if not (folder / SCORES).exists():
                 engine = self._agent_for(self.base).engine
                 closed_book(engine, self.chat, self.test_questions, self.protocol.fingerprint, folder, limit)
         majority(
@@ -157,26 +157,25 @@ class EMRun:
     def assess(self, name: str) -> None:
         """Evaluate a model on the test, validation and first explored training questions."""
         self.say(f"Evaluate {name}: greedy answers to held-out questions.")
-        train_questions = self.questions_of(1)[: len(self.dev_questions)]
+        sets = {
+            "test": (self.folder.test_eval(name), self.test_questions),
+            "validation": (self.folder.dev_eval(name), self.dev_questions),
+            "training": (self.folder.train_eval(name), self.questions_of(1)[: len(self.dev_questions)]),
+        }
+        batch_size = self.config.explore.batch_size
         with self._timed(f"{name}/eval"):
-            for folder, questions in (
-                (self.folder.test_eval(name), self.test_questions),
-                (self.folder.dev_eval(name), self.dev_questions),
-                (self.folder.train_eval(name), train_questions),
-            ):
-                if (folder / "scores.json").exists():
-                    continue
-                agent = self._agent_for(self.folder.checkpoint(name))
-                label = f"{name} on {folder.parent.name if folder.name == name else 'validation'}"
-                batch = self.config.explore.batch_size
-                evaluate(agent, questions, self._protocol(questions), folder, label, batch)
-        scores = read_json(self.folder.test_eval(name) / "scores.json", Scores)
+            for split, (folder, questions) in sets.items():
+                if not (folder / SCORES).exists():
+                    agent = self._agent_for(self.folder.checkpoint(name))
+                    label = f"{name} on {split} questions"
+                    evaluate(agent, questions, self._protocol(questions), folder, name, batch_size, label)
+        scores = read_json(self.folder.test_eval(name) / SCORES, Scores)
         em, f1 = scores.figures["em"], scores.figures["f1"]
         self.say(f"  {name}: exact match {em.mean:.1%} [{em.low:.1%}, {em.high:.1%}], F1 {f1.mean:.1%}, n = {em.n}")
 
     def validate(self, name: str) -> float:
         """Return a model's exact match on the validation questions."""
-        return read_json(self.folder.dev_eval(name) / "scores.json", Scores).figures["em"].mean
+        return read_json(self.folder.dev_eval(name) / SCORES, Scores).figures["em"].mean
 
     def summarise(self, models: list[str], iterations: list[Iteration]) -> RunSummary:
         """Choose the best model by validation, compare it with the warm-up on the test questions, write it down."""
@@ -186,8 +185,7 @@ class EMRun:
             before, after = (self._test_em(name) for name in ("warmup", best))
             comparison = Comparison("warmup", best, paired_difference(before, after))
         train_logprob: dict[str, Figure] = {
-            name: read_json(self.folder.train_eval(name) / "scores.json", Scores).figures["answer_logprob"]
-            for name in models
+            name: read_json(self.folder.train_eval(name) / SCORES, Scores).figures["answer_logprob"] for name in models
         }
         summary = RunSummary(
             title=self.config.title,
@@ -216,7 +214,7 @@ class EMRun:
         )
 
     def _test_em(self, name: str) -> list[float]:
-        return [row.em for row in read_json(self.folder.test_eval(name) / "scores.json", Scores).questions]
+        return [row.em for row in read_json(self.folder.test_eval(name) / SCORES, Scores).questions]
 
     def _protocol(self, questions: list[Question]) -> Protocol:
         return make_protocol(self.config.agent, self.retriever.fingerprint, questions)

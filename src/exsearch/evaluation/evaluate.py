@@ -19,7 +19,13 @@ TRAJECTORIES = "trajectories.jsonl"
 
 
 def evaluate(
-    agent: Agent, questions: list[Question], protocol: Protocol, folder: Path, name: str, batch_size: int
+    agent: Agent,
+    questions: list[Question],
+    protocol: Protocol,
+    folder: Path,
+    name: str,
+    batch_size: int,
+    label: str,
 ) -> Scores:
     """Answer each question greedily and write trajectories and scores to `folder`; finished work is reused."""
     if (folder / SCORES).exists():
@@ -33,7 +39,7 @@ def evaluate(
         folder / TRAJECTORIES,
         temperature=0.0,
         top_p=1.0,
-        label=f"evaluate {name}",
+        label=label,
     )
     scores = score(name, questions, trajectories, protocol.fingerprint)
     write_json(folder / SCORES, scores)

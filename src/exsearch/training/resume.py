@@ -6,6 +6,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from exsearch.errors import ExSearchError
 from exsearch.files import atomic_path, remove
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -20,8 +21,11 @@ def save_resume_point(
         for moment in _MOMENTS:
             tensors[f"{moment}/{name}"] = optimiser.state[parameter][moment]
     target = folder / f"step-{step:08d}.safetensors"
-    with atomic_path(target) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+    try:
+        with atomic_path(target) as temporary:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+    except SafetensorError as error:  # what safetensors makes of an operating-system error
+        raise ExSearchError(f"{target}: cannot write the resume point: {error}") from error
     for path in folder.iterdir():
         if path != target:
             remove(path)

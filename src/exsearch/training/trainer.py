@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from exsearch.config import ModelConfig, TrainingConfig
@@ -73,10 +74,18 @@ def train(
             bar.advance(1, f"loss {figures['loss']:.3f}")
             if (step + 1) % config.save_steps == 0 and step + 1 < total:
                 save_resume_point(points, step + 1, parameters, optimiser)
-    with atomic_path(output) as temporary:
-        save_model().to(dtype).save_pretrained(temporary)
-        AutoTokenizer.from_pretrained(base).save_pretrained(temporary)
+    _save(save_model().to(dtype), base, output)
     remove(points)
+
+
+def _save(model: PreTrainedModel, base: Path, output: Path) -> None:
+    """Write a checkpoint folder with the tokenizer of `base`; nothing is left of it if the disk is full."""
+    try:
+        with atomic_path(output) as temporary:
+            model.save_pretrained(temporary)
+            AutoTokenizer.from_pretrained(base).save_pretrained(temporary)
+    except SafetensorError as error:  # what safetensors makes of an operating-system error
+        raise ExSearchError(f"{output}: cannot write the checkpoint: {error}") from error
 
 
 def learning_rate(config: TrainingConfig, step: int, total: int) -> float:

@@ -1,0 +1,110 @@
+"""EM on a model small enough to enumerate: a step never makes the training answers less likely (invariant 4).
+
+A trajectory is two tokens z after the question's token, an answer is one token after z, all from a vocabulary of
+six, so p(y | x) is an exact sum over the 36 trajectories.
+"""
+
+import itertools
+import math
+
+import pytest
+import torch
+from transformers import LlamaForCausalLM
+
+from exsearch.agent.trajectory import AliasScore, StopReason, Trajectory
+from exsearch.config import LearnConfig, WeighConfig
+from exsearch.data.question import Question
+from exsearch.em.weigh import weigh
+from exsearch.training.example import Example
+from exsearch.training.trainer import accumulate_gradient
+from tiny_models import tiny_llama
+
+TOKENS = 6
+QUESTIONS = {0: 3, 1: 5, 2: 3}
+"""The token of each question and that of its answer."""
+PATHS = list(itertools.product(range(TOKENS), repeat=2))
+
+
+def log_joint(model: LlamaForCausalLM, x: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return log p(z | x) and log p(y | x, z) for all z."""
+    ids = torch.tensor([[x, *z, QUESTIONS[x]] for z in PATHS])
+    logprobs = model(ids).logits.log_softmax(dim=-1)
+    steps = logprobs[:, :-1].gather(2, ids[:, 1:, None]).squeeze(2)
+    return steps[:, :2].sum(dim=1), steps[:, 2]
+
+
+def log_likelihood(model: LlamaForCausalLM) -> torch.Tensor:
+    """Return the sum over the questions of log p(y | x), marginalised over z."""
+    return torch.stack([sum(log_joint(model, x)).logsumexp(dim=0) for x in QUESTIONS]).sum()  # type: ignore[union-attr]
+
+
+def posterior_examples(model: LlamaForCausalLM) -> list[Example]:
+    """E-step: every z of every question, weighted by p(z | x, y)."""
+    examples = []
+    with torch.no_grad():
+        for x, y in QUESTIONS.items():
+            search, answer = log_joint(model, x)
+            weights = (search + answer).softmax(dim=0).tolist()
+            examples += [Example([x, *z, y], [0, 1, 1, 1], 3, w) for z, w in zip(PATHS, weights, strict=True)]
+    return examples
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_full_em_step_never_lowers_the_likelihood_of_the_training_answers(seed: int) -> None:
+    model = tiny_llama(TOKENS, seed)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.05)
+    reached = [log_likelihood(model).item()]
+    for _ in range(8):
+        examples = posterior_examples(model)
+        for _ in range(4):
+            accumulate_gradient(model, examples, LearnConfig(micro_batch_tokens=64), torch.float32)
+            optimiser.step()
+            optimiser.zero_grad()
+        reached.append(log_likelihood(model).item())
+    assert all(after >= before - 1e-5 for before, after in itertools.pairwise(reached)), reached
+    assert reached[-1] > reached[0] + 0.5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_at_the_exact_posterior_the_gradient_of_the_loss_is_that_of_the_marginal_likelihood(seed: int) -> None:
+    model = tiny_llama(TOKENS, seed)
+    accumulate_gradient(model, posterior_examples(model), LearnConfig(micro_batch_tokens=50), torch.float32)
+    found = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    model.zero_grad()
+    (-log_likelihood(model) / len(QUESTIONS)).backward()
+    exact = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    assert float((found - exact).norm() / exact.norm()) < 1e-4
+
+
+def test_weights_of_many_samples_add_up_to_the_exact_posterior() -> None:
+    model = tiny_llama(TOKENS, seed=1)
+    x = 0
+    with torch.no_grad():
+        search, answer = log_joint(model, x)
+    exact = (search + answer).softmax(dim=0)
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.multinomial(search.exp(), 20_000, replacement=True, generator=generator).tolist()
+    samples = [
+        Trajectory(
+            "x",
+            number,
+            [],
+            "-",
+            StopReason.ANSWERED,
+            [],
+            [],
+            [],
+            0,
+            0,
+            "m",
+            "i",
+            [AliasScore("y", answer[z].item(), 1)],
+        )
+        for number, z in enumerate(drawn)
+    ]
+    found = torch.zeros(len(PATHS))
+    for z, record in zip(drawn, weigh(samples, [Question("x", "x?", ["y"])], WeighConfig()), strict=True):
+        found[z] += record.weight
+    assert float((found - exact).abs().sum()) / 2 < 0.03
+    assert float((search.softmax(dim=0) - exact).abs().sum()) / 2 > 0.1, "the prior alone would not pass"
+    assert math.isclose(float(found.sum()), 1, rel_tol=1e-4)

@@ -8,11 +8,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.trajectory import AliasScore, StopReason, Trajectory
+from exsearch.agent.trajectory import AliasScore, StopReason, Trajectory, answer_logprob
 from exsearch.config import WeighConfig, WeightingName
 from exsearch.data.question import Question
 from exsearch.em.learn import weighted_examples
-from exsearch.em.weigh import WEIGHTINGS, combine, effective_sample_size, entropy, summarise, weigh
+from exsearch.em.weigh import WEIGHTINGS, effective_sample_size, entropy, summarise, weigh
 from exsearch.em.weighted import Weighted
 from exsearch.errors import UsageError
 from exsearch.evaluation.metrics import exact_match, f1
@@ -77,7 +77,7 @@ def test_paper_weights_are_the_tempered_answer_probabilities_over_their_sum(
     group: list[Trajectory], temperature: float
 ) -> None:
     found = weights(group, weighting="paper", temperature=temperature)
-    scaled = [combine(t.alias_scores, "sum") / temperature for t in group]
+    scaled = [answer_logprob(t.alias_scores, "sum") / temperature for t in group]
     for weight, own in zip(found, scaled, strict=True):
         ratios = [math.exp(other - own) if other - own < 700 else math.inf for other in scaled]
         assert weight == pytest.approx(1 / math.fsum(ratios), rel=1e-6, abs=1e-12)
@@ -95,7 +95,7 @@ def test_mean_weights_do_not_depend_on_the_length_of_an_answer(group: list[Traje
 def test_a_high_temperature_levels_the_weights_and_a_low_one_leaves_the_best(group: list[Trajectory]) -> None:
     flat = weights(group, temperature=1e9)
     assert flat == pytest.approx([1 / len(group)] * len(group), abs=1e-4)
-    values = [combine(t.alias_scores, "sum") for t in group]
+    values = [answer_logprob(t.alias_scores, "sum") for t in group]
     assume(all(max(values) - v > 1e-3 or v == max(values) for v in values))
     best = values.count(max(values))
     assert weights(group, temperature=1e-5) == pytest.approx([(v == max(values)) / best for v in values], abs=1e-9)
@@ -122,7 +122,7 @@ def test_the_weights_of_the_references_first_version_are_not_normalised(
 def test_a_gate_drops_or_damps_a_question_without_a_good_sample(
     weighting: WeightingName, group: list[Trajectory], threshold: float
 ) -> None:
-    values = [combine(t.alias_scores, "sum") for t in group if t.alias_scores]
+    values = [answer_logprob(t.alias_scores, "sum") for t in group if t.alias_scores]
     best = math.exp(max(values)) if values else 0.0
     assume(abs(best - threshold) > 1e-9 * threshold)
     free = weights(group, weighting=weighting)
@@ -136,14 +136,14 @@ def test_a_gate_drops_or_damps_a_question_without_a_good_sample(
 def test_aliases_combine_to_the_probability_of_any_or_of_the_best(pairs: list[tuple[float, int]]) -> None:
     made = [AliasScore(f"alias {number}", lp, n) for number, (lp, n) in enumerate(pairs)]
     values = [lp for lp, _ in pairs]
-    assert combine(made, "best") == max(values)
-    assert max(values) <= combine(made, "sum") <= max(values) + math.log(len(values)) + 1e-9
-    assert combine(made + made, "sum") == combine(made, "sum"), "the same alias twice is one event"
+    assert answer_logprob(made, "best") == max(values)
+    assert max(values) <= answer_logprob(made, "sum") <= max(values) + math.log(len(values)) + 1e-9
+    assert answer_logprob(made + made, "sum") == answer_logprob(made, "sum"), "the same alias twice is one event"
 
 
 def test_probabilities_of_aliases_add_up() -> None:
     made = [AliasScore("a", math.log(0.2), 2), AliasScore("b", math.log(0.3), 2)]
-    assert combine(made, "sum") == pytest.approx(math.log(0.5))
+    assert answer_logprob(made, "sum") == pytest.approx(math.log(0.5))
 
 
 def test_a_wrong_answer_is_replaced_by_the_likeliest_alias_and_a_right_one_kept() -> None:

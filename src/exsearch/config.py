@@ -95,8 +95,8 @@ class TrainingConfig(_Section, frozen=True):
 class WarmupConfig(TrainingConfig, frozen=True):
     """Warm-up: supervised fine-tuning on gold trajectories."""
 
-    questions: Positive = 200
-    """How many of the first training questions with a decomposition are turned into gold trajectories."""
+    questions: Count = 200
+    """The first so many training questions are turned into gold trajectories; 0 for a model that knows the grammar."""
 
 
 class ExploreConfig(_Section, frozen=True):

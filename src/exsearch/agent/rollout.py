@@ -79,9 +79,14 @@ class Agent:
         scores = self._score(attempts) if score_answers else {}
         return [self._finish(attempt, scores.get(index, [])) for index, attempt in enumerate(attempts)]
 
+    @staticmethod
+    def seed_of(question: Question, sample: int, seed: int) -> int:
+        """Return the seed of one trajectory of a run."""
+        return derive_seed(seed, question.id, sample)
+
     def _start(self, question: Question, sample: int, seed: int) -> Attempt:
         transcript = Transcript(self.chat, self.grammar, question.text)
-        attempt = Attempt(question, sample, derive_seed(seed, question.id, sample), transcript)
+        attempt = Attempt(question, sample, self.seed_of(question, sample, seed), transcript)
         if self._room(attempt) < MIN_PASSAGE_TOKENS:
             attempt.stop_reason = StopReason.CONTEXT_FULL
         return attempt

@@ -1,5 +1,6 @@
 """What the model did on one question: its steps, its answer, and the exact tokens of both."""
 
+import math
 from enum import StrEnum
 
 import msgspec
@@ -69,3 +70,13 @@ class Trajectory(msgspec.Struct, frozen=True):
     """Filled at the end of the rollout, while the prefix is in the engine's cache, if the rollout was told to."""
     shortened_passages: int = 0
     """How many passages were cut to fit the token budget."""
+
+
+def answer_logprob(scores: list[AliasScore], alias: str) -> float:
+    """Return log p(y | x, z) over the aliases: their log-sum-exp (`sum`) or the best one (`best`)."""
+    best = max(score.logprob for score in scores)
+    if alias == "best":
+        return best
+    # Two aliases may be the same string, which is one event, not two.
+    distinct = {score.alias: score.logprob for score in scores}
+    return best + math.log(sum(math.exp(value - best) for value in distinct.values()))

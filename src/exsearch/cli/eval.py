@@ -37,8 +37,8 @@ def eval_(
     chosen = read_questions(questions, limit)
     agent = make_agent(config, index)
     protocol = make_protocol(config.agent, agent.retriever.fingerprint, chosen)
-    write_protocol(out / "protocol.json", protocol)
     scores = evaluate(agent, chosen, protocol, out, out.name, config.explore.batch_size, "evaluate")
+    write_protocol(out / "protocol.json", protocol)
     if as_json:
         click.echo(msgspec.json.encode(scores).decode())
         return

@@ -22,18 +22,17 @@ def run_training(
 ) -> None:
     """Train `base` on `examples` into the folder `out`, with metrics in `out`.metrics.jsonl."""
     metrics = MetricsLog(out.with_name(f"{out.name}.metrics.jsonl"))
-    if not out.exists():
-        train(
-            base,
-            examples,
-            out,
-            training,
-            config.model,
-            config.seed,
-            label,
-            log=lambda step, figures: metrics.append(label, step, **figures),
-            rewind=lambda step: metrics.rewind(label, step),
-        )
+    train(
+        base,
+        examples,
+        out,
+        training,
+        config.model,
+        config.seed,
+        label,
+        log=lambda step, figures: metrics.append(label, step, **figures),
+        rewind=lambda step: metrics.rewind(label, step),
+    )
     if as_json:
         click.echo(json.dumps({"checkpoint": str(out), "examples": len(examples), "metrics": str(metrics.path)}))
     else:

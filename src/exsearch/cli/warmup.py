@@ -31,7 +31,7 @@ def warmup(
     from exsearch.agent.chat import ChatFormat
     from exsearch.cli.training import run_training
     from exsearch.data.question import read_questions
-    from exsearch.data.warmup import gold_trajectories
+    from exsearch.em.warmup import gold_trajectories
     from exsearch.engine.builtin import resolve_model
     from exsearch.errors import UsageError
     from exsearch.files import write_jsonl

@@ -17,10 +17,10 @@ from exsearch.agent.rollout import Agent
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import Config, TrainingConfig
 from exsearch.data.question import Question, read_questions
-from exsearch.data.warmup import gold_trajectories
 from exsearch.em.explore import explore
 from exsearch.em.learn import weighted_examples
 from exsearch.em.run_folder import Comparison, Iteration, RunFolder, RunSummary
+from exsearch.em.warmup import gold_trajectories
 from exsearch.em.weigh import WeightSummary, summarise, weigh
 from exsearch.em.weighted import Weighted
 from exsearch.engine.builtin import resolve_model
@@ -110,6 +110,9 @@ class EMRun:
 
     def warm_up(self) -> None:
         """Teach the grammar by supervised fine-tuning on gold trajectories."""
+        if self.config.warmup.questions == 0:
+            self.say("Warm-up: none, the model is taken to know the grammar.")
+            return
         questions = self.train_questions[: self.config.warmup.questions]
         gold = gold_trajectories(questions, self.retriever, self.chat, self.config.agent)
         self.say(f"Warm-up: learn the grammar from {len(gold)} gold trajectories (of {len(questions)} questions).")
@@ -126,7 +129,7 @@ class EMRun:
         self.say(f"E-step of {name}: explore {len(questions)} training questions, {k} trajectories each.")
         with self._timed(f"{name}/explore"):
             trajectories = explore(
-                self._agent_for(self.folder.checkpoint(previous)),
+                self._agent_for(self._checkpoint(previous)),
                 questions,
                 self.config.explore,
                 derive_seed(self.config.seed, name) >> 1,
@@ -143,8 +146,9 @@ class EMRun:
         examples = weighted_examples(trajectories, weights, self.chat, self.config.learn.min_weight)
         count = len(examples)
         self.say(f"M-step of {name}: learn from {count} trajectories, each by its weight.")
-        examples += self._warmup_examples()[: self.config.learn.warmup_mix]
-        self._train(name, self.folder.checkpoint(previous), examples, self.config.learn)
+        if self.config.learn.warmup_mix:
+            examples += self._warmup_examples()[: self.config.learn.warmup_mix]
+        self._train(name, self._checkpoint(previous), examples, self.config.learn)
         return count
 
     def questions_of(self, number: int) -> list[Question]:
@@ -166,7 +170,7 @@ class EMRun:
         with self._timed(f"{name}/eval"):
             for split, (folder, questions) in sets.items():
                 if not (folder / SCORES).exists():
-                    agent = self._agent_for(self.folder.checkpoint(name))
+                    agent = self._agent_for(self._checkpoint(name))
                     label = f"{name} on {split} questions"
                     evaluate(agent, questions, self._protocol(questions), folder, name, batch_size, label)
         scores = read_json(self.folder.test_eval(name) / SCORES, Scores)
@@ -213,6 +217,12 @@ class EMRun:
             validation_em=self.validate(name),
         )
 
+    def _checkpoint(self, name: str) -> Path:
+        """Return a model's checkpoint; without a warm-up, the model of that name is the base."""
+        if name == "warmup" and self.config.warmup.questions == 0:
+            return self.base
+        return self.folder.checkpoint(name)
+
     def _test_em(self, name: str) -> list[float]:
         return [row.em for row in read_json(self.folder.test_eval(name) / SCORES, Scores).questions]
 
@@ -224,9 +234,6 @@ class EMRun:
         return [example_from(trajectory, 1.0, None, self.chat) for trajectory in gold]
 
     def _train(self, name: str, base: Path, examples: list[Example], config: TrainingConfig) -> None:
-        output = self.folder.checkpoint(name)
-        if output.exists():
-            return
         self._free_engine()
         stage = f"{name}/learn"
         metrics = self.folder.metrics
@@ -234,7 +241,7 @@ class EMRun:
             train(
                 base,
                 examples,
-                output,
+                self.folder.checkpoint(name),
                 config,
                 self.config.model,
                 self.config.seed,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from exsearch.agent.trajectory import AliasScore, StopReason, Trajectory
+from exsearch.agent.trajectory import StopReason, Trajectory, answer_logprob
 from exsearch.config import WeighConfig
 from exsearch.data.question import Question
 from exsearch.em.weighted import Weighted
@@ -110,21 +110,11 @@ def _sample(trajectory: Trajectory, question: Question, alias: str) -> Sample:
         )
     answer = trajectory.answer or ""
     return Sample(
-        logprob=combine(trajectory.alias_scores, alias),
+        logprob=answer_logprob(trajectory.alias_scores, alias),
         mean_logprob=max(s.logprob / s.tokens for s in trajectory.alias_scores),
         exact_match=exact_match(answer, question.answers),
         f1=f1(answer, question.answers),
     )
-
-
-def combine(scores: list[AliasScore], alias: str) -> float:
-    """Return log p(y | x, z) over the aliases: their log-sum-exp (`sum`) or the best one (`best`)."""
-    best = max(score.logprob for score in scores)
-    if alias == "best":
-        return best
-    # Two aliases may be the same string, which is one event, not two.
-    distinct = {score.alias: score.logprob for score in scores}
-    return best + math.log(sum(math.exp(value - best) for value in distinct.values()))
 
 
 def _gate(samples: list[Sample], config: WeighConfig) -> float:

@@ -48,10 +48,11 @@ class SlotCache(Cache):
         self.slots, self.capacity = slots, capacity
 
     def aim(self, start: int, positions: torch.Tensor) -> torch.Tensor:
-        """Send the next forward pass to the slots from `start` on; return its boolean attention mask.
+        """Send the next forward pass to the slots from `start` on; return its attention mask.
 
         `positions`, of shape (rows, new tokens), says where in its row each new token goes. The mask has shape
-        (rows, 1, new tokens, visible positions) and is causal within each row.
+        (rows, 1, new tokens, visible positions), is causal within each row, and is added to the attention scores:
+        a boolean one would be converted again in every layer.
         """
         rows = positions.shape[0]
         self._range = slice(start, start + rows)
@@ -59,7 +60,8 @@ class SlotCache(Cache):
         self._rows = torch.arange(start, start + rows, device=self._device)[:, None]
         self._visible = int(positions.max()) + 1
         visible = torch.arange(self._visible, device=self._device)
-        return visible[None, None, None, :] <= positions[:, None, :, None]
+        hidden = visible[None, None, None, :] > positions[:, None, :, None]
+        return torch.zeros(hidden.shape, dtype=self._dtype, device=self._device).masked_fill_(hidden, -torch.inf)
 
     def update(
         self,

@@ -3,11 +3,11 @@
 from collections import Counter
 from pathlib import Path
 
+from exsearch.agent.journal import run_journaled
 from exsearch.agent.rollout import Agent
-from exsearch.agent.trajectory import Trajectory
+from exsearch.agent.trajectory import Trajectory, answer_logprob
 from exsearch.data.question import Question
-from exsearch.em.explore import run_journaled
-from exsearch.em.weigh import combine
+from exsearch.errors import UsageError
 from exsearch.evaluation.bootstrap import figure
 from exsearch.evaluation.metrics import accuracy, exact_match, f1, passage_recall
 from exsearch.evaluation.protocol import Protocol
@@ -27,9 +27,12 @@ def evaluate(
     batch_size: int,
     label: str,
 ) -> Scores:
-    """Answer each question greedily and write trajectories and scores to `folder`; finished work is reused."""
-    if (folder / SCORES).exists():
-        return read_json(folder / SCORES, Scores)
+    """Answer each question greedily and write trajectories and scores to `folder`; finished trajectories are reused.
+
+    Raises UsageError if the folder holds the scores of another protocol, or trajectories of another model.
+    """
+    if (folder / SCORES).exists() and read_json(folder / SCORES, Scores).protocol != protocol.fingerprint:
+        raise UsageError(f"{folder}: holds scores of another protocol (questions, index or settings); choose another")
     tasks = [(question, 0) for question in questions]
     trajectories = run_journaled(
         agent,
@@ -63,7 +66,7 @@ def _question_score(question: Question, trajectory: Trajectory) -> QuestionScore
         recall=passage_recall(question.gold_passages, read),
         searches=len(trajectory.steps),
         tokens=sum(trajectory.loss_mask),
-        answer_logprob=combine(trajectory.alias_scores, "sum") if trajectory.alias_scores else None,
+        answer_logprob=answer_logprob(trajectory.alias_scores, "sum") if trajectory.alias_scores else None,
         stop_reason=trajectory.stop_reason.value,
     )
 

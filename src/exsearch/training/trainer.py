@@ -15,16 +15,19 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from exsearch.config import ModelConfig, TrainingConfig
+from exsearch.engine.builtin import model_fingerprint
 from exsearch.engine.load import pick_device, pick_dtype
 from exsearch.engine.sampling import derive_seed
 from exsearch.errors import ExSearchError, UsageError
-from exsearch.files import atomic_path, remove
+from exsearch.files import atomic_path, fingerprint, read_json, remove, write_json
 from exsearch.progress import progress
 from exsearch.training.batches import batch_of_step, micro_batches, steps_per_epoch
 from exsearch.training.example import Example
 from exsearch.training.loss import LossSums, weighted_nll
 from exsearch.training.resume import load_resume_point, save_resume_point
 
+JOB = "exsearch.json"
+"""In a checkpoint: the fingerprint of all that it was trained from."""
 LogStep = Callable[[int, dict[str, float]], None]
 
 
@@ -41,6 +44,8 @@ def train(
 ) -> None:
     """Fine-tune the checkpoint in `base` on weighted examples and write the result to the folder `output`.
 
+    A finished output of the same inputs is left as it is; raises UsageError if it is of others.
+
     Weights are kept in float32 and saved in the precision of the forward pass. `log` gets the step (from 1) and
     its figures; `rewind` is told the step that a resumed run continues from.
     """
@@ -48,6 +53,11 @@ def train(
         raise ExSearchError(f"{label}: nothing to learn from")
     device = pick_device(model_config)
     dtype = pick_dtype(model_config)
+    job = fingerprint([model_fingerprint(base), examples, config, seed, str(dtype)])
+    if output.exists():
+        if read_json(output / JOB, dict[str, str]).get("job") != job:
+            raise UsageError(f"{output}: holds a model trained from other inputs or settings; choose another folder")
+        return
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="sdpa").to(device)
     if config.frozen_layers:
         _freeze(model, config.frozen_layers)
@@ -62,7 +72,7 @@ def train(
         parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
     total = config.epochs * steps_per_epoch(len(examples), config.batch_size)
-    points = output.with_name(f"{output.name}.resume")
+    points = output.with_name(f"{output.name}.resume") / job
     done = load_resume_point(points, parameters, optimiser)
     rewind(done)
     with progress(label, total, done) as bar:
@@ -74,16 +84,17 @@ def train(
             bar.advance(1, f"loss {figures['loss']:.3f}")
             if (step + 1) % config.save_steps == 0 and step + 1 < total:
                 save_resume_point(points, step + 1, parameters, optimiser)
-    _save(save_model().to(dtype), base, output)
-    remove(points)
+    _save(save_model().to(dtype), base, output, job)
+    remove(points.parent)
 
 
-def _save(model: PreTrainedModel, base: Path, output: Path) -> None:
+def _save(model: PreTrainedModel, base: Path, output: Path, job: str) -> None:
     """Write a checkpoint folder with the tokenizer of `base`; nothing is left of it if the disk is full."""
     try:
         with atomic_path(output) as temporary:
             model.save_pretrained(temporary)
             AutoTokenizer.from_pretrained(base).save_pretrained(temporary)
+            write_json(temporary / JOB, {"job": job})
     except SafetensorError as error:  # what safetensors makes of an operating-system error
         raise ExSearchError(f"{output}: cannot write the checkpoint: {error}") from error
 

@@ -1,7 +1,6 @@
 """Turns an attempt into what the page shows of it."""
 
-from exsearch.agent.trajectory import AliasScore
-from exsearch.em.weigh import combine
+from exsearch.agent.trajectory import AliasScore, answer_logprob
 from exsearch.viewer.page import PageStep, Run
 from exsearch.viewer.passages import PassageTable
 from exsearch.viewer.reader import Attempt
@@ -22,7 +21,7 @@ def page_run(attempt: Attempt, passages: PassageTable) -> Run:
             for step in attempt.steps
         ],
         answer=attempt.answer,
-        logprob=round(combine(attempt.alias_scores, "sum"), 3) if attempt.alias_scores else None,
+        logprob=round(answer_logprob(attempt.alias_scores, "sum"), 3) if attempt.alias_scores else None,
         aliases=[
             AliasScore(alias=score.alias, logprob=round(score.logprob, 3), tokens=score.tokens)
             for score in attempt.alias_scores

@@ -1,7 +1,7 @@
 """Finds what can be asked about one split of a block: chains of told facts, and pairs of facts to compare."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -45,10 +45,13 @@ def told_facts(block: Block, split: Split) -> list[Fact]:
 class Finder:
     """What can be asked about one split of a block."""
 
-    def __init__(self, block: Block, split: Split, rng: random.Random) -> None:
-        """Collect the facts the split may use."""
+    def __init__(
+        self, block: Block, split: Split, rng: random.Random, relations: Collection[str] | None = None
+    ) -> None:
+        """Collect the facts the split may use, all or those of some relations."""
         self._block, self._rng = block, rng
-        self._facts = told_facts(block, split)
+        facts = told_facts(block, split)
+        self._facts = [fact for fact in facts if relations is None or fact.relation.name in relations]
         self._about: dict[Entity, list[Fact]] = {}
         for fact in self._facts:
             self._about.setdefault(fact.head, []).append(fact)

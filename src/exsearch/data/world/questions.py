@@ -3,7 +3,7 @@
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
 
 from exsearch.data.question import Question, SubQuestion
@@ -30,9 +30,11 @@ _DESCRIBED = 0.5
 _WORD = re.compile(r"\w+")
 
 
-def write_questions_of(block: Block, split: Split, rng: random.Random) -> list[Question]:
+def write_questions_of(
+    block: Block, split: Split, rng: random.Random, relations: Collection[str] | None = None
+) -> list[Question]:
     """Return the questions of one split of a block whose passages are written, mixed, with empty ids."""
-    finder = Finder(block, split, rng)
+    finder = Finder(block, split, rng, relations)
     wording = _Wording(rng)
     makers: dict[str, tuple[Sequence[object], Callable[..., Question | None]]] = {
         "single": (finder.chains(1), wording.chain),

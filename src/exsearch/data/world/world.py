@@ -1,7 +1,7 @@
 """A synthetic encyclopaedia of any size and its multi-hop questions, fixed by a seed."""
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -11,12 +11,12 @@ import msgspec
 from exsearch.corpus.passage import Passage
 from exsearch.data.question import Question
 from exsearch.data.world.block import PERSON_VARIANTS, SPLIT_SHARES, Block, counts
-from exsearch.data.world.catalogue import KINDS
+from exsearch.data.world.catalogue import KINDS, RELATIONS
 from exsearch.data.world.entity import SPLITS, Split
 from exsearch.data.world.names import NameBook
 from exsearch.data.world.prose import write_passages
 from exsearch.data.world.questions import MIX, QUESTIONS_PER_PASSAGE, write_questions_of
-from exsearch.errors import UsageError
+from exsearch.errors import UsageError, nearest
 from exsearch.files import write_jsonl
 from exsearch.progress import Progress, progress
 
@@ -57,19 +57,27 @@ class World:
             yield from self._block(number)[1]
 
     def questions(
-        self, split: Split, limit: int | None = None, hops: Sequence[int] | None = None
+        self,
+        split: Split,
+        limit: int | None = None,
+        hops: Sequence[int] | None = None,
+        relations: Collection[str] | None = None,
     ) -> Iterator[Question]:
-        """Yield questions of a split, mixed in type and hops; with `hops`, those with that many only.
+        """Yield questions of a split, mixed in type and hops.
 
-        A question's id, such as `w7-train-000012`, depends on neither `limit` nor `hops`.
+        With `hops`, those with that many only; with `relations`, those about these relations only, which makes an
+        easier world. A question's id, such as `w7-train-000012`, depends on neither `limit` nor `hops`.
         """
         if split not in SPLITS:
             raise UsageError(f"split {split!r}: must be one of {', '.join(SPLITS)}")
         if hops is not None and not set(hops) <= {1, 2, 3, 4}:
             raise UsageError(f"hops {list(hops)}: questions have 1 to 4 hops")
+        for name in relations or ():
+            if name not in RELATIONS:
+                raise UsageError(f"no relation {name!r} in the world{nearest(name, list(RELATIONS))}")
         if limit is not None and limit < 0:
             raise UsageError(f"limit {limit}: must be 0 or more")
-        wanted = (question for question in self._numbered(split) if hops is None or question.hops in hops)
+        wanted = (question for question in self._numbered(split, relations) if hops is None or question.hops in hops)
         return islice(wanted, limit)
 
     def most_questions(self, split: Split) -> int:
@@ -77,16 +85,16 @@ class World:
         rounding = len(MIX) * self._blocks
         return round(self.size * SPLIT_SHARES[split] * QUESTIONS_PER_PASSAGE) + rounding
 
-    def _numbered(self, split: Split) -> Iterator[Question]:
-        for number, question in enumerate(self._mixed(split)):
+    def _numbered(self, split: Split, relations: Collection[str] | None) -> Iterator[Question]:
+        for number, question in enumerate(self._mixed(split, relations)):
             yield msgspec.structs.replace(question, id=f"w{self.seed}-{split}-{number:06}")
 
-    def _mixed(self, split: Split) -> Iterator[Question]:
+    def _mixed(self, split: Split, relations: Collection[str] | None) -> Iterator[Question]:
         for start in range(0, self._blocks, _WINDOW):
             window: list[Question] = []
             for number in range(start, min(start + _WINDOW, self._blocks)):
                 rng = random.Random(f"questions/{self.seed}/{split}/{number}")
-                window.extend(write_questions_of(self._block(number)[0], split, rng))
+                window.extend(write_questions_of(self._block(number)[0], split, rng, relations))
             random.Random(f"mix/{self.seed}/{split}/{start}").shuffle(window)
             yield from window
 

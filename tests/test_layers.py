@@ -1,0 +1,43 @@
+"""The house of DESIGN: a package imports only from those below it."""
+
+import ast
+from pathlib import Path
+
+import exsearch
+
+LAYERS = [
+    {"errors", "files", "progress", "config", "metrics_log"},
+    {"corpus", "data"},
+    {"retrieval", "engine"},
+    {"agent"},
+    {"training"},
+    {"evaluation"},
+    {"em"},
+    {"viewer"},
+    {"cli"},
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+SOURCE = Path(exsearch.__file__).parent
+
+
+def imported(path: Path) -> set[str]:
+    """The parts of the package that a file imports, anywhere in it."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    modules = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    return {module.split(".")[1] for module in modules if module.startswith("exsearch.")}
+
+
+def test_arrows_point_down() -> None:
+    files = [path for path in SOURCE.rglob("*.py") if path.name != "__init__.py"]
+    assert len(files) > 40
+    for path in files:
+        own = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+        above = {name for name in imported(path) if LEVEL[name] > LEVEL[own]}
+        assert not above, f"{path.relative_to(SOURCE)} imports {above}, which lies above {own}"
+
+
+def test_retrieval_knows_no_language_model_and_engine_knows_no_text() -> None:
+    for path in (SOURCE / "retrieval").glob("*.py"):
+        assert "engine" not in imported(path)
+    for path in (SOURCE / "engine").glob("*.py"):
+        assert not imported(path) & {"data", "corpus", "retrieval"}

@@ -25,6 +25,8 @@ class ScriptedEngine:
         self.chat, self.script, self.context_size, self.fails_at_call = chat, script, context_size, fails_at_call
         self.stats = EngineStats()
         self.prompts: list[TokenIds] = []
+        self.turns: list[int] = []
+        """The number, from 0, of the turn that each prompt asked for."""
         self.completions: list[Completion] = []
         self.scored: list[tuple[TokenIds, TokenIds]] = []
         self.calls = 0
@@ -42,6 +44,7 @@ class ScriptedEngine:
         assert len(prompt) + sampling.max_new_tokens <= self.context_size, "the prompt leaves no room for the turn"
         opener = self.chat.open_assistant
         turn = sum(prompt[i : i + len(opener)] == opener for i in range(len(prompt))) - 1
+        self.turns.append(turn)
         text = self.script(self.chat.decode(prompt), turn, seed)
         ids = [*self.chat.encode(text), self.chat.stop_id][: sampling.max_new_tokens]
         finish = "stop" if ids[-1] == self.chat.stop_id else "length"

@@ -13,7 +13,7 @@ ordinary = st.text(alphabet=st.characters(categories=["L", "N", "P"]), min_size=
 
 
 # The embedded model's vocabulary lacks the bytes of a few control characters and of planes without characters.
-writable = st.characters(max_codepoint=0x3FFFF, exclude_characters="\x04\x06\x13\x14\x16\x1d")
+writable = st.characters(codec="utf-8", max_codepoint=0x3FFFF, exclude_characters="\x04\x06\x13\x14\x16\x1d")
 
 
 def with_template(chat: ChatFormat, template: str | None) -> ChatFormat:
@@ -57,7 +57,7 @@ def test_decoding_drops_the_stop_token_and_shows_other_special_ones(chat: ChatFo
         ("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}", "does not end .* with a special token"),
         ("{% for m in messages %}{{ m.content | upper }}<|im_end|>{% endfor %}", "does not show every turn"),
         (
-            "{% for m in messages %}{{ m.content }}{{ '<|im_end|>' if loop.index < 3 else '<|endoftext|>' }}{% endfor %}",
+            "{% for m in messages %}{{ m.content }}{{ eos_token if loop.index < 3 else pad_token }}{% endfor %}",
             "renders earlier turns differently",
         ),
     ],

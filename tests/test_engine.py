@@ -14,6 +14,8 @@ from exsearch.engine.hf import HFEngine
 from exsearch.engine.sampling import draw, uniforms
 from tiny_models import VOCABULARY, tiny_engine
 
+ENGINES = {size: tiny_engine(max_batch=size) for size in range(1, 8)}
+"""By the most sequences they hold at once."""
 GREEDY = Sampling(12, [], temperature=0.0)
 tokens = st.integers(0, VOCABULARY - 1)
 prompts = st.lists(st.lists(tokens, min_size=1, max_size=25), min_size=1, max_size=6)
@@ -73,9 +75,6 @@ def test_two_turns_in_a_batch_equal_each_prompt_alone_without_a_cache(
         turn_seeds = [seeds[i] for i in going]
         expected = [one_by_one(engine, p, sampling, s) for p, s in zip(seconds, turn_seeds, strict=True)]
         assert_same(engine.generate(seconds, sampling, turn_seeds), expected)
-
-
-ENGINES = {size: tiny_engine(max_batch=size) for size in range(1, 8)}
 
 
 @settings(max_examples=30)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exsearch.agent.chat import ChatFormat
+from exsearch.agent.grammar import ExSearchGrammar
 from exsearch.agent.rollout import Agent
 from exsearch.agent.trajectory import Step, StopReason, Trajectory
 from exsearch.config import AgentConfig, ExploreConfig
@@ -16,6 +17,7 @@ from exsearch.data.question import Question
 from exsearch.em.explore import explore
 from exsearch.engine.base import Completion, Sampling, TokenIds
 from exsearch.engine.hf import HFEngine
+from exsearch.errors import UsageError
 from exsearch.files import read_jsonl
 from scripted import ScriptedEngine, StaticRetriever
 from tiny_models import tiny_llama
@@ -25,9 +27,12 @@ CONFIG = ExploreConfig(samples=3, batch_size=4)
 AGENT = AgentConfig(max_steps=2, passages=1, turn_tokens=16, context=512)
 
 
+ANSWER_REQUEST = ExSearchGrammar().final_request("")
+
+
 def by_seed(prompt: str, turn: int, seed: int) -> str:
     """A model that asks, ends, answers or talks nonsense as its seed has it."""
-    if "final answer" in prompt:
+    if ANSWER_REQUEST in prompt:
         return f"the {seed % 7}th"
     if seed % 5 == 0:
         return "nonsense"
@@ -81,15 +86,14 @@ def test_a_journal_cut_at_any_byte_is_completed_to_the_same_trajectories(
     journal = tmp_path_factory.mktemp("cut") / "trajectories.jsonl"
     journal.write_bytes(content[:cut])
     assert isinstance(agent.engine, ScriptedEngine)
-    agent.engine.prompts.clear()
+    agent.engine.turns.clear()
     assert timeless(explore(agent, QUESTIONS, CONFIG, 3, journal)) == timeless(trajectories)
     kept = max((end for end in ends if end <= cut), default=0)
     assert journal.read_bytes()[:kept] == content[:kept], "finished lines stay as they are"
     assert timeless(list(read_jsonl(journal, Trajectory))) == timeless(trajectories)
     # Groups of four that were finished are not run again: count the first turns of those that were.
     finished_groups = content[:cut].count(b"\n") // CONFIG.batch_size if cut < len(content) else 4
-    openings = sum("<SEARCH>" not in agent.chat.decode(prompt) for prompt in agent.engine.prompts)
-    assert openings == 15 - min(15, finished_groups * CONFIG.batch_size)
+    assert agent.engine.turns.count(0) == 15 - min(15, finished_groups * CONFIG.batch_size)
 
 
 def test_a_complete_journal_costs_no_model_call(
@@ -104,6 +108,18 @@ def test_a_complete_journal_costs_no_model_call(
     assert journal.read_bytes() == whole[0]
 
 
+def test_a_journal_of_another_run_is_refused(
+    agent: Agent, whole: tuple[bytes, list[Trajectory]], tmp_path: Path
+) -> None:
+    journal = tmp_path / "trajectories.jsonl"
+    journal.write_bytes(whole[0])
+    with pytest.raises(UsageError, match="another seed"):
+        explore(agent, QUESTIONS, CONFIG, 4, journal)
+    journal.write_bytes(whole[0].replace(b'"scripted"', b'"other"'))
+    with pytest.raises(UsageError, match="another model or index"):
+        explore(agent, QUESTIONS, CONFIG, 3, journal)
+
+
 class TalkativeEngine(HFEngine):
     """A real random model that is made to follow the grammar by its first tokens."""
 
@@ -113,7 +129,8 @@ class TalkativeEngine(HFEngine):
 
     def generate(self, prompts: list[TokenIds], sampling: Sampling, seeds: list[int]) -> list[Completion]:
         said = super().generate(prompts, Sampling(3, [], sampling.temperature), seeds)
-        turns = [sum(p[i : i + 6] == self.chat.open_assistant for i in range(len(p))) for p in prompts]
+        opener = self.chat.open_assistant
+        turns = [sum(p[i : i + len(opener)] == opener for i in range(len(p))) for p in prompts]
         forms = [("<QUERY>", ""), ("<FACT>", " <FINAL>"), ("", "")]
         return [self._frame(completion, *forms[turn - 1]) for completion, turn in zip(said, turns, strict=True)]
 

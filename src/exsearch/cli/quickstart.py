@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from exsearch.em.run_folder import RunSummary
 
 PASSAGES = 3000
-QUESTIONS: dict["Split", int] = {"train": 300, "dev": 24, "test": 100}
+QUESTIONS: dict["Split", int] = {"train": 300, "dev": 16, "test": 100}
 RELATIONS = (
     "birthplace",
     "studied_at",
@@ -68,12 +68,12 @@ def _prepare(out: Path, seed: int, overrides: tuple[str, ...], say: Callable[[st
     paths = [f"data.index={index}", *(f"data.{split}={world_folder / split}.jsonl" for split in QUESTIONS)]
     config = load_config(recipe, [*paths, f"seed={seed}", *overrides])
     RunFolder(out).claim(config)
-    say(f"World: {PASSAGES} passages of an invented encyclopaedia, and two-hop questions about it (seed {seed}).")
+    say(f"World: {PASSAGES} passages of an invented encyclopaedia, and questions about it (seed {seed}).")
     world = World(seed=seed, passages=PASSAGES)
     if not (world_folder / "corpus").exists():
         write_corpus(world_folder / "corpus", world.passages(), total=PASSAGES)
     for split, count in QUESTIONS.items():
-        questions = world.questions(split, count, hops=[2], relations=RELATIONS)
+        questions = world.questions(split, count, hops=[1], relations=RELATIONS)
         write_jsonl(world_folder / f"{split}.jsonl", questions)
     say("Index: BM25 over the passages.")
     if not index.exists():

@@ -37,5 +37,6 @@ def draw(logits: torch.Tensor, uniform: torch.Tensor, temperature: float, top_p:
 def _nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
     """Zero all but the likeliest tokens that together reach `top_p`."""
     ordered, index = probabilities.sort(dim=-1, descending=True)
-    before = ordered.cumsum(dim=-1) - ordered
-    return torch.zeros_like(probabilities).scatter(1, index, ordered.masked_fill(before >= top_p, 0))
+    beyond = ordered.cumsum(dim=-1) - ordered >= top_p
+    beyond[:, 0] = False  # the likeliest token stays, also at top_p = 0
+    return torch.zeros_like(probabilities).scatter(1, index, ordered.masked_fill(beyond, 0))

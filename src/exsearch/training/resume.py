@@ -1,5 +1,6 @@
 """Resume points of the trainer: weights and optimiser state in safetensors, written atomically, newest kept."""
 
+import sys
 from pathlib import Path
 
 import torch
@@ -38,7 +39,7 @@ def load_resume_point(folder: Path, parameters: dict[str, torch.nn.Parameter], o
             with safe_open(path, framework="pt") as file:
                 _restore(file, int(path.stem.removeprefix("step-")), parameters, optimiser)
         except SafetensorError as error:
-            print(f"  {path.name}: unreadable resume point skipped ({error})")
+            print(f"  {path.name}: unreadable resume point skipped ({error})", file=sys.stderr)
             continue
         return int(path.stem.removeprefix("step-"))
     return 0
@@ -51,4 +52,5 @@ def _restore(
         for name, parameter in parameters.items():
             parameter.copy_(file.get_tensor(f"weight/{name}"))
             state = {moment: file.get_tensor(f"{moment}/{name}").to(parameter.device) for moment in _MOMENTS}
-            optimiser.state[parameter] = {"step": torch.tensor(float(step)), **state}
+            # The fused optimiser counts on the parameter's own device.
+            optimiser.state[parameter] = {"step": torch.tensor(float(step), device=parameter.device), **state}

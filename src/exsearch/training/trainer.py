@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -25,6 +26,9 @@ from exsearch.training.batches import batch_of_step, micro_batches, steps_per_ep
 from exsearch.training.example import Example
 from exsearch.training.loss import LossSums, weighted_nll
 from exsearch.training.resume import load_resume_point, save_resume_point
+
+if TYPE_CHECKING:
+    from peft import LoraModel
 
 JOB = "exsearch.json"
 """In a checkpoint: the fingerprint of all that it was trained from."""
@@ -58,13 +62,12 @@ def train(
         if read_json(output / JOB, dict[str, str]).get("job") != job:
             raise UsageError(f"{output}: holds a model trained from other inputs or settings; choose another folder")
         return
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="sdpa").to(device)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="sdpa")
+    torch.nn.Module.to(model, device)
     if config.frozen_layers:
         _freeze(model, config.frozen_layers)
     torch.manual_seed(derive_seed(seed, "adapter"))
-    save_model: Callable[[], PreTrainedModel] = lambda: model  # noqa: E731
-    if config.lora_rank:
-        save_model = _add_lora(model, config.lora_rank)
+    adapted = _add_lora(model, config.lora_rank) if config.lora_rank else None
     model.train()
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     # Fused: on two cores the default implementation takes seconds a step, as long as the rest of the step.
@@ -84,7 +87,10 @@ def train(
             bar.advance(1, f"loss {figures['loss']:.3f}")
             if (step + 1) % config.save_steps == 0 and step + 1 < total:
                 save_resume_point(points, step + 1, parameters, optimiser)
-    _save(save_model().to(dtype), base, output, job)
+    if adapted is not None:
+        adapted.merge_and_unload()  # puts ordinary layers back into `model`
+    torch.nn.Module.to(model, dtype)
+    _save(model, base, output, job)
     remove(points.parent)
 
 
@@ -159,10 +165,9 @@ def _freeze(model: PreTrainedModel, layers: int) -> None:
         layer.requires_grad_(False)
 
 
-def _add_lora(model: PreTrainedModel, rank: int) -> Callable[[], PreTrainedModel]:
-    """Freeze the model and put LoRA adapters into it; return what merges them again."""
-    from peft import LoraConfig, get_peft_model
+def _add_lora(model: PreTrainedModel, rank: int) -> "LoraModel":
+    """Freeze the model and put LoRA adapters into its linear layers; return what can merge them."""
+    from peft import LoraConfig, LoraModel
 
-    adapted = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
-    merge: Callable[[], PreTrainedModel] = adapted.merge_and_unload
-    return merge
+    settings = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    return LoraModel(model, settings, "default")

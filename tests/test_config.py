@@ -1,0 +1,118 @@
+"""Settings: every key checked, a wrong one answered with the nearest name."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import inspect
+
+from exsearch.config import Config, dump_config, load_config, parse_config
+from exsearch.errors import UsageError
+
+RECIPES = sorted((Path(__file__).parent.parent / "src/exsearch/recipes").glob("*.toml"))
+
+
+def settings_of(kind: inspect.Type) -> st.SearchStrategy[Any]:
+    """Any value that the config allows there."""
+    if isinstance(kind, inspect.StructType):
+        return st.builds(kind.cls, **{field.name: settings_of(field.type) for field in kind.fields})
+    if isinstance(kind, inspect.IntType):
+        return st.integers(kind.ge or 0, 2**63 - 1)
+    if isinstance(kind, inspect.FloatType):
+        return st.floats(kind.gt or kind.ge or 0.0, kind.le or 1e300, exclude_min=kind.gt is not None)
+    if isinstance(kind, inspect.UnionType):
+        return st.one_of([settings_of(part) for part in kind.types])
+    if isinstance(kind, inspect.LiteralType):
+        return st.sampled_from(kind.values)
+    return {inspect.StrType: st.text(), inspect.NoneType: st.none()}[type(kind)]
+
+
+configs: st.SearchStrategy[Config] = settings_of(inspect.type_info(Config))
+
+
+@given(configs)
+def test_a_config_survives_its_toml_file(config: Config) -> None:
+    assert parse_config(tomllib.loads(dump_config(config)), [], "dumped") == config
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_of_the_package_is_valid(path: Path) -> None:
+    assert load_config(path) != Config()
+
+
+@pytest.mark.parametrize(
+    ("override", "section", "key", "value"),
+    [
+        ("explore.samples=8", "explore", "samples", 8),
+        ("learn.learning_rate=3e-5", "learn", "learning_rate", 3e-5),
+        ("weigh.weighting=nll-mean", "weigh", "weighting", "nll-mean"),
+        ('weigh.gate="drop"', "weigh", "gate", "drop"),
+        ("data.train=a=b.jsonl", "data", "train", "a=b.jsonl"),
+        ("model.path=./runs/my model", "model", "path", "./runs/my model"),
+        (" agent.max_steps = 2", "agent", "max_steps", 2),
+        ("data.train_limit=5", "data", "train_limit", 5),
+    ],
+)
+def test_an_override_changes_one_key(override: str, section: str, key: str, value: object) -> None:
+    config = parse_config({}, [override], "x")
+    assert getattr(getattr(config, section), key) == value
+    changed = msgspec.structs.replace(getattr(Config(), section), **{key: value})
+    assert config == msgspec.structs.replace(Config(), **{section: changed})
+
+
+def test_the_last_override_wins_over_earlier_ones_and_the_file(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("title = 'mine'\n[explore]\nsamples = 2\ntemperature = 0.5\n")
+    config = load_config(recipe, ["explore.samples=3", "explore.samples=4"])
+    assert (config.title, config.explore.samples, config.explore.temperature) == ("mine", 4, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("tree", "overrides", "message"),
+    [
+        ({"explor": {}}, [], "recipe: unknown key 'explor'; did you mean 'explore'?"),
+        ({"explore": {"sample": 3}}, [], "recipe: unknown key 'explore.sample'; did you mean 'samples'?"),
+        ({"learn": {"zzz": 3}}, [], "recipe: unknown key 'learn.zzz'"),
+        ({}, ["learn.batchsize=3"], "recipe: unknown key 'learn.batchsize'; did you mean 'batch_size'?"),
+        ({}, ["seed"], "--set seed: write it as section.key=value"),
+        ({}, ["title.x=1"], "recipe: "),
+        ({"title": "x"}, ["title.x=1"], "--set title.x=1: 'title' is not a section"),
+    ],
+)
+def test_a_wrong_key_is_refused_with_the_nearest_one(tree: dict[str, Any], overrides: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        parse_config(tree, overrides, "recipe")
+    assert str(refusal.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("override", "where"),
+    [
+        ("explore.samples=0", "$.explore.samples"),
+        ("explore.samples=many", "$.explore.samples"),
+        ("explore.top_p=1.5", "$.explore.top_p"),
+        ("learn.learning_rate=0", "$.learn.learning_rate"),
+        ("weigh.weighting=best", "$.weigh.weighting"),
+        ("agent=3", "$.agent"),
+        ("seed=-1", "$.seed"),
+        ("weigh.gate_probability=0", "$.weigh.gate_probability"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_place(override: str, where: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        parse_config({}, [override], "recipe.toml")
+    assert str(refusal.value).startswith("recipe.toml: ")
+    assert where in str(refusal.value)
+
+
+@pytest.mark.parametrize("content", [b"[explore\n", b"a = \xff\n", None])
+def test_a_file_that_is_no_toml_is_named(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "recipe.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"recipe\.toml: "):
+        load_config(path)

@@ -1,0 +1,174 @@
+"""Files that are never half-written: atomic files and folders, typed JSON lines, journals."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exsearch.errors import UsageError
+from exsearch.files import (
+    Journal,
+    atomic_path,
+    fingerprint,
+    read_json,
+    read_jsonl,
+    remove,
+    write_json,
+    write_jsonl,
+    write_text,
+)
+
+
+class Record(msgspec.Struct, frozen=True):
+    name: str
+    number: int = 0
+
+
+records = st.lists(st.builds(Record, st.text(), st.integers(-(2**63), 2**63 - 1)), max_size=6)
+trees = st.dictionaries(st.sampled_from(["a", "b"]), st.binary(max_size=8), max_size=2)
+
+
+def put(path: Path, content: bytes | dict[str, bytes]) -> None:
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        path.mkdir()
+        for name, data in content.items():
+            (path / name).write_bytes(data)
+
+
+def get(path: Path) -> bytes | dict[str, bytes] | None:
+    if path.is_dir():
+        return {child.name: child.read_bytes() for child in path.iterdir()}
+    return path.read_bytes() if path.exists() else None
+
+
+contents = st.one_of(st.binary(max_size=20), trees)
+
+
+@given(st.none() | contents, contents, st.none() | contents, st.booleans())
+def test_a_target_is_replaced_as_a_whole_or_not_at_all(
+    old: bytes | dict[str, bytes] | None,
+    new: bytes | dict[str, bytes],
+    leftover: bytes | dict[str, bytes] | None,
+    fails: bool,
+) -> None:
+    with TemporaryDirectory() as name:
+        target = Path(name) / "deep" / "target"
+        target.parent.mkdir()
+        if old is not None:
+            put(target, old)
+        if leftover is not None:
+            put(target.with_name(".target.partial"), leftover)
+        in_the_way = old is not None and isinstance(old, bytes) != isinstance(new, bytes)
+        try:
+            with atomic_path(target) as temporary:
+                put(temporary, new)
+                assert get(target) == old, "nothing is seen before the end"
+                if fails:
+                    raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            assert fails
+        except UsageError as error:
+            assert in_the_way and "is in the way" in str(error)
+        assert get(target) == (old if fails or in_the_way else new)
+        assert [path.name for path in target.parent.iterdir()] == (["target"] if target.exists() else [])
+
+
+def test_removing_a_link_to_a_folder_keeps_the_folder(tmp_path: Path) -> None:
+    put(tmp_path / "folder", {"a": b"x"})
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    remove(tmp_path / "link")
+    assert not (tmp_path / "link").exists()
+    assert get(tmp_path / "folder") == {"a": b"x"}
+    remove(tmp_path / "never was")
+
+
+@given(records)
+def test_records_survive_a_file(made: list[Record]) -> None:
+    with TemporaryDirectory() as name:
+        path = Path(name) / "records.jsonl"
+        assert write_jsonl(path, made) == len(made)
+        assert list(read_jsonl(path, Record)) == made
+        assert path.read_bytes().count(b"\n") == len(made)
+
+
+def test_text_and_json_are_utf_8_whatever_the_locale(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "Čapek\n")
+    assert (tmp_path / "a.txt").read_bytes() == "Čapek\n".encode()
+    write_json(tmp_path / "a.json", Record("Čapek", 1))
+    assert read_json(tmp_path / "a.json", Record) == Record("Čapek", 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"name":"x"}\n{"name":1}\n', "records.jsonl, line 2: .*name"),
+        (b'{"name":"x"}\n\n{"name":"y"\n', "records.jsonl, line 3: "),
+        (b'{"number":1}\n', "line 1: .*missing required field `name`"),
+        (b'{"name":"\xff"}\n', "line 1: "),
+        (None, "records.jsonl: no such file"),
+    ],
+)
+def test_a_malformed_line_is_named_by_file_and_number(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "records.jsonl"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UsageError, match=message):
+        list(read_jsonl(path, Record))
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b'{"name":1}', None])
+def test_a_malformed_json_file_is_named(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(UsageError, match=r"a\.json: "):
+        read_json(tmp_path / "a.json", Record)
+
+
+def test_a_folder_is_no_file_and_a_file_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, tmp_path / "file" / "inside"):
+        with pytest.raises(UsageError, match="no such file"):
+            list(read_jsonl(path, Record))
+        with pytest.raises(UsageError, match="no such file"):
+            read_json(path, Record)
+    with pytest.raises(UsageError, match="a folder is in the way"):
+        Journal(tmp_path)
+
+
+@given(records.filter(bool), records, st.integers(0, 10_000))
+def test_a_journal_cut_at_any_byte_keeps_its_whole_lines_and_goes_on(
+    first: list[Record], second: list[Record], position: int
+) -> None:
+    with TemporaryDirectory() as name:
+        path = Path(name) / "deep" / "journal.jsonl"
+        with Journal(path) as journal:
+            journal.append(first)
+        content = path.read_bytes()
+        cut = position % (len(content) + 1)
+        path.write_bytes(content[:cut])
+        with Journal(path) as journal:
+            kept = list(journal.read(Record))
+            assert kept == first[: content[:cut].count(b"\n")]
+            journal.append(second)
+            assert list(journal.read(Record)) == kept + second, "what is appended is on the disk at once"
+
+
+def test_opening_a_journal_does_not_touch_its_lines(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(b'{"name":"a"}\n{ odd but whole }\n')
+    with Journal(path):
+        pass
+    assert path.read_bytes() == b'{"name":"a"}\n{ odd but whole }\n'
+
+
+@given(st.dictionaries(st.text(max_size=3), st.integers(-5, 5), max_size=4))
+def test_a_fingerprint_depends_on_content_and_not_on_order(value: dict[str, int]) -> None:
+    backwards = dict(reversed(value.items()))
+    assert fingerprint(value) == fingerprint(backwards)
+    assert len(fingerprint(value)) == 16
+    assert fingerprint(value) != fingerprint({**value, "one more key": 0})

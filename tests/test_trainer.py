@@ -1,0 +1,227 @@
+"""The trainer: resumable to the last bit, LoRA or not, and in an order that the seed alone decides."""
+
+import json
+import math
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from exsearch.agent.chat import ChatFormat
+from exsearch.config import LearnConfig, ModelConfig, TrainingConfig
+from exsearch.errors import ExSearchError, UsageError
+from exsearch.training.batches import batch_of_step, micro_batches, steps_per_epoch
+from exsearch.training.example import Example
+from exsearch.training.trainer import learning_rate, train
+
+CPU = ModelConfig(device="cpu", precision="fp32")
+CONFIG = LearnConfig(epochs=2, batch_size=3, learning_rate=3e-3, save_steps=2, micro_batch_tokens=64)
+EXAMPLES = [Example([5 + n, *range(40, 52 + n), 2], [0, 0, 0] + [1] * (11 + n), 9, 0.2 + n / 8) for n in range(8)]
+
+
+class KilledError(Exception):
+    """Stands for the end of the process."""
+
+
+class Log:
+    """Collects what the trainer logs; dies when it is told the figures of step `last`."""
+
+    def __init__(self, last: int = 0) -> None:
+        self.last, self.steps = last, dict[int, dict[str, float]]()
+        self.continued_from = -1
+
+    def __call__(self, step: int, figures: dict[str, float]) -> None:
+        if step == self.last:
+            raise KilledError
+        self.steps[step] = {name: value for name, value in figures.items() if name != "tokens_per_second"}
+
+    def rewind(self, step: int) -> None:
+        self.continued_from = step
+
+
+def run(
+    base: Path, out: Path, config: TrainingConfig = CONFIG, last: int = 0, examples: list[Example] | None = None
+) -> Log:
+    log = Log(last)
+    train(base, EXAMPLES if examples is None else examples, out, config, CPU, 11, "test", log, log.rewind)
+    return log
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Log]:
+    out = tmp_path_factory.mktemp("whole") / "checkpoint"
+    return out, run(tiny_checkpoint, out)
+
+
+def test_training_makes_the_examples_likelier(uninterrupted: tuple[Path, Log]) -> None:
+    steps = uninterrupted[1].steps
+    assert list(steps) == [1, 2, 3, 4, 5, 6]
+    assert steps[6]["loss"] < steps[1]["loss"] - 0.05
+    assert all(figures["grad_norm"] > 0 for figures in steps.values())
+
+
+@pytest.mark.parametrize(("killed_at", "continues_from"), [(2, 0), (3, 2), (6, 4)])
+def test_a_killed_run_continues_to_the_same_weights_bit_for_bit(
+    tiny_checkpoint: Path, uninterrupted: tuple[Path, Log], tmp_path: Path, killed_at: int, continues_from: int
+) -> None:
+    whole, log = uninterrupted
+    out = tmp_path / "checkpoint"
+    with pytest.raises(KilledError):
+        run(tiny_checkpoint, out, last=killed_at)
+    assert not out.exists()
+    continued = run(tiny_checkpoint, out)
+    assert continued.continued_from == continues_from
+    assert continued.steps == {step: figures for step, figures in log.steps.items() if step > continues_from}
+    assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"], "no resume point is left"
+
+
+@pytest.mark.parametrize("content", [b"", b"\x10", b"not a safetensors file"])
+def test_a_torn_resume_point_is_skipped(
+    tiny_checkpoint: Path, uninterrupted: tuple[Path, Log], tmp_path: Path, content: bytes
+) -> None:
+    out = tmp_path / "checkpoint"
+    with pytest.raises(KilledError):
+        run(tiny_checkpoint, out, last=5)
+    [points] = (tmp_path / "checkpoint.resume").iterdir()
+    [point] = points.iterdir()
+    assert point.name == "step-00000004.safetensors"
+    (points / "step-00000005.safetensors").write_bytes(content or point.read_bytes()[:-9])
+    assert run(tiny_checkpoint, out).continued_from == 4
+    assert (out / "model.safetensors").read_bytes() == (uninterrupted[0] / "model.safetensors").read_bytes()
+
+
+def test_a_finished_checkpoint_is_kept_and_one_of_other_inputs_refused(
+    tiny_checkpoint: Path, uninterrupted: tuple[Path, Log]
+) -> None:
+    out, _ = uninterrupted
+    before = (out / "model.safetensors").stat().st_mtime_ns
+    assert run(tiny_checkpoint, out).steps == {}
+    for config, examples in ((msgspec.structs.replace(CONFIG, epochs=3), EXAMPLES), (CONFIG, EXAMPLES[1:])):
+        with pytest.raises(UsageError, match="other inputs or settings"):
+            run(tiny_checkpoint, out, config, examples=examples)
+    assert (out / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_resume_point_of_other_inputs_is_not_continued(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(KilledError):
+        run(tiny_checkpoint, tmp_path / "checkpoint", last=5)
+    other = msgspec.structs.replace(CONFIG, learning_rate=1e-3)
+    assert run(tiny_checkpoint, tmp_path / "checkpoint", other).continued_from == 0
+
+
+def test_frozen_layers_keep_their_weights(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    run(tiny_checkpoint, tmp_path / "out", msgspec.structs.replace(CONFIG, frozen_layers=1))
+    before, after = weights(tiny_checkpoint), weights(tmp_path / "out")
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {name for name in before if "layers.1." in name or name == "model.norm.weight"}
+    with pytest.raises(UsageError, match="the model has 2"):
+        run(tiny_checkpoint, tmp_path / "none", msgspec.structs.replace(CONFIG, frozen_layers=2))
+
+
+def test_a_checkpoint_half_written_by_a_killed_run_is_replaced(
+    tiny_checkpoint: Path, uninterrupted: tuple[Path, Log], tmp_path: Path
+) -> None:
+    (tmp_path / ".checkpoint.partial").mkdir()
+    (tmp_path / ".checkpoint.partial" / "model-00001-of-00002.safetensors").write_bytes(b"half")
+    run(tiny_checkpoint, tmp_path / "checkpoint")
+    assert {p.name for p in (tmp_path / "checkpoint").iterdir()} == {p.name for p in uninterrupted[0].iterdir()}
+
+
+def test_a_lora_run_leaves_an_ordinary_checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "checkpoint"
+    with pytest.raises(KilledError):
+        run(tiny_checkpoint, out, msgspec.structs.replace(CONFIG, lora_rank=4), last=4)
+    resumed = run(tiny_checkpoint, out, msgspec.structs.replace(CONFIG, lora_rank=4))
+    whole = run(tiny_checkpoint, tmp_path / "whole", msgspec.structs.replace(CONFIG, lora_rank=4))
+    assert resumed.continued_from == 2
+    before, after = weights(tiny_checkpoint), weights(out)
+    assert before.keys() == after.keys()
+    assert (out / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed and all("proj" in name for name in changed)
+    assert not list(out.glob("adapter*"))
+    assert whole.steps[6]["loss"] < whole.steps[1]["loss"]
+    model = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
+    assert model(torch.tensor([[1, 2, 3]])).logits.shape == (1, 3, 49152)
+
+
+def test_the_result_is_a_checkpoint_with_its_tokenizer(uninterrupted: tuple[Path, Log], chat: ChatFormat) -> None:
+    again = ChatFormat.load(uninterrupted[0])
+    assert (again.head, again.open_assistant, again.stop_id) == (chat.head, chat.open_assistant, chat.stop_id)
+    assert json.loads((uninterrupted[0] / "config.json").read_text())["dtype"] == "float32"
+
+
+def test_weights_are_saved_in_the_precision_of_the_forward_pass(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    config = msgspec.structs.replace(CONFIG, epochs=1, batch_size=8)
+    log = Log()
+    train(tiny_checkpoint, EXAMPLES, tmp_path / "out", config, ModelConfig(device="cpu", precision="bf16"), 1, "t", log)
+    assert {tensor.dtype for tensor in weights(tmp_path / "out").values()} == {torch.bfloat16}
+
+
+def test_nothing_to_learn_from_is_an_error(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExSearchError, match="nothing to learn from"):
+        run(tiny_checkpoint, tmp_path / "out", examples=[])
+
+
+rates = st.builds(LearnConfig, learning_rate=st.floats(1e-6, 1), warmup_ratio=st.floats(0, 1))
+
+
+@given(rates, st.integers(1, 500))
+def test_the_learning_rate_rises_to_its_peak_and_falls(config: TrainingConfig, total: int) -> None:
+    found = [learning_rate(config, step, total) for step in range(total)]
+    assert all(0 < rate <= config.learning_rate * (1 + 1e-9) for rate in found)
+    peak = found.index(max(found))
+    assert found[: peak + 1] == sorted(found[: peak + 1])
+    assert found[peak:] == sorted(found[peak:], reverse=True)
+    assert peak <= math.ceil(config.warmup_ratio * total)
+
+
+def test_the_learning_rate_without_warm_up_is_half_a_cosine() -> None:
+    config = LearnConfig(learning_rate=2.0, warmup_ratio=0.0)
+    found = [learning_rate(config, step, 4) for step in range(4)]
+    assert found == pytest.approx([2.0, 1 + math.sqrt(0.5), 1.0, 1 - math.sqrt(0.5)])
+
+
+def test_the_learning_rate_rises_over_the_warm_up_share() -> None:
+    config = LearnConfig(learning_rate=1.0, warmup_ratio=0.3)
+    assert [learning_rate(config, step, 10) for step in range(4)] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+
+
+numbered = st.integers(1, 40).map(lambda count: [Example([n, n], [0, 1], 1) for n in range(count)])
+
+
+@given(numbered, st.integers(1, 12), st.integers(0, 2**32))
+def test_each_epoch_sees_each_example_once(examples: list[Example], batch_size: int, seed: int) -> None:
+    steps = steps_per_epoch(len(examples), batch_size)
+    for epoch in range(2):
+        batches = [batch_of_step(examples, epoch * steps + step, batch_size, seed) for step in range(steps)]
+        seen = [example.token_ids[0] for batch in batches for example in batch]
+        assert Counter(seen) == Counter(range(len(examples)))
+        assert all(1 <= len(batch) <= batch_size for batch in batches)
+        assert batches == [batch_of_step(examples, epoch * steps + step, batch_size, seed) for step in range(steps)]
+
+
+def test_epochs_and_seeds_have_orders_of_their_own() -> None:
+    examples = [Example([n, n], [0, 1], 1) for n in range(20)]
+    orders = [batch_of_step(examples, epoch, 20, seed) for epoch in (0, 1) for seed in (1, 2)]
+    assert all(a != b for i, a in enumerate(orders) for b in orders[:i])
+
+
+@given(st.lists(st.integers(2, 50), min_size=1, max_size=15), st.integers(1, 200))
+def test_micro_batches_hold_every_example_once_within_the_limit(lengths: list[int], most: int) -> None:
+    batch = [Example([n] * length, [0] + [1] * (length - 1), 1) for n, length in enumerate(lengths)]
+    cut = micro_batches(batch, most)
+    assert sorted(e.token_ids[0] for part in cut for e in part) == list(range(len(lengths)))
+    for part in cut:
+        assert len(part) == 1 or max(len(e.token_ids) for e in part) * len(part) <= most

@@ -35,7 +35,7 @@ RELATIONS = (
 @set_option
 @json_option
 def quickstart(out: Path, seed: int, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Train a search agent on the embedded model and a built-in world; about ten minutes on two cores.
+    """Train a search agent on the embedded model and a built-in world; about eleven minutes on two cores.
 
     The same command continues a run that was stopped.
     """

@@ -60,6 +60,7 @@ class EMRun:
                 f"{data.train}: {len(self.train_questions)} questions, of which warmup.questions takes "
                 f"{config.warmup.questions}: none are left to explore"
             )
+        say(f"Model: {config.model.path}; what is not a folder here is made or fetched once, into your cache folder.")
         self.base = resolve_model(config.model.path)
         self.chat = ChatFormat.load(self.base)
         self.protocol = self._protocol(self.test_questions)

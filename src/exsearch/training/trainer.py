@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
 
 from exsearch.config import ModelConfig, TrainingConfig
 from exsearch.engine.builtin import model_fingerprint
@@ -62,6 +63,7 @@ def train(
         if read_json(output / JOB, dict[str, str]).get("job") != job:
             raise UsageError(f"{output}: holds a model trained from other inputs or settings; choose another folder")
         return
+    disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="sdpa")
     torch.nn.Module.to(model, device)
     if config.frozen_layers:

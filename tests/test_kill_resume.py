@@ -24,7 +24,7 @@ JOURNALS = ("eval/warmup", "iter-1", "eval/iter-1")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole EM run on the real embedded model, as small as one can be that still learns something."""
     folder = tmp_path_factory.mktemp("kill")
-    world = World(seed=5, passages=300)
+    world = World(seed=5, passages=1000)
     index = build_index(write_corpus(folder / "corpus", world.passages()), "bm25", folder / "index")
     for split, count in (("train", 60), ("dev", 4), ("test", 8)):
         write_jsonl(folder / f"{split}.jsonl", list(world.questions(split, count, hops=[1])))  # type: ignore[arg-type]

@@ -202,6 +202,35 @@ def test_no_trajectory_outgrows_its_context_or_loses_its_question(
     assert trajectory.shortened_passages <= k * len(trajectory.steps)
 
 
+@settings(max_examples=60)
+@given(st.integers(150, 1200), st.integers(16, 60), st.integers(1, 4), st.integers(1, 4))
+def test_a_model_that_uses_up_every_budget_still_gets_to_answer(
+    chat: ChatFormat, context: int, turn_tokens: int, max_steps: int, k: int
+) -> None:
+    def fill(before: str, after: str = "") -> str:
+        return before + " the" * (turn_tokens - 1 - len(chat.encode(before)) - len(chat.encode(after))) + after
+
+    def script(prompt: str, turn: int, seed: int) -> str:
+        if ANSWER_REQUEST in prompt:
+            return fill("")
+        if turn == 0:
+            return fill("<QUERY>")
+        return fill("<FACT> f <QUERY>") if turn < max_steps else fill("<FACT>", " <FINAL>")
+
+    config = AgentConfig(max_steps=max_steps, passages=k, passage_tokens=2000, turn_tokens=turn_tokens, context=context)
+    passages = [Passage(str(n), "T", "word " * 2000) for n in range(k)]
+    # The engine itself refuses a prompt that leaves no room for a turn.
+    engine = ScriptedEngine(chat, script, context_size=context)
+    trajectory = roll(Agent(engine, StaticRetriever(passages), chat, config))
+    assert all(len(completion.token_ids) == turn_tokens for completion in engine.completions)
+    assert trajectory.stop_reason in (StopReason.ANSWERED, StopReason.CONTEXT_FULL)
+    if trajectory.stop_reason == StopReason.ANSWERED:
+        assert len(trajectory.steps) == max_steps
+        assert context - max_steps - k < len(trajectory.token_ids) <= context, "nothing but rounding is left unused"
+    else:
+        assert context < 1000
+
+
 @settings(max_examples=40)
 @given(st.integers(60, 400), st.integers(1, 4), st.lists(st.integers(0, 60), min_size=1, max_size=4))
 def test_passages_are_shortened_only_where_they_do_not_fit(

@@ -172,7 +172,12 @@ class Agent:
             aliases = [attempts[index].question.answers[number] for index in indices]
             prefixes = [attempts[i].transcript.token_ids[: attempts[i].transcript.answer_start] for i in indices]
             targets = [[*self.chat.encode(alias), self.chat.stop_id] for alias in aliases]
-            logprobs = self.engine.logprobs(prefixes, targets)
+            try:
+                logprobs = self.engine.logprobs(prefixes, targets)
+            except EngineError:
+                for index in scores:
+                    attempts[index].answer, attempts[index].stop_reason = None, StopReason.ENGINE_FAILED
+                return {}
             for index, alias, values in zip(indices, aliases, logprobs, strict=True):
                 scores[index].append(AliasScore(alias, round(sum(values), 5), len(values)))
         return scores

@@ -3,6 +3,7 @@
 import errno
 import importlib
 import sys
+from typing import NoReturn
 
 import click
 
@@ -24,6 +25,10 @@ VERBS = {
     "view": "Write a run's report as one HTML page.",
     "doctor": "Say what is installed, what is missing and how to get it.",
 }
+
+
+BAD_PATH = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+MACHINE_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class Verbs(click.Group):
@@ -68,15 +73,17 @@ def main() -> None:
     except ExSearchError as error:
         _leave(str(error), error.exit_code)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
         where = f"{error.filename}: " if error.filename else ""
+        if error.errno in BAD_PATH:
+            _leave(f"{where}{error.strerror}; choose another path", 2)
+        if error.errno not in MACHINE_TROUBLE:
+            raise
         _leave(f"{where}{error.strerror}; nothing was left half-written, the same command continues", 1)
     except KeyboardInterrupt:
         _leave("stopped; the same command continues where it was", 1)
 
 
-def _leave(message: str, code: int) -> None:
+def _leave(message: str, code: int) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
     sys.exit(code)
 

@@ -108,7 +108,7 @@ def convert_gguf(source: Path, target: Path) -> None:
 def model_fingerprint(folder: Path) -> str:
     """Identify a checkpoint by its config and a sample of its weights: 64 spread blocks of 64 KiB a file.
 
-    Fine-tuning moves every weight, so a sample tells checkpoints apart without reading 50 GB.
+    Fine-tuning moves whole layers, so spread blocks tell checkpoints apart without reading 50 GB.
     """
     digest = hashlib.sha256()
     config = read_json(folder / "config.json", dict[str, object])

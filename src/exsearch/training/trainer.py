@@ -56,6 +56,8 @@ def train(
     """
     if not examples:
         raise ExSearchError(f"{label}: nothing to learn from")
+    if config.lora_rank and config.frozen_layers:
+        raise UsageError("lora_rank and frozen_layers exclude each other: an adapter would change the frozen layers")
     device = pick_device(model_config)
     dtype = pick_dtype(model_config)
     job = fingerprint([model_fingerprint(base), examples, config, seed, str(dtype)])

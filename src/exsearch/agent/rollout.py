@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import msgspec
+
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammar import ExSearchGrammar, MalformedError
 from exsearch.agent.trajectory import AliasScore, Step, StopReason, Trajectory
@@ -128,8 +130,7 @@ class Agent:
             attempt.stop_reason = StopReason.MALFORMED
             return
         if attempt.steps:
-            last = attempt.steps[-1]
-            attempt.steps[-1] = Step(last.query, last.hits, action.evidence, last.model_seconds, last.search_seconds)
+            attempt.steps[-1] = msgspec.structs.replace(attempt.steps[-1], evidence=action.evidence)
         if action.query is None:
             attempt.transcript.ask_answer()
         elif len(attempt.steps) == self.config.max_steps:

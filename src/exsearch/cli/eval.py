@@ -4,11 +4,11 @@ from pathlib import Path
 
 import click
 
-from exsearch.cli.options import config_option, json_option, make_agent, set_option, settings
+from exsearch.cli.options import config_option, json_option, make_agent, model_option, set_option, settings
 
 
 @click.command("eval")
-@click.option("--model", help="builtin:smollm2-135m, a checkpoint folder, or a Hugging Face id.")
+@model_option
 @click.option("--index", type=click.Path(path_type=Path), required=True, help="Index folder.")
 @click.option("--questions", type=click.Path(path_type=Path), required=True, help="Question file (JSONL).")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for trajectories and scores.")

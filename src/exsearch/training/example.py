@@ -16,11 +16,6 @@ class Example:
     """Loss tokens before this index belong to log p(z | x), those from it on to log p(y | x, z)."""
     weight: float = 1.0
 
-    @property
-    def loss_tokens(self) -> int:
-        """Return how many tokens carry loss."""
-        return sum(self.loss_mask)
-
 
 def example_from(trajectory: Trajectory, weight: float, target: str | None, chat: ChatFormat) -> Example:
     """Return the example that teaches a trajectory and the answer `target`; None keeps the model's own answer.

@@ -1,30 +1,46 @@
-"""The corpus on disk: what goes in comes out, and damage is noticed."""
+"""The corpus on disk: what goes in comes out, under additions and deletions, and damage is noticed."""
 
+import itertools
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
+from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exsearch.corpus import store
+from exsearch.corpus import segment, writer
 from exsearch.corpus.passage import Passage
-from exsearch.corpus.store import Corpus, write_corpus
+from exsearch.corpus.store import Corpus, add_passages, delete_passages, write_corpus
 from exsearch.errors import UsageError
 
 
-def numbered(count: int) -> list[Passage]:
-    return [Passage(f"p{number}", f"Title {number}", f"text of {number}") for number in range(count)]
+def numbered(count: int, start: int = 0) -> list[Passage]:
+    return [Passage(f"p{number}", f"Title {number}", f"text of {number}") for number in range(start, start + count)]
+
+
+def set_batch_rows(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    monkeypatch.setattr(segment, "BATCH_ROWS", rows)
+    monkeypatch.setattr(writer, "BATCH_ROWS", rows)
 
 
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "BATCH_ROWS", 4)
+    set_batch_rows(monkeypatch, 4)
 
 
-passages = st.lists(
+@pytest.fixture(scope="module")
+def small_batches_throughout() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        set_batch_rows(monkeypatch, 4)
+        yield
+
+
+some_passages = st.lists(
     st.builds(Passage, st.text(), st.text(), st.text()),
     min_size=1,
     max_size=20,
@@ -32,8 +48,9 @@ passages = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
-@given(passages=passages)
+@pytest.mark.usefixtures("small_batches_throughout")
+@settings(max_examples=30)
+@given(passages=some_passages)
 def test_any_unicode_text_comes_back_by_row_by_id_and_in_order(passages: list[Passage]) -> None:
     with TemporaryDirectory() as folder:
         corpus = write_corpus(Path(folder) / "corpus", passages)
@@ -41,16 +58,108 @@ def test_any_unicode_text_comes_back_by_row_by_id_and_in_order(passages: list[Pa
         assert list(corpus) == passages
         assert corpus.rows(range(len(passages))) == passages
         assert [corpus.by_id(passage.id) for passage in passages] == passages
+        assert [corpus.row_of(passage.id) for passage in passages] == list(range(len(passages)))
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[list[Passage] | list[str]]:
+    """Additions and deletions, in turns; an id comes back only after its passage was deleted."""
+    live: set[str] = set()
+    history: list[list[Passage] | list[str]] = []
+    for _ in range(draw(st.integers(1, 4))):
+        free = [f"p{number}" for number in range(12) if f"p{number}" not in live]
+        added = draw(st.lists(st.sampled_from(free), min_size=1, max_size=9, unique=True)) if free else []
+        if added:
+            history.append([Passage(id, draw(st.text(max_size=3)), f"text {len(history)}") for id in added])
+            live.update(added)
+        deleted = draw(st.lists(st.sampled_from(sorted(live)), max_size=4, unique=True))
+        if deleted:
+            history.append(deleted)
+            live.difference_update(deleted)
+    return history
+
+
+@pytest.mark.usefixtures("small_batches_throughout")
+@settings(max_examples=25)
+@given(history=histories(), start=st.integers(0, 30), stop=st.integers(0, 30))
+def test_a_corpus_behaves_like_a_list_under_additions_and_deletions(
+    history: list[list[Passage] | list[str]], start: int, stop: int
+) -> None:
+    rows: list[Passage] = []
+    deleted: set[int] = set()
+    prefixes: dict[int, str] = {}
+    with TemporaryDirectory() as name:
+        folder = Path(name) / "corpus"
+        for change in history:
+            if isinstance(change[0], str):
+                deleted.update(live_row(rows, deleted, id) for id in change)  # type: ignore[arg-type]
+                delete_passages(folder, change)  # type: ignore[arg-type]
+            else:
+                (add_passages if rows else write_corpus)(folder, change)  # type: ignore[arg-type]
+                rows += change  # type: ignore[arg-type]
+            corpus = Corpus.open(folder)
+            prefixes.setdefault(len(rows), corpus.prefix(len(rows)))  # type: ignore[arg-type]
+            assert len(corpus) == len(rows)
+            assert corpus.rows(range(len(rows))) == rows
+            assert corpus.deleted.tolist() == sorted(deleted)
+            assert list(corpus) == [passage for row, passage in enumerate(rows) if row not in deleted]
+            assert list(itertools.chain(*corpus.batches(start, stop))) == rows[start:stop]
+            for id in {passage.id for passage in rows}:
+                row = live_row(rows, deleted, id)
+                assert corpus.row_of(id) == row
+                assert corpus.by_id(id) == (None if row is None else rows[row])
+            for count in range(1, len(rows) + 2):
+                assert corpus.prefix(count) == prefixes.get(count), "a prefix is known at the end of an addition only"
+
+
+def live_row(rows: list[Passage], deleted: set[int], id: str) -> int | None:
+    return next((row for row, passage in enumerate(rows) if passage.id == id and row not in deleted), None)
+
+
+@settings(max_examples=25)
+@given(passages=some_passages, cut=st.integers(1, 20))
+def test_the_fingerprint_does_not_depend_on_how_the_rows_came(passages: list[Passage], cut: int) -> None:
+    with TemporaryDirectory() as folder:
+        whole = write_corpus(Path(folder) / "whole", passages)
+        parts = write_corpus(Path(folder) / "parts", passages[:cut])
+        assert parts.prefix(len(parts)) == parts.fingerprint
+        assert (parts.fingerprint == whole.fingerprint) == (cut >= len(passages))
+        if cut < len(passages):
+            grown = add_passages(Path(folder) / "parts", passages[cut:])
+            assert grown.fingerprint == whole.fingerprint
+            assert grown.prefix(cut) == parts.fingerprint
+            assert whole.prefix(cut) is None
 
 
 @pytest.mark.usefixtures("small_batches")
-def test_rows_come_in_the_order_asked_for_across_batches(tmp_path: Path) -> None:
-    expected = numbered(11)
-    corpus = write_corpus(tmp_path / "corpus", expected)
-    wanted = [10, 0, 5, 0, 3, 4]
+def test_the_fingerprint_depends_on_content_order_and_deletions_alone(tmp_path: Path) -> None:
+    rows = numbered(9)
+
+    def of(name: str, rows: list[Passage]) -> str:
+        return write_corpus(tmp_path / name, rows).fingerprint
+
+    first = of("a", rows)
+    assert of("b", rows) == first
+    assert of("c", rows[::-1]) != first
+    assert of("d", [*rows[:8], Passage("p8", "Title 8text", " of 8")]) != first
+    together = delete_passages(tmp_path / "a", ["p1", "p5"])
+    delete_passages(tmp_path / "b", ["p5"])
+    one_by_one = delete_passages(tmp_path / "b", ["p1"])
+    assert together.fingerprint == one_by_one.fingerprint != first
+    assert together.prefix(9) == first
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_rows_come_in_the_order_asked_for_across_batches_and_segments(tmp_path: Path) -> None:
+    expected = numbered(16)
+    write_corpus(tmp_path / "corpus", expected[:11])
+    corpus = add_passages(tmp_path / "corpus", expected[11:])
+    wanted = [15, 0, 5, 0, 11, 4, 10]
     assert corpus.rows(wanted) == [expected[row] for row in wanted]
-    assert [len(batch) for batch in corpus.batches()] == [4, 4, 3]
-    assert corpus[7] == expected[7]
+    assert corpus.rows([]) == []
+    assert [len(batch) for batch in corpus.batches()] == [4, 4, 3, 4, 1]
+    assert [len(batch) for batch in corpus.batches(3, 13)] == [1, 4, 3, 2]
+    assert corpus[np.int64(7)] == expected[7]
 
 
 @pytest.mark.parametrize("row", [-1, 3])
@@ -60,25 +169,31 @@ def test_a_row_outside_the_corpus_is_an_index_error(tmp_path: Path, row: int) ->
 
 
 def test_an_unknown_id_is_none(tmp_path: Path) -> None:
-    assert write_corpus(tmp_path / "corpus", numbered(3)).by_id("p3") is None
+    corpus = write_corpus(tmp_path / "corpus", numbered(3))
+    assert corpus.by_id("p3") is corpus.row_of("p3") is None
 
 
 def test_ids_that_share_a_hash_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_hash", lambda id: 7)
+    monkeypatch.setattr(segment, "_hash", lambda id: 7)
     expected = numbered(5)
-    corpus = write_corpus(tmp_path / "corpus", expected)
+    write_corpus(tmp_path / "corpus", expected[:3])
+    corpus = add_passages(tmp_path / "corpus", expected[3:])
     assert [corpus.by_id(passage.id) for passage in expected] == expected
     assert corpus.by_id("p5") is None
     with pytest.raises(UsageError, match="'p1' occurs twice: passages 2 and 6"):
-        write_corpus(tmp_path / "corpus", [*expected, expected[1]])
+        add_passages(tmp_path / "corpus", [expected[1]])
+    assert delete_passages(tmp_path / "corpus", ["p1"]).by_id("p2") == expected[2]
 
 
 def test_a_duplicate_id_is_refused_and_leaves_the_old_corpus(tmp_path: Path) -> None:
-    write_corpus(tmp_path / "corpus", numbered(2))
+    old = write_corpus(tmp_path / "corpus", numbered(2))
     with pytest.raises(UsageError, match="'p3' occurs twice: passages 4 and 7"):
         write_corpus(tmp_path / "corpus", [*numbered(6), Passage("p3", "", "other")])
-    assert len(Corpus.open(tmp_path / "corpus")) == 2
+    with pytest.raises(UsageError, match="'p1' occurs twice: passages 2 and 4"):
+        add_passages(tmp_path / "corpus", [Passage("new", "", ""), Passage("p1", "", "other")])
+    assert Corpus.open(tmp_path / "corpus").fingerprint == old.fingerprint
     assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
+    assert [path.name for path in (tmp_path / "corpus/segments").iterdir()] == ["0-2"]
 
 
 def test_a_source_that_fails_leaves_nothing(tmp_path: Path) -> None:
@@ -89,6 +204,16 @@ def test_a_source_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="line 4"):
         write_corpus(tmp_path / "corpus", source())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_addition_left_is_no_part_of_the_corpus(tmp_path: Path) -> None:
+    expected = write_corpus(tmp_path / "whole", numbered(5)).fingerprint
+    write_corpus(tmp_path / "corpus", numbered(3))
+    for name in ("3-7", ".partial"):
+        shutil.copytree(tmp_path / "corpus/segments/0-3", tmp_path / "corpus/segments" / name)
+    assert len(Corpus.open(tmp_path / "corpus")) == 3
+    assert add_passages(tmp_path / "corpus", numbered(2, start=3)).fingerprint == expected
+    assert {path.name for path in (tmp_path / "corpus/segments").iterdir()} == {"0-3", "3-5"}
 
 
 def test_no_passages_are_refused(tmp_path: Path) -> None:
@@ -107,24 +232,49 @@ def test_a_folder_with_other_content_is_never_replaced(tmp_path: Path) -> None:
         write_corpus(tmp_path, numbered(2))
     with pytest.raises(UsageError, match="is a file"):
         write_corpus(tmp_path / "thesis.tex", numbered(2))
+    with pytest.raises(UsageError, match="name a new folder"):
+        write_corpus(Path(), numbered(2))
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
-@pytest.mark.usefixtures("small_batches")
-def test_the_fingerprint_depends_on_content_and_order_alone(tmp_path: Path) -> None:
-    rows = numbered(9)
+def test_deleting_an_unknown_or_deleted_id_is_refused_and_deletes_nothing(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "corpus", numbered(4))
+    assert delete_passages(tmp_path / "corpus", ["p1", "p1"]).deleted.tolist() == [1]
+    for ids in (["p0", "p9"], ["p0", "p1"]):
+        with pytest.raises(UsageError, match=f"1 of 2 ids are not in the corpus, such as '{ids[1]}'"):
+            delete_passages(tmp_path / "corpus", ids)
+    assert Corpus.open(tmp_path / "corpus").deleted.tolist() == [1]
 
-    def of(name: str, rows: list[Passage]) -> str:
-        return write_corpus(tmp_path / name, rows).fingerprint
 
-    first = of("a", rows)
-    assert of("b", rows) == first
-    assert of("c", rows[::-1]) != first
-    assert of("d", [*rows[:8], Passage("p8", "Title 8text", " of 8")]) != first
+def test_a_deleted_row_can_still_be_read_and_its_id_be_used_again(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "corpus", numbered(3))
+    delete_passages(tmp_path / "corpus", ["p1"])
+    corpus = add_passages(tmp_path / "corpus", [Passage("p1", "", "second edition")])
+    assert (corpus[1].text, corpus.row_of("p1")) == ("text of 1", 3)
+    with pytest.raises(UsageError, match="'p1' occurs twice: passages 4 and 5"):
+        add_passages(tmp_path / "corpus", [Passage("p1", "", "third edition")])
+
+
+def test_an_open_corpus_stays_what_it_was(tmp_path: Path) -> None:
+    expected = numbered(3)
+    before = write_corpus(tmp_path / "corpus", expected)
+    add_passages(tmp_path / "corpus", numbered(2, start=3))
+    delete_passages(tmp_path / "corpus", ["p0"])
+    write_corpus(tmp_path / "corpus", numbered(9, start=50))
+    assert (len(before), list(before), before.row_of("p0"), before.row_of("p3")) == (3, expected, 0, None)
+    assert not before.deleted.flags.writeable
+
+
+def test_two_writers_do_not_meet(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "corpus", numbered(3))
+    with FileLock(tmp_path / ".corpus.lock"), pytest.raises(UsageError, match="another process is writing"):
+        add_passages(tmp_path / "corpus", numbered(1, start=3))
+    assert len(add_passages(tmp_path / "corpus", numbered(1, start=3))) == 4
+    assert not (tmp_path / ".corpus.lock").exists()
 
 
 def test_many_threads_may_read_one_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "BATCH_ROWS", 16)
+    set_batch_rows(monkeypatch, 16)
     expected = numbered(400)
     corpus = write_corpus(tmp_path / "corpus", expected)
     rows = list(range(400)) * 5
@@ -132,10 +282,16 @@ def test_many_threads_may_read_one_corpus(tmp_path: Path, monkeypatch: pytest.Mo
         assert list(pool.map(corpus.__getitem__, rows)) == [expected[row] for row in rows]
 
 
-@pytest.mark.parametrize("name", ["passages.arrow", "ids.hash.npy", "ids.row.npy"])
+FILES = ["segments/0-100/passages.arrow", "segments/0-100/ids.hash.npy", "segments/0-100/ids.row.npy", "deleted.npy"]
+
+
+@pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("share", [None, 0.0, 0.5])
 def test_a_torn_or_missing_file_is_reported_on_opening(tmp_path: Path, name: str, share: float | None) -> None:
+    if name == "deleted.npy" and share is None:
+        pytest.skip("without this file, nothing is deleted")
     write_corpus(tmp_path / "corpus", numbered(100))
+    delete_passages(tmp_path / "corpus", ["p1"])
     path = tmp_path / "corpus" / name
     content = path.read_bytes()
     path.unlink()
@@ -146,11 +302,16 @@ def test_a_torn_or_missing_file_is_reported_on_opening(tmp_path: Path, name: str
 
 
 def test_a_folder_that_is_no_corpus_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="not a corpus folder"):
-        Corpus.open(tmp_path / "nowhere")
-    (tmp_path / "corpus.json").write_text('{"format": 1')
+    for use in (Corpus.open, lambda folder: add_passages(folder, []), lambda folder: delete_passages(folder, ["a"])):
+        with pytest.raises(UsageError, match="not a corpus folder"):
+            use(tmp_path / "nowhere/corpus")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "corpus.json").write_text('{"format": 2')
     with pytest.raises(UsageError, match=r"corpus\.json"):
         Corpus.open(tmp_path)
-    (tmp_path / "corpus.json").write_text('{"format": 99, "passages": 1, "fingerprint": "x"}')
-    with pytest.raises(UsageError, match="format 99"):
+    (tmp_path / "corpus.json").write_text('{"format": 1, "passages": 1, "fingerprint": "x"}')
+    with pytest.raises(UsageError, match=r"format 1, .*import it again"):
+        Corpus.open(tmp_path)
+    (tmp_path / "corpus.json").write_text('{"format": 2, "segments": []}')
+    with pytest.raises(UsageError, match="damaged corpus"):
         Corpus.open(tmp_path)

@@ -13,7 +13,7 @@ LAYERS = [
     {"training"},
     {"evaluation"},
     {"em"},
-    {"viewer"},
+    {"viewer", "serving"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -14,8 +14,9 @@ from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import write_corpus
 from exsearch.errors import UsageError
 from exsearch.retrieval.base import Hit, Retriever
+from exsearch.retrieval.bm25 import Bm25
 from exsearch.retrieval.index import build_index, open_index
-from exsearch.retrieval.ranking import best_rows
+from exsearch.retrieval.ranking import Best
 
 PASSAGES = [
     Passage("a", "Jaws (film)", "A 1975 thriller directed by Steven Spielberg about a shark."),
@@ -101,13 +102,45 @@ def _tokens(texts: list[str], stemmer: "Stemmer.Stemmer") -> list[list[str]]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(-3, 3), max_size=40), st.integers(1, 45), st.sampled_from([-np.inf, 0.0]))
-def test_best_rows_is_a_stable_descending_sort(scores: list[int], k: int, above: float) -> None:
-    array = np.array(scores, dtype=np.float32)
-    rows, best = best_rows(array, k, above)
+@given(
+    st.lists(st.lists(st.integers(-3, 3), max_size=300), max_size=3),
+    st.sampled_from([1, 3, 45, 300, 1000]),
+    st.sampled_from([-np.inf, 0.0]),
+)
+def test_the_best_of_several_parts_are_a_stable_descending_sort(parts: list[list[int]], k: int, above: float) -> None:
+    best = Best(k)
+    for number, part in enumerate(parts):
+        best.offer(np.array(part, dtype=np.float32), sum(map(len, parts[:number])), above)
+    rows, scores = best.ranked()
+    array = np.array([score for part in parts for score in part], dtype=np.float32)
     expected = [row for row in np.argsort(-array, kind="stable") if array[row] > above][:k]
     assert rows.tolist() == expected
-    assert best.tolist() == array[expected].tolist()
+    assert scores.tolist() == array[expected].tolist()
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(texts, min_size=3, max_size=15), st.lists(texts, min_size=1, max_size=4), st.integers(1, 14))
+def test_segments_do_not_change_a_score(texts: list[str], queries: list[str], cut: int) -> None:
+    passages = [Passage(str(row), "", text) for row, text in enumerate(texts)]
+    if not any(text.replace("the", "").replace("of", "").strip() for text in texts):
+        return
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        whole = built(folder / "whole", passages).search(queries, 20)
+        corpus = write_corpus(folder / "corpus", passages)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Bm25, "segment_rows", cut)
+            index = build_index(corpus, "bm25", folder / "index")
+        assert open_index(index).search(queries, 20) == whole
+
+
+def test_counts_and_lengths_beyond_the_exact_range_are_nearly_right(tmp_path: Path) -> None:
+    texts = ["stone " * 500 + "river " * 3000, "stone " * 3 + "glass " * 5000, "glass river king"]
+    peer = bm25s.BM25()
+    peer.index([text.split() for text in texts], show_progress=False)
+    expected = peer.get_scores(["stone"])
+    [hits] = built(tmp_path, [Passage(str(row), "", text) for row, text in enumerate(texts)]).search(["stone"], 3)
+    assert {hit.passage.id: hit.score for hit in hits} == pytest.approx({"0": expected[0], "1": expected[1]}, rel=0.06)
 
 
 @settings(max_examples=15, deadline=None)

@@ -2,8 +2,8 @@
 
 import importlib.util
 import re
+import shutil
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, write_corpus
 from exsearch.errors import UsageError
 from exsearch.retrieval import late
+from exsearch.retrieval.codec import Codec
 from exsearch.retrieval.encoder import EMBEDDED, TokenEncoder
 from exsearch.retrieval.index import build_index, open_index, read_index_info
 
@@ -71,27 +72,50 @@ def retriever(index: Path) -> late.Late:
 
 @pytest.fixture(scope="module")
 def encoder() -> TokenEncoder:
-    return TokenEncoder(EMBEDDED, "float32")
+    return TokenEncoder()
 
 
-def naive(index: Path, query: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    vectors = np.fromfile(index / "vectors.f16", dtype=np.float16).reshape(-1, query.shape[1]).astype(np.float32)
-    offsets = np.load(index / "offsets.npy")
-    return np.array([(query @ vectors[start:end].T).max(axis=1).sum() for start, end in pairwise(offsets)])
+def stored(index: Path) -> list[npt.NDArray[np.float32]]:
+    """The vectors that the index holds, a passage each."""
+    codec = Codec.load(index / "shared")
+    segment = index / "segments" / f"0-{len(PASSAGES)}"
+    codes = np.fromfile(segment / "codes.u8", dtype=np.uint8).reshape(-1, codec.groups)
+    return np.split(codec.decode(codes), np.load(segment / "offsets.npy")[1:-1])
 
 
-def test_scores_equal_maxsim_computed_naively(
-    index: Path, retriever: late.Late, encoder: TokenEncoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # several chunks of passages and several groups of queries, as in a large corpus
-    monkeypatch.setattr(late, "_PASSAGE_TOKENS", 64)
-    monkeypatch.setattr(late, "_QUERY_TOKENS", 10)
+def test_scores_equal_maxsim_computed_naively(index: Path, retriever: late.Late, encoder: TokenEncoder) -> None:
+    vectors = stored(index)
     for query, hits in zip(QUERIES, retriever.search(QUERIES, len(PASSAGES)), strict=True):
-        expected = naive(index, encoder.encode([query], 256)[0])
+        [of_query] = encoder.encode_queries([query])
         rows = [PASSAGES.index(hit.passage) for hit in hits]
-        assert sorted(rows) == list(range(len(PASSAGES)))
-        assert [hit.score for hit in hits] == pytest.approx(expected[rows].tolist(), abs=1e-4)
-        assert np.all(np.diff(expected[rows]) < 1e-4)
+        expected = np.array([(of_query @ vectors[row].T).max(axis=1).sum() for row in rows])
+        assert sorted(rows) == [row for row in range(len(PASSAGES)) if len(vectors[row])]
+        assert [hit.score for hit in hits] == pytest.approx(expected.tolist(), abs=1e-4)
+        assert np.all(np.diff(expected) < 1e-4)
+
+
+def test_stored_vectors_are_near_the_encoders(index: Path, encoder: TokenEncoder) -> None:
+    texts = [f"{passage.title}\n{passage.text}" for passage in PASSAGES]
+    exact = np.concatenate(encoder.encode_passages(texts))
+    kept = np.concatenate(stored(index))
+    assert (exact * kept).sum(axis=1).mean() > 0.9
+    assert np.linalg.norm(kept, axis=1) == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("sources", ["bm25", "means", "both"])
+def test_candidates_come_from_the_sources_asked_for(index: Path, tmp_path: Path, sources: str) -> None:
+    corpus = Corpus.open(index.parent / "corpus")
+    other = build_index(corpus, "late", tmp_path / "index", sources=sources, candidates=2)
+    [named, unknown] = open_index(other).search(["violin of Kyoto", "zyzzyva"], 2)
+    assert named[0].passage.title == "Violin of Kyoto"
+    assert (unknown == []) == (sources == "bm25")
+
+
+def test_many_segments_give_what_one_gives(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(late.Late, "segment_rows", 7)
+    cut = build_index(Corpus.open(index.parent / "corpus"), "late", tmp_path / "index")
+    for ours, whole in zip(open_index(cut).search(QUERIES, 8), open_index(index).search(QUERIES, 8), strict=True):
+        assert [hit.score for hit in ours] == pytest.approx([hit.score for hit in whole], abs=1e-3)
 
 
 def test_meaning_is_found_without_a_shared_word(retriever: late.Late) -> None:
@@ -125,59 +149,53 @@ def test_a_query_without_a_word_has_no_hits(retriever: late.Late) -> None:
         retriever.search(["shark"], 0)
 
 
-def test_a_passage_without_a_word_scores_zero(retriever: late.Late) -> None:
+def test_a_passage_without_a_word_is_never_a_hit(retriever: late.Late) -> None:
     [hits] = retriever.search(["shark"], 1000)
-    scores = {hit.passage.id: hit.score for hit in hits}
-    assert scores["empty"] == scores["marks"] == 0.0
+    assert {"empty", "marks"}.isdisjoint(hit.passage.id for hit in hits)
 
 
-def test_vectors_are_of_length_one_and_leave_out_marks_and_special_tokens(encoder: TokenEncoder) -> None:
-    plain, marked, none = encoder.encode(["a shark", "a -- shark!", "..."], 256)
-    assert len(plain) == len(marked) == 2
-    assert len(none) == 0
-    assert np.linalg.norm(plain, axis=1) == pytest.approx([1.0, 1.0], abs=1e-5)
-
-
-def test_long_texts_are_cut(encoder: TokenEncoder) -> None:
-    [vectors] = encoder.encode(["shark " * 1000], 32)
-    assert len(vectors) == 30  # and two special tokens
-
-
-def test_index_json_names_the_encoder_by_content(index: Path, retriever: late.Late) -> None:
+def test_index_json_names_the_encoder_by_content(index: Path) -> None:
     info = read_index_info(index)
     assert info.encoder is not None
     assert (info.encoder.id, info.encoder.dimensions) == (EMBEDDED, 384)
     assert re.fullmatch("[0-9a-f]{16}", info.encoder.hash)
-    assert retriever.fingerprint == info.fingerprint
+
+
+def copied(index: Path, folder: Path) -> Path:
+    shutil.copytree(index, folder / "index")
+    return folder / "index"
 
 
 def test_an_encoder_that_changed_is_refused(index: Path, tmp_path: Path) -> None:
-    text = (index / "index.json").read_text()
+    folder = copied(index, tmp_path)
     info = read_index_info(index)
     assert info.encoder is not None
-    (tmp_path / "index").mkdir()
-    for name in ("vectors.f16", "offsets.npy"):
-        (tmp_path / "index" / name).symlink_to(index / name)
-    (tmp_path / "index" / "index.json").write_text(text.replace(info.encoder.hash, "0" * 16))
+    text = (folder / "index.json").read_text()
+    (folder / "index.json").write_text(text.replace(info.encoder.hash, "0" * 16))
     with pytest.raises(UsageError, match="content hash 0000000000000000"):
-        open_index(tmp_path / "index", index.parent / "corpus")
+        open_index(folder, index.parent / "corpus")
 
 
-@pytest.mark.parametrize("name", ["vectors.f16", "offsets.npy"])
+@pytest.mark.parametrize("name", ["codes.u8", "offsets.npy", "means.npy", "bm25/rows.npy"])
 @pytest.mark.parametrize("share", [None, 0.0, 0.6])
 def test_a_torn_or_missing_file_is_reported_on_opening(
     index: Path, tmp_path: Path, name: str, share: float | None
 ) -> None:
-    folder = tmp_path / "index"
-    folder.mkdir()
-    for file in ("index.json", "vectors.f16", "offsets.npy"):
-        content = (index / file).read_bytes()
-        if file != name:
-            (folder / file).write_bytes(content)
-        elif share is not None:
-            (folder / file).write_bytes(content[: int(len(content) * share)])
+    folder = copied(index, tmp_path)
+    file = folder / "segments" / f"0-{len(PASSAGES)}" / name
+    content = file.read_bytes()
+    file.unlink()
+    if share is not None:
+        file.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(UsageError, match="damaged index"):
         open_index(folder, index.parent / "corpus")
+
+
+@pytest.mark.parametrize("token_bytes", [0, 385])
+def test_a_compression_that_cannot_be_is_refused(index: Path, tmp_path: Path, token_bytes: int) -> None:
+    with pytest.raises(UsageError, match="token_bytes"):
+        build_index(Corpus.open(index.parent / "corpus"), "late", tmp_path / "index", token_bytes=token_bytes)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_encoder_that_is_not_there_is_reported(index: Path, tmp_path: Path) -> None:

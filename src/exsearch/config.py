@@ -40,7 +40,9 @@ class DataConfig(_Section, frozen=True):
     """Index and questions."""
 
     index: str = ""
-    """Index folder."""
+    """Index folder, URL of a retrieval server, or `replay:FILE`."""
+    record: str = ""
+    """File that records all searches, so that `replay:FILE` answers them later with no index at hand."""
     train: str = ""
     """Question file to learn from: the first part for warm-up where it has decompositions, the rest to explore."""
     dev: str = ""
@@ -171,7 +173,7 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
 def parse_config(tree: dict[str, Any], overrides: list[str], source: str) -> Config:
     """Check a tree of settings after applying `a.b=value` overrides; `source` names it in errors."""
     for override in overrides:
-        _apply(tree, override)
+        apply_override(tree, override)
     _refuse_unknown(tree, Config, source, "")
     try:
         return msgspec.convert(tree, Config)
@@ -179,7 +181,8 @@ def parse_config(tree: dict[str, Any], overrides: list[str], source: str) -> Con
         raise UsageError(f"{source}: {error}") from None
 
 
-def _apply(tree: dict[str, Any], override: str) -> None:
+def apply_override(tree: dict[str, Any], override: str) -> None:
+    """Set what `a.b=value` says in a tree of settings; the value is read as TOML, else taken as text."""
     key, found, value = override.partition("=")
     if not found:
         raise UsageError(f"--set {override}: write it as section.key=value")

@@ -48,6 +48,7 @@ class _Bar(Progress):
         self._bar.start()
 
     def advance(self, units: int = 1, note: str = "") -> None:
+        self.done += units
         self._bar.update(self._task, advance=units, note=note)
 
     def stop(self) -> None:

@@ -16,14 +16,14 @@ QUICKSTART = Path("runs/quickstart")
 @click.command()
 @click.argument("question")
 @click.option("--model", help="A checkpoint folder or model name. Default: the quickstart's best model.")
-@click.option("--index", type=click.Path(path_type=Path), help="Index folder. Default: the quickstart's.")
+@click.option("--index", help="Index folder, URL of a server, or replay:FILE. Default: the quickstart's.")
 @config_option
 @set_option
 @json_option
 def ask(
     question: str,
     model: str | None,
-    index: Path | None,
+    index: str | None,
     recipe: Path | None,
     overrides: tuple[str, ...],
     as_json: bool,
@@ -50,7 +50,7 @@ def ask(
         click.echo(msgspec.json.encode(trajectory).decode())
 
 
-def _quickstart(model: str | None, index: Path | None, recipe: Path | None) -> tuple[str, Path, Path | None]:
+def _quickstart(model: str | None, index: str | None, recipe: Path | None) -> tuple[str, str, Path | None]:
     """Fill in what was not named from the quickstart's run folder, with the settings it was trained with."""
     from exsearch.em.run_folder import RunFolder, RunSummary
     from exsearch.errors import UsageError
@@ -60,7 +60,7 @@ def _quickstart(model: str | None, index: Path | None, recipe: Path | None) -> t
     if not folder.summary.exists():
         raise UsageError("name --model and --index, or run `exsearch quickstart` first and leave them out")
     best = str(folder.checkpoint(read_json(folder.summary, RunSummary).best))
-    return model or best, index or QUICKSTART / "index", recipe or QUICKSTART / "config.toml"
+    return model or best, index or str(QUICKSTART / "index"), recipe or QUICKSTART / "config.toml"
 
 
 class Narrator:

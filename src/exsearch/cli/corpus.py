@@ -1,8 +1,21 @@
-"""`exsearch corpus`: bring a corpus in, or make a synthetic one."""
+"""`exsearch corpus`: bring a corpus in, change it, describe it, or make a synthetic one."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import click
+
+from exsearch.cli.options import json_option
+
+if TYPE_CHECKING:
+    from exsearch.corpus.importing import Imported
+    from exsearch.progress import Progress
+
+T = TypeVar("T")
+
+_folder = click.argument("folder", metavar="CORPUS", type=click.Path(path_type=Path))
+_strict = click.option("--strict", is_flag=True, help="Refuse the first malformed row or duplicate id.")
 
 
 @click.group()
@@ -11,17 +24,57 @@ def corpus() -> None:
 
 
 @corpus.command("import")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Corpus folder to write.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def import_(file: Path, out: Path, as_json: bool) -> None:
+@_strict
+@json_option
+def import_(file: str, out: Path, strict: bool, as_json: bool) -> None:
     """Write the passages of FILE as a corpus folder.
 
-    FILE is JSON lines ({id, title, text} or {id, contents}) or DPR's tab-separated format, plain or gzipped.
+    FILE is JSON lines ({id, title, text} or {id, contents}) or DPR's tab-separated format, plain or gzipped; Parquet
+    with the same columns; a folder that `datasets` has saved; or hf:OWNER/NAME[:CONFIG][@SPLIT] on the Hugging Face
+    hub. Malformed rows and duplicate ids are left out and listed in OUT/rejected.jsonl. The same command continues an
+    import that was stopped.
     """
     from exsearch.corpus.importing import import_corpus
 
-    _report(out, len(written := import_corpus(file, out)), written.fingerprint, as_json)
+    _report(out, import_corpus(file, out, strict, _say), as_json)
+
+
+@corpus.command()
+@_folder
+@click.argument("file")
+@_strict
+@json_option
+def add(folder: Path, file: str, strict: bool, as_json: bool) -> None:
+    """Append the passages of FILE, as for `import`, to the corpus folder CORPUS."""
+    from exsearch.corpus.importing import extend_corpus
+
+    _report(folder, extend_corpus(folder, file, strict, _say), as_json)
+
+
+@corpus.command()
+@_folder
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--from", "file", type=click.Path(path_type=Path), help="File with further ids, one a line.")
+@json_option
+def delete(folder: Path, ids: tuple[str, ...], file: Path | None, as_json: bool) -> None:
+    """Delete the passages with these ids from the corpus folder CORPUS, all or none."""
+    from exsearch.corpus.store import delete_passages
+
+    if file is not None:
+        ids += tuple(_read_ids(file))
+    if not ids:
+        raise click.UsageError("name the ids to delete, or a file with them (--from FILE)")
+    _describe(delete_passages(folder, ids).folder, as_json)
+
+
+@corpus.command()
+@_folder
+@json_option
+def info(folder: Path, as_json: bool) -> None:
+    """Say what the corpus folder CORPUS holds."""
+    _describe(folder, as_json)
 
 
 @corpus.command()
@@ -31,23 +84,100 @@ def import_(file: Path, out: Path, as_json: bool) -> None:
 @click.option("--train", type=click.IntRange(min=0), default=200, show_default=True, help="Questions to train on.")
 @click.option("--dev", type=click.IntRange(min=0), default=100, show_default=True, help="Questions to choose by.")
 @click.option("--test", type=click.IntRange(min=0), default=100, show_default=True, help="Questions to report on.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def world(passages: int, seed: int, out: Path, train: int, dev: int, test: int, as_json: bool) -> None:
+@click.option("--hops", type=click.IntRange(1, 4), multiple=True, help="Only questions with so many hops. Repeatable.")
+@click.option("--relations", multiple=True, help="Only questions about this relation. Repeatable.")
+@json_option
+def world(
+    passages: int,
+    seed: int,
+    out: Path,
+    train: int,
+    dev: int,
+    test: int,
+    hops: tuple[int, ...],
+    relations: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Make a synthetic multi-hop world: OUT/corpus and OUT/train.jsonl, dev.jsonl, test.jsonl."""
     from exsearch.corpus.store import write_corpus
-    from exsearch.data.world import World, write_questions
+    from exsearch.data.world import SPLITS, World
+    from exsearch.files import write_jsonl
+    from exsearch.progress import progress
 
     made = World(seed=seed, passages=passages)
+    counts = {"train": train, "dev": dev, "test": test}
+    # asked for first: a relation that is not there is refused before anything is written
+    questions = {split: made.questions(split, counts[split], hops or None, relations or None) for split in SPLITS}
     written = write_corpus(out / "corpus", made.passages(), total=passages)
-    write_questions(made, out, {"train": train, "dev": dev, "test": test})
-    _report(out / "corpus", len(written), written.fingerprint, as_json)
+    for split, of_split in questions.items():
+        with progress(f"{split} questions", counts[split]) as bar:
+            found = write_jsonl(out / f"{split}.jsonl", _counted(of_split, bar))
+        if found < counts[split]:
+            click.echo(f"{split}: this world has no more than {found} such questions", err=True)
+    _describe(written.folder, as_json)
 
 
-def _report(folder: Path, passages: int, fingerprint: str, as_json: bool) -> None:
+def _counted(items: Iterable[T], bar: "Progress") -> Iterator[T]:
+    for item in items:
+        bar.advance()
+        yield item
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _read_ids(file: Path) -> list[str]:
+    from exsearch.errors import UsageError
+
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file}: not UTF-8 ({error.reason})") from None
+    return [line for line in lines if line.strip()]
+
+
+def _report(folder: Path, imported: "Imported", as_json: bool) -> None:
+    """Say what an import added and what it left out, and describe the corpus."""
+    for line in imported.first:
+        _say(f"left out: {line}")
+    left_out = imported.malformed + imported.duplicates
+    if left_out > len(imported.first):
+        _say(f"... and {left_out - len(imported.first)} more")
+    if left_out:
+        counts = f"{imported.malformed} malformed and {imported.duplicates} duplicate rows"
+        _say(f"{counts} were left out, listed in {imported.rejected}")
+    added: dict[str, object] = {
+        "added": imported.passages,
+        "malformed": imported.malformed,
+        "duplicates": imported.duplicates,
+        "rejected": imported.rejected and str(imported.rejected),
+    }
+    _describe(folder, as_json, added)
+
+
+def _describe(folder: Path, as_json: bool, more: dict[str, object] | None = None) -> None:
+    from exsearch.corpus.store import Corpus
+
+    opened = Corpus.open(folder)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    deleted = len(opened.deleted)
     if as_json:
-        import msgspec
+        import json
 
-        result = {"corpus": str(folder), "passages": passages, "fingerprint": fingerprint}
-        click.echo(msgspec.json.encode(result).decode())
+        result = {
+            "corpus": str(folder),
+            "passages": len(opened) - deleted,
+            "deleted": deleted,
+            "fingerprint": opened.fingerprint,
+            "bytes": size,
+            "segments": len(opened.segments),
+        }
+        click.echo(json.dumps({**result, **(more or {})}))
     else:
-        click.echo(f"{folder}: {passages} passages, fingerprint {fingerprint}")
+        click.echo(
+            f"{folder}: {len(opened) - deleted} passages ({deleted} deleted), {size / 1e6:.1f} MB, "
+            f"{len(opened.segments)} segment{'s' * (len(opened.segments) > 1)}, fingerprint {opened.fingerprint}"
+        )

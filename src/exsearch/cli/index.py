@@ -1,26 +1,84 @@
-"""`exsearch index`: build an index of a corpus."""
+"""`exsearch index`: build an index of a corpus, or bring one up to date."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from exsearch.cli.options import json_option
+
+if TYPE_CHECKING:
+    from exsearch.corpus.store import Corpus
 
 
 @click.command()
 @click.argument("corpus", type=click.Path(path_type=Path))
-@click.option("--retriever", required=True, help="Kind of index: bm25 or late.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Index folder to write.")
-@click.option("--encoder", help="For late: a model folder or hub id. Default: the embedded MiniLM.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def index(corpus: Path, retriever: str, out: Path, encoder: str | None, as_json: bool) -> None:
-    """Build an index of the corpus folder CORPUS."""
+@click.option("--retriever", required=True, help="Kind of index: bm25, late, dense or hybrid.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Index folder to write or to extend.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A parameter of the kind, such as k1=0.9 of bm25 or encoder=FOLDER_OR_HUB_ID of late and dense.",
+)
+@click.option("--disk", metavar="SIZE", help="For late: compress until the index takes at most so much, such as 8GB.")
+@click.option("--ram", metavar="SIZE", help="For late: compress until all of the index stays in so much memory.")
+@click.option("--ray", metavar="ADDRESS", help="Build on a Ray cluster: auto, local, or HOST:PORT.")
+@json_option
+def index(
+    corpus: Path,
+    retriever: str,
+    out: Path,
+    overrides: tuple[str, ...],
+    disk: str | None,
+    ram: str | None,
+    ray: str | None,
+    as_json: bool,
+) -> None:
+    """Build an index of the corpus folder CORPUS.
+
+    The same command continues a build that was stopped, and adds passages that the corpus has gained since.
+    """
     import msgspec
 
+    from exsearch.config import apply_override
     from exsearch.corpus.store import Corpus
     from exsearch.retrieval.index import build_index, read_index_info
 
-    parameters = {} if encoder is None else {"encoder": encoder}
-    info = read_index_info(build_index(Corpus.open(corpus), retriever, out, **parameters))
+    opened = Corpus.open(corpus)
+    parameters: dict[str, Any] = {}
+    for override in overrides:
+        apply_override(parameters, override)
+    if disk or ram:
+        parameters |= _compression(opened, retriever, parameters, disk, ram)
+    info = read_index_info(build_index(opened, retriever, out, ray=ray, **parameters))
     if as_json:
         click.echo(msgspec.json.encode({"index": str(out), **msgspec.to_builtins(info)}).decode())
     else:
         click.echo(f"{out}: {info.kind} index of {info.passages} passages, fingerprint {info.fingerprint}")
+
+
+def _compression(
+    corpus: "Corpus", retriever: str, parameters: dict[str, Any], disk: str | None, ram: str | None
+) -> dict[str, int]:
+    """Return the compression that keeps to both budgets, and say what it costs."""
+    from exsearch.errors import UsageError
+    from exsearch.retrieval.budget import as_size, compress_to, parse_size
+    from exsearch.retrieval.index import check_parameters
+
+    if retriever != "late":
+        raise UsageError(f"--disk and --ram choose the compression of a late index, not of {retriever}")
+    if "token_bytes" in parameters:
+        raise UsageError("--disk and --ram choose token_bytes; leave it out of --set")
+    try:
+        budget = min(parse_size(size) for size in (disk, ram) if size)
+    except ValueError as error:
+        raise UsageError(f"--disk and --ram: {error}; write it like 8GB") from None
+    chosen, expected = compress_to(corpus, budget, check_parameters(retriever, parameters))
+    click.echo(
+        f"{chosen.token_bytes} bytes a token: about {as_size(expected)}, "
+        f"{chosen.recall_lost:.1f} points of recall@5 below uncompressed vectors",
+        err=True,
+    )
+    return {"token_bytes": chosen.token_bytes}

@@ -16,6 +16,8 @@ VERBS = {
     "corpus": "Import passages, or make a synthetic world of them.",
     "index": "Build an index of a corpus.",
     "search": "Ask an index one query.",
+    "serve": "Offer an index to other programs over HTTP or MCP, or check a server.",
+    "retriever": "Train the encoder of late-interaction indexes.",
     "warmup": "Teach a model the grammar from gold trajectories.",
     "explore": "E-step: sample trajectories of training questions.",
     "weigh": "E-step: weigh trajectories by how likely they make the right answer.",

@@ -26,6 +26,7 @@ set_option = click.option(
     help="Override a setting, such as explore.samples=8.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+index_option = click.option("--index", required=True, help="Index folder, URL of a server, or replay:FILE.")
 model_option = click.option("--model", help="builtin:smollm2-135m, a checkpoint folder, or a Hugging Face id.")
 
 
@@ -41,15 +42,20 @@ def settings(recipe: Path | None, overrides: tuple[str, ...], **chosen: str | No
     return parse_config({}, changes, "settings") if recipe is None else load_config(recipe, changes)
 
 
-def make_agent(config: "Config", index: Path) -> "Agent":
+def make_agent(config: "Config", index: str) -> "Agent":
     """Load the model and open the index of a config."""
     from exsearch.agent.chat import ChatFormat
     from exsearch.agent.rollout import Agent
     from exsearch.engine.builtin import resolve_model
     from exsearch.engine.load import load_engine
-    from exsearch.retrieval.index import open_index
+    from exsearch.retrieval.opening import open_retriever
 
-    retriever = open_index(index)
+    retriever = open_retriever(index, record_to=record_file(config))
     folder = resolve_model(config.model.path)
     engine = load_engine(folder, config.model, config.explore.batch_size)
     return Agent(engine, retriever, ChatFormat.load(folder), config.agent)
+
+
+def record_file(config: "Config") -> Path | None:
+    """Return the file that a config wants searches recorded in, if any."""
+    return Path(config.data.record) if config.data.record else None

@@ -7,18 +7,18 @@ import click
 
 
 @click.command()
-@click.argument("index", type=click.Path(path_type=Path))
+@click.argument("index")
 @click.argument("query")
 @click.option("-k", type=click.IntRange(min=1), default=5, show_default=True, help="Number of hits.")
 @click.option("--corpus", type=click.Path(path_type=Path), help="The index's corpus folder, if it has moved.")
 @click.option("--json", "as_json", is_flag=True, help="Print the hits as a JSON array.")
-def search(index: Path, query: str, k: int, corpus: Path | None, as_json: bool) -> None:
-    """Print the best passages of INDEX for QUERY."""
+def search(index: str, query: str, k: int, corpus: Path | None, as_json: bool) -> None:
+    """Print the best passages for QUERY of INDEX: an index folder, the URL of a server, or replay:FILE."""
     import msgspec
 
-    from exsearch.retrieval.index import open_index
+    from exsearch.retrieval.opening import open_retriever
 
-    [hits] = open_index(index, corpus).search([query], k)
+    [hits] = open_retriever(index, corpus).search([query], k)
     if as_json:
         click.echo(msgspec.json.encode(hits).decode())
         return

@@ -4,12 +4,20 @@ from pathlib import Path
 
 import click
 
-from exsearch.cli.options import config_option, json_option, model_option, set_option, settings
+from exsearch.cli.options import (
+    config_option,
+    index_option,
+    json_option,
+    model_option,
+    record_file,
+    set_option,
+    settings,
+)
 
 
 @click.command()
 @click.argument("questions", type=click.Path(path_type=Path))
-@click.option("--index", type=click.Path(path_type=Path), required=True, help="Index folder.")
+@index_option
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Checkpoint folder to write.")
 @model_option
 @config_option
@@ -17,7 +25,7 @@ from exsearch.cli.options import config_option, json_option, model_option, set_o
 @json_option
 def warmup(
     questions: Path,
-    index: Path,
+    index: str,
     out: Path,
     model: str | None,
     recipe: Path | None,
@@ -35,12 +43,12 @@ def warmup(
     from exsearch.engine.builtin import resolve_model
     from exsearch.errors import UsageError
     from exsearch.files import write_jsonl
-    from exsearch.retrieval.index import open_index
+    from exsearch.retrieval.opening import open_retriever
     from exsearch.training.example import example_from
 
     config = settings(recipe, overrides, model__path=model)
     chosen = read_questions(questions, config.warmup.questions)
-    retriever = open_index(index)
+    retriever = open_retriever(index, record_to=record_file(config))
     base = resolve_model(config.model.path)
     chat = ChatFormat.load(base)
     gold = gold_trajectories(chosen, retriever, chat, config.agent)

@@ -1,129 +1,257 @@
-"""Reading passages from the files people have: JSON lines in two shapes, and DPR's tab-separated files."""
+"""Bringing passages in from the files people have: streamed, counted, and continued where a killed import stopped."""
 
-import csv
-import gzip
-import zlib
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
+import pyarrow as pa
 
+from exsearch.corpus.layout import INFO, Rows, SegmentInfo
+from exsearch.corpus.lines import recognise_lines
 from exsearch.corpus.passage import Passage
-from exsearch.corpus.store import Corpus, write_corpus
+from exsearch.corpus.source import Malformed, Place, Source
+from exsearch.corpus.store import Corpus, none_deleted, refuse_to_replace
+from exsearch.corpus.tables import HUB, PARQUET_MAGIC, is_saved_dataset, open_dataset, open_parquet
+from exsearch.corpus.writer import SEGMENT_ROWS, CorpusWriter, discard_unlisted, sole_writer
 from exsearch.errors import UsageError
-from exsearch.progress import Progress, progress
+from exsearch.files import fingerprint, read_json, read_jsonl, remove, write_json
+from exsearch.progress import progress
 
-_MEGABYTE = 1 << 20
-_GZIP_MAGIC = b"\x1f\x8b"
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_DPR_COLUMNS = {"id", "text", "title"}
+FEW = 5
+"""So many of the rows left out are shown."""
+_CHUNK = 2048
+"""At most so many rows that are left out are held in memory; after so many, a wrong kind of file is recognised."""
+_PROGRESS = "import.json"
 
-
-class _Row(msgspec.Struct):
-    """A JSON line of either shape: {id, title, text} or {id, contents}."""
-
-    id: str | int
-    title: str = ""
-    text: str | None = None
-    contents: str | None = None
+Say = Callable[[str], None]
 
 
-def import_corpus(file: Path, out: Path) -> Corpus:
-    """Write the passages of `file`, plain or gzipped, as the corpus folder `out`.
+class LeftOut(msgspec.Struct, frozen=True):
+    """A row that was left out: a line of rejected.jsonl."""
 
-    The format is recognised from the content. Raises UsageError with file and line for a malformed line.
-    """
+    line: int
+    """Where it begins in a text file, or its number in a table; from 1."""
+    reason: str
+    id: str | None = None
+
+
+class Imported(msgspec.Struct, frozen=True):
+    """What an import or an addition came to."""
+
+    passages: int
+    """How many were added."""
+    malformed: int
+    duplicates: int
+    rejected: Path | None
+    """The file that lists all rows left out; None if there are none."""
+    first: list[str]
+    """The first few of them, in words."""
+
+
+class _Progress(msgspec.Struct):
+    """What is finished, kept beside the segments while an import runs."""
+
+    job: str
+    """Fingerprint of the source, of strictness, and of the corpus before."""
+    segments: list[SegmentInfo]
+    place: Place
+    """Where in the source the first row after these segments begins."""
+    malformed: int = 0
+    duplicates: int = 0
+    rejected_bytes: int = 0
+    """Length of the list of rows left out."""
+
+
+def open_source(name: str) -> Source:
+    """Return a file or data set to import, its format recognised by content; raise UsageError if there is none."""
+    path = Path(name)
+    if name.startswith(HUB) or is_saved_dataset(path):
+        return open_dataset(name)
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder, but not one that save_to_disk of the library datasets has written")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path}: is not a regular file; write its content to one first")
     try:
-        raw = file.open("rb")
+        with path.open("rb") as file:
+            magic = file.read(len(PARQUET_MAGIC))
     except OSError as error:
-        raise UsageError(f"{file}: {error.strerror}") from None
-    megabytes = -(-file.stat().st_size // _MEGABYTE)
-    with raw, progress(f"reading {file.name}, MB", megabytes) as bar:
-        return write_corpus(out, read_passages(file, raw, bar))
+        raise UsageError(f"{path}: {error.strerror}") from None
+    return open_parquet(path) if magic == PARQUET_MAGIC else recognise_lines(path)
 
 
-def read_passages(file: Path, raw: BinaryIO, bar: Progress) -> Iterator[Passage]:
-    """Yield the passages of the open file `raw`; `file` names it in messages, `bar` counts megabytes read."""
-    lines = _lines(file, raw, bar)
-    number, first = next(((number, line) for number, line in lines if line.strip()), (0, b""))
-    lines = chain([(number, first)], lines)
-    if not first:
-        raise UsageError(f"{file}: is empty")
-    if first.lstrip().startswith(b"{"):
-        yield from _read_jsonl(file, lines)
-    elif _DPR_COLUMNS.issubset(first.decode(errors="replace").replace('"', "").strip().split("\t")):
-        yield from _read_dpr(file, lines, number)
-    else:
-        raise UsageError(
-            f"{file}: unknown format; known are JSON lines with id, title, text or id, contents, "
-            "and tab-separated values whose first line names the columns id, text, title; each also gzipped"
-        )
+def import_corpus(
+    name: str | Path, out: Path, strict: bool = False, say: Say = lambda line: None, segment_rows: int = SEGMENT_ROWS
+) -> Imported:
+    """Write the passages of a file or data set as the corpus folder `out`, which is replaced when all is there.
 
-
-def _lines(file: Path, raw: BinaryIO, bar: Progress) -> Iterator[tuple[int, bytes]]:
-    """Yield line numbers from 1 and lines, unpacked, without a byte order mark."""
-    packed = raw.read(2) == _GZIP_MAGIC
-    raw.seek(0)
-    stream = gzip.GzipFile(fileobj=raw) if packed else raw
-    try:
-        for number, line in enumerate(stream, start=1):
-            megabytes = raw.tell() // _MEGABYTE
-            if megabytes > bar.done:
-                bar.advance(megabytes - bar.done)
-            yield number, line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UsageError(f"{file}: broken gzip file ({error})") from None
-    if bar.done < bar.total:
-        bar.advance(bar.total - bar.done)
-
-
-def _read_jsonl(file: Path, lines: Iterator[tuple[int, bytes]]) -> Iterator[Passage]:
-    decoder = msgspec.json.Decoder(_Row)
-    for number, line in lines:
-        if not line.strip():
-            continue
+    Malformed rows and duplicate ids are left out, counted and listed; with `strict`, the first raises UsageError.
+    So does a source that cannot be read to its end, or of which half the rows or more are malformed; nothing is left
+    then. After a kill, the same call continues after the last finished segment. `say` is told when it does.
+    """
+    refuse_to_replace(out, INFO)
+    source = open_source(str(name))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with sole_writer(out):
+        partial = out.with_name(f".{out.name}.partial")
+        if not (partial / _PROGRESS).exists():
+            remove(partial)
+        partial.mkdir(exist_ok=True)
+        job = _Import(source, partial, None, strict, say, segment_rows)
         try:
-            row = decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"{file}, line {number}: {error}") from None
-        if row.text is not None:
-            yield Passage(str(row.id), row.title, row.text)
-        elif row.contents is not None:
-            yield Passage(str(row.id), *split_contents(row.contents))
-        else:
-            raise UsageError(f"{file}, line {number}: neither `text` nor `contents`")
+            imported = job.run()
+        except UsageError:
+            remove(partial)
+            raise
+        remove(out)
+        job.complete()
+        partial.replace(out)
+    return msgspec.structs.replace(imported, rejected=imported.rejected and out / imported.rejected.name)
 
 
-def split_contents(contents: str) -> tuple[str, str]:
-    """Split `contents` into title, its first line less any quotes around it, and text, the rest."""
-    title, newline, text = contents.partition("\n")
-    if not newline:
-        return "", contents
-    title = title.strip()
-    if len(title) >= 2 and title[0] == title[-1] == '"':
-        title = title[1:-1]
-    return title, text
+def extend_corpus(
+    folder: Path, name: str | Path, strict: bool = False, say: Say = lambda line: None, segment_rows: int = SEGMENT_ROWS
+) -> Imported:
+    """Append the passages of a file or data set to the corpus `folder`, in new segments.
 
-
-def _read_dpr(file: Path, lines: Iterator[tuple[int, bytes]], header: int) -> Iterator[Passage]:
-    """Yield the rows below line number `header`; a quoted field may span lines."""
-    reader = csv.DictReader(_decoded(file, lines), delimiter="\t", restkey="", strict=True)
-    line = header + 1
-    try:
-        for row in reader:
-            if "" in row or None in row.values():
-                raise UsageError(f"{file}, line {line}: not as many columns as the header in line {header}")
-            yield Passage(row["id"], row["title"], row["text"])
-            line = header + reader.line_num
-    except csv.Error as error:
-        raise UsageError(f"{file}, line {line}: {error}") from None
-
-
-def _decoded(file: Path, lines: Iterator[tuple[int, bytes]]) -> Iterator[str]:
-    for number, line in lines:
+    As `import_corpus`. The corpus is what it was until all is there; a row whose id it has is a duplicate.
+    """
+    Corpus.open(folder)
+    source = open_source(str(name))
+    with sole_writer(folder):
+        corpus = Corpus.open(folder)
+        job = _Import(source, folder, corpus, strict, say, segment_rows)
         try:
-            yield line.decode()
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{file}, line {number}: not UTF-8 ({error.reason})") from None
+            imported = job.run()
+        except UsageError:
+            job.discard()
+            raise
+        job.complete()
+    return imported
+
+
+class _Import:
+    """The import of one source into a corpus folder, after the segments of the corpus there, if there is one."""
+
+    def __init__(
+        self, source: Source, folder: Path, corpus: Corpus | None, strict: bool, say: Say, segment_rows: int
+    ) -> None:
+        self._source, self._folder, self._strict, self._say = source, folder, strict, say
+        self._segments = corpus.segments if corpus else []
+        self._rows_before = len(corpus) if corpus else 0
+        self._rejected = folder / (f"rejected-{len(corpus)}.jsonl" if corpus else "rejected.jsonl")
+        job = fingerprint([source.identity, strict, corpus and corpus.fingerprint])
+        self._progress = _Progress(job, self._segments, source.start)
+        self._writer = self._resume(corpus.deleted if corpus else none_deleted(), segment_rows)
+
+    def run(self) -> Imported:
+        """Write what is still missing."""
+        writer = self._writer
+        self._rejected.touch()
+        try:
+            with self._rejected.open("r+b") as rejected:
+                rejected.truncate(self._progress.rejected_bytes)
+                rejected.seek(self._progress.rejected_bytes)
+                self._read(rejected)
+            writer.finish()
+        finally:
+            writer.close()
+        counts = self._progress.malformed, self._progress.duplicates
+        if not any(counts):
+            remove(self._rejected)
+            return Imported(writer.rows - self._rows_before, *counts, None, [])
+        first = [self._describe(row) for row in islice(read_jsonl(self._rejected, LeftOut), FEW)]
+        return Imported(writer.rows - self._rows_before, *counts, self._rejected, first)
+
+    def complete(self) -> None:
+        """Make what was written part of the corpus."""
+        (self._folder / _PROGRESS).unlink(missing_ok=True)  # first: a kill between the two repeats all, and reports it
+        self._writer.commit()
+
+    def discard(self) -> None:
+        """Remove what the import has written beside the corpus that was there before."""
+        discard_unlisted(self._folder, self._segments)
+        remove(self._rejected)
+        remove(self._folder / _PROGRESS)
+
+    def _resume(self, deleted: Rows, segment_rows: int) -> CorpusWriter:
+        """Return a writer that continues after what a killed import of the same source has finished."""
+        if (self._folder / _PROGRESS).exists():
+            try:
+                found = read_json(self._folder / _PROGRESS, _Progress)
+                if found.job != self._progress.job:
+                    raise ValueError("it was of another source")
+                if self._rejected.stat().st_size < found.rejected_bytes:
+                    raise ValueError(f"{self._rejected.name} is torn")
+                writer = CorpusWriter(self._folder, found.segments, deleted, segment_rows)
+            except (UsageError, OSError, ValueError, EOFError, IndexError, pa.ArrowException) as error:
+                self._say(f"starting over: what a stopped import has left cannot be used ({error})")
+            else:
+                self._progress = found
+                self._say(f"continuing after {writer.rows - self._rows_before} passages")
+                return writer
+        return CorpusWriter(self._folder, self._segments, deleted, segment_rows)
+
+    def _read(self, rejected: BinaryIO) -> None:
+        """Append the rest of the source, and list what is left out."""
+        source, writer, encoder, shown = self._source, self._writer, msgspec.json.Encoder(), 0
+        rows = source.rows(self._progress.place)
+        with progress(f"reading {Path(source.name).name}, {source.unit}", source.size) as bar:
+            while True:
+                finished = len(writer.segments)
+                ended, left_out = self._append_chunk(rows)
+                if self._strict and left_out:
+                    raise UsageError(f"{source.name}, {self._describe(left_out[0])}")
+                rejected.write(b"".join(encoder.encode(row) + b"\n" for row in left_out))
+                rejected.flush()
+                self._refuse_wrong_kind(ended)
+                if len(writer.segments) > finished:
+                    self._progress.segments, self._progress.place = writer.segments, source.place
+                    self._progress.rejected_bytes = rejected.tell()
+                    write_json(self._folder / _PROGRESS, self._progress)
+                if ended:
+                    break
+                done = min(source.done, source.size - 1)  # the last unit is done when all is written
+                bar.advance(done - shown, f"{writer.rows} passages")
+                shown = done
+            if not writer.rows:
+                raise UsageError(f"{source.name}: holds no passages")
+            bar.advance(source.size - shown)
+
+    def _append_chunk(self, rows: Iterator[Passage | Malformed]) -> tuple[bool, list[LeftOut]]:
+        """Append as many rows as the writer has room for; return whether they were the last, and what is left out."""
+        passages: list[Passage] = []
+        lines: list[int] = []
+        left_out: list[LeftOut] = []
+        room, ended = self._writer.room, True
+        for row in rows:
+            if isinstance(row, Passage):
+                passages.append(row)
+                lines.append(self._source.line)
+            else:
+                left_out.append(LeftOut(self._source.line, row.reason, row.id))
+            if len(passages) == room or len(left_out) == _CHUNK:
+                ended = False
+                break
+        self._progress.malformed += len(left_out)
+        duplicates = self._writer.append(passages)
+        self._progress.duplicates += len(duplicates)
+        for index, holder in duplicates.items():
+            reason = f"the id occurs twice, passage {holder + 1} of the corpus has it"
+            left_out.append(LeftOut(lines[index], reason, passages[index].id))
+        return ended, sorted(left_out, key=lambda row: row.line)
+
+    def _refuse_wrong_kind(self, ended: bool) -> None:
+        malformed = self._progress.malformed
+        read = self._writer.rows - self._rows_before + malformed + self._progress.duplicates
+        if malformed and malformed * 2 >= read and (ended or read >= _CHUNK):
+            first = next(read_jsonl(self._rejected, LeftOut))
+            raise UsageError(
+                f"{self._source.name}, {self._describe(first)}; {malformed} of {read} rows are malformed: "
+                "this is no corpus in a known format"
+            )
+
+    def _describe(self, row: LeftOut) -> str:
+        named = "" if row.id is None else f" (id {row.id!r})"
+        return f"{self._source.counts} {row.line}: {row.reason}{named}"

@@ -1,159 +1,181 @@
-"""The corpus on disk: passages in a memory-mapped Arrow file, found by row or by id without loading them.
+"""The corpus on disk: passages in memory-mapped segments, found by row or by id without loading them.
 
-A corpus folder holds
-
-    corpus.json        format version, number of passages, fingerprint (a hash of all rows in order)
-    passages.arrow     Arrow IPC file, columns id, title, text; record batches of BATCH_ROWS rows
-    ids.hash.npy       uint64, the hashes of all ids, sorted
-    ids.row.npy        int64, the row of each of those hashes
+`exsearch.corpus.layout` says what the folder holds.
 """
 
-import hashlib
-import threading
-from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 
+from exsearch.corpus.layout import (
+    DELETED,
+    FORMAT,
+    INFO,
+    CorpusInfo,
+    Rows,
+    SegmentInfo,
+    content_fingerprint,
+    prefixes,
+    segment_folder,
+)
 from exsearch.corpus.passage import Passage
+from exsearch.corpus.segment import Segment, find_rows, hash_ids
+from exsearch.corpus.writer import CorpusWriter, discard_unlisted, sole_writer
 from exsearch.errors import UsageError
-from exsearch.files import atomic_path, read_json, write_json
+from exsearch.files import atomic_path, read_json
 from exsearch.progress import progress
-
-FORMAT = 1
-BATCH_ROWS = 8192
-# 64-bit offsets: a batch of very long passages must not overflow
-_SCHEMA = pa.schema([(name, pa.large_string()) for name in ("id", "title", "text")])
-
-
-class CorpusInfo(msgspec.Struct, frozen=True):
-    """What corpus.json says."""
-
-    format: int
-    passages: int
-    fingerprint: str
 
 
 class Corpus:
-    """A corpus opened for reading. Rows count from 0; safe to share between threads."""
+    """A corpus opened for reading. Rows count from 0; safe to share between threads.
 
-    def __init__(self, folder: Path, info: CorpusInfo) -> None:
-        """Map the files of `folder`; use `Corpus.open`."""
+    It stays what it was when it was opened, whatever is added or deleted later.
+    """
+
+    def __init__(self, folder: Path, segments: list[SegmentInfo], deleted: Rows) -> None:
+        """Map the segments of `folder`; use `Corpus.open`."""
         self.folder = folder
-        self.fingerprint = info.fingerprint
-        self._count = info.passages
-        self._reader: Any = pa.ipc.open_file(pa.memory_map(str(folder / "passages.arrow")))
-        self._reader_lock = threading.Lock()
-        self._hashes = np.load(folder / "ids.hash.npy", mmap_mode="r")
-        self._hash_rows = np.load(folder / "ids.row.npy", mmap_mode="r")
-        batches = -(-info.passages // BATCH_ROWS)
-        if not (
-            self._reader.num_record_batches == batches
-            and self._reader.schema.equals(_SCHEMA)
-            and len(self._hashes) == len(self._hash_rows) == info.passages
-        ):
-            raise ValueError("its files do not fit together")
+        self.segments = segments
+        self.deleted = deleted
+        """The rows that were deleted, sorted."""
+        self._count = segments[-1].stop
+        self._opened = [Segment(segment_folder(folder, segment), segment) for segment in segments]
+        self._starts = [segment.start for segment in segments]
+        self._prefixes = prefixes(segments)
+        self.fingerprint = content_fingerprint(self._count, self._prefixes[self._count], deleted)
+        """Identifies the content of all rows, and which of them are deleted."""
 
     @classmethod
     def open(cls, folder: Path) -> "Corpus":
-        """Open a corpus folder; raise UsageError if it is missing, incomplete or of another format."""
-        if not (folder / "corpus.json").is_file():
-            raise UsageError(f"{folder}: not a corpus folder (no corpus.json); `exsearch corpus import` makes one")
-        info = read_json(folder / "corpus.json", CorpusInfo)
-        if info.format != FORMAT:
-            raise UsageError(f"{folder}: corpus format {info.format}, this version reads format {FORMAT}")
+        """Open a corpus folder; raise UsageError if it is missing, damaged or of another format."""
         try:
-            return cls(folder, info)
-        except (OSError, ValueError, EOFError, pa.ArrowInvalid) as error:
+            deleted = _read_deleted(folder)  # first, since rows are only ever added
+            corpus = cls(folder, _read_info(folder).segments, deleted)
+            if len(deleted) and not 0 <= deleted[0] <= deleted[-1] < len(corpus):
+                raise ValueError(f"{DELETED} names rows that are not there")
+        except (OSError, ValueError, EOFError, IndexError, pa.ArrowException) as error:
             raise UsageError(f"{folder}: damaged corpus, import it again ({error})") from None
+        return corpus
 
     def __len__(self) -> int:
-        """Return the number of passages."""
+        """Return the number of rows ever written; deleted ones count."""
         return self._count
 
     def __getitem__(self, row: int) -> Passage:
-        """Return the passage at `row`; raises IndexError outside 0 <= row < len."""
+        """Return the passage at `row`, deleted or not; raises IndexError outside 0 <= row < len."""
         return self.rows([row])[0]
 
     def __iter__(self) -> Iterator[Passage]:
-        """Yield all passages in row order."""
+        """Yield the passages that are not deleted, in row order."""
+        start = 0
         for batch in self.batches():
-            yield from batch
+            first, last = np.searchsorted(self.deleted, (start, start + len(batch)))
+            gone = set(self.deleted[first:last].tolist())
+            yield from (passage for row, passage in enumerate(batch, start) if row not in gone)
+            start += len(batch)
 
-    def batches(self) -> Iterator[list[Passage]]:
-        """Yield all passages in row order, BATCH_ROWS at a time, so that memory stays bounded."""
-        for number in range(self._reader.num_record_batches):
-            columns = (column.to_pylist() for column in self._batch(number).columns)
-            yield [Passage(*row) for row in zip(*columns, strict=True)]
+    def batches(self, start: int = 0, stop: int | None = None) -> Iterator[list[Passage]]:
+        """Yield the passages of the rows from `start` to before `stop`, the end by default, in bounded memory.
+
+        Deleted ones are among them, so that rows can be counted along.
+        """
+        stop = self._count if stop is None else min(stop, self._count)
+        for segment in self._opened:
+            yield from segment.batches(
+                max(start, segment.start) - segment.start, min(stop, segment.stop) - segment.start
+            )
 
     def rows(self, rows: Sequence[int]) -> list[Passage]:
-        """Return the passages at `rows`, in that order; raises IndexError for a row that is not there."""
-        found: dict[int, Passage] = {}
-        batch: Any = None
-        loaded = -1
-        for row in sorted({int(row) for row in rows}):
+        """Return the passages at `rows`, deleted or not, in that order; raises IndexError for a row not there."""
+        wanted = sorted({int(row) for row in rows})
+        for row in (*wanted[:1], *wanted[-1:]):
             if not 0 <= row < self._count:
                 raise IndexError(f"row {row} of a corpus of {self._count} passages")
-            number, position = divmod(row, BATCH_ROWS)
-            if number != loaded:
-                batch, loaded = self._batch(number), number
-            found[row] = Passage(*(column[position].as_py() for column in batch.columns))
+        found: dict[int, Passage] = {}
+        for number, group in groupby(wanted, lambda row: bisect_right(self._starts, row) - 1):
+            of_segment = list(group)
+            segment = self._opened[number]
+            passages = segment.read([row - segment.start for row in of_segment])
+            found.update(zip(of_segment, passages, strict=True))
         return [found[int(row)] for row in rows]
 
     def by_id(self, id: str) -> Passage | None:
-        """Return the passage with this id, or None."""
-        wanted = np.uint64(_hash(id.encode("utf-8", "surrogatepass")))
-        first = int(np.searchsorted(self._hashes, wanted, side="left"))
-        last = int(np.searchsorted(self._hashes, wanted, side="right"))
-        # different ids may share a hash: only the id itself decides
-        same_hash = self.rows([int(row) for row in self._hash_rows[first:last]])
-        return next((passage for passage in same_hash if passage.id == id), None)
+        """Return the passage with this id; None if there is none or it is deleted."""
+        row = self.row_of(id)
+        return None if row is None else self[row]
 
-    def _batch(self, number: int) -> Any:
-        with self._reader_lock:  # Arrow does not promise that one reader serves several threads
-            return self._reader.get_batch(number)
+    def row_of(self, id: str) -> int | None:
+        """Return the row of the passage with this id; None if there is none or it is deleted."""
+        return find_rows(self._opened, self.deleted, [id], hash_ids([id])).get(id)
+
+    def rows_of(self, ids: Sequence[str]) -> dict[str, int]:
+        """Return the row of each of `ids` that is there and not deleted."""
+        return find_rows(self._opened, self.deleted, ids, hash_ids(ids))
+
+    def prefix(self, rows: int) -> str | None:
+        """Identify the content of the first `rows` rows, whatever was added or deleted later.
+
+        None if they do not end where a segment ends. Equal to `fingerprint` for all rows of a corpus without deletions.
+        """
+        digest = self._prefixes.get(rows)
+        return None if digest is None else content_fingerprint(rows, digest)
 
 
 def write_corpus(folder: Path, passages: Iterable[Passage], total: int | None = None) -> Corpus:
-    """Write `passages` as the corpus `folder` and open it. Memory: one batch, and about 30 bytes a passage.
+    """Write `passages` as the corpus `folder` and open it, in bounded memory.
 
     Replaces an existing corpus. Nothing is left behind if it fails or is killed. With `total`, the expected
     number of passages, a progress bar is shown. Raises UsageError for a duplicate id, for no passages at all,
     and for a `folder` that holds something else.
     """
-    refuse_to_replace(folder, "corpus.json")
+    refuse_to_replace(folder, INFO)
     with atomic_path(folder) as temporary:
-        temporary.mkdir()
-        hashes = array("Q")
-        content = hashlib.sha256()
-        bar = nullcontext() if total is None else progress("corpus", total)
-        with bar as shown, pa.ipc.new_file(str(temporary / "passages.arrow"), _SCHEMA) as writer:
-            for batch in _batched(passages):
-                for passage in batch:
-                    encoded = _encode(passage, len(hashes))
-                    hashes.append(_hash(encoded[0]))
-                    for field in encoded:
-                        content.update(len(field).to_bytes(8, "little") + field)
-                columns = zip(*((passage.id, passage.title, passage.text) for passage in batch), strict=True)
-                arrays = [pa.array(column, pa.large_string()) for column in columns]
-                writer.write_batch(pa.record_batch(arrays, schema=_SCHEMA))
-                if shown is not None:
-                    shown.advance(len(batch))
-        if not hashes:
-            raise UsageError(f"{folder}: there are no passages to write")
-        unsorted = np.frombuffer(hashes, dtype=np.uint64)
-        rows = np.argsort(unsorted, kind="stable")
-        np.save(temporary / "ids.hash.npy", unsorted[rows])
-        np.save(temporary / "ids.row.npy", rows)
-        info = CorpusInfo(FORMAT, len(hashes), content.hexdigest()[:16])
-        write_json(temporary / "corpus.json", info)
-        _refuse_duplicates(Corpus(temporary, info), unsorted[rows], rows)
+        _append_all(CorpusWriter(temporary, [], none_deleted()), passages, total)
+    return Corpus.open(folder)
+
+
+def add_passages(folder: Path, passages: Iterable[Passage], total: int | None = None) -> Corpus:
+    """Append `passages` to the corpus `folder`, in new segments, and open it as it is then.
+
+    If it fails or is killed, the corpus is what it was. An id may be that of a deleted passage. Raises UsageError
+    for the id of another one, and for no passages at all.
+    """
+    Corpus.open(folder)  # before the lock, which would be made beside a folder that is not there
+    with sole_writer(folder):
+        corpus = Corpus.open(folder)
+        try:
+            _append_all(CorpusWriter(folder, corpus.segments, corpus.deleted), passages, total)
+        except BaseException:
+            discard_unlisted(folder, corpus.segments)
+            raise
+    return Corpus.open(folder)
+
+
+def delete_passages(folder: Path, ids: Iterable[str]) -> Corpus:
+    """Delete the passages with these ids from the corpus `folder`, all or none, and open it as it is then.
+
+    Their rows stay, so that no other passage moves. Raises UsageError for ids that are not there.
+    """
+    Corpus.open(folder)
+    with sole_writer(folder):
+        corpus = Corpus.open(folder)
+        wanted = list(dict.fromkeys(ids))
+        rows = corpus.rows_of(wanted)
+        unknown = [id for id in wanted if id not in rows]
+        if unknown:
+            raise UsageError(
+                f"{folder}: {len(unknown)} of {len(wanted)} ids are not in the corpus, such as {unknown[0]!r}; "
+                "nothing was deleted"
+            )
+        deleted = np.union1d(corpus.deleted, np.array([*rows.values()], dtype=np.int64))
+        with atomic_path(folder / DELETED) as temporary, temporary.open("wb") as file:
+            np.save(file, deleted)
     return Corpus.open(folder)
 
 
@@ -162,38 +184,56 @@ def refuse_to_replace(folder: Path, marker: str) -> None:
 
     Writing a corpus or an index replaces its folder; this keeps a mistyped path from deleting anything else.
     """
+    if folder.name in ("", ".."):
+        raise UsageError(f"{folder}: name a new folder")
     if folder.is_dir() and not (folder / marker).exists() and any(folder.iterdir()):
         raise UsageError(f"{folder}: holds other files (no {marker} there) and would be replaced; name a new folder")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file; name a new folder")
 
 
-def _batched(passages: Iterable[Passage]) -> Iterator[list[Passage]]:
+class _Format(msgspec.Struct):
+    format: int
+
+
+def _read_info(folder: Path) -> CorpusInfo:
+    path = folder / INFO
+    if not path.is_file():
+        raise UsageError(f"{folder}: not a corpus folder (no {INFO}); `exsearch corpus import` makes one")
+    found = read_json(path, _Format).format
+    if found != FORMAT:
+        raise UsageError(f"{folder}: corpus format {found}, this version reads format {FORMAT}; import it again")
+    return read_json(path, CorpusInfo)
+
+
+def none_deleted() -> Rows:
+    """Return the deleted rows of a corpus without deletions."""
+    return np.empty(0, dtype=np.int64)
+
+
+def _read_deleted(folder: Path) -> Rows:
+    path = folder / DELETED
+    deleted: Rows = np.load(path) if path.exists() else none_deleted()
+    deleted.setflags(write=False)
+    return deleted
+
+
+def _append_all(writer: CorpusWriter, passages: Iterable[Passage], total: int | None) -> None:
+    """Append and commit `passages`, none of which may have a known id."""
     iterator = iter(passages)
-    while batch := list(islice(iterator, BATCH_ROWS)):
-        yield batch
-
-
-def _encode(passage: Passage, row: int) -> tuple[bytes, bytes, bytes]:
+    begun = writer.rows
     try:
-        return passage.id.encode(), passage.title.encode(), passage.text.encode()
-    except UnicodeEncodeError as error:
-        raise UsageError(f"passage {row + 1}, id {passage.id!r}: not valid Unicode ({error.reason})") from None
-
-
-def _hash(id: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(id, digest_size=8).digest(), "little")
-
-
-def _refuse_duplicates(corpus: Corpus, hashes: "np.ndarray[Any, Any]", rows: "np.ndarray[Any, Any]") -> None:
-    """Raise UsageError naming the first id that occurs twice; only equal hashes are looked at."""
-    repeated = np.flatnonzero(hashes[1:] == hashes[:-1])
-    groups = np.unique(hashes[repeated])
-    for value in groups:
-        first, last = np.searchsorted(hashes, value, "left"), np.searchsorted(hashes, value, "right")
-        seen: dict[str, int] = {}
-        for row in rows[first:last]:
-            id = corpus[row].id
-            if id in seen:
-                raise UsageError(f"passage id {id!r} occurs twice: passages {seen[id] + 1} and {row + 1}")
-            seen[id] = int(row)
+        with nullcontext() if total is None else progress("corpus", total) as bar:
+            while batch := list(islice(iterator, writer.room)):
+                rows = writer.rows
+                for index, holder in writer.append(batch).items():
+                    raise UsageError(
+                        f"passage id {batch[index].id!r} occurs twice: passages {holder + 1} and {rows + index + 1}"
+                    )
+                if bar is not None:
+                    bar.advance(len(batch))
+        if writer.rows == begun:
+            raise UsageError(f"{writer.folder}: there are no passages to write")
+        writer.commit()
+    finally:
+        writer.close()

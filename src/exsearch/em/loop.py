@@ -33,7 +33,7 @@ from exsearch.evaluation.evaluate import SCORES, evaluate
 from exsearch.evaluation.protocol import Protocol, make_protocol, write_protocol
 from exsearch.evaluation.scores import Figure, Scores
 from exsearch.files import read_json, read_jsonl, write_json, write_jsonl
-from exsearch.retrieval.index import open_index
+from exsearch.retrieval.opening import open_retriever
 from exsearch.training.example import Example, example_from
 from exsearch.training.trainer import train
 
@@ -51,7 +51,7 @@ class EMRun:
         for key in ("index", "train", "dev", "test"):
             if not getattr(data, key):
                 raise UsageError(f"the config names no data.{key}")
-        self.retriever = open_index(Path(data.index))
+        self.retriever = open_retriever(data.index, record_to=Path(data.record) if data.record else None)
         self.train_questions = read_questions(Path(data.train), data.train_limit)
         self.dev_questions = read_questions(Path(data.dev), data.dev_limit)
         self.test_questions = read_questions(Path(data.test), data.test_limit)

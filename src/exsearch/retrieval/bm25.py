@@ -1,103 +1,235 @@
-"""BM25 over title and text: lower-cased words of two characters or more, no English stop words, stemmed."""
+"""BM25 over title and text (Lucene's variant).
 
-import re
+    score(query, passage) = sum over the query's terms t of  idf(t) * f / (f + k1 * (1 - b + b * length / mean length))
+    idf(t) = log(1 + (N - n + 1/2) / (n + 1/2))
+
+with f how often t occurs in the passage, n in how many of the N passages. Everything that depends on the corpus as a
+whole (N, n, mean length) is summed over the segments when the index is opened or searched, so that scores do not
+depend on how the corpus was cut into segments or grew.
+
+A segment holds an inverted file, memory-mapped:
+
+    terms.npy    uint64 [T]    hashes of the terms, ascending
+    starts.npy   int64 [T + 1] where each term's postings begin
+    rows.npy     uint32 [P]    postings: row from the segment's first, ascending within a term
+    codes.npy    uint16 [P]    postings: f and length together, see `_encode`
+    words.npy    int64 []      total length of the segment's passages
+
+One number for f and length lets a table of 2^16 scores, made when the index is opened, replace arithmetic and a
+look-up of the length for each posting.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
-import bm25s
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import Stemmer
-from bm25s.stopwords import STOPWORDS_EN
 
 from exsearch.corpus.store import Corpus
 from exsearch.errors import UsageError
-from exsearch.progress import progress
 from exsearch.retrieval.base import Hit
-from exsearch.retrieval.index import IndexInfo
-from exsearch.retrieval.ranking import Ranked, best_rows, compiled, to_hits
+from exsearch.retrieval.index import EncoderInfo, OpenedIndex
+from exsearch.retrieval.ranking import Best, Ranked, compiled, to_hits
+from exsearch.retrieval.terms import STOP_WORD, Stems, TermNumbers, words
 
-_WORD = re.compile(r"\b\w\w+\b")
-_STOP_WORDS = frozenset(STOPWORDS_EN)
+_LENGTH_BITS = 11
+_EXACT_LENGTHS = 1 << (_LENGTH_BITS - 1)
+_MOST_OCCURRENCES = 31
+_STEPS_PER_DOUBLING = 128
 
 
 class Bm25Parameters(msgspec.Struct, frozen=True):
-    """The two constants of the BM25 formula (Lucene's variant)."""
+    """The two constants of the BM25 formula."""
 
     k1: Annotated[float, msgspec.Meta(ge=0)] = 1.5
     b: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.75
+
+
+class Postings:
+    """The inverted file of one segment, mapped."""
+
+    def __init__(self, folder: Path, rows: range) -> None:
+        """Map the files in `folder`; raises ValueError if they do not fit together."""
+        self.rows = rows
+        # plain arrays over the mapped files: numba compiles no variant for numpy's memmap class
+        self.terms, self.starts, self.postings, self.codes, total = (
+            np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
+            for name in ("terms", "starts", "rows", "codes", "words")
+        )
+        self.words = int(total)
+        if not (
+            len(self.terms) + 1 == len(self.starts) and len(self.postings) == len(self.codes) == int(self.starts[-1])
+        ):
+            raise ValueError(f"the files in {folder} do not fit together")
+
+    def spans(self, terms: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+        """Return [terms, 2]: where the postings of each term begin and end; equal for a term that is not there."""
+        spans = np.zeros((len(terms), 2), dtype=np.int64)
+        _find(spans, terms, self.terms, self.starts)
+        return spans
 
 
 class Bm25:
     """Scores are positive; a passage that shares no term with the query is never a hit."""
 
     Parameters = Bm25Parameters
+    segment_rows: ClassVar[int] = 1 << 17
+    """The scores of a segment, 512 KB, stay in the processor's cache."""
 
-    def __init__(self, folder: Path, corpus: Corpus, info: IndexInfo) -> None:
-        """Map the index in `folder`; only the vocabulary is read into memory."""
-        self.fingerprint = info.fingerprint
-        self._corpus = corpus
-        index = bm25s.BM25.load(folder, mmap=True, show_progress=False)
-        self._vocabulary: dict[str, int] = index.vocab_dict
-        # plain arrays over the mapped files: numba compiles no variant for numpy's memmap class
-        self._data, self._rows, self._starts = (
-            np.asarray(index.scores[name]) for name in ("data", "indices", "indptr")
-        )
-        if not (
-            len(self._data) == len(self._rows) == self._starts[-1]
-            and len(self._starts) == len(self._vocabulary) + 1
-            and index.scores["num_docs"] == len(corpus)
-        ):
-            raise ValueError("its files do not fit together")
+    def __init__(self, opened: OpenedIndex) -> None:
+        """Map the segments; nothing is read into memory."""
+        self.fingerprint = opened.fingerprint
+        self._corpus = opened.corpus
+        self._postings = [Postings(segment.folder, segment.rows) for segment in opened.segments]
+        parameters: Bm25Parameters = opened.parameters
+        total_words = sum(postings.words for postings in self._postings)
+        self._table = _score_table(parameters, total_words / len(opened.corpus))
+        deleted = opened.corpus.deleted
+        self._deleted = [
+            deleted[(deleted >= rows.start) & (deleted < rows.stop)] - rows.start
+            for rows in (postings.rows for postings in self._postings)
+        ]
+        self._local = threading.local()
 
     @staticmethod
-    def build(corpus: Corpus, folder: Path, parameters: Bm25Parameters) -> None:
-        """Index all passages; memory grows with the number of words in the corpus."""
-        vocabulary: dict[str, int] = {}
-        stemmer = Stemmer.Stemmer("english")
-        terms: list[npt.NDArray[np.int32]] = []
-        with progress("bm25", len(corpus)) as bar:
-            for batch in corpus.batches():
-                for passage in batch:
-                    words = _terms(f"{passage.title}\n{passage.text}", stemmer)
-                    ids = [vocabulary.setdefault(word, len(vocabulary)) for word in words]
-                    terms.append(np.array(ids, dtype=np.int32))
-                bar.advance(len(batch))
-        if not vocabulary:
+    def prepare(corpus: Corpus, shared: Path, parameters: Bm25Parameters) -> EncoderInfo | None:
+        """Nothing is shared."""
+        return None
+
+    @staticmethod
+    def build_segment(
+        corpus: Corpus,
+        rows: range,
+        shared: Path,
+        folder: Path,
+        parameters: Bm25Parameters,
+        advance: Callable[[int], None],
+    ) -> None:
+        """Write the inverted file of `rows`; memory: about 30 bytes a word."""
+        numbers = TermNumbers()
+        occurrences: list[npt.NDArray[np.int32]] = []
+        lengths: list[int] = []
+        for batch in corpus.batches(rows.start, rows.stop):
+            for passage in batch:
+                found = [numbers[word] for word in words(f"{passage.title}\n{passage.text}")]
+                terms = np.array([number for number in found if number != STOP_WORD], dtype=np.int32)
+                occurrences.append(terms)
+                lengths.append(len(terms))
+            advance(len(batch))
+        if not numbers.hashes and rows == range(len(corpus)):
             raise UsageError(f"{corpus.folder}: no passage holds a word that BM25 could index")
-        index = bm25s.BM25(k1=parameters.k1, b=parameters.b, method="lucene")
-        index.index((terms, vocabulary), create_empty_token=False, show_progress=False)
-        index.save(folder, show_progress=False)
+        _write(folder, np.array(numbers.hashes, dtype=np.uint64), np.concatenate(occurrences), np.array(lengths))
 
     def search(self, queries: list[str], k: int) -> list[list[Hit]]:
         """Return at most `k` hits a query, best first; none for a query without a known term."""
+        return to_hits(self._corpus, self.rank(queries, k))
+
+    def rank(self, queries: list[str], k: int) -> list[Ranked]:
+        """Return the rows and scores of the at most `k` best passages of each query."""
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
-        stemmer = Stemmer.Stemmer("english")  # not kept: a stemmer must not be shared between threads
-        return to_hits(self._corpus, [self._rank(_terms(query, stemmer), k) for query in queries])
+        return [self._rank(query, k) for query in queries]
 
-    def _rank(self, terms: list[str], k: int) -> Ranked:
-        ids = [self._vocabulary[term] for term in terms if term in self._vocabulary]
-        scores = np.zeros(len(self._corpus), dtype=np.float32)
-        _add_scores(scores, np.array(ids, dtype=np.int64), self._data, self._rows, self._starts)
-        return best_rows(scores, k, 0.0)
+    def _rank(self, query: str, k: int) -> Ranked:
+        stems = self._mine().stems
+        terms = np.array([stem for word in words(query) if (stem := stems[word]) is not None], dtype=np.uint64)
+        spans = [postings.spans(terms) for postings in self._postings]
+        total = len(self._corpus)
+        found_in = sum((span[:, 1] - span[:, 0] for span in spans), np.zeros(len(terms), dtype=np.int64))
+        idf = np.log(1 + (total - found_in + 0.5) / (found_in + 0.5)).astype(np.float32)
+        best = Best(min(k, total))
+        for postings, span, deleted in zip(self._postings, spans, self._deleted, strict=True):
+            scores = self._mine().scores[: len(postings.rows)]
+            _score(scores, span, idf, postings.postings, postings.codes, self._table)
+            scores[deleted] = 0
+            best.offer(scores, postings.rows.start, above=0.0)
+        return best.ranked()
+
+    def _mine(self) -> "_Scratch":
+        """Return what this thread reuses from query to query."""
+        if not hasattr(self._local, "scratch"):
+            longest = max(len(postings.rows) for postings in self._postings)
+            self._local.scratch = _Scratch(Stems(), np.empty(longest, dtype=np.float32))
+        return self._local.scratch  # type: ignore[no-any-return]
 
 
-def _terms(text: str, stemmer: "Stemmer.Stemmer") -> list[str]:
-    words = [word for word in _WORD.findall(text.lower()) if word not in _STOP_WORDS]
-    return stemmer.stemWords(words)  # type: ignore[no-any-return]
+@dataclass(frozen=True)
+class _Scratch:
+    stems: Stems
+    scores: npt.NDArray[np.float32]
+    """Of the passages of one segment; allocating them anew would cost more than filling them."""
+
+
+def _write(
+    folder: Path, hashes: npt.NDArray[np.uint64], terms: npt.NDArray[np.int32], lengths: npt.NDArray[np.int64]
+) -> None:
+    """Write the inverted file of passages whose terms, numbers into `hashes`, follow one another in `terms`."""
+    order = np.argsort(hashes)
+    place = np.empty(len(hashes), dtype=np.int64)
+    place[order] = np.arange(len(hashes))
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    pairs, occurrences = np.unique(place[terms] << 32 | rows, return_counts=True)
+    term, row = pairs >> 32, (pairs & 0xFFFFFFFF).astype(np.uint32)
+    np.save(folder / "terms.npy", hashes[order])
+    np.save(folder / "starts.npy", np.searchsorted(term, np.arange(len(hashes) + 1)))
+    np.save(folder / "rows.npy", row)
+    np.save(folder / "codes.npy", _encode(occurrences, lengths[row]))
+    np.save(folder / "words.npy", np.int64(len(terms)))
+
+
+def _encode(occurrences: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.uint16]:
+    """Pack how often a term occurs, at most 31, and the passage's length, exact below 1024 terms and within
+    0.6% above.
+    """
+    steps = _STEPS_PER_DOUBLING * np.log2(np.maximum(lengths, _EXACT_LENGTHS) / _EXACT_LENGTHS)
+    coarse = _EXACT_LENGTHS + np.minimum(np.rint(steps).astype(np.int64), _EXACT_LENGTHS - 1)
+    length = np.where(lengths < _EXACT_LENGTHS, lengths, coarse)
+    return (np.minimum(occurrences, _MOST_OCCURRENCES) << _LENGTH_BITS | length).astype(np.uint16)
+
+
+def _score_table(parameters: Bm25Parameters, mean_length: float) -> npt.NDArray[np.float32]:
+    """Return f / (f + k1 * (1 - b + b * length / mean length)) for every code."""
+    codes = np.arange(1 << 16)
+    length = (codes & ((1 << _LENGTH_BITS) - 1)).astype(np.float64)
+    coarse = _EXACT_LENGTHS * 2 ** ((length - _EXACT_LENGTHS) / _STEPS_PER_DOUBLING)
+    length = np.where(length < _EXACT_LENGTHS, length, coarse)
+    occurrences = codes >> _LENGTH_BITS
+    damping = parameters.k1 * (1 - parameters.b + parameters.b * length / max(mean_length, 1e-9))
+    table: npt.NDArray[np.float64] = np.zeros(len(codes))
+    np.divide(occurrences, occurrences + damping, out=table, where=occurrences > 0)
+    return table.astype(np.float32)
 
 
 @compiled
-def _add_scores(
-    scores: npt.NDArray[np.float32],
-    terms: npt.NDArray[np.int64],
-    data: npt.NDArray[np.float32],
-    rows: npt.NDArray[np.int32],
+def _find(
+    spans: npt.NDArray[np.int64],
+    terms: npt.NDArray[np.uint64],
+    sorted_terms: npt.NDArray[np.uint64],
     starts: npt.NDArray[np.int64],
 ) -> None:
-    """Add the stored score of every query term to every passage that holds it."""
-    for term in terms:
-        for position in range(starts[term], starts[term + 1]):
-            scores[rows[position]] += data[position]
+    """Fill in the spans of the terms that are among `sorted_terms`."""
+    for number in range(len(terms)):
+        place = np.searchsorted(sorted_terms, terms[number])
+        if place < len(sorted_terms) and sorted_terms[place] == terms[number]:
+            spans[number, 0], spans[number, 1] = starts[place], starts[place + 1]
+
+
+@compiled
+def _score(
+    scores: npt.NDArray[np.float32],
+    spans: npt.NDArray[np.int64],
+    idf: npt.NDArray[np.float32],
+    rows: npt.NDArray[np.uint32],
+    codes: npt.NDArray[np.uint16],
+    table: npt.NDArray[np.float32],
+) -> None:
+    """Fill `scores` with the sum, over the query's terms, of their scores in each passage."""
+    scores[:] = 0
+    for term in range(len(spans)):
+        weight = idf[term]
+        for place in range(spans[term, 0], spans[term, 1]):
+            scores[rows[place]] += weight * table[codes[place]]

@@ -1,26 +1,32 @@
-"""Index folders: build one of any kind, open one and get its retriever.
+"""Index folders: build one of any kind, extend it when its corpus has grown, open it as a retriever.
 
-An index folder holds `index.json` and the files of its kind. A kind of retriever is one module and one line
-in KINDS. Its class has `Parameters`, a msgspec struct whose defaults are the kind's defaults; `build`, which
-fills a folder; and a constructor that opens one.
+An index folder holds `index.json`, `shared/` with what all segments share (a quantiser, say), and one folder
+`segments/<first>-<stop>/` for each range of the corpus's rows. A segment is written once and never changed. So a
+build that was killed continues at its first missing segment, and a corpus that has grown is indexed by more
+segments. A composite index holds others in subfolders. A kind of retriever is one module and one line in KINDS.
 """
 
 import importlib
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
 import msgspec
 
 from exsearch.corpus.store import Corpus, refuse_to_replace
-from exsearch.errors import UsageError, nearest
-from exsearch.files import atomic_path, fingerprint, read_json, write_json
+from exsearch.errors import ExSearchError, UsageError, nearest
+from exsearch.files import atomic_path, fingerprint, read_json, remove, write_json
+from exsearch.progress import progress
 from exsearch.retrieval.base import Retriever
 
-FORMAT = 1
+FORMAT = 2
 KINDS = {
     "bm25": "exsearch.retrieval.bm25:Bm25",
     "late": "exsearch.retrieval.late:Late",
+    "dense": "exsearch.retrieval.dense:Dense",
+    "hybrid": "exsearch.retrieval.hybrid:Hybrid",
 }
 
 
@@ -32,7 +38,7 @@ class EncoderInfo(msgspec.Struct, frozen=True):
     hash: str
     """Of its weights and vocabulary."""
     precision: str
-    """In which the passages were encoded: `bfloat16` or `float32`."""
+    """In which the passages were encoded, such as `bfloat16` or `openvino-float32`."""
     dimensions: int
 
 
@@ -44,57 +50,108 @@ class IndexInfo(msgspec.Struct, frozen=True):
     parameters: dict[str, Any]
     corpus: str
     """Folder of the corpus, relative to the index folder where a relative path exists."""
-    corpus_fingerprint: str
+    corpus_prefix: str
+    """Identifies the content of the rows that are indexed."""
     encoder: EncoderInfo | None
     passages: int
+    """Rows that are indexed; the corpus may have lost some of them since."""
+    segments: list[tuple[int, int]]
+    """First row and row after the last of each segment."""
     fingerprint: str
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The part of an index that covers some rows of the corpus."""
+
+    rows: range
+    folder: Path
+
+
+@dataclass(frozen=True)
+class OpenedIndex:
+    """What a kind gets to open: the folder's parts and the corpus."""
+
+    folder: Path
+    corpus: Corpus
+    info: IndexInfo
+    parameters: Any
+    """Of the kind's type."""
+    shared: Path
+    segments: list[Segment]
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies what the index returns; deleting a passage from the corpus changes it."""
+        return fingerprint([self.info.fingerprint, self.corpus.fingerprint])
 
 
 class Kind(Protocol):
     """What a kind's class must offer."""
 
     Parameters: type[msgspec.Struct]
+    """Its defaults are the kind's defaults."""
+    segment_rows: ClassVar[int]
 
-    def __call__(self, folder: Path, corpus: Corpus, info: IndexInfo) -> Retriever:
+    def __call__(self, opened: OpenedIndex) -> Retriever:
         """Open the index; raises OSError, ValueError or KeyError if its files are damaged."""
         ...
 
-    def build(self, corpus: Corpus, folder: Path, parameters: Any) -> EncoderInfo | None:
-        """Write the kind's files into `folder`, which exists; return the encoder, if one was used."""
+    def prepare(self, corpus: Corpus, shared: Path, parameters: Any) -> EncoderInfo | None:
+        """Fill `shared`, an empty folder, once; return the encoder, if one is used."""
+        ...
+
+    def build_segment(
+        self,
+        corpus: Corpus,
+        rows: range,
+        shared: Path,
+        folder: Path,
+        parameters: Any,
+        advance: Callable[[int], None],
+    ) -> None:
+        """Index `rows` in `folder`, which is empty; tell `advance` of finished passages."""
         ...
 
 
-def build_index(corpus: Corpus, kind: str, out: Path, **parameters: Any) -> Path:
-    """Build an index of `corpus` as the folder `out`, atomically, and return `out`.
+class Composite(Protocol):
+    """What a kind's class offers whose parts are indexes themselves, in subfolders; it has no segments."""
 
-    Replaces an existing index. Raises UsageError for an unknown kind or parameter, and for an `out` that
-    holds something else.
+    Parameters: type[msgspec.Struct]
+
+    def __call__(self, opened: OpenedIndex) -> Retriever:
+        """Open the index; raises OSError, ValueError or KeyError if its files are damaged."""
+        ...
+
+    def build_members(self, corpus: Corpus, folder: Path, parameters: Any) -> None:
+        """Build the parts in `folder`, or bring them up to date."""
+        ...
+
+
+def build_index(corpus: Corpus, kind: str, out: Path, *, ray: str | None = None, **parameters: Any) -> Path:
+    """Build an index of `corpus` as the folder `out`, or bring it up to date, and return `out`.
+
+    An index at `out` of the same kind and parameters whose corpus has only grown is extended; any other is
+    replaced when the new one is complete. After a kill the same call continues. With `ray`, the address of a cluster,
+    its machines build the segments. Raises UsageError for an unknown kind or parameter, and for an `out` that holds
+    something else.
     """
     refuse_to_replace(out, "index.json")
-    implementation = _implementation(kind)
-    known = list(implementation.Parameters.__struct_fields__)
-    for name in parameters:
-        if name not in known:
-            raise UsageError(f"index kind {kind!r} has no parameter {name!r}{nearest(name, known)}")
+    settings = check_parameters(kind, parameters)
+    plan = {"format": FORMAT, "kind": kind, "parameters": msgspec.to_builtins(settings)}
+    if _extends(out, plan, corpus):
+        _fill(out, corpus, settings, plan, ray)
+        return out
+    folder = out.with_name(f".{out.name}.partial")
+    _begin(folder, {**plan, "corpus": corpus.fingerprint})
     try:
-        settings = msgspec.convert(parameters, implementation.Parameters)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"index kind {kind!r}: {error}") from None
-    with atomic_path(out) as folder:
-        folder.mkdir()
-        encoder = implementation.build(corpus, folder, settings)
-        resolved = msgspec.to_builtins(settings)
-        info = IndexInfo(
-            format=FORMAT,
-            kind=kind,
-            parameters=resolved,
-            corpus=_path_from(out, corpus.folder),
-            corpus_fingerprint=corpus.fingerprint,
-            encoder=encoder,
-            passages=len(corpus),
-            fingerprint=_fingerprint(kind, resolved, corpus.fingerprint, encoder),
-        )
-        write_json(folder / "index.json", info)
+        _fill(folder, corpus, settings, plan, ray)
+    except ExSearchError:
+        remove(folder)  # it would fail again; after a kill, Ctrl-C or a full disk the folder is continued
+        raise
+    (folder / "plan.json").unlink()
+    remove(out)
+    folder.replace(out)
     return out
 
 
@@ -109,34 +166,162 @@ def open_index(folder: Path, corpus_folder: Path | None = None) -> Retriever:
     if not where.is_dir():
         raise UsageError(f"{folder}: its corpus is not at {where}; say where it is (--corpus DIR)")
     corpus = Corpus.open(where)
-    if corpus.fingerprint != info.corpus_fingerprint:
+    again = f"exsearch index {where} --retriever {info.kind} --out {folder}"
+    if corpus.prefix(info.passages) != info.corpus_prefix:
         raise UsageError(
-            f"{folder}: built from the corpus with fingerprint {info.corpus_fingerprint}, but {where} has "
-            f"{corpus.fingerprint}; name the right corpus (--corpus DIR) or build the index again "
-            f"(exsearch index {where} --retriever {info.kind} --out {folder})"
+            f"{folder}: built from another corpus than {where}; name the right one (--corpus DIR) "
+            f"or build the index again ({again})"
+        )
+    if len(corpus) > info.passages:
+        raise UsageError(
+            f"{folder}: {len(corpus) - info.passages} passages were added to {where} since; index them too ({again})"
         )
     try:
-        return implementation(folder, corpus, info)
+        settings = msgspec.convert(info.parameters, implementation.Parameters)
+        segments = [Segment(range(*bounds), _segment_folder(folder, range(*bounds))) for bounds in info.segments]
+        return implementation(OpenedIndex(folder, corpus, info, settings, folder / "shared", segments))
     except (OSError, ValueError, KeyError, TypeError, EOFError, msgspec.ValidationError) as error:
         raise UsageError(f"{folder}: damaged index, build it again ({error})") from None
 
 
 def read_index_info(folder: Path) -> IndexInfo:
     """Read index.json alone; raise UsageError if `folder` is not an index this version reads."""
-    if not (folder / "index.json").is_file():
+    path = folder / "index.json"
+    if not path.is_file():
         raise UsageError(f"{folder}: not an index folder (no index.json); `exsearch index` makes one")
-    info = read_json(folder / "index.json", IndexInfo)
+    if (format := read_json(path, _Format).format) != FORMAT:
+        raise UsageError(f"{folder}: index format {format}, this version reads format {FORMAT}; build it again")
+    return read_json(path, IndexInfo)
+
+
+class _Format(msgspec.Struct):
+    format: int
+
+
+def check_parameters(kind: str, parameters: dict[str, Any]) -> Any:
+    """Return `parameters` as the kind's typed ones, defaults filled in; raises UsageError as `build_index` does."""
+    implementation = _implementation(kind)
+    known = list(implementation.Parameters.__struct_fields__)
+    for name in parameters:
+        if name not in known:
+            raise UsageError(f"index kind {kind!r} has no parameter {name!r}{nearest(name, known)}")
+    try:
+        return msgspec.convert(parameters, implementation.Parameters)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"index kind {kind!r}: {error}") from None
+
+
+def _extends(out: Path, plan: dict[str, Any], corpus: Corpus) -> bool:
+    """Whether the index at `out` is what `plan` would make of the first rows of `corpus`."""
+    if not (out / "index.json").is_file():
+        return False
+    info = read_json(out / "index.json", _Format)
     if info.format != FORMAT:
-        raise UsageError(f"{folder}: index format {info.format}, this version reads format {FORMAT}")
-    return info
+        return False
+    there = read_index_info(out)
+    return plan == {"format": FORMAT, "kind": there.kind, "parameters": there.parameters} and (
+        corpus.prefix(there.passages) == there.corpus_prefix
+    )
 
 
-def _implementation(kind: str) -> Kind:
+def _begin(folder: Path, plan: dict[str, Any]) -> None:
+    """Make `folder`, unless a killed build of the same plan left it."""
+    path = folder / "plan.json"
+    if path.is_file() and msgspec.json.decode(path.read_bytes()) == plan:
+        return
+    remove(folder)
+    folder.mkdir(parents=True)
+    write_json(path, plan)
+
+
+def build_segment(
+    folder: Path, kind: str, corpus: Corpus, rows: range, settings: Any, advance: Callable[[int], None]
+) -> None:
+    """Build the segment `rows` of the index in `folder`, whose `shared` is there."""
+    with atomic_path(_segment_folder(folder, rows)) as temporary:
+        temporary.mkdir()
+        implementation = cast(Kind, _implementation(kind))
+        implementation.build_segment(corpus, rows, folder / "shared", temporary, settings, advance)
+
+
+def _fill(folder: Path, corpus: Corpus, settings: Any, plan: dict[str, Any], ray: str | None) -> None:
+    """Build what `folder` lacks, and at last write index.json, which makes it count."""
+    implementation = _implementation(plan["kind"])
+    encoder: EncoderInfo | None = None
+    ranges: list[range] = []
+    if hasattr(implementation, "build_members"):
+        implementation.build_members(corpus, folder, settings)
+    else:
+        encoder = _prepare(folder / "shared", implementation, corpus, settings)
+        ranges = _ranges(folder, len(corpus), implementation.segment_rows)
+        _build_segments(folder, ranges, corpus, settings, plan, ray)
+    prefix = corpus.prefix(len(corpus))
+    assert prefix is not None
+    segments = [(rows.start, rows.stop) for rows in ranges]
+    info = IndexInfo(
+        format=FORMAT,
+        kind=plan["kind"],
+        parameters=plan["parameters"],
+        corpus=_path_from(folder, corpus.folder),
+        corpus_prefix=prefix,
+        encoder=encoder,
+        passages=len(corpus),
+        segments=segments,
+        fingerprint=_fingerprint(plan, prefix, segments, encoder),
+    )
+    write_json(folder / "index.json", info)
+    if ranges:
+        for stray in set((folder / "segments").iterdir()) - {_segment_folder(folder, rows) for rows in ranges}:
+            remove(stray)  # of a killed extension that had other rows to add
+
+
+def _prepare(shared: Path, implementation: Kind, corpus: Corpus, settings: Any) -> EncoderInfo | None:
+    """Make what the segments share, unless it is there; return the encoder, if the kind has one."""
+    if not shared.is_dir():
+        with atomic_path(shared) as temporary:
+            temporary.mkdir()
+            encoder = implementation.prepare(corpus, temporary, settings)
+            write_json(temporary / "encoder.json", encoder)
+    return read_json(shared / "encoder.json", EncoderInfo | None)  # type: ignore[arg-type]
+
+
+def _build_segments(
+    folder: Path, ranges: list[range], corpus: Corpus, settings: Any, plan: dict[str, Any], ray: str | None
+) -> None:
+    """Build the segments that are missing."""
+    kind, missing = plan["kind"], [rows for rows in ranges if not _segment_folder(folder, rows).is_dir()]
+    if not missing:
+        return
+    with progress(kind, len(corpus), len(corpus) - sum(map(len, missing))) as bar:
+        if ray is not None:
+            from exsearch.retrieval.ray_build import build_on_ray
+
+            build_on_ray(ray, folder, kind, corpus, missing, plan["parameters"], bar.advance)
+            return
+        for rows in missing:
+            build_segment(folder, kind, corpus, rows, settings, bar.advance)
+
+
+def _ranges(folder: Path, passages: int, segment_rows: int) -> list[range]:
+    """Return the rows of each segment: those that index.json names, then new ones."""
+    index = folder / "index.json"
+    ranges = [range(*bounds) for bounds in read_index_info(folder).segments] if index.is_file() else []
+    start = ranges[-1].stop if ranges else 0
+    return ranges + [
+        range(first, min(first + segment_rows, passages)) for first in range(start, passages, segment_rows)
+    ]
+
+
+def _segment_folder(folder: Path, rows: range) -> Path:
+    return folder / "segments" / f"{rows.start}-{rows.stop}"
+
+
+def _implementation(kind: str) -> Kind | Composite:
     if kind not in KINDS:
         suggestion = nearest(kind, list(KINDS))
         raise UsageError(f"unknown retriever kind {kind!r} (known: {', '.join(KINDS)}){suggestion}")
     module, name = KINDS[kind].split(":")
-    return cast(Kind, getattr(importlib.import_module(module), name))
+    return cast(Kind | Composite, getattr(importlib.import_module(module), name))
 
 
 def _path_from(index: Path, corpus: Path) -> str:
@@ -146,8 +331,10 @@ def _path_from(index: Path, corpus: Path) -> str:
         return str(corpus.resolve())
 
 
-def _fingerprint(kind: str, parameters: dict[str, Any], corpus: str, encoder: EncoderInfo | None) -> str:
+def _fingerprint(
+    plan: dict[str, Any], corpus: str, segments: list[tuple[int, int]], encoder: EncoderInfo | None
+) -> str:
     # the encoder counts by its content, not by the name or path it was loaded from
     model = None if encoder is None else [encoder.hash, encoder.precision]
-    named = {name: value for name, value in parameters.items() if name != "encoder"}
-    return fingerprint([FORMAT, kind, named, corpus, model])
+    named = {name: value for name, value in plan["parameters"].items() if name != "encoder"}
+    return fingerprint([FORMAT, plan["kind"], named, corpus, segments, model])

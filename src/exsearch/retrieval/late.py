@@ -1,33 +1,40 @@
 """Late interaction: every token of the query finds its best match among the tokens of a passage (MaxSim).
 
-The score is the sum over the query's tokens of their highest cosine with a token of the passage. All passages
-are compared, exactly, which suits corpora of some ten thousand passages.
+Candidates are named by BM25, by the mean of each passage's token vectors, or by both; the stored token vectors of those
+alone are read, and their MaxSim scores rank them. On real questions that keeps nearly all of what comparing every
+passage gains, and reads a few hundred kilobytes a query. The vectors are product-quantised to `token_bytes` (codec.py).
 
-On disk: `vectors.f16`, the token vectors of all passages one after another, memory-mapped, and `offsets.npy`,
-where each passage begins. A passage without a word is stored as one vector of zeros, so that it scores 0.
+    shared/mean.npy, axes.npy, centroids.npy    the quantiser, trained on passages spread over the corpus
+    segments/../codes.u8                        one byte a group of dimensions and token, memory-mapped
+    segments/../offsets.npy                     int64, where each passage's tokens begin
+    segments/../bm25/                           the candidates' inverted file
+    segments/../means.npy                       int8 [passages, dimensions], directions of the passages' means
+
+A passage without a word has no tokens, and is never a hit.
 """
 
-from collections.abc import Iterator
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from exsearch.corpus.store import Corpus
 from exsearch.errors import UsageError
-from exsearch.progress import progress
+from exsearch.files import read_json
 from exsearch.retrieval.base import Hit
-from exsearch.retrieval.encoder import EMBEDDED, TokenEncoder, best_precision
-from exsearch.retrieval.index import EncoderInfo, IndexInfo
-from exsearch.retrieval.ranking import Ranked, best_rows, to_hits
+from exsearch.retrieval.bm25 import Bm25, Bm25Parameters
+from exsearch.retrieval.codec import Codec, Floats, inner_products, max_similarity
+from exsearch.retrieval.encoder import EMBEDDED, TokenEncoder
+from exsearch.retrieval.index import EncoderInfo, OpenedIndex, Segment
+from exsearch.retrieval.ranking import Best, Ranked, to_hits
 
+_SAMPLED_PASSAGES = 2048
 _ENCODED_AT_ONCE = 1024
-_PASSAGE_TOKENS = 8192
-_QUERY_TOKENS = 1024
-"""Both bound the similarities held at a time: 8192 x 1024 x 4 bytes."""
 
 
 class LateParameters(msgspec.Struct, frozen=True):
@@ -35,108 +42,173 @@ class LateParameters(msgspec.Struct, frozen=True):
 
     encoder: str = EMBEDDED
     """The embedded encoder, a folder or a hub id."""
-    max_tokens: Annotated[int, msgspec.Meta(ge=8, le=_PASSAGE_TOKENS)] = 256
+    token_bytes: Annotated[int, msgspec.Meta(ge=4, le=1024)] = 48
+    """A token, quantised; at most the encoder's dimensions."""
+    max_tokens: Annotated[int, msgspec.Meta(ge=8, le=8192)] = 256
     """Longer passages and queries are cut."""
+    candidates: Annotated[int, msgspec.Meta(ge=1)] = 100
+    """How many passages each source names to be compared; at least k."""
+    sources: Literal["bm25", "means", "both"] = "both"
+    """What names candidates. `bm25` alone saves a scan over one byte a dimension and passage for each query."""
+
+
+class Vectors:
+    """The vectors of one segment, mapped: quantised ones of the tokens, and their means."""
+
+    def __init__(self, segment: Segment, codec: Codec) -> None:
+        """Map the files; raises ValueError if they do not fit together."""
+        self.rows = segment.rows
+        self.offsets: npt.NDArray[np.int64] = np.load(segment.folder / "offsets.npy", allow_pickle=False)
+        self.means = np.asarray(np.load(segment.folder / "means.npy", mmap_mode="r", allow_pickle=False))
+        path = segment.folder / "codes.u8"
+        tokens = int(self.offsets[-1])
+        if (
+            len(self.offsets) != len(segment.rows) + 1
+            or path.stat().st_size != tokens * codec.groups
+            or self.means.shape != (len(segment.rows), codec.axes.shape[1])
+        ):
+            raise ValueError(f"the files in {segment.folder} do not fit together")
+        mapped = np.memmap(path, dtype=np.uint8, mode="r") if tokens else np.empty(0, dtype=np.uint8)
+        self.codes = np.asarray(mapped).reshape(tokens, codec.groups)
 
 
 class Late:
-    """Exact MaxSim over all passages."""
+    """Exact MaxSim, over the quantised vectors of BM25's best passages."""
 
     Parameters = LateParameters
+    segment_rows: ClassVar[int] = 1 << 15
 
-    def __init__(self, folder: Path, corpus: Corpus, info: IndexInfo) -> None:
-        """Map the vectors in `folder` and load the encoder; queries are encoded in float32."""
-        if info.encoder is None:
+    def __init__(self, opened: OpenedIndex) -> None:
+        """Map the vectors and load the encoder."""
+        parameters: LateParameters = opened.parameters
+        if opened.info.encoder is None:
             raise ValueError("index.json names no encoder")
-        parameters = msgspec.convert(info.parameters, LateParameters)
-        self.fingerprint = info.fingerprint
-        self._corpus = corpus
-        self._max_tokens = parameters.max_tokens
-        self._offsets: npt.NDArray[np.int64] = np.load(folder / "offsets.npy")
-        if len(self._offsets) != len(corpus) + 1:
-            raise ValueError("offsets.npy does not fit the corpus")
-        path, shape = folder / "vectors.f16", (int(self._offsets[-1]), info.encoder.dimensions)
-        if path.stat().st_size != 2 * shape[0] * shape[1]:
-            raise ValueError("vectors.f16 is incomplete")
-        # a private mapping: never written to, and read faster by torch than by numpy
-        mapped = torch.from_file(str(path), shared=False, size=shape[0] * shape[1], dtype=torch.float16)
-        self._vectors = mapped.view(shape)
-        self._encoder = TokenEncoder(parameters.encoder, "float32")
-        if self._encoder.info.hash != info.encoder.hash:
-            raise UsageError(
-                f"{folder}: its vectors come from an encoder with content hash {info.encoder.hash}, but "
-                f"{parameters.encoder!r} is now {self._encoder.info.hash}; build the index again"
-            )
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.fingerprint = opened.fingerprint
+        self._corpus = opened.corpus
+        self._parameters = parameters
+        self._codec = Codec.load(opened.shared)
+        self._vectors = [Vectors(segment, self._codec) for segment in opened.segments]
+        self._deleted = opened.corpus.deleted
+        self._starts = np.array([segment.rows.start for segment in opened.segments])
+        inverted = [Segment(segment.rows, segment.folder / "bm25") for segment in opened.segments]
+        self._bm25 = Bm25(dataclasses.replace(opened, parameters=Bm25Parameters(), segments=inverted))
+        self._encoder = TokenEncoder(parameters.encoder)
+        _require_same(self._encoder, opened.info.encoder, opened.folder)
 
     @staticmethod
-    def build(corpus: Corpus, folder: Path, parameters: LateParameters) -> EncoderInfo:
-        """Encode all passages, title and text, in bfloat16 where the hardware computes in it."""
-        encoder = TokenEncoder(parameters.encoder, best_precision())
-        lengths: list[int] = []
-        no_word = np.zeros((1, encoder.info.dimensions), dtype=np.float16)
-        with (folder / "vectors.f16").open("wb") as file, progress("late", len(corpus)) as bar:
-            for texts in _texts(corpus):
-                for vectors in encoder.encode(texts, parameters.max_tokens, bar.advance):
-                    stored = vectors.astype(np.float16) if len(vectors) else no_word
-                    lengths.append(len(stored))
-                    file.write(stored.tobytes())
-        np.save(folder / "offsets.npy", np.cumsum([0, *lengths], dtype=np.int64))
+    def prepare(corpus: Corpus, shared: Path, parameters: LateParameters) -> EncoderInfo:
+        """Train the quantiser on passages spread evenly over the corpus."""
+        encoder = _encoder(parameters.encoder)
+        if parameters.token_bytes > encoder.info.dimensions:
+            raise UsageError(
+                f"token_bytes = {parameters.token_bytes}, but encoder {encoder.info.id!r} has "
+                f"{encoder.info.dimensions} dimensions"
+            )
+        rows = np.unique(np.linspace(0, len(corpus) - 1, _SAMPLED_PASSAGES).astype(np.int64))
+        texts = [f"{passage.title}\n{passage.text}" for passage in corpus.rows(rows.tolist())]
+        sample = np.concatenate(encoder.encode_passages(texts, parameters.max_tokens))
+        if len(sample) < 2:
+            raise UsageError(f"{corpus.folder}: no passage holds a word")
+        Codec.train(sample, parameters.token_bytes).save(shared)
         return encoder.info
 
+    @staticmethod
+    def build_segment(
+        corpus: Corpus,
+        rows: range,
+        shared: Path,
+        folder: Path,
+        parameters: LateParameters,
+        advance: Callable[[int], None],
+    ) -> None:
+        """Encode and quantise the passages of `rows`, title and text."""
+        encoder, codec = _encoder(parameters.encoder), Codec.load(shared)
+        if (shared / "encoder.json").is_file():  # an index that is extended
+            _require_same(encoder, read_json(shared / "encoder.json", EncoderInfo), folder)
+        lengths: list[int] = []
+        means: list[npt.NDArray[np.int8]] = []
+        with (folder / "codes.u8").open("wb") as file:
+            for texts in _texts(corpus, rows):
+                vectors = encoder.encode_passages(texts, parameters.max_tokens, advance)
+                lengths += map(len, vectors)
+                means.append(np.stack([codec.mean_direction(of_passage) for of_passage in vectors]))
+                file.write(codec.encode(np.concatenate(vectors)).tobytes())
+        np.save(folder / "offsets.npy", np.cumsum([0, *lengths], dtype=np.int64))
+        np.save(folder / "means.npy", np.concatenate(means))
+        inverted = folder / "bm25"
+        inverted.mkdir()
+        Bm25.build_segment(corpus, rows, shared, inverted, Bm25Parameters(), lambda count: None)
+
     def search(self, queries: list[str], k: int) -> list[list[Hit]]:
-        """Return at most `k` hits a query, best first; none for a query without a word."""
+        """Return at most `k` hits a query, best first; none for a query without a known word."""
+        return to_hits(self._corpus, self.rank(queries, k))
+
+    def rank(self, queries: list[str], k: int) -> list[Ranked]:
+        """Return the rows and scores of the at most `k` best passages of each query."""
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
-        encoded = self._encoder.encode(queries, self._max_tokens) if queries else []
-        ranked: list[Ranked] = [(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)) for _ in queries]
-        for group in _groups([len(vectors) for vectors in encoded]):
-            scores = self._scores([encoded[number] for number in group])
-            for number, row in zip(group, scores, strict=True):
-                ranked[number] = best_rows(row, k, -np.inf)
-        return to_hits(self._corpus, ranked)
+        encoded = self._encoder.encode_queries(queries, self._parameters.max_tokens) if queries else []
+        return self.rank_encoded(queries, encoded, k)
 
-    @torch.inference_mode()
-    def _scores(self, queries: list[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
-        """Return [queries, passages]."""
-        tokens = torch.from_numpy(np.concatenate(queries)).to(self._device).T
-        lengths = [len(query) for query in queries]
-        scores = torch.empty(len(queries), len(self._corpus), device=self._device)
-        block = torch.empty(_PASSAGE_TOKENS, self._vectors.shape[1], device=self._device)
-        for first, last in self._chunks():
-            offsets = self._offsets[first : last + 1]
-            vectors = block[: offsets[-1] - offsets[0]].copy_(self._vectors[offsets[0] : offsets[-1]])
-            passages = torch.split(vectors @ tokens, np.diff(offsets).tolist())
-            best = torch.stack([similarities.amax(dim=0) for similarities in passages])
-            for number, columns in enumerate(torch.split(best, lengths, dim=1)):
-                scores[number, first:last] = columns.sum(dim=1)
-        return scores.cpu().numpy()
+    def rank_encoded(self, queries: list[str], encoded: list[Floats], k: int) -> list[Ranked]:
+        """Do what `rank` does for queries whose vectors, [tokens, encoder's dimensions] each, are at hand."""
+        count, sources = max(k, self._parameters.candidates), self._parameters.sources
+        candidates: list[list[npt.NDArray[np.int64]]] = [[] for _ in queries]
+        if sources != "means":
+            for found, (rows, _) in zip(candidates, self._bm25.rank(queries, count), strict=True):
+                found.append(rows)
+        if sources != "bm25":
+            for found, query in zip(candidates, encoded, strict=True):
+                found.append(self._nearest_means(query, count))
+        return [
+            self._rerank(query, np.unique(np.concatenate(found)), k)
+            for query, found in zip(encoded, candidates, strict=True)
+        ]
 
-    def _chunks(self) -> Iterator[tuple[int, int]]:
-        """Yield ranges of passages with at most _PASSAGE_TOKENS tokens each; one passage has fewer."""
-        first = 0
-        while first < len(self._corpus):
-            end = self._offsets[first] + _PASSAGE_TOKENS
-            last = int(np.searchsorted(self._offsets, end, side="right")) - 1
-            yield first, last
-            first = last
+    def _nearest_means(self, query: Floats, count: int) -> npt.NDArray[np.int64]:
+        """Return the rows of the `count` passages whose mean is nearest to the query's; none without a word."""
+        best = Best(min(count, len(self._corpus)))
+        if not len(query):
+            return best.ranked()[0]
+        direction = self._codec.mean_direction(query)
+        for vectors in self._vectors:
+            scores = np.empty(len(vectors.rows), dtype=np.float32)
+            inner_products(scores, vectors.means, direction)
+            scores[np.diff(vectors.offsets) == 0] = -np.inf
+            best.offer(scores, vectors.rows.start, above=-np.inf)
+        return best.ranked()[0]
+
+    def _rerank(self, query: Floats, rows: npt.NDArray[np.int64], k: int) -> Ranked:
+        """Return the at most `k` best of `rows`, ascending, by MaxSim with the query's vectors [tokens, dimensions]."""
+        rows = rows[~np.isin(rows, self._deleted)]
+        scores = np.full(len(rows), -np.inf, dtype=np.float32)
+        if len(query):
+            tables = self._codec.tables(query)
+            owner = np.searchsorted(self._starts, rows, side="right") - 1
+            for number in np.unique(owner):
+                mine, part = owner == number, self._vectors[number]
+                local = rows[mine] - part.rows.start
+                scores[mine] = max_similarity(tables, part.codes, part.offsets[local], part.offsets[local + 1])
+        order = np.argsort(-scores, kind="stable")[:k]
+        order = order[np.isfinite(scores[order])]
+        return rows[order], scores[order]
 
 
-def _texts(corpus: Corpus) -> Iterator[list[str]]:
-    for batch in corpus.batches():
+def _texts(corpus: Corpus, rows: range) -> Iterator[list[str]]:
+    for batch in corpus.batches(rows.start, rows.stop):
         for start in range(0, len(batch), _ENCODED_AT_ONCE):
-            part = batch[start : start + _ENCODED_AT_ONCE]
-            yield [f"{passage.title}\n{passage.text}" for passage in part]
+            yield [f"{passage.title}\n{passage.text}" for passage in batch[start : start + _ENCODED_AT_ONCE]]
 
 
-def _groups(lengths: list[int]) -> Iterator[list[int]]:
-    """Group the queries that have tokens, in order, to about _QUERY_TOKENS tokens together."""
-    group: list[int] = []
-    for number, length in enumerate(lengths):
-        if group and sum(lengths[member] for member in group) + length > _QUERY_TOKENS:
-            yield group
-            group = []
-        if length:
-            group.append(number)
-    if group:
-        yield group
+@functools.lru_cache(maxsize=1)
+def _encoder(id: str) -> TokenEncoder:
+    """Return the encoder; a build needs it for each segment."""
+    return TokenEncoder(id)
+
+
+def _require_same(encoder: TokenEncoder, built_with: EncoderInfo, folder: Path) -> None:
+    if encoder.info.hash != built_with.hash:
+        raise UsageError(
+            f"{folder}: its vectors come from an encoder with content hash {built_with.hash}, but "
+            f"{encoder.info.id!r} is now {encoder.info.hash}; build the index again"
+        )

@@ -23,27 +23,63 @@ def compiled(function: Function) -> Function:
         return numba.njit(nogil=True)(function)  # type: ignore[no-any-return]
 
 
+_INSERT_UP_TO = 256
+"""Keeping more than so many rows in order one by one costs more than sorting them at the end."""
+
+
+class Best:
+    """The `k` best of the rows offered, in rising order of rows; equal scores rank by row."""
+
+    def __init__(self, k: int) -> None:
+        """Start with none."""
+        self._k = k
+        self._rows = np.empty(0, dtype=np.int64)
+        self._scores = np.empty(0, dtype=np.float32)
+
+    def offer(self, scores: npt.NDArray[np.float32], first: int, above: float) -> None:
+        """Take the scores, of the rows from `first` on, that are greater than `above`."""
+        full = len(self._rows) == self._k
+        places = np.flatnonzero(scores > (self._scores[-1] if full else np.float32(above)))
+        rows, found = places + first, scores[places]
+        if self._k <= _INSERT_UP_TO:
+            self._rows, self._scores = _insert(self._k, self._rows, self._scores, rows, found)
+        else:
+            rows, found = np.concatenate([self._rows, rows]), np.concatenate([self._scores, found])
+            order = np.argsort(-found, kind="stable")[: self._k]
+            self._rows, self._scores = rows[order], found[order]
+
+    def ranked(self) -> Ranked:
+        """Return the best rows, best first."""
+        return self._rows, self._scores
+
+
 @compiled
-def best_rows(scores: npt.NDArray[np.float32], k: int, above: float) -> Ranked:
-    """Return the at most `k` rows with the highest scores greater than `above`; equal scores by row."""
-    k = min(k, len(scores))
-    rows = np.empty(k, dtype=np.int64)
-    best = np.empty(k, dtype=np.float32)
-    count = 0
-    for row in range(len(scores)):
-        score = scores[row]
-        if score <= above or (count == k and score <= best[k - 1]):
+def _insert(
+    k: int,
+    best_rows: npt.NDArray[np.int64],
+    best_scores: npt.NDArray[np.float32],
+    rows: npt.NDArray[np.int64],
+    scores: npt.NDArray[np.float32],
+) -> Ranked:
+    """Return the `k` best of those so far, best first, and of further rows, which all come later."""
+    count = len(best_rows)
+    all_rows = np.empty(k, dtype=np.int64)
+    all_scores = np.empty(k, dtype=np.float32)
+    all_rows[:count], all_scores[:count] = best_rows, best_scores
+    for place in range(len(rows)):
+        score = scores[place]
+        if count == k and score <= all_scores[k - 1]:
             continue
         if count < k:
             count += 1
         position = count - 1
-        while position > 0 and best[position - 1] < score:
-            best[position] = best[position - 1]
-            rows[position] = rows[position - 1]
+        while position > 0 and all_scores[position - 1] < score:
+            all_scores[position] = all_scores[position - 1]
+            all_rows[position] = all_rows[position - 1]
             position -= 1
-        best[position] = score
-        rows[position] = row
-    return rows[:count], best[:count]
+        all_scores[position] = score
+        all_rows[position] = rows[place]
+    return all_rows[:count], all_scores[:count]
 
 
 def to_hits(corpus: Corpus, ranked: list[Ranked]) -> list[list[Hit]]:

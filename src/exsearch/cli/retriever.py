@@ -1,0 +1,101 @@
+"""`exsearch retriever`: teach the encoder of `late` indexes what answers a query."""
+
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def retriever() -> None:
+    """Train the encoder of late-interaction indexes."""
+
+
+@retriever.command()
+@click.option("--questions", type=click.Path(path_type=Path), required=True, help="Questions with gold passages.")
+@click.option("--index", type=click.Path(path_type=Path), required=True, help="Index whose hits are hard negatives.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Encoder folder to write.")
+@click.option("--corpus", type=click.Path(path_type=Path), help="The index's corpus folder, if it has moved.")
+@click.option("--trajectories", type=click.Path(path_type=Path), help="Journal of `explore`, to learn from too.")
+@click.option("--encoder", help="Encoder to start from: a folder or hub id. Default: the embedded MiniLM.")
+@click.option(
+    "--scope",
+    type=click.Choice(["full", "projection"]),
+    default="full",
+    show_default=True,
+    help="Tune the transformer, or only a linear map on top of it.",
+)
+@click.option("--dimensions", type=click.IntRange(min=1), help="Of the projection. Default: the encoder's.")
+@click.option("--epochs", type=click.IntRange(min=1), default=1, show_default=True, help="Passes over the triples.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Triples a step.")
+@click.option(
+    "--learning-rate", type=click.FloatRange(min=0, min_open=True), help="Default: 2e-5, of a projection 1e-3."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Equal seeds and inputs give equal weights.")
+@click.option("--max-triples", type=click.IntRange(min=1), help="Learn from so many, drawn by the seed.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def train(
+    questions: Path,
+    index: Path,
+    out: Path,
+    corpus: Path | None,
+    trajectories: Path | None,
+    encoder: str | None,
+    scope: str,
+    dimensions: int | None,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float | None,
+    seed: int,
+    max_triples: int | None,
+    as_json: bool,
+) -> None:
+    """Fine-tune an encoder on queries, the passages that answer them, and hits that do not.
+
+    Queries are the questions' sub-questions, or the questions themselves where there are none. Use the result with
+    `exsearch index CORPUS --retriever late --encoder OUT`. Figures of each step go to OUT.metrics.jsonl.
+    """
+    import json
+
+    from exsearch.agent.trajectory import Trajectory
+    from exsearch.config import ModelConfig
+    from exsearch.corpus.store import Corpus
+    from exsearch.data.question import read_questions
+    from exsearch.errors import UsageError
+    from exsearch.files import read_jsonl
+    from exsearch.metrics_log import MetricsLog
+    from exsearch.retrieval.encoder_checkpoint import EMBEDDED
+    from exsearch.retrieval.index import open_index, read_index_info
+    from exsearch.training.retriever import RetrieverConfig, train_retriever
+    from exsearch.training.retriever_triples import (
+        add_negatives,
+        pairs_of_questions,
+        pairs_of_trajectories,
+        sample_pairs,
+    )
+
+    asked = read_questions(questions)
+    pairs = pairs_of_questions(asked)
+    if not pairs:
+        raise UsageError(
+            f"{questions}: no question names a gold passage (gold_passages, or sub_questions with passage)"
+        )
+    if trajectories is not None:
+        pairs += pairs_of_trajectories(read_jsonl(trajectories, Trajectory), asked)
+    opened = open_index(index, corpus)
+    passages = Corpus.open(corpus or index / read_index_info(index).corpus)
+    data = add_negatives(sample_pairs(pairs, max_triples, seed), opened, passages)
+    metrics = MetricsLog(out.with_name(f"{out.name}.metrics.jsonl"))
+    train_retriever(
+        encoder or EMBEDDED,
+        data,
+        out,
+        RetrieverConfig(scope, dimensions, epochs, batch_size, learning_rate),  # type: ignore[arg-type]
+        ModelConfig(),
+        seed,
+        log=lambda step, figures: metrics.append("retriever", step, **figures),
+        rewind=lambda step: metrics.rewind("retriever", step),
+    )
+    if as_json:
+        click.echo(json.dumps({"encoder": str(out), "triples": len(data.triples), "metrics": str(metrics.path)}))
+    else:
+        click.echo(f"{out}: encoder after {len(data.triples)} triples; figures in {metrics.path}")

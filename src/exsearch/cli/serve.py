@@ -1,0 +1,194 @@
+"""`exsearch serve`: offer an index to other programs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from exsearch.corpus.store import Corpus
+    from exsearch.retrieval.base import Retriever
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+COUNT = click.IntRange(min=1)
+AMOUNT = click.FloatRange(min=0, min_open=True)
+
+index_argument = click.argument("index", type=click.Path(path_type=Path))
+corpus_option = click.option(
+    "--corpus", type=click.Path(path_type=Path), help="The index's corpus folder, if it moved."
+)
+force_option = click.option("--force", is_flag=True, help="Try even if there seems to be too little memory.")
+host_option = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+port_option = click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="Port to listen at; 0 takes a free one.",
+)
+api_key_option = click.option(
+    "--api-key-file", type=click.Path(path_type=Path), help="File with the key that every request must carry."
+)
+
+
+@click.group()
+def serve() -> None:
+    """Serve an index over HTTP or MCP, or check a server."""
+
+
+@serve.command()
+@index_argument
+@corpus_option
+@host_option
+@port_option
+@api_key_option
+@click.option(
+    "--max-body", type=AMOUNT, default=4.0, show_default=True, metavar="MIB", help="Size of a request's body."
+)
+@click.option(
+    "--max-query", type=COUNT, default=8192, show_default=True, metavar="CHARACTERS", help="Length of a query."
+)
+@click.option("--max-queries", type=COUNT, default=4096, show_default=True, help="Queries in one request.")
+@click.option("--max-k", type=COUNT, default=1000, show_default=True, help="Passages for one query.")
+@click.option("--max-requests", type=COUNT, default=256, show_default=True, help="Requests in flight; more get 503.")
+@click.option("--timeout", type=AMOUNT, default=60.0, show_default=True, metavar="SECONDS", help="Time for one search.")
+@force_option
+def retrieval(
+    index: Path,
+    corpus: Path | None,
+    host: str,
+    port: int,
+    api_key_file: Path | None,
+    max_body: float,
+    max_query: int,
+    max_queries: int,
+    max_k: int,
+    max_requests: int,
+    timeout: float,
+    force: bool,
+) -> None:
+    """Answer searches in the wire format of any agent or trainer.
+
+    Speaks to Search-R1, verl, SkyRL, ASearcher, agent-lightning, ColBERT's and DSPy's clients, SearchLM,
+    R1-Searcher, ReSearch, ReCall and ZeroSearch, all on one port. GET / says how.
+    """
+    _require_extra()
+    from exsearch.serving.api_key import read_api_key
+    from exsearch.serving.app import retrieval_app
+    from exsearch.serving.limits import Limits
+
+    key = None if api_key_file is None else read_api_key(api_key_file)
+    limits = Limits(
+        body_bytes=int(max_body * (1 << 20)),
+        query_characters=max_query,
+        queries=max_queries,
+        k=max_k,
+        requests=max_requests,
+        seconds=timeout,
+    )
+    retriever, passages = _open(index, corpus, force)
+    _listen(retrieval_app(retriever, passages, limits, key), host, port, key, timeout)
+
+
+@serve.command()
+@index_argument
+@corpus_option
+@click.option("--transport", type=click.Choice(["stdio", "http"]), default="stdio", show_default=True)
+@host_option
+@port_option
+@api_key_option
+@force_option
+def mcp(
+    index: Path, corpus: Path | None, transport: str, host: str, port: int, api_key_file: Path | None, force: bool
+) -> None:
+    """Offer the search as MCP tools: search and get_passage.
+
+    With stdio an MCP client starts this command itself; with http (streamable) it connects to
+    http://HOST:PORT/mcp.
+    """
+    _require_extra()
+    from exsearch.serving.api_key import ApiKeyRequired, read_api_key
+    from exsearch.serving.limits import Limits
+    from exsearch.serving.mcp_server import mcp_server
+
+    key = None if api_key_file is None else read_api_key(api_key_file)
+    limits = Limits(k=100)
+    server = mcp_server(*_open(index, corpus, force), limits)
+    if transport == "stdio":
+        server.run()
+    else:
+        app = ApiKeyRequired(server.streamable_http_app(host=host), key)
+        _listen(app, host, port, key, limits.seconds)
+
+
+@serve.command()
+@click.argument("url")
+@click.option("--dialect", default="all", show_default=True, help="A, A2, A3, B, C, D, E, F or all.")
+@click.option("--query", default="What is the capital of France?", show_default=True, help="A query that has hits.")
+@click.option("--json", "as_json", is_flag=True, help="Print the checks as a JSON array.")
+def check(url: str, dialect: str, query: str, as_json: bool) -> None:
+    """Send the retrieval server at URL, anybody's, what clients send, and say what it gets wrong.
+
+    Exit code 1 if a check fails.
+    """
+    import msgspec
+
+    from exsearch.errors import ExSearchError
+    from exsearch.serving.conformance import run_checks
+
+    results = []
+    for result in run_checks(url, dialect, query):
+        results.append(result)
+        if not as_json:
+            outcome = "ok" if result.fault is None else f"FAILED: {result.fault}"
+            click.echo(f"{result.dialect:<3} {result.check:<66} {outcome}")
+    if as_json:
+        click.echo(msgspec.json.encode(results).decode())
+    failed = sum(result.fault is not None for result in results)
+    if failed:
+        raise ExSearchError(f"{failed} of {len(results)} checks failed")
+
+
+def _require_extra() -> None:
+    from importlib.util import find_spec
+
+    from exsearch.errors import UsageError
+
+    missing = [name for name in ("mcp", "prometheus_client", "starlette", "uvicorn") if find_spec(name) is None]
+    if missing:
+        raise UsageError(f"serving needs {', '.join(missing)}: python -m pip install 'exsearch[serve]'")
+
+
+def _open(index: Path, corpus: Path | None, force: bool) -> "tuple[Retriever, Corpus]":
+    """Say what memory the index needs, then open it, ready to answer."""
+    from exsearch.corpus.store import Corpus
+    from exsearch.retrieval.index import open_index, read_index_info
+    from exsearch.serving.memory import available_memory, gigabytes, memory_need, refuse_if_too_large
+
+    info = read_index_info(index)
+    where = corpus or index / info.corpus
+    need = memory_need(index, info, where)
+    available = available_memory()
+    click.echo(
+        f"{index}: {info.kind} index of {info.passages} passages; needs about {gigabytes(need.resident)} of memory "
+        f"({gigabytes(available)} is free) and maps {gigabytes(need.mapped)} from disk",
+        err=True,
+    )
+    if not force:
+        refuse_if_too_large(index, need, available)
+    retriever = open_index(index, corpus)
+    retriever.search(["warm up"], 1)  # compiles and loads what the first query would wait for
+    return retriever, Corpus.open(where)
+
+
+def _listen(app: "ASGIApp", host: str, port: int, key: str | None, seconds: float) -> None:
+    from exsearch.serving.listen import make_server, open_socket
+
+    if host not in LOOPBACK and key is None:
+        click.echo(f"warning: anyone who reaches {host} can search here; set a key (--api-key-file)", err=True)
+    with open_socket(host, port) as socket:
+        shown = f"[{host}]" if ":" in host else host
+        click.echo(f"listening at http://{shown}:{socket.getsockname()[1]} (stop with Ctrl-C)", err=True)
+        make_server(app, seconds).run(sockets=[socket])

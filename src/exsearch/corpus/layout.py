@@ -1,0 +1,93 @@
+"""What a corpus folder looks like: its names, corpus.json, and the fingerprints of its content.
+
+    corpus.json              format version and the list of segments
+    segments/<start>-<stop>  an immutable run of rows each (see `exsearch.corpus.segment`)
+    deleted.npy              int64, the rows that were deleted, sorted; absent as long as there are none
+
+Rows only ever come after the last one and never move. The two files that change are replaced atomically, and neither
+makes the other wrong: a deletion stays right when rows are added, so there is no moment at which they disagree.
+"""
+
+from collections.abc import Iterable
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from exsearch.files import fingerprint
+
+FORMAT = 2
+INFO = "corpus.json"
+SEGMENTS = "segments"
+DELETED = "deleted.npy"
+
+Rows = npt.NDArray[np.int64]
+
+
+class SegmentInfo(msgspec.Struct, frozen=True):
+    """What corpus.json says of a segment."""
+
+    start: int
+    rows: int
+    digest: str
+    """32 hex digits: the sum of the hashes of its rows, modulo 2^128."""
+
+    @property
+    def stop(self) -> int:
+        """The row after its last."""
+        return self.start + self.rows
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return f"{self.start}-{self.stop}"
+
+
+class CorpusInfo(msgspec.Struct, frozen=True):
+    """What corpus.json says."""
+
+    format: int
+    segments: list[SegmentInfo]
+
+
+def row_hash(row: int, fields: Iterable[bytes]) -> int:
+    """Return 128 bits that identify a row by its number and its fields.
+
+    The sum of the hashes of some rows identifies them all; it grows with the rows and does not depend on how they
+    are cut into segments.
+    """
+    parts = [row.to_bytes(8, "little")]
+    for field in fields:
+        parts += (len(field).to_bytes(8, "little"), field)
+    return int.from_bytes(blake2b(b"".join(parts), digest_size=16).digest(), "little")
+
+
+def digest(hashes: int) -> str:
+    """Return a sum of row hashes as a segment's digest."""
+    return f"{hashes % (1 << 128):032x}"
+
+
+def prefixes(segments: Iterable[SegmentInfo]) -> dict[int, str]:
+    """Return the digest of all rows before each boundary of segments, 0 included."""
+    total = 0
+    found = {0: digest(0)}
+    for segment in segments:
+        total += int(segment.digest, 16)
+        found[segment.stop] = digest(total)
+    return found
+
+
+def content_fingerprint(rows: int, rows_digest: str, deleted: Rows | None = None) -> str:
+    """Return 16 hex digits that identify the first `rows` rows by their digest, and which of them are deleted."""
+    content: list[Any] = [FORMAT, rows, rows_digest]
+    if deleted is not None and len(deleted):
+        content.append(blake2b(deleted.astype("<i8").tobytes(), digest_size=16).hexdigest())
+    return fingerprint(content)
+
+
+def segment_folder(folder: Path, segment: SegmentInfo) -> Path:
+    """Return the folder of a segment of the corpus `folder`."""
+    return folder / SEGMENTS / segment.name

@@ -1,0 +1,197 @@
+"""Passages in text files, plain or gzipped: JSON lines in two shapes, and DPR's tab-separated values."""
+
+import csv
+import gzip
+import io
+import zlib
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import msgspec
+
+from exsearch.corpus.passage import Passage
+from exsearch.corpus.source import MEGABYTE, Malformed, Place, file_identity, make_passage
+from exsearch.errors import UsageError
+
+MAX_LINE = 1 << 26
+_GZIP_MAGIC = b"\x1f\x8b"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_DPR_COLUMNS = ("id", "title", "text")
+
+
+class Lines:
+    """The lines of a file, unpacked, and the place after the one taken last."""
+
+    def __init__(self, path: Path, raw: BinaryIO, start: Place) -> None:
+        """Go to `start` in the open file `raw`; `path` names it in messages."""
+        self._path = path
+        self.line, self.offset = start.line, start.offset
+        self._given_back: deque[bytes] = deque()
+        packed = raw.read(2) == _GZIP_MAGIC
+        raw.seek(0 if packed else start.offset)
+        self._stream: BinaryIO = raw
+        if packed:
+            self._stream = io.BufferedReader(gzip.GzipFile(fileobj=raw), MEGABYTE)
+            self._skip(start.offset)
+
+    def take(self) -> bytes:
+        """Return the next line, nothing at the end; raises UsageError where the file is broken."""
+        line = self._given_back.popleft() if self._given_back else self._read(MAX_LINE)
+        if len(line) == MAX_LINE:
+            raise UsageError(f"{self._path}, line {self.line + 1}: is longer than {MAX_LINE // MEGABYTE} MB")
+        self.line += bool(line)
+        self.offset += len(line)
+        return line
+
+    def give_back(self, lines: list[bytes]) -> None:
+        """Let the lines that were taken last be taken again."""
+        self._given_back.extendleft(reversed(lines))
+        self.line -= len(lines)
+        self.offset -= sum(map(len, lines))
+
+    def _read(self, most: int) -> bytes:
+        try:
+            return self._stream.readline(most)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise UsageError(f"{self._path}: broken gzip file after line {self.line} ({error})") from None
+
+    def _skip(self, size: int) -> None:
+        try:
+            while size > 0 and (skipped := len(self._stream.read(min(size, MEGABYTE)))):
+                size -= skipped
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise UsageError(f"{self._path}: broken gzip file before line {self.line} ({error})") from None
+
+
+class LineSource(ABC):
+    """A text file of passages."""
+
+    counts: Literal["line", "row"] = "line"
+    unit: Literal["MB", "rows"] = "MB"
+
+    def __init__(self, path: Path, start: Place) -> None:
+        """Describe the file at `path`, whose first row begins at `start`."""
+        self.name, self.start, self.line = str(path), start, 0
+        self._path = path
+        self._raw: BinaryIO | None = None
+        self._lines: Lines | None = None
+        self.identity = file_identity(path)
+        self.size = -(-path.stat().st_size // MEGABYTE)
+
+    @property
+    def place(self) -> Place:
+        """Where the next row begins."""
+        return Place(self._lines.line, self._lines.offset) if self._lines else self.start
+
+    @property
+    def done(self) -> int:
+        """Megabytes read, of the file as it is stored."""
+        if self._raw is None:
+            return 0
+        return self.size if self._raw.closed else self._raw.tell() // MEGABYTE
+
+    def rows(self, start: Place) -> Iterator[Passage | Malformed]:
+        """Yield the rows from `start` on; raises UsageError where nothing more can be read."""
+        with self._path.open("rb") as raw:
+            self._raw, self._lines = raw, (lines := Lines(self._path, raw, start))
+            while line := lines.take():
+                if line.strip(b" \r\n"):
+                    self.line = lines.line
+                    yield self._row(line, lines)
+
+    @abstractmethod
+    def _row(self, line: bytes, lines: Lines) -> Passage | Malformed:
+        """Return the row that begins with `line`; what else belongs to it is taken from `lines`."""
+
+
+class _Row(msgspec.Struct):
+    """A JSON line of either shape: {id, title, text} or {id, contents}."""
+
+    id: str | int | None = None
+    title: str | None = None
+    text: str | None = None
+    contents: str | None = None
+
+
+class JsonLines(LineSource):
+    """A JSON object a line, {id, title, text} or {id, contents}."""
+
+    _decoder = msgspec.json.Decoder(_Row)
+
+    def _row(self, line: bytes, lines: Lines) -> Passage | Malformed:
+        try:
+            row = self._decoder.decode(line)
+        except UnicodeDecodeError as error:
+            return Malformed(f"not UTF-8 ({error.reason})")
+        except (msgspec.DecodeError, RecursionError) as error:
+            return Malformed(str(error))
+        return make_passage(row.id, row.title, row.text, row.contents)
+
+
+class DprFile(LineSource):
+    """Tab-separated values, quoted as CSV; the first line names the columns."""
+
+    def __init__(self, path: Path, start: Place, columns: list[str]) -> None:
+        """Describe the file at `path` with these columns, whose first row after their names begins at `start`."""
+        super().__init__(path, start)
+        self._width = len(columns)
+        self._id, self._title, self._text = (columns.index(name) for name in _DPR_COLUMNS)
+
+    def _row(self, line: bytes, lines: Lines) -> Passage | Malformed:
+        try:
+            fields = _fields(line, lines)
+        except UnicodeDecodeError as error:
+            return Malformed(f"not UTF-8 ({error.reason})")
+        except csv.Error as error:
+            return Malformed(str(error))
+        if len(fields) != self._width:
+            return Malformed(f"has {len(fields)} columns, the header {self._width}")
+        return make_passage(fields[self._id], fields[self._title], fields[self._text], None)
+
+
+def _fields(line: bytes, lines: Lines) -> list[str]:
+    """Return the fields of the row that begins with `line`; a quoted one may go on in the next lines.
+
+    Where the row is malformed, only its first line is lost: a quote that is never closed would swallow many rows.
+    """
+    if b'"' not in line:
+        return line.removesuffix(b"\n").removesuffix(b"\r").decode().split("\t")
+    more: list[bytes] = []
+
+    def decoded() -> Iterator[str]:
+        yield line.decode()
+        while following := lines.take():
+            more.append(following)
+            yield following.decode()
+
+    try:
+        return next(csv.reader(decoded(), delimiter="\t", strict=True))
+    except (csv.Error, UnicodeDecodeError):
+        lines.give_back(more)
+        raise
+
+
+def recognise_lines(path: Path) -> LineSource:
+    """Return the text file at `path` as a source; raise UsageError if it is none of the known formats."""
+    with path.open("rb") as raw:
+        lines = Lines(path, raw, Place())
+        before, first = Place(), lines.take()
+        if first.startswith(_BYTE_ORDER_MARK):
+            before, first = Place(0, len(_BYTE_ORDER_MARK)), first.removeprefix(_BYTE_ORDER_MARK)
+        while first and not first.strip():
+            before, first = Place(lines.line, lines.offset), lines.take()
+        after = Place(lines.line, lines.offset)
+    if not first:
+        raise UsageError(f"{path}: is empty")
+    if first.lstrip().startswith(b"{"):
+        return JsonLines(path, before)
+    columns = first.decode(errors="replace").replace('"', "").strip().split("\t")
+    if set(_DPR_COLUMNS) <= set(columns):
+        return DprFile(path, after, columns)
+    raise UsageError(
+        f"{path}: unknown format; known are JSON lines with id, title, text or id, contents, tab-separated values "
+        "whose first line names the columns id, text, title (each also gzipped), Parquet, and Hugging Face datasets"
+    )

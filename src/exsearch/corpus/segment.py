@@ -1,0 +1,167 @@
+"""A segment of a corpus: an immutable run of rows in a folder of its own, memory-mapped.
+
+passages.arrow   Arrow IPC file, columns id, title, text; all record batches but the last have equally many rows
+ids.hash.npy     uint64, the hashes of its ids, sorted
+ids.row.npy      uint32, the row of each of those hashes, counted from the segment's first
+"""
+
+import hashlib
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from exsearch.corpus.layout import Rows, SegmentInfo, digest, row_hash
+from exsearch.corpus.passage import Passage
+from exsearch.errors import UsageError
+
+BATCH_ROWS = 2048
+_PASSAGES, _ID_HASHES, _ID_ROWS = "passages.arrow", "ids.hash.npy", "ids.row.npy"
+# 64-bit offsets: a batch of very long passages must not overflow
+_SCHEMA = pa.schema([(name, pa.large_string()) for name in ("id", "title", "text")])
+
+Hashes = npt.NDArray[np.uint64]
+
+
+class Segment:
+    """A segment opened for reading. Positions count from its first row; safe to share between threads."""
+
+    def __init__(self, folder: Path, info: SegmentInfo) -> None:
+        """Map its files; raises OSError, ValueError, EOFError or pa.ArrowInvalid where they are damaged."""
+        self.start, self.stop = info.start, info.stop
+        # numpy's mapping, unlike Arrow's, does not keep a file open for each of hundreds of segments
+        mapped = pa.py_buffer(np.memmap(folder / _PASSAGES, mode="r"))
+        self._reader: Any = pa.ipc.open_file(pa.BufferReader(mapped))
+        self._lock = threading.Lock()
+        self._hashes: Hashes = np.load(folder / _ID_HASHES, mmap_mode="r")
+        self._hash_rows = np.load(folder / _ID_ROWS, mmap_mode="r")
+        self._batch_rows = self._batch(0).num_rows
+        batches = -(-info.rows // self._batch_rows)
+        if not (
+            self._reader.num_record_batches == batches
+            and (batches - 1) * self._batch_rows + self._batch(batches - 1).num_rows == info.rows
+            and self._reader.schema.equals(_SCHEMA)
+            and len(self._hashes) == len(self._hash_rows) == info.rows
+        ):
+            raise ValueError("its files do not fit together")
+
+    def read(self, positions: Sequence[int]) -> list[Passage]:
+        """Return the passages at `positions`, which rise."""
+        found: list[Passage] = []
+        for number, group in groupby(positions, lambda position: position // self._batch_rows):
+            columns = self._batch(number).columns
+            offset = number * self._batch_rows
+            found += [Passage(*(column[position - offset].as_py() for column in columns)) for position in group]
+        return found
+
+    def batches(self, start: int, stop: int) -> Iterator[list[Passage]]:
+        """Yield the passages from position `start` to before `stop`, a record batch at a time."""
+        while start < stop:
+            number, first = divmod(start, self._batch_rows)
+            batch = self._batch(number).slice(first, stop - start)
+            columns = (column.to_pylist() for column in batch.columns)
+            yield [Passage(*row) for row in zip(*columns, strict=True)]
+            start += batch.num_rows
+
+    def candidates(self, hashes: Hashes) -> Iterator[tuple[int, list[int]]]:
+        """Yield, for each of `hashes` that occurs here, its index and the positions that have it."""
+        first = np.searchsorted(self._hashes, hashes)
+        there = self._hashes[np.minimum(first, len(self._hashes) - 1)] == hashes
+        for index in np.flatnonzero(there).tolist():
+            last = np.searchsorted(self._hashes, hashes[index], side="right")
+            yield index, self._hash_rows[first[index] : last].tolist()
+
+    def _batch(self, number: int) -> Any:
+        with self._lock:  # Arrow does not promise that one reader serves several threads
+            return self._reader.get_batch(number)
+
+
+class SegmentWriter:
+    """Writes the files of one segment, in memory for one record batch and 8 bytes a row."""
+
+    def __init__(self, folder: Path, start: int) -> None:
+        """Begin a segment whose first row is `start` in `folder`, which is made."""
+        folder.mkdir(parents=True)
+        self.folder, self.start, self.rows = folder, start, 0
+        self._writer: Any = pa.ipc.new_file(str(folder / _PASSAGES), _SCHEMA)
+        self._pending: list[tuple[bytes, bytes, bytes]] = []
+        self._hashes: list[Hashes] = []
+        self._sum = 0
+
+    @property
+    def pending(self) -> int:
+        """Rows that wait for their record batch to be full."""
+        return len(self._pending)
+
+    def append(self, passages: Iterable[Passage], hashes: Hashes) -> None:
+        """Append passages, at most as many as still fit into the record batch, with the hashes of their ids."""
+        for passage in passages:
+            fields = _encode(passage, self.start + self.rows)
+            self._sum += row_hash(self.start + self.rows, fields)
+            self._pending.append(fields)
+            self.rows += 1
+        self._hashes.append(hashes)
+        if len(self._pending) == BATCH_ROWS:
+            self._write_batch()
+
+    def finish(self) -> SegmentInfo:
+        """Complete the files."""
+        if self._pending:
+            self._write_batch()
+        self._writer.close()
+        hashes = np.concatenate(self._hashes)
+        order = np.argsort(hashes, kind="stable")
+        np.save(self.folder / _ID_HASHES, hashes[order])
+        np.save(self.folder / _ID_ROWS, order.astype(np.uint32))
+        return SegmentInfo(self.start, self.rows, digest(self._sum))
+
+    def abandon(self) -> None:
+        """Close the files of a segment that will not be completed."""
+        self._writer.close()
+
+    def _write_batch(self) -> None:
+        columns = [pa.array(column, pa.large_string()) for column in zip(*self._pending, strict=True)]
+        self._writer.write_batch(pa.record_batch(columns, schema=_SCHEMA))
+        self._pending.clear()
+
+
+def hash_ids(ids: Iterable[str]) -> Hashes:
+    """Return 64 bits of hash for each id."""
+    return np.array([_hash(id.encode("utf-8", "surrogatepass")) for id in ids], dtype=np.uint64)
+
+
+def find_rows(segments: Iterable[Segment], deleted: Rows, ids: Sequence[str], hashes: Hashes) -> dict[str, int]:
+    """Return the row of each of `ids` that is in one of `segments` and not deleted; `hashes` are those of the ids."""
+    found: dict[str, int] = {}
+    # neighbours in sorted order touch the same pages of the mapped hashes
+    order = np.argsort(hashes)
+    hashes = hashes[order]
+    for segment in segments:
+        for index, positions in segment.candidates(hashes):
+            id = ids[order[index]]
+            # different ids may share a hash: only the id itself decides
+            for position, passage in zip(positions, segment.read(positions), strict=True):
+                if passage.id == id and not _is_deleted(deleted, segment.start + position):
+                    found[id] = segment.start + position
+    return found
+
+
+def _is_deleted(deleted: Rows, row: int) -> bool:
+    place = int(np.searchsorted(deleted, row))
+    return place < len(deleted) and int(deleted[place]) == row
+
+
+def _encode(passage: Passage, row: int) -> tuple[bytes, bytes, bytes]:
+    try:
+        return passage.id.encode(), passage.title.encode(), passage.text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"passage {row + 1}, id {passage.id!r}: not valid Unicode ({error.reason})") from None
+
+
+def _hash(id: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(id, digest_size=8).digest(), "little")

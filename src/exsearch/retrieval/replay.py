@@ -1,0 +1,231 @@
+"""Record and replay: searches kept in one SQLite file, answered again bit for bit with no index at hand.
+
+A search is found by what decides its result: the index fingerprint, the query and k. A passage is stored once,
+whole, under the hash of its content; a score as its 64 bits. Several processes may record into one file at the
+same time: what one has recorded the others answer with, so all of them agree with a later replay.
+
+While a file is being recorded, SQLite keeps a write-ahead log beside it, which needs a local disk. The last
+recorder to finish folds it in; if that one was killed, `FILE-wal` belongs to the file until it is next recorded to.
+"""
+
+import hashlib
+import sqlite3
+import struct
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from exsearch.corpus.passage import Passage
+from exsearch.errors import ExSearchError, UsageError
+from exsearch.retrieval.base import Hit, RetrievalError, Retriever
+
+FORMAT = 1
+_APPLICATION = 0x45785365  # "ExSe": tells the file from SQLite files of other programs
+_TABLES = """
+    CREATE TABLE passages (hash BLOB PRIMARY KEY, id TEXT NOT NULL, title TEXT NOT NULL, text TEXT NOT NULL);
+    CREATE TABLE indexes (number INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL UNIQUE);
+    CREATE TABLE searches (
+        source INTEGER NOT NULL REFERENCES indexes, query TEXT NOT NULL, k INTEGER NOT NULL, hits BLOB NOT NULL,
+        PRIMARY KEY (source, query, k)
+    )
+"""
+_HIT = struct.Struct("<16sd")
+"""Hash of the passage and score; the hits of a search stand in a row, best first."""
+_WAIT = 60.0
+"""Seconds to wait for other writers, each of whom holds the file for milliseconds."""
+
+
+class Recorder:
+    """A retriever that remembers: answers from the file where it can, asks for the rest and records it.
+
+    Safe to share between threads; several processes may record into one file.
+    """
+
+    def __init__(self, retriever: Retriever, file: Path) -> None:
+        """Record the searches of `retriever`; raises UsageError if `file` exists and is something else or damaged."""
+        self.fingerprint = retriever.fingerprint
+        self._retriever = retriever
+        self._searches = _Searches(file, writing=True)
+
+    def search(self, queries: list[str], k: int) -> list[list[Hit]]:
+        """Return at most `k` hits a query, best first, as the file holds them from now on.
+
+        Raises what the retriever raises, in which case nothing is recorded, and ExSearchError if the file cannot
+        be written.
+        """
+        found = self._searches.read(self.fingerprint, queries, k)
+        missing = [query for query in dict.fromkeys(queries) if query not in found]
+        if missing:
+            answers = self._retriever.search(missing, k)
+            self._searches.write(self.fingerprint, dict(zip(missing, answers, strict=True)), k)
+            # read back: where another process was first, its answer is the one that a replay gives
+            found |= self._searches.read(self.fingerprint, missing, k)
+        return [found[query] for query in queries]
+
+
+class Replay:
+    """Answers recorded searches bit for bit, and no others. Safe to share between threads."""
+
+    def __init__(self, file: Path, fingerprint: str | None = None) -> None:
+        """Open `file` for the index with this fingerprint, by default for the only index that it knows.
+
+        Raises UsageError if `file` is missing, something else or damaged, has no search of that index, or has
+        those of several and `fingerprint` names none.
+        """
+        self._file = file
+        self._searches = _Searches(file, writing=False)
+        recorded = self._searches.fingerprints()
+        if not recorded:
+            raise UsageError(f"{file}: no search is recorded in it")
+        if fingerprint is None and len(recorded) > 1:
+            raise UsageError(f"{file}: holds searches of several indexes, name one: {', '.join(recorded)}")
+        if fingerprint is not None and fingerprint not in recorded:
+            raise UsageError(f"{file}: holds no search of index {fingerprint}, only of {', '.join(recorded)}")
+        self.fingerprint = fingerprint or recorded[0]
+
+    def search(self, queries: list[str], k: int) -> list[list[Hit]]:
+        """Return what was recorded for each query; raises RetrievalError where nothing was."""
+        found = self._searches.read(self.fingerprint, queries, k)
+        for query in queries:
+            if query not in found:
+                shown = query if len(query) <= 80 else f"{query[:77]}..."
+                raise RetrievalError(
+                    f"{self._file}: {shown!r} with k = {k} was never searched in index {self.fingerprint} while "
+                    "recording; record it with that index at hand"
+                )
+        return [found[query] for query in queries]
+
+
+class _Searches:
+    """The file: hits by index fingerprint, query and k."""
+
+    def __init__(self, file: Path, writing: bool) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+        if writing:
+            _make_parent(file)
+        elif not file.is_file():
+            raise UsageError(f"{file}: no such file")
+        try:
+            self._connection = sqlite3.connect(
+                f"{file.resolve().as_uri()}?mode={'rwc' if writing else 'ro'}",
+                uri=True,
+                timeout=_WAIT,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            weakref.finalize(self, _close, self._connection)
+            if writing:
+                self._create_tables_if_empty()
+            self._refuse_other_files()
+            if writing:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                # with the log, a power cut may lose the last searches but damages nothing
+                self._connection.execute("PRAGMA synchronous = NORMAL")
+        except sqlite3.Error as error:
+            raise UsageError(f"{file}: not a file of recorded searches, or damaged ({error})") from None
+
+    def fingerprints(self) -> list[str]:
+        """Return the fingerprints of the recorded indexes, oldest first."""
+        with self._guard():
+            rows = self._connection.execute("SELECT fingerprint FROM indexes ORDER BY number").fetchall()
+        return [fingerprint for (fingerprint,) in rows]
+
+    def read(self, fingerprint: str, queries: list[str], k: int) -> dict[str, list[Hit]]:
+        """Return the hits of those queries that are recorded; raises ValueError for k < 1."""
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        select = (
+            "SELECT hits FROM searches JOIN indexes ON number = source WHERE fingerprint = ? AND query = ? AND k = ?"
+        )
+        found: dict[str, list[tuple[bytes, float]]] = {}
+        with self._guard(), self._transaction("BEGIN"):
+            for query in dict.fromkeys(queries):
+                row = self._connection.execute(select, (fingerprint, query, k)).fetchone()
+                if row is not None:
+                    found[query] = list(_HIT.iter_unpack(row[0]))
+            passages = {key: self._passage(key) for key in {key for hits in found.values() for key, _ in hits}}
+        return {
+            query: [Hit(passages[key], score, rank) for rank, (key, score) in enumerate(hits, start=1)]
+            for query, hits in found.items()
+        }
+
+    def write(self, fingerprint: str, searches: dict[str, list[Hit]], k: int) -> None:
+        """Record searches, all or none; what is recorded already stays as it is."""
+        with self._guard(), self._transaction("BEGIN IMMEDIATE"):
+            run = self._connection
+            run.execute("INSERT OR IGNORE INTO indexes (fingerprint) VALUES (?)", (fingerprint,))
+            [source] = run.execute("SELECT number FROM indexes WHERE fingerprint = ?", (fingerprint,)).fetchone()
+            for query, hits in searches.items():
+                keys = [_key(hit.passage) for hit in hits]
+                passages = [(hit.passage.id, hit.passage.title, hit.passage.text) for hit in hits]
+                rows = [(key, *passage) for key, passage in zip(keys, passages, strict=True)]
+                run.executemany("INSERT OR IGNORE INTO passages VALUES (?, ?, ?, ?)", rows)
+                packed = b"".join(_HIT.pack(key, hit.score) for key, hit in zip(keys, hits, strict=True))
+                run.execute("INSERT OR IGNORE INTO searches VALUES (?, ?, ?, ?)", (source, query, k, packed))
+
+    def _passage(self, key: bytes) -> Passage:
+        row = self._connection.execute("SELECT id, title, text FROM passages WHERE hash = ?", (key,)).fetchone()
+        if row is None or _key(passage := Passage(*row)) != key:
+            raise sqlite3.DatabaseError("a passage is missing or has changed")
+        return passage
+
+    def _create_tables_if_empty(self) -> None:
+        with self._transaction("BEGIN IMMEDIATE"):
+            if self._connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
+                for statement in _TABLES.split(";"):
+                    self._connection.execute(statement)
+                self._connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+                self._connection.execute(f"PRAGMA user_version = {FORMAT}")
+
+    def _refuse_other_files(self) -> None:
+        [application] = self._connection.execute("PRAGMA application_id").fetchone()
+        [version] = self._connection.execute("PRAGMA user_version").fetchone()
+        if application != _APPLICATION:
+            raise UsageError(f"{self._file}: not a file of recorded searches")
+        if version != FORMAT:
+            raise UsageError(f"{self._file}: recorded in format {version}, this version reads format {FORMAT}")
+
+    @contextmanager
+    def _guard(self) -> Iterator[None]:
+        """Let one thread in at a time; say in the project's terms what failed."""
+        with self._lock:
+            try:
+                yield
+            except UnicodeEncodeError as error:
+                raise RetrievalError(f"a query or passage is not valid Unicode ({error.reason})") from None
+            except sqlite3.OperationalError as error:  # a full disk, for instance
+                raise ExSearchError(f"{self._file}: {error}") from None
+            except (sqlite3.DatabaseError, struct.error) as error:
+                raise UsageError(f"{self._file}: damaged file of recorded searches ({error})") from None
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[None]:
+        self._connection.execute(begin)
+        with self._connection:  # commits, or rolls back on an error
+            yield
+
+
+def _make_parent(file: Path) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UsageError(f"{file}: {file.parent} is not a folder; choose another path") from None
+
+
+def _close(connection: sqlite3.Connection) -> None:
+    """Leave one plain file that can be copied, unless others have it open."""
+    with suppress(sqlite3.Error):
+        connection.execute("PRAGMA busy_timeout = 0")
+        connection.execute("PRAGMA journal_mode = DELETE")
+    connection.close()
+
+
+def _key(passage: Passage) -> bytes:
+    hashed = hashlib.blake2b(digest_size=16)
+    for field in (passage.id, passage.title, passage.text):
+        encoded = field.encode()
+        hashed.update(len(encoded).to_bytes(8, "little") + encoded)
+    return hashed.digest()

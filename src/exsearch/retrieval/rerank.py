@@ -1,0 +1,72 @@
+"""A cross-encoder: a model that reads query and passage together and says how well they fit.
+
+Nothing can be computed before the query is known, so it only orders the first hits of other retrievers.
+"""
+
+import hashlib
+import importlib.util
+import threading
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+
+from exsearch.corpus.passage import Passage
+from exsearch.errors import UsageError
+from exsearch.retrieval.base import RetrievalError
+from exsearch.retrieval.encoder_checkpoint import content_hash
+
+
+class Reranker:
+    """A sentence-transformers CrossEncoder with one score a pair. Safe to share between threads."""
+
+    def __init__(self, id: str) -> None:
+        """Load a folder or a hub id; raises UsageError if it is no cross-encoder."""
+        if importlib.util.find_spec("sentence_transformers") is None:
+            raise UsageError("re-ranking needs sentence-transformers: pip install 'exsearch[retrieval]'")
+        from sentence_transformers import CrossEncoder
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        try:
+            model: Any = CrossEncoder(id, device="cpu", model_kwargs={"dtype": torch.float32})
+        except (OSError, ValueError, KeyError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UsageError(f"re-ranker {id!r} cannot be loaded: {reason}") from None
+        architecture = (model.config.architectures or ["?"])[0]
+        if len(model) == 1 and not architecture.endswith("ForSequenceClassification"):
+            # sentence-transformers gives such a model a random head, with no more than a warning
+            raise UsageError(f"re-ranker {id!r}: a {architecture} without a head that scores pairs")
+        if model.num_labels != 1:
+            raise UsageError(f"re-ranker {id!r}: gives {model.num_labels} scores a pair, not one")
+        self.hash = _content_hash(model)
+        self._model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self._lock = threading.Lock()  # its tokenizer keeps state
+
+    def score(self, queries: list[str], passages: list[list[Passage]]) -> list[list[float]]:
+        """Return the score of each of a query's passages, title and text, higher is better; any real numbers."""
+        pairs = [
+            (query, f"{passage.title}\n{passage.text}")
+            for query, row in zip(queries, passages, strict=True)
+            for passage in row
+        ]
+        if not pairs:
+            return [[] for _ in queries]
+        with self._lock:
+            # without the checkpoint's sigmoid, which cannot tell the best passages apart in float32
+            scores = self._model.predict(pairs, activation_fn=torch.nn.Identity(), show_progress_bar=False)
+        if not np.isfinite(scores).all():
+            raise RetrievalError("the re-ranker gave a score that is not a number")
+        values = iter(scores.tolist())
+        return [list(islice(values, len(row))) for row in passages]
+
+
+def _content_hash(model: Any) -> str:
+    # content_hash leaves poolers out, which token encoders do not use; a cross-encoder does
+    poolers = [
+        hashlib.sha256(parameter.detach().contiguous().numpy()).hexdigest()
+        for name, parameter in model.named_parameters()
+        if ".pooler." in name
+    ]
+    return content_hash(model, model.tokenizer, [poolers, model.max_seq_length, model.prompts])

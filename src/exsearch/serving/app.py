@@ -1,0 +1,219 @@
+"""The retrieval server as an ASGI application: reads a request of any dialect, has it searched for, answers it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from exsearch import __version__
+from exsearch.corpus.store import Corpus
+from exsearch.retrieval.base import Hit, RetrievalError, Retriever
+from exsearch.serving.api_key import ApiKeyRequired
+from exsearch.serving.batching import Batcher
+from exsearch.serving.dialects import Access, SearchRequest, colbert_get, document, request_at
+from exsearch.serving.limits import Limits, RequestError
+from exsearch.serving.metrics import Metrics
+from exsearch.serving.openapi import openapi, overview
+
+GONE = 499
+"""Counted in the metrics for a client that hung up; nobody receives it."""
+
+
+def retrieval_app(retriever: Retriever, corpus: Corpus, limits: Limits, api_key: str | None = None) -> Starlette:
+    """Return the server's application. With `api_key`, every request but for `/health` must carry it."""
+    service = _Service(retriever, corpus, limits)
+    routes = [
+        Route("/health", service.health),
+        Route("/healthz", service.healthz),
+        Route("/metrics", service.metrics),
+        Route("/openapi.json", service.openapi),
+        # DSPy's client searches at any URL it is given
+        Route("/{path:path}", service.search, methods=["GET", "POST"]),
+    ]
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(ApiKeyRequired, key=api_key)],
+        exception_handlers={HTTPException: _http_error, Exception: _crash},
+        lifespan=service.lifespan,
+    )
+
+
+class _Service:
+    def __init__(self, retriever: Retriever, corpus: Corpus, limits: Limits) -> None:
+        self._fingerprint = retriever.fingerprint
+        self._corpus = corpus
+        self._limits = limits
+        self._in_flight = 0
+        self._metrics = Metrics()
+        self._metrics.watch("exsearch_requests_in_flight", "Requests being answered.", lambda: self._in_flight)
+        self._batcher = Batcher(retriever, self._metrics)
+
+    @asynccontextmanager
+    async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        yield
+        self._batcher.close()
+
+    async def health(self, request: Request) -> Response:
+        # FlashRAG's clients wait for an available retriever
+        return _json({"status": "healthy", "retrievers": {"total": 1, "available": 1}})
+
+    async def healthz(self, request: Request) -> Response:
+        return _json({"status": "ok"})
+
+    async def metrics(self, request: Request) -> Response:
+        return Response(self._metrics.text(), media_type="text/plain; version=0.0.4")
+
+    async def openapi(self, request: Request) -> Response:
+        return _json(openapi())
+
+    async def search(self, request: Request) -> Response:
+        """Answer a request of any dialect; a refusal is JSON too, and counted."""
+        if request.method != "POST" and request.scope["path"] == "/" and not request.scope["query_string"]:
+            index = f"{len(self._corpus)} passages, index {self._fingerprint}"
+            return PlainTextResponse(f"ExSearch {__version__} retrieval server: {index}\n\n{overview()}")
+        started = time.perf_counter()
+        dialect, status = "none", 500
+        try:
+            with self._place():
+                asked = await self._read(request)
+                dialect = asked.dialect
+                response = _json(await self._answer(asked, request))
+            status = response.status_code
+        except RequestError as refused:
+            status = refused.status
+            response = _error(status, refused.message)
+        except ClientDisconnect:
+            status = GONE
+            response = Response(status_code=GONE)
+        finally:
+            self._metrics.requests.labels(dialect, status).inc()
+            self._metrics.seconds.labels(dialect).observe(time.perf_counter() - started)
+        return response
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """Hold one of the places for requests in flight; raises RequestError if none is left."""
+        if self._in_flight >= self._limits.requests:
+            self._metrics.rejected.inc()
+            raise RequestError(503, f"{self._in_flight} requests are in flight, the most this server takes; try again")
+        self._in_flight += 1
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+
+    async def _read(self, request: Request) -> SearchRequest | Access:
+        """Read and recognise the request; raises RequestError."""
+        path = request.scope["path"]
+        if request.method != "POST":
+            asked = colbert_get(request.scope["query_string"])
+            if asked is None:
+                raise RequestError(404, f"nothing to GET at {path}; a search by GET has `query` and `k` in its URL")
+            return asked
+        try:
+            async with asyncio.timeout(self._limits.seconds):
+                body = await _body(request, self._limits.body_bytes)
+        except TimeoutError:
+            raise RequestError(408, f"the body did not arrive within {self._limits.seconds:g} s") from None
+        try:
+            keys = msgspec.json.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise RequestError(400, f"the body is not valid JSON: {error}") from None
+        if not isinstance(keys, dict):
+            raise RequestError(400, "the body must be a JSON object")
+        kind = request_at(path, keys)
+        try:
+            return msgspec.convert(keys, kind, strict=False)
+        except msgspec.ValidationError as error:
+            raise RequestError(400, f"{kind.__name__} request: {error}") from None
+
+    async def _answer(self, asked: SearchRequest | Access, request: Request) -> Any:
+        if isinstance(asked, Access):
+            self._limits.check(len(asked.urls), k=1)
+            return {"result": await asyncio.to_thread(self._pages, asked.urls)}
+        queries, k = asked.asks()
+        self._limits.check(len(queries), k, asked.most)
+        faults = [self._limits.unsearchable(query) for query in queries]
+        if queries and all(faults):
+            raise RequestError(400, f"the query {faults[0]}")
+        searchable = [query for query, fault in zip(queries, faults, strict=True) if fault is None]
+        self._metrics.unsearchable.inc(len(queries) - len(searchable))
+        # a model's one bad query must not cost a trainer the answers to the others of its batch
+        found = iter(await self._hits(searchable, k, request) if searchable else [])
+        return asked.answer([next(found) if fault is None else [] for fault in faults])
+
+    async def _hits(self, queries: list[str], k: int, request: Request) -> list[list[Hit]]:
+        """Wait for the hits, but not longer than the client does; raises RequestError, ClientDisconnect."""
+        search = self._batcher.search(queries, k)
+        gone = asyncio.ensure_future(_hang_up(request))
+        either: set[asyncio.Future[Any]] = {search, gone}
+        try:
+            await asyncio.wait(either, timeout=self._limits.seconds, return_when=asyncio.FIRST_COMPLETED)
+            if search.done():
+                return search.result()
+            if gone.done():
+                raise ClientDisconnect
+            raise RequestError(504, f"the search took more than {self._limits.seconds:g} s")
+        except RetrievalError as error:
+            raise RequestError(503, f"the index could not answer: {error}") from error
+        finally:
+            search.cancel()
+            gone.cancel()
+
+    def _pages(self, urls: list[str]) -> list[dict[str, str] | None]:
+        passages = map(self._corpus.by_id, urls)
+        return [None if passage is None else document(passage) for passage in passages]
+
+
+async def _body(request: Request, most: int) -> bytes:
+    """Return the body; raises RequestError if it is longer than `most` bytes, ClientDisconnect."""
+    chunks = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size <= most:
+            chunks.append(chunk)
+        else:
+            chunks.clear()  # but read on: a client that is cut off while it sends does not see the answer
+    if size > most:
+        raise RequestError(413, f"the body has {size} bytes, at most {most} are read; send fewer queries at once")
+    return b"".join(chunks)
+
+
+async def _hang_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _json(value: Any) -> Response:
+    return Response(msgspec.json.encode(value), media_type="application/json")
+
+
+def _error(status: int, message: str) -> Response:
+    """Return what ColBERT's clients read (`message`) and FastAPI's (`detail`) in one."""
+    headers = {}
+    if status == 503:
+        headers["Retry-After"] = "1"
+    if status == 408:
+        headers["Connection"] = "close"  # the rest of the body may never come
+    content = msgspec.json.encode({"error": True, "message": message, "detail": message})
+    return Response(content, status, headers, "application/json")
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _error(error.status_code, error.detail)
+
+
+async def _crash(request: Request, error: Exception) -> Response:
+    """Answer after a bug; the exception goes on to the server's log."""
+    return _error(500, "the server met a bug; its log says which")

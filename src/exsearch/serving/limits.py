@@ -1,0 +1,56 @@
+"""What one request may ask for, and the error that says that it asked for too much."""
+
+import re
+
+import msgspec
+
+# Tab, line feed and carriage return separate words; the others have no business in a query.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
+class RequestError(Exception):
+    """A request is refused; the client gets `message` with the HTTP status `status`."""
+
+    def __init__(self, status: int, message: str) -> None:
+        """Keep status and message."""
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Bounds of a request. The defaults let a trainer send the queries of a whole batch at once."""
+
+    body_bytes: int = 4 << 20
+    query_characters: int = 8192
+    queries: int = 4096
+    """In one request."""
+    k: int = 1000
+    hits: int = 100_000
+    """Queries times k."""
+    requests: int = 256
+    """In flight: being read, waiting, searched for or answered."""
+    seconds: float = 60.0
+    """For a body to arrive, and then for the search."""
+
+    def check(self, queries: int, k: int, most: int | None = None) -> None:
+        """Raise RequestError if `queries` queries for `k` hits each are too much; `most` can bound k further."""
+        most = self.k if most is None else min(most, self.k)
+        if not 1 <= k <= most:
+            raise RequestError(400, f"the number of passages must be from 1 to {most}, got {k}")
+        if queries > self.queries:
+            raise RequestError(
+                400, f"{queries} queries in one request, at most {self.queries} are answered; send fewer"
+            )
+        if queries * k > self.hits:
+            raise RequestError(
+                400, f"{queries} queries for {k} passages each: at most {self.hits} passages; send fewer"
+            )
+
+    def unsearchable(self, query: str) -> str | None:
+        """Return why there is nothing to search for in `query`, or None."""
+        if not query.strip():
+            return "is empty"
+        if len(query) > self.query_characters:
+            return f"has {len(query)} characters, at most {self.query_characters} are searched for"
+        return "holds control characters" if _CONTROL.search(query) else None

@@ -1,0 +1,90 @@
+"""Sends requests to a retrieval server as its clients do, with nothing but the standard library."""
+
+import json
+import socket
+from http.client import HTTPConnection, HTTPSConnection
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from exsearch.errors import UsageError
+
+SECONDS = 60
+"""For an answer."""
+
+
+def need(condition: bool, fault: str) -> None:
+    """Fail the check that calls this, unless `condition` holds."""
+    if not condition:
+        raise AssertionError(fault)
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """A server's answer."""
+
+    status: int
+    body: bytes
+
+    def json(self) -> Any:
+        """Return the decoded body of a successful answer; fails the check for any other."""
+        need(self.status == 200, f"HTTP {self.status}: {self.body[:200]!r}")
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            raise AssertionError(f"not JSON: {self.body[:200]!r}") from None
+
+
+class Probe:
+    """Sends requests to one server."""
+
+    def __init__(self, url: str, query: str) -> None:
+        """Check `url` with `query`, which should have hits. Raises UsageError for something that is no URL."""
+        self._url = urlsplit(url)
+        if self._url.scheme not in ("http", "https") or not self._url.hostname:
+            raise UsageError(f"{url}: not the URL of a server, such as http://127.0.0.1:8000")
+        self.query = query
+        self.other = f"{query} And who was born there?"
+
+    def post(self, path: str, content: Any) -> Reply:
+        """POST `content` as JSON, or as it is if it is bytes."""
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        return self._send("POST", path, body)
+
+    def get(self, path: str) -> Reply:
+        """GET `path`, which may have a query string."""
+        return self._send("GET", path, None)
+
+    def get_unencoded(self, target: str) -> Reply:
+        """GET `target` as it is, whatever characters it holds."""
+        with self._connect() as connection:
+            head = f"GET {self._url.path.rstrip('/')}{target} HTTP/1.1\r\nHost: {self._url.netloc}\r\n"
+            connection.sendall(f"{head}Connection: close\r\n\r\n".encode())
+            received = b"".join(iter(lambda: connection.recv(65536), b""))
+        head_bytes, _, body = received.partition(b"\r\n\r\n")
+        words = head_bytes.split(maxsplit=2)
+        need(len(words) == 3 and words[1].isdigit(), f"no HTTP answer: {received[:100]!r}")
+        return Reply(int(words[1]), body)
+
+    def hang_up(self, path: str, content: Any) -> None:
+        """Send a request and close the connection before the answer."""
+        body = json.dumps(content).encode()
+        with self._connect() as connection:
+            head = f"POST {self._url.path.rstrip('/')}{path} HTTP/1.1\r\nHost: {self._url.netloc}\r\n"
+            connection.sendall(f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+            connection.sendall(body)
+
+    def _connect(self) -> socket.socket:
+        need(self._url.scheme == "http", "this check speaks plain HTTP only")
+        return socket.create_connection((self._url.hostname or "", self._url.port or 80), timeout=SECONDS)
+
+    def _send(self, method: str, path: str, body: bytes | None) -> Reply:
+        kind = HTTPSConnection if self._url.scheme == "https" else HTTPConnection
+        connection = kind(self._url.hostname or "", self._url.port, timeout=SECONDS)
+        try:
+            headers = {} if body is None else {"Content-Type": "application/json"}
+            connection.request(method, self._url.path.rstrip("/") + path, body, headers)
+            response = connection.getresponse()
+            return Reply(response.status, response.read())
+        finally:
+            connection.close()

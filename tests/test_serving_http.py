@@ -1,6 +1,7 @@
 """The retrieval server over real connections: it answers, refuses clearly, and lives on."""
 
 import json
+import re
 import socket
 import threading
 import time
@@ -81,7 +82,9 @@ def test_the_answer_is_that_of_the_index(url: str, index: tuple[Retriever, Corpu
 
 
 def test_health_description_and_openapi(url: str) -> None:
-    assert send(url, "/health")[2] == {"status": "healthy", "retrievers": {"total": 1, "available": 1}}
+    health = send(url, "/health")[2]
+    assert (health["status"], health["retrievers"]) == ("healthy", {"total": 1, "available": 1})
+    assert re.fullmatch("[0-9a-f]{16}", health["fingerprint"])
     assert send(url, "/healthz")[2] == {"status": "ok"}
     assert f"{len(PASSAGES)} passages" in send(url, "/")[2]
     described = send(url, "/openapi.json")[2]

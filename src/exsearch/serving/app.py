@@ -63,8 +63,9 @@ class _Service:
         self._batcher.close()
 
     async def health(self, request: Request) -> Response:
-        # FlashRAG's clients wait for an available retriever
-        return _json({"status": "healthy", "retrievers": {"total": 1, "available": 1}})
+        # FlashRAG's clients wait for an available retriever; our own knows the index by its fingerprint
+        retrievers = {"total": 1, "available": 1}
+        return _json({"status": "healthy", "retrievers": retrievers, "fingerprint": self._fingerprint})
 
     async def healthz(self, request: Request) -> Response:
         return _json({"status": "ok"})

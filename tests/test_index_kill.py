@@ -1,0 +1,74 @@
+"""Builds that are killed, and builds on a Ray cluster, end in the same index as an undisturbed one."""
+
+import hashlib
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from exsearch.corpus.store import Corpus, write_corpus
+from exsearch.data.world import World
+from exsearch.retrieval.index import build_index, open_index, read_index_info
+
+PASSAGES = 600
+BUILD = """
+import importlib, sys
+from pathlib import Path
+from exsearch.corpus.store import Corpus
+from exsearch.retrieval import index
+module, name = index.KINDS[sys.argv[1]].split(":")
+getattr(importlib.import_module(module), name).segment_rows = 50
+index.build_index(Corpus.open(Path(sys.argv[2])), sys.argv[1], Path(sys.argv[3]))
+"""
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return write_corpus(tmp_path_factory.mktemp("kill") / "corpus", World(seed=5, passages=PASSAGES).passages())
+
+
+def build(kind: str, corpus: Corpus, out: Path) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-c", BUILD, kind, str(corpus.folder), str(out)]
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+
+def contents(index: Path) -> dict[str, str]:
+    """Every file of the index with the hash of what it holds."""
+    return {
+        str(file.relative_to(index)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(index.rglob("*"))
+        if file.is_file()
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["bm25", "late", "dense"])
+def test_a_build_killed_again_and_again_equals_an_undisturbed_one(kind: str, corpus: Corpus, tmp_path: Path) -> None:
+    started = time.monotonic()
+    assert build(kind, corpus, tmp_path / "undisturbed").wait() == 0
+    takes = time.monotonic() - started
+    generator = random.Random(kind)
+    for _ in range(3):
+        process = build(kind, corpus, tmp_path / "killed")
+        time.sleep(generator.uniform(0.3, 0.9) * takes)
+        process.kill()
+        process.wait()
+    assert build(kind, corpus, tmp_path / "killed").wait() == 0
+    assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
+    assert len(read_index_info(tmp_path / "killed").segments) == PASSAGES / 50
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["killed", "undisturbed"]
+
+
+@pytest.mark.slow
+def test_a_build_on_ray_equals_one_without(corpus: Corpus, tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'exsearch[ray]'")
+    alone = build_index(corpus, "bm25", tmp_path / "alone")
+    try:
+        shared = build_index(corpus, "bm25", tmp_path / "shared", ray="local")
+    finally:
+        ray.shutdown()
+    assert contents(shared) == contents(alone)
+    assert open_index(shared).search(["museum"], 3) == open_index(alone).search(["museum"], 3)

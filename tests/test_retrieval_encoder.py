@@ -36,11 +36,16 @@ TEXTS = [
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Such small tensors only wait for a second thread, for long where the machine is busy."""
+def one_thread(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Such small tensors only wait for a second thread, for long where the machine is busy.
+
+    Compiled networks are not kept in the user's cache.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
     torch.set_num_threads(threads)
 
 
@@ -163,7 +168,7 @@ class TestColbert:
         self, colbert_folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-        with pytest.raises(UsageError, match=r"pip install 'exsearch\[late\]'"):
+        with pytest.raises(UsageError, match=r"pip install 'exsearch\[retrieval\]'"):
             TokenEncoder(str(colbert_folder), "torch-float32")
 
 
@@ -186,11 +191,41 @@ class TestBackends:
     @needs_sentence_transformers
     def test_openvino_runs_a_colbert_whose_masks_nobody_sees(self, colbert_folder: Path) -> None:
         checkpoint = load_checkpoint(str(colbert_folder))
-        compiled, eager = (prepare(checkpoint.network, name) for name in ("openvino-float32", "torch-float32"))
+        compiled, eager = (prepare(checkpoint, name) for name in ("openvino-float32", "torch-float32"))
         for role in ("query", "document"):
             [row] = checkpoint.read(["which shark"], role, None)
             ids, attended = row.ids[None], row.attended[None].astype(np.int64)
             assert compiled(ids, attended) == pytest.approx(eager(ids, attended), abs=1e-4)
+
+    @needs_openvino
+    def test_a_network_is_traced_once_and_again_if_its_copy_is_damaged(
+        self, plain: TokenEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        import openvino
+
+        traced: list[object] = []
+        convert, models = openvino.convert_model, []
+
+        def count(*arguments: object, **options: object) -> object:
+            traced.append(arguments)
+            models[:] = models or [convert(*arguments, **options)]  # it takes seconds each time
+            return models[0]
+
+        monkeypatch.setattr(openvino, "convert_model", count)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        expected = plain.encode_queries(TEXTS)
+        for _ in range(2):
+            found = TokenEncoder(plain.info.id, "openvino-float32").encode_queries(TEXTS)
+            assert cosines(found, expected) == pytest.approx(1.0, abs=1e-5)
+            assert len(traced) == 1
+        [model] = tmp_path.rglob("model.xml")
+        model.write_text(model.read_text()[:1000])
+        TokenEncoder(plain.info.id, "openvino-float32").encode_queries(TEXTS)
+        assert len(traced) == 2
+        assert "is damaged" in capsys.readouterr().err
+        monkeypatch.setenv("XDG_CACHE_HOME", str(model))  # where no folder can be made
+        TokenEncoder(plain.info.id, "openvino-float32").encode_queries(TEXTS)
+        assert "cannot be kept" in capsys.readouterr().err
 
     def test_one_encoder_serves_several_threads(self, plain: TokenEncoder) -> None:
         expected = plain.encode_passages(TEXTS)
@@ -209,8 +244,8 @@ class TestBackends:
     ) -> None:
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-        assert best_backend().startswith("torch-")
-        assert "openvino is faster" in capsys.readouterr().err
+        assert best_backend.__wrapped__().startswith("torch-")
+        assert "OpenVINO is faster" in capsys.readouterr().err
 
     def test_an_unknown_back_end_is_refused(self, plain: TokenEncoder) -> None:
         with pytest.raises(UsageError, match="unknown back end 'tpu'"):

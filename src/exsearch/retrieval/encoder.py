@@ -24,15 +24,16 @@ class TokenEncoder:
         """Load the encoder `id`: EMBEDDED, a folder or a hub id; ColBERT-style checkpoints bring their own rules.
 
         `backend` is what passages are encoded with, None the fastest that is exact enough. Queries, a few tokens
-        each, are always encoded in float32. Raises UsageError if there is no such model or its library is missing.
+        each, are encoded in float32 by the same library. Raises UsageError if there is no such model or a library
+        is missing.
         """
-        self._backend = backend or best_backend()
         self._checkpoint = load_checkpoint(id)
+        chosen = backend or best_backend()
+        self._backends: dict[Role, str] = {"document": chosen, "query": f"{chosen.split('-')[0]}-float32"}
+        self._runners: dict[Role, Runner] = {}
         self._lock = threading.Lock()
-        self._run_queries = prepare(self._checkpoint.network, "torch-float32")
-        self._run_passages: Runner | None = None
         self.info = EncoderInfo(
-            id=id, hash=self._checkpoint.hash, precision=self._backend, dimensions=self._checkpoint.dimensions
+            id=id, hash=self._checkpoint.hash, precision=chosen, dimensions=self._checkpoint.dimensions
         )
 
     def encode_passages(
@@ -46,17 +47,14 @@ class TokenEncoder:
         None for `max_tokens` is the checkpoint's own limit. A text without a word gives an array of length 0.
         `advance` is told how many texts a batch finished.
         """
-        with self._lock:
-            if self._run_passages is None:  # compiled when first needed: an index that is only searched never does
-                self._run_passages = prepare(self._checkpoint.network, self._backend)
-        return self._encode(texts, "document", max_tokens, self._run_passages, advance)
+        return self._encode(texts, "document", max_tokens, advance)
 
     def encode_queries(self, texts: list[str], max_tokens: int | None = None) -> list[Vectors]:
         """Return for each text its vectors, [tokens, dimensions], as for passages."""
-        return self._encode(texts, "query", max_tokens, self._run_queries, lambda count: None)
+        return self._encode(texts, "query", max_tokens, lambda count: None)
 
     def _encode(
-        self, texts: list[str], role: Role, max_tokens: int | None, runner: Runner, advance: Callable[[int], None]
+        self, texts: list[str], role: Role, max_tokens: int | None, advance: Callable[[int], None]
     ) -> list[Vectors]:
         vectors = [np.empty((0, self.info.dimensions), dtype=np.float32) for _ in texts]
         worded = [number for number, text in enumerate(texts) if text.strip()]
@@ -64,6 +62,9 @@ class TokenEncoder:
         if not worded:
             return vectors
         with self._lock:  # a tokenizer keeps the truncation as state and refuses a second thread meanwhile
+            if role not in self._runners:  # compiled when first needed: a search needs no passages, a build no queries
+                self._runners[role] = prepare(self._checkpoint, self._backends[role])
+            runner = self._runners[role]
             read = self._checkpoint.read([texts[number] for number in worded], role, max_tokens)
         rows = dict(zip(worded, read, strict=True))
         batches = list(_batches(rows, runner.batch_tokens))
@@ -78,7 +79,7 @@ class TokenEncoder:
 def _run(runner: Runner, batches: list[TokenRow]) -> Iterator[Vectors]:
     """Yield the states of the batches, in order."""
     inputs = [(batch.ids, batch.attended.astype(np.int64)) for batch in batches]
-    if runner.parallel == 1:
+    if runner.parallel == 1 or len(inputs) == 1:
         yield from (runner(*batch) for batch in inputs)
         return
     pool = ThreadPoolExecutor(runner.parallel)

@@ -114,4 +114,4 @@ def add_projection(id: str, checkpoint: Checkpoint, axes: torch.Tensor) -> Colbe
 
 def _require_library(what: str) -> None:
     if importlib.util.find_spec("sentence_transformers") is None:
-        raise UsageError(f"{what} needs sentence-transformers: pip install 'exsearch[late]'")
+        raise UsageError(f"{what} needs sentence-transformers: pip install 'exsearch[retrieval]'")

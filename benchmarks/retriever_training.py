@@ -1,0 +1,301 @@
+"""What training a retriever gains, on questions and on a corpus that it was not trained on.
+
+    python benchmarks/retriever_training.py --wiki-mini DIR [--epochs 1] [--max-triples 3000]
+
+Encoders are trained, full and projection, on the train questions of two sets: of the built-in world, and of wiki-mini
+(HotpotQA, 2WikiMultihopQA, MuSiQue, with sub-questions where the source has them). Each is tested on both: on the
+questions, and their sub-questions, of a world with another seed, which shares no title with the first, and on the dev
+questions of wiki-mini. BM25's best 100 are re-ranked by exact MaxSim in float32; recall@2/5/20 is the share of a
+question's gold passages among the best. Differences from the untrained encoder are paired, over the same questions,
+with 95% bootstrap intervals. Without --wiki-mini only the worlds are used. A killed run continues.
+
+Prints a table and writes benchmarks/results/retriever_training.json.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from retrieval_data import load_set, source, text_of
+
+from exsearch.config import ModelConfig
+from exsearch.corpus.store import Corpus, write_corpus
+from exsearch.data.question import Question, SubQuestion
+from exsearch.data.world import World
+from exsearch.evaluation.bootstrap import figure, paired_difference
+from exsearch.files import read_json, write_json, write_text
+from exsearch.progress import progress
+from exsearch.retrieval.encoder import EMBEDDED, TokenEncoder
+from exsearch.retrieval.index import build_index, open_index
+from exsearch.training.retriever import RetrieverConfig, train_retriever
+from exsearch.training.retriever_triples import add_negatives, pairs_of_questions, sample_pairs
+
+RESULT = Path(__file__).parent / "results" / "retriever_training.json"
+CANDIDATES = 100
+CUTOFFS = (2, 5, 20)
+TRAIN_SEED, TEST_SEED = 1, 2
+"""Of the worlds."""
+
+Ids = dict[tuple[str, str], str]
+Recalls = dict[str, list[float]]
+"""By cut-off, `@5`, the recall of each query."""
+
+
+class TestSet(msgspec.Struct):
+    """Queries, the passages that each should find, and the best of BM25."""
+
+    corpus: Path
+    queries: list[str]
+    gold: list[list[str]]
+    candidates: list[list[str]]
+
+
+def main() -> None:
+    """Train what is not trained yet, test what is not tested yet, report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--wiki-mini", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("runs/retriever_training"))
+    parser.add_argument("--encoder", default=EMBEDDED)
+    parser.add_argument("--scopes", nargs="+", default=["full", "projection"])
+    parser.add_argument("--dimensions", type=int, help="of the projection")
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--learning-rate", type=float)
+    parser.add_argument("--max-triples", type=int, default=3000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--world-passages", type=int, default=4000)
+    parser.add_argument("--test-questions", type=int, help="of each test set; all by default, 200 of the world")
+    options = parser.parse_args()
+    trained = {f"{name}, {scope}": train(name, scope, options) for name in sets(options) for scope in options.scopes}
+    tests = {name: test for kind in sets(options) for name, test in test_sets(kind, options)}
+    encoders = {"untrained": options.encoder, **{label: row["encoder"] for label, row in trained.items()}}
+    recalls: dict[str, dict[str, Recalls]] = {}
+    for name, test in tests.items():
+        recalls[name] = {"bm25": recall(test, test.candidates)}
+        for label, encoder in encoders.items():
+            recalls[name][label] = reranked(name, test, encoder, options)
+    if options.wiki_mini:
+        parts = [recalls[name] for name in ("hotpotqa", "2wikimultihopqa", "musique")]
+        recalls["wiki-mini questions"] = {
+            label: {k: [value for part in parts for value in part[label][k]] for k in values}
+            for label, values in parts[0].items()
+        }
+    result = {
+        "command": " ".join(["python benchmarks/retriever_training.py", *map(public, sys.argv[1:])]),
+        "versions": {name: importlib.metadata.version(name) for name in ("exsearch", "torch", "transformers")},
+        "machine": {"cores": len(os.sched_getaffinity(0)), "processor": platform.machine()},
+        "training": {label: {k: v for k, v in row.items() if k != "encoder"} for label, row in trained.items()},
+        "tests": {name: report(rows) for name, rows in recalls.items()},
+    }
+    write_text(RESULT, json.dumps(result, indent=1) + "\n")
+    show(result)
+
+
+def sets(options: argparse.Namespace) -> list[str]:
+    """Return the sets that are used."""
+    return ["world", "wiki-mini"] if options.wiki_mini else ["world"]
+
+
+def train(name: str, scope: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Train an encoder on a set; return its folder, the number of triples and the seconds."""
+    corpus, questions = training_set(name, options)
+    index = build_index(corpus, "bm25", options.out / name / "bm25")
+    pairs = sample_pairs(pairs_of_questions(questions), options.max_triples, options.seed)
+    data = add_negatives(pairs, open_index(index), corpus)
+    dimensions = options.dimensions if scope == "projection" else None
+    config = RetrieverConfig(scope, dimensions, options.epochs, options.batch_size, options.learning_rate)  # type: ignore[arg-type]
+    out = options.out / name / scope
+    start, steps = time.monotonic(), 0
+
+    def log(step: int, figures: dict[str, float]) -> None:
+        nonlocal steps
+        steps += 1
+
+    train_retriever(options.encoder, data, out, config, ModelConfig(), options.seed, log)
+    seconds = round(time.monotonic() - start) if steps else None  # None: an earlier run did it
+    return {"encoder": str(out), "triples": len(data.triples), "seconds": seconds}
+
+
+def training_set(name: str, options: argparse.Namespace) -> tuple[Corpus, list[Question]]:
+    """Return a corpus and its train questions."""
+    if name == "world":
+        world = World(TRAIN_SEED, options.world_passages)
+        return world_corpus(world, options.out / "world"), list(world.questions("train", limit=options.max_triples))
+    corpus, _ = load_set("wiki-mini", options.out / "wiki-mini", options.wiki_mini)
+    return corpus, list(wiki_train(options.wiki_mini, corpus))
+
+
+def world_corpus(world: World, folder: Path) -> Corpus:
+    """Write a world's passages, unless they are there."""
+    if not (folder / "corpus").exists():
+        write_corpus(folder / "corpus", world.passages(), total=world.size)
+    return Corpus.open(folder / "corpus")
+
+
+def test_sets(kind: str, options: argparse.Namespace) -> Iterator[tuple[str, TestSet]]:
+    """Yield the test sets of the world of another seed, or of wiki-mini."""
+    limit = options.test_questions
+    if kind == "world":
+        world = World(TEST_SEED, options.world_passages)
+        corpus = world_corpus(world, options.out / "other-world")
+        questions = list(world.questions("test", limit=limit or 200))
+        asked = {
+            "world questions": [(question.text, question.gold_passages) for question in questions],
+            "world sub-questions": [
+                (sub.text, [sub.passage]) for question in questions for sub in question.sub_questions if sub.passage
+            ],
+        }
+        index = build_index(corpus, "bm25", options.out / "other-world" / "bm25")
+    else:
+        corpus, questions = load_set("wiki-mini", options.out / "wiki-mini", options.wiki_mini)
+        asked = {}
+        for question in questions:
+            asked.setdefault(source(question), []).append((question.text, question.gold_passages))
+        asked["musique sub-questions"] = [
+            (sub.text, [sub.passage])
+            for question in musique(options.wiki_mini / "musique_dev.jsonl", ids_of(corpus))
+            for sub in question.sub_questions
+            if sub.passage
+        ]
+        asked = {name: pairs[:limit] for name, pairs in asked.items()}
+        index = options.out / "wiki-mini" / "bm25"
+    retriever = open_index(index)
+    for name, pairs in asked.items():
+        hits = retriever.search([query for query, _ in pairs], CANDIDATES)
+        candidates = [[hit.passage.id for hit in found] for found in hits]
+        yield name, TestSet(corpus.folder, [query for query, _ in pairs], [gold for _, gold in pairs], candidates)
+
+
+def wiki_train(folder: Path, corpus: Corpus) -> Iterator[Question]:
+    """Yield the train questions of wiki-mini, with sub-questions where the source has them."""
+    ids = ids_of(corpus)
+    decompositions = {
+        record["_id"]: record["sub_questions"] for record in lines(folder / "2wikimultihopqa_train_decomposition.jsonl")
+    }
+    for name in ("hotpotqa", "2wikimultihopqa"):
+        for record in json.loads((folder / f"{name}_train.json").read_text(encoding="utf-8")):
+            titles = {title for title, _ in record["supporting_facts"]}
+            gold = {t: ids[t, squeezed(" ".join(text))] for t, text in record["context"] if t in titles}
+            subs = [titled(sub["question"], gold) for sub in decompositions.get(record["_id"], [])]
+            yield question(record, record["_id"], list(gold.values()), [sub for sub in subs if sub is not None])
+    yield from musique(folder / "musique_train.jsonl", ids)
+
+
+def musique(path: Path, ids: Ids) -> Iterator[Question]:
+    """Yield questions in MuSiQue's format; in its sub-questions #1 stands for the first one's answer."""
+    for record in lines(path):
+        paragraphs = [ids[part["title"], squeezed(part["paragraph_text"])] for part in record["paragraphs"]]
+        steps = record["question_decomposition"]
+        subs = []
+        for step in steps:
+            text = step["question"].replace(" >> ", " ")
+            for number, earlier in enumerate(steps, start=1):
+                text = text.replace(f"#{number}", earlier["answer"])
+            subs.append(SubQuestion(text, [step["answer"]], paragraphs[step["paragraph_support_idx"]]))
+        yield question(record, record["id"], [sub.passage for sub in subs if sub.passage], subs)
+
+
+def ids_of(corpus: Corpus) -> Ids:
+    """Return the id of each passage by its title and text."""
+    return {(passage.title, squeezed(passage.text)): passage.id for passage in corpus}
+
+
+def lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the records of a JSONL file."""
+    with path.open(encoding="utf-8") as file:
+        yield from map(json.loads, file)
+
+
+def question(record: dict[str, Any], id: str, gold: list[str], subs: list[SubQuestion]) -> Question:
+    """Return a question in our form."""
+    return Question(id, record["question"], [record["answer"]], gold_passages=gold, sub_questions=subs)
+
+
+def titled(text: str, gold: dict[str, str]) -> SubQuestion | None:
+    """Return the sub-question with the gold passage whose title, but for what is in brackets, it names."""
+    named = [title for title in gold if title.split(" (")[0].casefold() in text.casefold()]
+    return SubQuestion(text, ["unknown"], gold[max(named, key=len)]) if named else None
+
+
+def squeezed(text: str) -> str:
+    """Return the text with single spaces: the sources differ in that."""
+    return " ".join(text.split())
+
+
+def reranked(name: str, test: TestSet, encoder: str, options: argparse.Namespace) -> Recalls:
+    """Return the recall of a test set's candidates in the order of exact MaxSim."""
+    loaded = TokenEncoder(encoder)
+    kept = options.out / "recall" / f"{name}-{options.test_questions}-{loaded.info.hash}.json"
+    if kept.exists():
+        return read_json(kept, Recalls)
+    corpus = Corpus.open(test.corpus)
+    queries = loaded.encode_queries(test.queries)
+    wanted: dict[str, list[int]] = {}
+    for number, candidates in enumerate(test.candidates):
+        for id in candidates:
+            wanted.setdefault(id, []).append(number)
+    scores: list[dict[str, float]] = [{} for _ in test.queries]
+    ids = list(wanted)
+    with progress(f"{name}, {encoder}", len(ids)) as bar:
+        for start in range(0, len(ids), 1024):
+            part = ids[start : start + 1024]
+            rows = corpus.rows_of(part)
+            texts = [text_of(passage) for passage in corpus.rows([rows[id] for id in part])]
+            for id, vectors in zip(part, loaded.encode_passages(texts, advance=bar.advance), strict=True):
+                for number in wanted[id]:
+                    best = (queries[number] @ vectors.T).max(axis=1, initial=-1.0)
+                    scores[number][id] = float(best.sum())
+    order = [sorted(found, key=lambda id, found=found: -found[id]) for found in scores]
+    write_json(kept, recalls := recall(test, order))
+    return recalls
+
+
+def recall(test: TestSet, found: list[list[str]]) -> Recalls:
+    """Return the share of each query's gold passages among the first of what was found."""
+    return {
+        f"@{k}": [len(set(gold) & set(ids[:k])) / len(gold) for gold, ids in zip(test.gold, found, strict=True)]
+        for k in CUTOFFS
+    }
+
+
+def report(rows: dict[str, Recalls]) -> dict[str, Any]:
+    """Return recalls with intervals, and the difference of each trained encoder from the untrained one."""
+    table: dict[str, Any] = {}
+    for label, values in rows.items():
+        table[label] = {k: msgspec.to_builtins(figure(v)) for k, v in values.items()}
+        if label not in ("bm25", "untrained"):
+            gains = {k: paired_difference(rows["untrained"][k], v) for k, v in values.items()}
+            table[label]["gain"] = {k: msgspec.to_builtins(gain) for k, gain in gains.items()}
+    return table
+
+
+def public(word: str) -> str:
+    """Return a word of the command line without a path of this machine."""
+    return "DIR" if Path(word).is_absolute() else word
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print the table."""
+    for name, rows in result["tests"].items():
+        print(f"\n{name}, n = {rows['bm25']['@5']['n']}: recall" + "".join(f"{f'@{k}':>24}" for k in CUTOFFS))
+        for label, row in rows.items():
+            cells = [f"{row[f'@{k}']['mean']:.3f}" for k in CUTOFFS]
+            if "gain" in row:
+                gains = [row["gain"][f"@{k}"] for k in CUTOFFS]
+                cells = [
+                    f"{cell} {gain['mean']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]"
+                    for cell, gain in zip(cells, gains, strict=True)
+                ]
+            print(f"  {label:24}" + "".join(f"  {cell:>30}" for cell in cells))
+
+
+if __name__ == "__main__":
+    main()

@@ -4,8 +4,9 @@
 
 In each round every back end encodes the same part of the passages, in another order each time, so that what disturbs
 the machine disturbs all of them. Prints passages and tokens a second, the ratio to torch in float32 with the least
-and the greatest of a round, and the cosine of each token's vector with that of torch in float32; writes
-benchmarks/results/encoding.json. The passages are those of the built-in world unless a corpus is named.
+and the greatest of a round, the cosine of each token's vector with that of torch in float32, and the median time of a
+query (a title) by itself, which each library encodes in float32; writes benchmarks/results/encoding.json. The passages
+are those of the built-in world unless a corpus is named.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from exsearch.retrieval.encoder_backend import Backend, Vectors
 
 RESULT = Path(__file__).parent / "results" / "encoding.json"
 REFERENCE: Backend = "torch-float32"
+QUERIES = 64
 
 
 def main() -> None:
@@ -46,41 +48,11 @@ def main() -> None:
     texts = read(options.corpus, options.passages)
     names = list(dict.fromkeys([REFERENCE, *options.backends]))
     encoders = {name: TokenEncoder(options.encoder, name) for name in names}
-    loading = {}
-    for name, encoder in encoders.items():  # compile and warm up
-        start = time.perf_counter()
-        encoder.encode_passages(texts[:32], options.max_tokens)
-        loading[name] = round(time.perf_counter() - start, 1)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    cosines: dict[str, list[Vectors]] = {name: [] for name in names}
-    tokens = 0
-    for number in range(options.rounds):
-        part = texts[number :: options.rounds]
-        found: dict[str, list[Vectors]] = {}
-        for name in names[number % len(names) :] + names[: number % len(names)]:
-            start = time.perf_counter()
-            found[name] = encoders[name].encode_passages(part, options.max_tokens)
-            seconds[name].append(time.perf_counter() - start)
-            print(f"round {number + 1} {name:18} {len(part) / seconds[name][-1]:8.1f} passages/s", file=sys.stderr)
-        reference = np.concatenate(found[REFERENCE])
-        tokens += len(reference)
-        for name in names:
-            cosines[name].append((np.concatenate(found[name]) * reference).sum(axis=1))
-    rows = {}
-    for name in names:
-        ratios = [slow / fast for slow, fast in zip(seconds[REFERENCE], seconds[name], strict=True)]
-        cosine = np.concatenate(cosines[name])
-        rows[name] = {
-            "passages_per_second": round(len(texts) / sum(seconds[name]), 1),
-            "tokens_per_second": round(tokens / sum(seconds[name])),
-            "speedup": {
-                "median": round(statistics.median(ratios), 2),
-                "least": round(min(ratios), 2),
-                "greatest": round(max(ratios), 2),
-            },
-            "cosine": {"mean": round(float(cosine.mean()), 6), "least": round(float(cosine.min()), 6)},
-            "first_batch_seconds": loading[name],
-        }
+    for encoder in encoders.values():
+        encoder.encode_passages(texts[:32], options.max_tokens)  # compile and warm up
+    seconds, cosines = encode_in_turns(encoders, texts, options.rounds, options.max_tokens)
+    query_seconds = ask_in_turns(encoders, [text.split("\n")[0] for text in texts[:QUERIES]])
+    tokens = len(cosines[REFERENCE])
     result = {
         "command": " ".join(["python benchmarks/encoding.py", *(public(word) for word in sys.argv[1:])]),
         "versions": {name: version(name) for name in ("exsearch", "torch", "transformers", "openvino")},
@@ -89,10 +61,66 @@ def main() -> None:
         "passages": len(texts),
         "tokens_per_passage": round(tokens / len(texts), 1),
         "default": best_backend(),
-        "backends": rows,
+        "backends": {
+            name: {
+                "passages_per_second": round(len(texts) / sum(seconds[name]), 1),
+                "tokens_per_second": round(tokens / sum(seconds[name])),
+                "speedup": ratio(seconds[REFERENCE], seconds[name]),
+                "cosine": {
+                    "mean": round(float(cosines[name].mean()), 6),
+                    "least": round(float(cosines[name].min()), 6),
+                },
+                "query_milliseconds": round(1000 * statistics.median(query_seconds[name]), 2),
+            }
+            for name in names
+        },
     }
     write_text(RESULT, json.dumps(result, indent=1) + "\n")
     show(result)
+
+
+def encode_in_turns(
+    encoders: dict[str, TokenEncoder], texts: list[str], rounds: int, max_tokens: int
+) -> tuple[dict[str, list[float]], dict[str, Vectors]]:
+    """Return for each back end the seconds of each round, and of each token the cosine with the reference."""
+    names = list(encoders)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    cosines: dict[str, list[Vectors]] = {name: [] for name in names}
+    for number in range(rounds):
+        part, first = texts[number::rounds], number % len(names)
+        found: dict[str, Vectors] = {}
+        for name in names[first:] + names[:first]:
+            start = time.perf_counter()
+            vectors = encoders[name].encode_passages(part, max_tokens)
+            seconds[name].append(time.perf_counter() - start)
+            found[name] = np.concatenate(vectors)
+            print(f"round {number + 1} {name:18} {len(part) / seconds[name][-1]:8.1f} passages/s", file=sys.stderr)
+        for name in names:
+            cosines[name].append((found[name] * found[REFERENCE]).sum(axis=1))
+    return seconds, {name: np.concatenate(parts) for name, parts in cosines.items()}
+
+
+def ask_in_turns(encoders: dict[str, TokenEncoder], queries: list[str]) -> dict[str, list[float]]:
+    """Return for each back end the seconds of each query, encoded by itself."""
+    seconds: dict[str, list[float]] = {name: [] for name in encoders}
+    for encoder in encoders.values():
+        encoder.encode_queries(queries[:4])
+    for query in queries:
+        for name, encoder in encoders.items():
+            start = time.perf_counter()
+            encoder.encode_queries([query])
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def ratio(slow: list[float], fast: list[float]) -> dict[str, float]:
+    """Return how many times faster a back end is, round by round."""
+    ratios = [a / b for a, b in zip(slow, fast, strict=True)]
+    return {
+        "median": round(statistics.median(ratios), 2),
+        "least": round(min(ratios), 2),
+        "greatest": round(max(ratios), 2),
+    }
 
 
 def usable(backend: str) -> bool:
@@ -136,13 +164,13 @@ def public(word: str) -> str:
 def show(result: dict[str, Any]) -> None:
     """Print the table."""
     print(f"{result['passages']} passages, {result['tokens_per_passage']} tokens each; default: {result['default']}")
-    print(f"{'':18} passages/s  tokens/s  times torch-float32   cosine mean / least")
+    print(f"{'':18} passages/s  tokens/s  times torch-float32   cosine mean / least   query ms")
     for name, row in result["backends"].items():
         ratio, cosine = row["speedup"], row["cosine"]
         print(
             f"{name:18} {row['passages_per_second']:10.1f} {row['tokens_per_second']:9}"
             f"  {ratio['median']:5.2f} [{ratio['least']:.2f}, {ratio['greatest']:.2f}]"
-            f"   {cosine['mean']:.5f} / {cosine['least']:.5f}"
+            f"   {cosine['mean']:.5f} / {cosine['least']:.5f}   {row['query_milliseconds']:8.2f}"
         )
 
 

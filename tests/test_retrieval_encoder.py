@@ -142,8 +142,8 @@ class TestColbert:
         assert row.ids.tolist() == [vocabulary[piece] for piece in ["[CLS]", "[unused1]", "a", "shark", "!", "[SEP]"]]
         assert row.counted.tolist() == [True, True, True, True, False, True]
         assert len(encoder.encode_passages(["shark " * 50])[0]) == 20
-        assert len(encoder.encode_passages(["shark " * 50], 30)[0]) == 30
-        assert len(encoder.encode_queries(["shark " * 50], 30)[0]) == 12
+        assert [len(encoder.encode_passages(["shark " * 50], limit)[0]) for limit in (15, 30)] == [15, 20]
+        assert [len(encoder.encode_queries(["shark " * 50], limit)[0]) for limit in (5, 30)] == [12, 12]
 
     def test_a_blank_text_has_no_vectors(self, encoder: TokenEncoder) -> None:
         assert [vectors.shape for vectors in encoder.encode_queries(["", " \n", "shark"])] == [

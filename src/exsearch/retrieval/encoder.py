@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from exsearch.retrieval.encoder_backend import Backend, Runner, Vectors, best_backend, prepare
-from exsearch.retrieval.encoder_checkpoint import EMBEDDED, Role, TokenRow, load_checkpoint, pad
+from exsearch.retrieval.encoder_checkpoint import EMBEDDED, Role, TokenRow, group_by_length, load_checkpoint, pad
 from exsearch.retrieval.index import EncoderInfo
 
 __all__ = ["EMBEDDED", "TokenEncoder", "best_backend"]
@@ -42,15 +42,18 @@ class TokenEncoder:
         max_tokens: int | None = None,
         advance: Callable[[int], None] = lambda count: None,
     ) -> list[Vectors]:
-        """Return for each text its vectors, [tokens, dimensions]; texts beyond `max_tokens` tokens are cut.
+        """Return for each text its vectors, [tokens, dimensions]; a text without a word gives an array of length 0.
 
-        None for `max_tokens` is the checkpoint's own limit. A text without a word gives an array of length 0.
-        `advance` is told how many texts a batch finished.
+        Texts are cut to `max_tokens` tokens, and to the checkpoint's own limit. `advance` is told how many texts a
+        batch finished.
         """
         return self._encode(texts, "document", max_tokens, advance)
 
     def encode_queries(self, texts: list[str], max_tokens: int | None = None) -> list[Vectors]:
-        """Return for each text its vectors, [tokens, dimensions], as for passages."""
+        """Return for each text its vectors, [tokens, dimensions], as for passages.
+
+        A ColBERT's queries have the checkpoint's own length, whatever `max_tokens` is.
+        """
         return self._encode(texts, "query", max_tokens, lambda count: None)
 
     def _encode(
@@ -65,14 +68,13 @@ class TokenEncoder:
             if role not in self._runners:  # compiled when first needed: a search needs no passages, a build no queries
                 self._runners[role] = prepare(self._checkpoint, self._backends[role])
             runner = self._runners[role]
-            read = self._checkpoint.read([texts[number] for number in worded], role, max_tokens)
-        rows = dict(zip(worded, read, strict=True))
-        batches = list(_batches(rows, runner.batch_tokens))
-        padded = [pad([rows[number] for number in batch], self._checkpoint.pad_id) for batch in batches]
-        for batch, tokens, states in zip(batches, padded, _run(runner, padded), strict=True):
-            for number, counted, state in zip(batch, tokens.counted, states, strict=True):
-                vectors[number] = state[counted]
-            advance(len(batch))
+            rows = self._checkpoint.read([texts[number] for number in worded], role, max_tokens)
+        groups = group_by_length(rows, runner.batch_tokens)
+        batches = [pad([rows[number] for number in group], self._checkpoint.pad_id) for group in groups]
+        for group, batch, states in zip(groups, batches, _run(runner, batches), strict=True):
+            for number, counted, state in zip(group, batch.counted, states, strict=True):
+                vectors[worded[number]] = state[counted]
+            advance(len(group))
         return vectors
 
 
@@ -87,18 +89,3 @@ def _run(runner: Runner, batches: list[TokenRow]) -> Iterator[Vectors]:
         yield from pool.map(lambda batch: runner(*batch), inputs)
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _batches(rows: dict[int, TokenRow], tokens: int) -> Iterator[list[int]]:
-    """Yield the numbers of the rows, longest rows first, so that a batch of about `tokens` needs little padding."""
-    batch: list[int] = []
-    longest = 0
-    for number in sorted(rows, key=lambda number: -len(rows[number].ids)):
-        if batch and longest * (len(batch) + 1) > tokens:
-            yield batch
-            batch = []
-        if not batch:
-            longest = len(rows[number].ids)
-        batch.append(number)
-    if batch:
-        yield batch

@@ -31,6 +31,19 @@ class TokenRow(NamedTuple):
     """Which tokens give a vector."""
 
 
+def group_by_length(rows: list[TokenRow], tokens: int) -> list[list[int]]:
+    """Return the numbers of the rows in groups of about `tokens` each with padding, longest rows first.
+
+    Rows of similar length come together, so that little is padding.
+    """
+    groups: list[list[int]] = []
+    for number in sorted(range(len(rows)), key=lambda number: -len(rows[number].ids)):
+        if not groups or len(rows[groups[-1][0]].ids) * (len(groups[-1]) + 1) > tokens:
+            groups.append([])
+        groups[-1].append(number)
+    return groups
+
+
 def pad(rows: list[TokenRow], pad_id: int) -> TokenRow:
     """Return the rows as arrays of [rows, longest row]; what is filled up is neither attended nor counted."""
     shape = (len(rows), max(len(row.ids) for row in rows))
@@ -52,7 +65,7 @@ class Checkpoint(Protocol):
     """Of all that the vectors depend on: weights, vocabulary, and how texts are read."""
 
     def read(self, texts: list[str], role: Role, max_tokens: int | None) -> list[TokenRow]:
-        """Return the tokens of each text, cut to `max_tokens` or the checkpoint's own limit. Not thread-safe."""
+        """Return the tokens of each text, cut to `max_tokens` and to the checkpoint's own limit. Not thread-safe."""
         ...
 
     def save(self, folder: Path) -> None:

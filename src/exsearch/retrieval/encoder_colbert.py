@@ -40,8 +40,8 @@ class ColbertCheckpoint:
             "query": prompts.get("query"),
             "document": next((prompts[name] for name in ("document", "passage", "corpus") if name in prompts), None),
         }
-        self._longest: int = model.max_seq_length
-        lengths = [transformer.query_length, transformer.document_length, self._longest]
+        self._longest: int = transformer.document_length or model.max_seq_length
+        lengths = [transformer.query_length, transformer.document_length, model.max_seq_length]
         rules = [self._prompts, lengths, transformer.query_expansion, self.mask.get_config_dict()]
         self.hash = content_hash(self.network, model.tokenizer, [*rules, *(d.get_config_dict() for d in dense)])
 

@@ -23,14 +23,17 @@ from exsearch.engine.sampling import derive_seed
 from exsearch.errors import ExSearchError, UsageError
 from exsearch.files import atomic_path, fingerprint, read_json, remove, write_json
 from exsearch.progress import progress
-from exsearch.retrieval.encoder_checkpoint import Checkpoint, Role, load_checkpoint, pad
+from exsearch.retrieval.encoder_checkpoint import Checkpoint, Role, group_by_length, load_checkpoint, pad
 from exsearch.training.batches import steps_per_epoch
 from exsearch.training.resume import load_resume_point, save_resume_point
 from exsearch.training.retriever_triples import TrainingSet, Triple
 from exsearch.training.trainer import JOB, LogStep, learning_rate
 
-_SAMPLED_PASSAGES = 512
-_SAMPLED_AT_ONCE = 32
+_MAX_TOKENS = 256
+"""Of a passage, as in a `late` index."""
+_FORWARD_TOKENS = {"cpu": 2048, "cuda": 65536}
+"""Padded tokens of one forward pass."""
+_SAMPLED_PASSAGES = 256
 
 
 class RetrieverConfig(msgspec.Struct, frozen=True):
@@ -101,12 +104,7 @@ def train_retriever(
             if (step + 1) % config.save_steps == 0 and step + 1 < total:
                 save_resume_point(points, step + 1, parameters, optimiser)
     network.cpu()
-    try:
-        with atomic_path(output) as temporary:
-            checkpoint.save(temporary)
-            write_json(temporary / JOB, {"job": job})
-    except SafetensorError as error:  # what safetensors makes of an operating-system error
-        raise ExSearchError(f"{output}: cannot write the encoder: {error}") from error
+    _save(checkpoint, output, job)
     remove(points.parent)
 
 
@@ -146,9 +144,17 @@ def _vectors(
     checkpoint: Checkpoint, texts: list[str], role: Role, device: torch.device, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return vectors, [texts, tokens, dimensions] in float32, and which of them count, [texts, tokens]."""
-    ids, attended, counted = map(torch.from_numpy, pad(checkpoint.read(texts, role, None), checkpoint.pad_id))
-    with torch.autocast(device.type, dtype) if dtype != torch.float32 else nullcontext():
-        return checkpoint.network(ids.to(device), attended.long().to(device)), counted.to(device)
+    rows = checkpoint.read(texts, role, _MAX_TOKENS)
+    counted = torch.from_numpy(pad(rows, checkpoint.pad_id).counted).to(device)
+    vectors: dict[int, torch.Tensor] = {}
+    for group in group_by_length(rows, _FORWARD_TOKENS[device.type]):
+        batch = pad([rows[number] for number in group], checkpoint.pad_id)
+        ids, attended = torch.from_numpy(batch.ids).to(device), torch.from_numpy(batch.attended).long().to(device)
+        with torch.autocast(device.type, dtype) if dtype != torch.float32 else nullcontext():
+            states = checkpoint.network(ids, attended)
+        states = torch.nn.functional.pad(states, (0, 0, 0, counted.shape[1] - states.shape[1]))
+        vectors |= zip(group, states, strict=True)
+    return torch.stack([vectors[number] for number in range(len(rows))]), counted
 
 
 def _batch_of_step(triples: list[Triple], step: int, batch_size: int, seed: int) -> Batch:
@@ -179,13 +185,22 @@ def _with_projection(
 
     if not 1 <= dimensions <= checkpoint.dimensions:
         raise UsageError(f"{dimensions} dimensions: must be 1 to {checkpoint.dimensions}, what encoder {encoder!r} has")
-    network, texts = checkpoint.network.to(device).eval(), list(data.texts.values())[:_SAMPLED_PASSAGES]
-    products = torch.zeros(checkpoint.dimensions, checkpoint.dimensions, device=device)
-    for start in range(0, len(texts), _SAMPLED_AT_ONCE):
-        part = texts[start : start + _SAMPLED_AT_ONCE]
-        vectors, counted = _vectors(checkpoint, part, "document", device, torch.float32)
-        products += vectors[counted].T @ vectors[counted]
+    checkpoint.network.to(device).eval()
+    texts = list(data.texts.values())[:_SAMPLED_PASSAGES]
+    vectors, counted = _vectors(checkpoint, texts, "document", device, torch.float32)
+    sample = vectors[counted]
     # not centred: inner products are to be kept, not distances from the mean
-    axes = torch.linalg.eigh(products).eigenvectors[:, -dimensions:].T
-    network.cpu()
+    axes = torch.linalg.eigh(sample.T @ sample).eigenvectors[:, -dimensions:].T
+    checkpoint.network.cpu()
     return add_projection(encoder, checkpoint, axes.cpu())
+
+
+def _save(checkpoint: Checkpoint, output: Path, job: str) -> None:
+    """Write the encoder's folder; nothing is left of it if the disk is full."""
+    try:
+        with atomic_path(output) as temporary:
+            temporary.mkdir()
+            checkpoint.save(temporary)
+            write_json(temporary / JOB, {"job": job})
+    except SafetensorError as error:  # what safetensors makes of an operating-system error
+        raise ExSearchError(f"{output}: cannot write the encoder: {error}") from error

@@ -1,5 +1,6 @@
 """`exsearch serve`: offer an index to other programs."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,8 @@ def serve() -> None:
 @click.option("--max-k", type=COUNT, default=1000, show_default=True, help="Passages for one query.")
 @click.option("--max-requests", type=COUNT, default=256, show_default=True, help="Requests in flight; more get 503.")
 @click.option("--timeout", type=AMOUNT, default=60.0, show_default=True, metavar="SECONDS", help="Time for one search.")
+@click.option("--replicas", type=COUNT, help="Search in so many processes, by Ray Serve.")
+@click.option("--ray", metavar="ADDRESS", help="The Ray cluster for the replicas; this machine by default.")
 @force_option
 def retrieval(
     index: Path,
@@ -67,6 +70,8 @@ def retrieval(
     max_k: int,
     max_requests: int,
     timeout: float,
+    replicas: int | None,
+    ray: str | None,
     force: bool,
 ) -> None:
     """Answer searches in the wire format of any agent or trainer.
@@ -75,10 +80,13 @@ def retrieval(
     R1-Searcher, ReSearch, ReCall and ZeroSearch, all on one port. GET / says how.
     """
     _require_extra()
+    from exsearch.errors import UsageError
     from exsearch.serving.api_key import read_api_key
     from exsearch.serving.app import retrieval_app
     from exsearch.serving.limits import Limits
 
+    if ray is not None and replicas is None:
+        raise UsageError("--ray: say how many processes are to search (--replicas N)")
     key = None if api_key_file is None else read_api_key(api_key_file)
     limits = Limits(
         body_bytes=int(max_body * (1 << 20)),
@@ -89,7 +97,13 @@ def retrieval(
         seconds=timeout,
     )
     retriever, passages = _open(index, corpus, force)
-    _listen(retrieval_app(retriever, passages, limits, key), host, port, key, timeout)
+    with ExitStack() as stack:
+        if replicas is not None:
+            from exsearch.serving.replicas import Replicas
+
+            retriever = Replicas(index, corpus, retriever.fingerprint, replicas, ray or "local", timeout)
+            stack.callback(retriever.close)
+        _listen(retrieval_app(retriever, passages, limits, key), host, port, key, timeout)
 
 
 @serve.command()

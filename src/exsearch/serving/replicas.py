@@ -1,0 +1,96 @@
+"""An index behind several processes, on one machine or many: the replicas of a Ray Serve deployment.
+
+The HTTP front stays one process, which batches what all clients ask; each batch is cut into one part a replica. Index
+and corpus lie on a file system that all machines see. Ray Serve places the replicas and replaces one that dies.
+"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exsearch.errors import UsageError
+from exsearch.retrieval.base import Hit, RetrievalError
+
+if TYPE_CHECKING:
+    from ray.serve.handle import DeploymentResponse
+
+
+class Replica:
+    """One process that has the index open."""
+
+    def __init__(self, index: str, corpus: str | None) -> None:
+        """Open the index, ready to answer."""
+        from exsearch.retrieval.index import open_index
+
+        self._retriever = open_index(Path(index), None if corpus is None else Path(corpus))
+        self._retriever.search(["warm up"], 1)
+
+    def process(self) -> int:
+        """Return the process id."""
+        return os.getpid()
+
+    def search(self, queries: list[str], k: int) -> list[list[Hit]]:
+        """Return the hits of each query."""
+        return self._retriever.search(queries, k)
+
+
+class Replicas:
+    """A retriever that hands its queries to the replicas. Safe to call from one thread at a time, like any other."""
+
+    def __init__(self, index: Path, corpus: Path | None, fingerprint: str, count: int, address: str, seconds: float):
+        """Start `count` replicas on the cluster at `address` (as for `ray.init`; `local` is this machine alone).
+
+        A search may take `seconds`. Raises UsageError if Ray is not installed or the cluster cannot hold them.
+        """
+        try:
+            import ray
+            from ray import serve
+        except ImportError:
+            raise UsageError("--replicas needs Ray: pip install 'exsearch[ray]'") from None
+        try:
+            ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
+        except ConnectionError as error:
+            raise UsageError(f"--ray {address}: {error}") from None
+        processors = int(ray.cluster_resources().get("CPU", 0))
+        if processors < count:
+            raise UsageError(f"--replicas {count}: the cluster at {address} has {processors} processors, one a replica")
+        serve.start(proxy_location="Disabled")  # the front is ours, with its dialects and limits
+        deployment = serve.deployment(
+            Replica,
+            num_replicas=count,
+            ray_actor_options={"num_cpus": 1},
+            max_ongoing_requests=1,
+            health_check_period_s=2,
+        )
+        self.fingerprint = fingerprint
+        self._count, self._seconds = count, seconds
+        where = None if corpus is None else str(corpus.resolve())
+        self._name = f"exsearch-{fingerprint}"
+        self.handle = serve.run(deployment.bind(str(index.resolve()), where), name=self._name, route_prefix=None)
+
+    def search(self, queries: list[str], k: int) -> list[list[Hit]]:
+        """Search on all replicas at once. A part whose replica dies is searched for once more, on another."""
+        part = max(-(-len(queries) // self._count), 1)
+        parts = [queries[start : start + part] for start in range(0, len(queries), part)]
+        asked = [self.handle.search.remote(part, k) for part in parts]
+        return [hits for part, answer in zip(parts, asked, strict=True) for hits in self._result(part, k, answer)]
+
+    def close(self) -> None:
+        """Stop the replicas, which a cluster would keep otherwise."""
+        from ray import serve
+
+        serve.delete(self._name)
+
+    def _result(self, part: list[str], k: int, answer: "DeploymentResponse") -> list[list[Hit]]:
+        from ray.exceptions import RayActorError, RayTaskError
+
+        try:
+            try:
+                found: list[list[Hit]] = answer.result(timeout_s=self._seconds)
+            except RayActorError:
+                found = self.handle.search.remote(part, k).result(timeout_s=self._seconds)
+        except RayTaskError as error:
+            raise error.cause from error  # what the retriever itself raised
+        except (RayActorError, TimeoutError) as error:
+            raise RetrievalError(f"no replica answered within {self._seconds:g} s: {error}") from error
+        return found

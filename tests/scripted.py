@@ -17,9 +17,11 @@ def lines(*turns: str) -> Script:
 
 
 class ScriptedEngine:
-    """Implements Engine. A turn that is longer than allowed is cut and does not end with a stop token."""
+    """Implements Engine and Seat. A turn that is longer than allowed is cut and does not end with a stop token."""
 
     fingerprint = "scripted"
+    seats = 64
+    scores = True
 
     def __init__(self, chat: ChatFormat, script: Script, context_size: int = 4096, fails_at_call: int = -1) -> None:
         self.chat, self.script, self.context_size, self.fails_at_call = chat, script, context_size, fails_at_call
@@ -31,13 +33,19 @@ class ScriptedEngine:
         self.scored: list[tuple[TokenIds, TokenIds]] = []
         self.calls = 0
 
-    def generate(self, prompts: list[TokenIds], sampling: Sampling, seeds: list[int]) -> list[Completion]:
+    def open(self) -> "ScriptedEngine":
+        return self
+
+    def close(self) -> None:
+        pass
+
+    async def generate(self, prompt: TokenIds, sampling: Sampling, seed: int) -> Completion:
         self.calls += 1
         if self.calls - 1 == self.fails_at_call:
             raise EngineError("out of order")
-        new = [self._continue(ids, sampling, seed) for ids, seed in zip(prompts, seeds, strict=True)]
-        self.prompts += [list(ids) for ids in prompts]
-        self.completions += new
+        new = self._continue(prompt, sampling, seed)
+        self.prompts.append(list(prompt))
+        self.completions.append(new)
         return new
 
     def _continue(self, prompt: TokenIds, sampling: Sampling, seed: int) -> Completion:
@@ -50,31 +58,28 @@ class ScriptedEngine:
         finish = "stop" if ids[-1] == self.chat.stop_id else "length"
         return Completion(ids, self._logprobs(len(prompt), ids), finish)
 
-    def logprobs(self, prefixes: list[TokenIds], targets: list[TokenIds]) -> list[list[float]]:
-        self.scored += zip(prefixes, targets, strict=True)
-        return [self._logprobs(len(prefix), target) for prefix, target in zip(prefixes, targets, strict=True)]
+    async def logprobs(self, prefix: TokenIds, target: TokenIds) -> list[float]:
+        self.scored.append((prefix, target))
+        return self._logprobs(len(prefix), target)
 
     @staticmethod
     def _logprobs(start: int, ids: TokenIds) -> list[float]:
         return [-((start + offset + token) % 13 + 1) / 8 for offset, token in enumerate(ids)]
 
-    def forget(self) -> None:
-        pass
-
 
 class StaticRetriever:
-    """Implements Retriever: every query finds the same passages."""
+    """Implements Retriever: every query finds the same passages, unless it is the one that fails."""
 
     fingerprint = "static"
 
-    def __init__(self, passages: list[Passage], fails_at_call: int = -1) -> None:
-        self.passages, self.fails_at_call = passages, fails_at_call
+    def __init__(self, passages: list[Passage], fails_for: str | None = None) -> None:
+        self.passages, self.fails_for = passages, fails_for
         self.queries: list[str] = []
         self.calls = 0
 
     def search(self, queries: list[str], k: int) -> list[list[Hit]]:
         self.calls += 1
-        if self.calls - 1 == self.fails_at_call:
+        if self.fails_for in queries:
             raise RetrievalError("the index is gone")
         self.queries += queries
         return [[Hit(p, 1.0 / rank, rank) for rank, p in enumerate(self.passages[:k], start=1)] for _ in queries]

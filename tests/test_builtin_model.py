@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 from exsearch.agent.chat import ChatFormat
 from exsearch.engine import builtin as builtin_models
 from exsearch.engine.base import Sampling
+from exsearch.engine.batch import generate
 from exsearch.engine.builtin import BUILTIN_MODELS, gguf_file, model_fingerprint, resolve_model
 from exsearch.engine.hf import HFEngine
 from exsearch.errors import UsageError
@@ -26,7 +27,7 @@ def answers(model_folder: Path, chat: ChatFormat, **load: str) -> dict[str, str]
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32, **load)
     engine = HFEngine(model, "x")
     prompts = [chat.head + chat.encode(text) + chat.open_assistant for text in RECORDED]
-    said = engine.generate(prompts, Sampling(12, [chat.stop_id], temperature=0.0), [0] * len(prompts))
+    said = generate(engine, prompts, Sampling(12, [chat.stop_id], temperature=0.0), [0] * len(prompts))
     return {text: chat.decode(completion.token_ids) for text, completion in zip(RECORDED, said, strict=True)}
 
 

@@ -28,7 +28,7 @@ def settings_of(kind: inspect.Type) -> st.SearchStrategy[Any]:
         return st.one_of([settings_of(part) for part in kind.types])
     if isinstance(kind, inspect.LiteralType):
         return st.sampled_from(kind.values)
-    return {inspect.StrType: st.text(), inspect.NoneType: st.none()}[type(kind)]
+    return {inspect.StrType: st.text(), inspect.NoneType: st.none(), inspect.BoolType: st.booleans()}[type(kind)]
 
 
 configs: st.SearchStrategy[Config] = settings_of(inspect.type_info(Config))

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammar import ExSearchGrammar
-from exsearch.agent.rollout import Agent
-from exsearch.agent.trajectory import Step, StopReason, Trajectory
-from exsearch.config import AgentConfig, ExploreConfig
+from exsearch.agent.rollout import BRANCH, Agent
+from exsearch.agent.trajectory import AliasScore, Cost, StopReason, Trajectory
+from exsearch.config import AgentConfig, ExploreConfig, RolloutConfig
 from exsearch.corpus.passage import Passage
 from exsearch.data.question import Question
-from exsearch.em.explore import explore
-from exsearch.engine.base import Completion, Sampling, TokenIds
+from exsearch.em.explore import explore, relative_error
+from exsearch.engine.base import Completion, Sampling, Seat, TokenIds
 from exsearch.engine.hf import HFEngine
 from exsearch.errors import UsageError
 from exsearch.files import read_jsonl
@@ -23,7 +23,8 @@ from scripted import ScriptedEngine, StaticRetriever
 from tiny_models import tiny_llama
 
 QUESTIONS = [Question(f"q{n}", f"What is number {n}?", [f"the {n}th"]) for n in range(5)]
-CONFIG = ExploreConfig(samples=3, batch_size=4)
+CONFIG = ExploreConfig(samples=3)
+LIMITS = RolloutConfig(in_flight=4)
 AGENT = AgentConfig(max_steps=2, passages=1, turn_tokens=16, context=512)
 
 
@@ -43,14 +44,16 @@ def by_seed(prompt: str, turn: int, seed: int) -> str:
 
 @pytest.fixture(scope="module")
 def agent(chat: ChatFormat) -> Agent:
-    return Agent(ScriptedEngine(chat, by_seed), StaticRetriever([Passage("a", "A", "text")]), chat, AGENT)
+    return Agent(ScriptedEngine(chat, by_seed), StaticRetriever([Passage("a", "A", "text")]), chat, AGENT, LIMITS)
 
 
 def timeless(trajectories: list[Trajectory]) -> list[Trajectory]:
-    """The trajectories without their clock readings."""
-    return [
-        msgspec.structs.replace(t, steps=[Step(s.query, s.hits, s.evidence) for s in t.steps]) for t in trajectories
-    ]
+    """The trajectories without what they cost, in the order of questions and samples."""
+    steps = {
+        (t.question_id, t.sample): [msgspec.structs.replace(s, cost=Cost()) for s in t.steps] for t in trajectories
+    }
+    ordered = sorted(trajectories, key=lambda t: (t.question_id, t.sample))
+    return [msgspec.structs.replace(t, steps=steps[t.question_id, t.sample], cost=Cost()) for t in ordered]
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +71,7 @@ def test_an_exploration_samples_every_question_in_order(whole: tuple[bytes, list
     assert all(bool(t.alias_scores) == (t.stop_reason == StopReason.ANSWERED) for t in trajectories)
     journal = tmp_path / "journal.jsonl"
     journal.write_bytes(content)
-    assert list(read_jsonl(journal, Trajectory)) == trajectories
+    assert timeless(list(read_jsonl(journal, Trajectory))) == timeless(trajectories)
 
 
 @settings(max_examples=40)
@@ -91,9 +94,8 @@ def test_a_journal_cut_at_any_byte_is_completed_to_the_same_trajectories(
     kept = max((end for end in ends if end <= cut), default=0)
     assert journal.read_bytes()[:kept] == content[:kept], "finished lines stay as they are"
     assert timeless(list(read_jsonl(journal, Trajectory))) == timeless(trajectories)
-    # Groups of four that were finished are not run again: count the first turns of those that were.
-    finished_groups = content[:cut].count(b"\n") // CONFIG.batch_size if cut < len(content) else 4
-    assert agent.engine.turns.count(0) == 15 - min(15, finished_groups * CONFIG.batch_size)
+    # What was finished is not run again: count the first turns of what was.
+    assert agent.engine.turns.count(0) == 15 - content[:cut].count(b"\n")
 
 
 def test_a_complete_journal_costs_no_model_call(
@@ -120,24 +122,32 @@ def test_a_journal_of_another_run_is_refused(
         explore(agent, QUESTIONS, CONFIG, 3, journal)
 
 
-class TalkativeEngine(HFEngine):
-    """A real random model that is made to follow the grammar by its first tokens."""
+class Talkative:
+    """A seat of a real random model that is made to follow the grammar by its first tokens."""
 
-    def __init__(self, chat: ChatFormat) -> None:
-        super().__init__(tiny_llama(len(chat.tokenizer), spread=0.3), "talkative")
-        self.chat = chat
+    def __init__(self, seat: Seat, chat: ChatFormat) -> None:
+        self.seat, self.chat = seat, chat
+        self.logprobs, self.close = seat.logprobs, seat.close
 
-    def generate(self, prompts: list[TokenIds], sampling: Sampling, seeds: list[int]) -> list[Completion]:
-        said = super().generate(prompts, Sampling(3, [], sampling.temperature), seeds)
+    async def generate(self, prompt: TokenIds, sampling: Sampling, seed: int) -> Completion:
+        said = await self.seat.generate(prompt, Sampling(3, [], sampling.temperature), seed)
         opener = self.chat.open_assistant
-        turns = [sum(p[i : i + len(opener)] == opener for i in range(len(p))) for p in prompts]
-        forms = [("<QUERY>", ""), ("<FACT>", " <FINAL>"), ("", "")]
-        return [self._frame(completion, *forms[turn - 1]) for completion, turn in zip(said, turns, strict=True)]
-
-    def _frame(self, said: Completion, before: str, after: str) -> Completion:
+        turn = sum(prompt[i : i + len(opener)] == opener for i in range(len(prompt)))
+        before, after = [("<QUERY>", ""), ("<FACT>", " <FINAL>"), ("", "")][turn - 1]
         left, right = self.chat.encode(before), [*self.chat.encode(after), self.chat.stop_id]
         ids, zeros = left + said.token_ids + right, [0.0] * (len(left) + len(right))
         return Completion(ids, said.logprobs + zeros, "stop")
+
+
+class TalkativeEngine(HFEngine):
+    """Opens talkative seats."""
+
+    def __init__(self, chat: ChatFormat) -> None:
+        super().__init__(tiny_llama(len(chat.tokenizer), spread=0.3), "talkative", seats=6)
+        self.chat = chat
+
+    def open(self) -> Talkative:  # type: ignore[override]
+        return Talkative(super().open(), self.chat)
 
 
 @pytest.mark.parametrize("lines_kept", [0, 1, 5, 8, 11])
@@ -153,3 +163,97 @@ def test_a_real_model_continues_a_cut_journal_to_the_same_bits(
     content = (tmp_path / "whole.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "cut.jsonl").write_bytes(b"".join(content[:lines_kept]) + content[lines_kept][:40])
     assert run(tmp_path / "cut.jsonl") == expected
+
+
+def test_an_exploration_stops_sampling_a_question_whose_weights_are_settled(agent: Agent, tmp_path: Path) -> None:
+    config = ExploreConfig(samples=12, first_samples=2, settled=0.5)
+    found = explore(agent, QUESTIONS, config, 3, tmp_path / "adaptive.jsonl")
+    drawn = {q.id: [t for t in found if t.question_id == q.id] for q in QUESTIONS}
+    counts = {id: len(group) for id, group in drawn.items()}
+    assert all(count % 2 == 0 for count in counts.values())
+    assert min(counts.values()) < 12
+    for group in drawn.values():
+        assert [t.sample for t in group] == list(range(len(group)))
+        earlier = [relative_error(group[:stop]) for stop in range(2, len(group), 2)]
+        assert all(error >= config.settled for error in earlier)
+        assert len(group) == 12 or relative_error(group) < config.settled
+    whole = explore(agent, QUESTIONS, ExploreConfig(samples=12), 3, tmp_path / "whole.jsonl")
+    same = [t for t in whole if t.sample < counts[t.question_id]]
+    assert timeless(found) == timeless(same), "the samples themselves are those of a whole exploration"
+
+
+def test_a_mean_of_equal_samples_is_settled_and_one_of_a_lucky_hit_is_not(
+    whole: tuple[bytes, list[Trajectory]],
+) -> None:
+    [answered, *_] = [t for t in whole[1] if t.alias_scores]
+
+    def sampled(*logprobs: float | None) -> list[Trajectory]:
+        scores = [[] if value is None else [AliasScore("a", value, 2)] for value in logprobs]
+        return [msgspec.structs.replace(answered, sample=n, alias_scores=s) for n, s in enumerate(scores)]
+
+    assert relative_error(sampled(-1.0, -1.0)) == 0
+    assert relative_error(sampled(-700.0, -700.0)) == 0, "also far below what a float holds"
+    assert relative_error(sampled(-1.0, -9.0, None)) > 0.9
+    assert relative_error(sampled(-1.0)) == relative_error(sampled(None, None)) == float("inf")
+
+
+@pytest.fixture(scope="module")
+def branched(agent: Agent, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Trajectory]]:
+    journal = tmp_path_factory.mktemp("branched") / "trajectories.jsonl"
+    config = ExploreConfig(samples=6, branches=3, branch_gain=0.2)
+    return journal, explore(agent, QUESTIONS, config, 3, journal)
+
+
+def test_branches_share_their_beginning_and_what_one_sample_counts(
+    branched: tuple[Path, list[Trajectory]], chat: ChatFormat
+) -> None:
+    families: dict[tuple[str, int], list[Trajectory]] = {}
+    for trajectory in branched[1]:
+        families.setdefault((trajectory.question_id, trajectory.sample % BRANCH), []).append(trajectory)
+    assert len(families) == len(QUESTIONS) * 6
+    assert {len(family) for family in families.values()} == {1, 3}
+    for family in families.values():
+        assert sum(t.share for t in family) == pytest.approx(1)
+        assert len({t.seed for t in family}) == len(family)
+        if len(family) > 1:
+            common = [
+                step
+                for step, *others in zip(*(t.steps for t in family), strict=False)
+                if all(other.query == step.query for other in others)
+            ]
+            assert common and common[0].answer_logprob is not None
+    content = branched[0].read_bytes()
+    written = [(t.question_id, t.sample % BRANCH) for t in read_jsonl(branched[0], Trajectory)]
+    families_in_order = [key for number, key in enumerate(written) if number == 0 or written[number - 1] != key]
+    assert len(families_in_order) == len(families), "a family is written together"
+    assert content.endswith(b"\n")
+
+
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.8])
+def test_a_cut_journal_with_branches_is_completed_to_the_same_trajectories(
+    agent: Agent, branched: tuple[Path, list[Trajectory]], tmp_path: Path, kept: float
+) -> None:
+    content = branched[0].read_bytes()
+    journal = tmp_path / "cut.jsonl"
+    journal.write_bytes(content[: int(len(content) * kept)])
+    again = explore(agent, QUESTIONS, ExploreConfig(samples=6, branches=3, branch_gain=0.2), 3, journal)
+    assert timeless(again) == timeless(branched[1])
+    keys = [(t.question_id, t.sample) for t in read_jsonl(journal, Trajectory)]
+    assert len(keys) == len(set(keys))
+
+
+def test_scored_steps_tell_what_each_fact_was_worth(agent: Agent, tmp_path: Path) -> None:
+    plain = explore(agent, QUESTIONS, ExploreConfig(samples=6), 3, tmp_path / "plain.jsonl")
+    scored = explore(agent, QUESTIONS, ExploreConfig(samples=6, score_steps=True), 3, tmp_path / "scored.jsonl")
+    assert any(t.opening_logprob is not None for t in scored)
+    for trajectory in scored:
+        # a step is scored when the next query follows its fact; behind the last one stands the answer itself
+        for step, following in zip(trajectory.steps, trajectory.steps[1:], strict=False):
+            assert (step.answer_logprob is not None) and following.query
+    unscored = [
+        msgspec.structs.replace(
+            t, opening_logprob=None, steps=[msgspec.structs.replace(s, answer_logprob=None) for s in t.steps]
+        )
+        for t in scored
+    ]
+    assert timeless(unscored) == timeless(plain), "scoring changes nothing else"

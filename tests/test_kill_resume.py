@@ -50,7 +50,8 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [explore]
         questions = 12
         samples = 2
-        batch_size = 8
+        [rollout]
+        in_flight = 8
         [learn]
         epochs = 1
         batch_size = 2
@@ -69,12 +70,12 @@ def start(recipe: Path, out: Path) -> "subprocess.Popen[bytes]":
 
 
 def trajectories(path: Path) -> list[dict[str, object]]:
-    """The journal without its clock readings."""
+    """The journal without what a trajectory cost, and without the order in which trajectories ended."""
     records = [json.loads(line) for line in path.read_text().splitlines()]
     for record in records:
-        for step in record["steps"]:
-            del step["model_seconds"], step["search_seconds"]
-    return records
+        for part in [record, *record["steps"]]:
+            del part["cost"]
+    return sorted(records, key=lambda record: (record["question_id"], record["sample"]))
 
 
 def digest(path: Path) -> str:

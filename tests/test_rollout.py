@@ -4,11 +4,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from exsearch.agent.attempt import Attempt
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammar import ExSearchGrammar
-from exsearch.agent.rollout import Agent, Attempt
+from exsearch.agent.rollout import Agent, Draw
 from exsearch.agent.trajectory import StopReason, Trajectory
-from exsearch.config import AgentConfig
+from exsearch.config import AgentConfig, RolloutConfig
 from exsearch.corpus.passage import Passage
 from exsearch.data.question import Question
 from scripted import Script, ScriptedEngine, StaticRetriever, lines
@@ -16,16 +17,19 @@ from scripted import Script, ScriptedEngine, StaticRetriever, lines
 QUESTION = Question("q", "Which city is the capital of France?", ["Paris", "City of Paris"])
 PASSAGES = [Passage("a", "France", "Its capital is Paris."), Passage("b", "Italy", "Its capital is Rome.")]
 ANSWER_REQUEST = ExSearchGrammar().final_request("")
+LIMITS = RolloutConfig(search_retries=1, search_seconds=0.5, turn_seconds=0.5)
 CONFIG = AgentConfig(max_steps=3, passages=2, passage_tokens=60, turn_tokens=24, context=2048)
 
 
-def make_agent(chat: ChatFormat, script: Script, config: AgentConfig = CONFIG, **parts: int) -> Agent:
+def make_agent(
+    chat: ChatFormat, script: Script, config: AgentConfig = CONFIG, fails_for: str | None = None, **parts: int
+) -> Agent:
     engine = ScriptedEngine(chat, script, parts.get("context_size", 4096), parts.get("engine_fails_at", -1))
-    return Agent(engine, StaticRetriever(PASSAGES, parts.get("search_fails_at", -1)), chat, config)
+    return Agent(engine, StaticRetriever(PASSAGES, fails_for), chat, config, LIMITS)
 
 
 def roll(agent: Agent, question: Question = QUESTION) -> Trajectory:
-    [trajectory] = agent.rollout([(question, 0)], seed=7, temperature=1.0, score_answers=True)
+    [trajectory] = agent.rollout([(question, 0)], Draw(7, 1.0, score_answers=True))
     return trajectory
 
 
@@ -82,12 +86,13 @@ def test_a_search_that_fails_ends_only_the_trajectories_that_wait_for_it(chat: C
             return ("<QUERY> a", "<FACT> b <FINAL>", "Paris")[turn]
         return ("<QUERY> a", "<FACT> b <QUERY> c", "<FACT> d <FINAL>", "Paris")[turn]
 
-    agent = make_agent(chat, script, search_fails_at=at)
+    agent = make_agent(chat, script, fails_for="ac"[at])
     tasks = [(Question("1", "first?", ["x"]), 0), (Question("2", "second?", ["x"]), 0)]
-    found = agent.rollout(tasks, seed=1, temperature=1.0)
+    found = agent.rollout(tasks, Draw(1, 1.0))
     expected = [StopReason.RETRIEVAL_FAILED if at == 0 else StopReason.ANSWERED, StopReason.RETRIEVAL_FAILED]
     assert [t.stop_reason for t in found] == expected
     assert [len(t.steps) for t in found] == [at, at]
+    assert found[1].stop_detail == "the index is gone"
 
 
 @pytest.mark.parametrize("at", [0, 1, 2])
@@ -130,7 +135,7 @@ def test_only_answered_trajectories_are_scored_against_every_alias(chat: ChatFor
         (Question("silent", "Be silent?", ["nothing"]), 0),
         (Question("one", "One alias?", ["Only"]), 0),
     ]
-    found = agent.rollout(tasks, seed=1, temperature=1.0, score_answers=True)
+    found = agent.rollout(tasks, Draw(1, 1.0, score_answers=True))
     assert [[s.alias for s in t.alias_scores] for t in found] == [["Paris", "City of Paris"], [], ["Only"]]
     for trajectory in (found[0], found[2]):
         start = trajectory.answer_start
@@ -141,7 +146,7 @@ def test_only_answered_trajectories_are_scored_against_every_alias(chat: ChatFor
             assert score.tokens == len(target)
             assert score.logprob == pytest.approx(sum(ScriptedEngine._logprobs(len(prefix), target)), abs=1e-4)
     assert len(agent.engine.scored) == 3  # type: ignore[attr-defined]
-    assert agent.rollout(tasks[:1], seed=1, temperature=1.0)[0].alias_scores == []
+    assert agent.rollout(tasks[:1], Draw(1, 1.0))[0].alias_scores == []
 
 
 def test_passages_that_are_too_long_are_shortened_and_counted(chat: ChatFormat) -> None:
@@ -254,16 +259,16 @@ def test_each_attempt_is_reported_after_each_of_its_turns(chat: ChatFormat) -> N
     def hear(attempt: Attempt) -> None:
         heard.append((attempt.turns, len(attempt.steps), attempt.running))
 
-    make_agent(chat, lines(*ANSWERING)).rollout([(QUESTION, 0)], 1, 1.0, on_step=hear)
+    make_agent(chat, lines(*ANSWERING)).rollout([(QUESTION, 0)], Draw(1, 1.0), on_step=hear)
     assert heard == [(1, 1, True), (2, 1, True), (3, 1, False)]
 
 
 def test_samples_of_a_question_differ_in_their_seeds_and_runs_in_theirs(chat: ChatFormat) -> None:
     agent = make_agent(chat, lines("x"))
     tasks = [(QUESTION, 0), (QUESTION, 1), (Question("other", "?", ["x"]), 0)]
-    seeds = [t.seed for seed in (1, 2) for t in agent.rollout(tasks, seed=seed, temperature=1.0)]
+    seeds = [t.seed for seed in (1, 2) for t in agent.rollout(tasks, Draw(seed, 1.0))]
     assert len(set(seeds)) == 6
-    assert [t.seed for t in agent.rollout(tasks, seed=1, temperature=1.0)] == seeds[:3]
+    assert [t.seed for t in agent.rollout(tasks, Draw(1, 1.0))] == seeds[:3]
 
 
 def test_the_smaller_of_both_contexts_counts(chat: ChatFormat) -> None:

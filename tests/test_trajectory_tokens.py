@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.rollout import Agent
+from exsearch.agent.rollout import Agent, Draw
 from exsearch.agent.trajectory import StopReason, Trajectory
 from exsearch.config import AgentConfig
 from exsearch.corpus.passage import Passage
@@ -43,7 +43,7 @@ def roll(
     engine = ScriptedEngine(chat, lines(*turns))
     agent = Agent(engine, StaticRetriever(passages), chat, CONFIG)
     task = (Question("q", question, ["Paris"]), 0)
-    return agent.rollout([task], seed=1, temperature=1.0, score_answers=True)[0], engine
+    return agent.rollout([task], Draw(1, 1.0, score_answers=True))[0], engine
 
 
 def runs(trajectory: Trajectory, mask: int) -> list[list[int]]:

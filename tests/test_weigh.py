@@ -3,6 +3,7 @@
 import math
 from typing import get_args
 
+import msgspec
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -221,3 +222,18 @@ def test_a_trajectory_without_a_weight_is_refused(chat: ChatFormat) -> None:
 
 def test_the_config_names_every_weighting_and_no_other() -> None:
     assert set(WEIGHTINGS) == set(get_args(WeightingName))
+
+
+def test_branches_together_weigh_what_one_sample_would() -> None:
+    alone, other = trajectory(0, "Curie", [(-1.0, 2)]), trajectory(1, "Curie", [(-2.0, 2)])
+    halves = [msgspec.structs.replace(alone, sample=n, share=0.5) for n in (0, 1_000_000)]
+    for weighting in WEIGHTINGS:
+        whole = weights([alone, other], weighting=weighting)
+        parts = weights([halves[0], halves[1], other], weighting=weighting)
+        assert parts == pytest.approx([whole[0] / 2, whole[0] / 2, whole[1]])
+
+
+def test_tokens_that_are_not_the_engines_own_are_not_trained_on(chat: ChatFormat) -> None:
+    told = msgspec.structs.replace(trajectory(0, "Curie", [(-1.0, 2)]), exact=False)
+    with pytest.raises(UsageError, match=r"q/0: its token ids are not the engine's own"):
+        weighted_examples([told], records((1.0, None)), chat, 0.0)

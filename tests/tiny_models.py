@@ -34,9 +34,9 @@ def tiny_llama(
     return LlamaForCausalLM(config).eval()
 
 
-def tiny_engine(seed: int = 0, max_batch: int = 64) -> HFEngine:
+def tiny_engine(seed: int = 0, seats: int = 64) -> HFEngine:
     """Return an engine on a random model without a meaning to its tokens."""
-    return HFEngine(tiny_llama(seed=seed, spread=0.4), f"tiny-{seed}", max_batch)
+    return HFEngine(tiny_llama(seed=seed, spread=0.4), f"tiny-{seed}", seats)
 
 
 def save_tiny(folder: Path, chat: ChatFormat, seed: int = 0, spread: float = 0.02) -> Path:

@@ -34,6 +34,24 @@ class ModelConfig(_Section, frozen=True):
     """`auto` takes a GPU if there is one; else a torch device such as `cpu` or `cuda:0`."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Of generation, scoring and the forward pass of training; `auto` is bf16 where the processor has it."""
+    engine: Literal["transformers", "vllm", "openai"] = "transformers"
+    """What generates and scores."""
+    adapter: str = ""
+    """Folder of a LoRA adapter to put on the model, for the engines `transformers` and `vllm`."""
+    tensor_parallel: Positive = 1
+    """GPUs that vLLM cuts the model over."""
+    data_parallel: Positive = 1
+    """Copies of the model that vLLM keeps."""
+    url: str = ""
+    """For `openai`: the endpoint, ending in `/v1`. `path` then names what has its tokenizer."""
+    name: str = ""
+    """For `openai`: the model's name there."""
+    api: Literal["completions", "chat"] = "completions"
+    """For `openai`: token ids to `/completions`, or messages to `/chat/completions`."""
+    api_key_file: str = ""
+    """For `openai`: file with the key."""
+    retokenise: bool = False
+    """For `openai`: take tokens made here of the server's text for its own where the text comes back from them."""
 
 
 class DataConfig(_Section, frozen=True):
@@ -67,6 +85,25 @@ class AgentConfig(_Section, frozen=True):
     """Most tokens a turn of the model."""
     context: Positive = 4096
     """Most tokens a trajectory, if the model's own limit is not lower."""
+
+
+class RolloutConfig(_Section, frozen=True):
+    """How trajectories are run; what they say does not depend on it."""
+
+    in_flight: Positive = 64
+    """Trajectories under way at once: bounds the memory for keys and values."""
+    turn_seconds: PositiveFloat = 600.0
+    """Most time for one turn of the model, the wait for its turn included."""
+    search_seconds: PositiveFloat = 60.0
+    """Most time for one search."""
+    search_retries: Count = 2
+    """A search that fails is tried again so many times, after a pause that doubles."""
+    trajectory_seconds: PositiveFloat = 3600.0
+    """Most time for one trajectory."""
+    ray: str = ""
+    """Roll out on the Ray cluster at this address: `auto`, `local` for this machine's processors, or HOST:PORT."""
+    workers: Count = 0
+    """On Ray: how many models are loaded; 0 is one a GPU or, without any, one a processor."""
 
 
 class TrainingConfig(_Section, frozen=True):
@@ -110,8 +147,16 @@ class ExploreConfig(_Section, frozen=True):
     """K, trajectories a question."""
     temperature: PositiveFloat = 1.0
     top_p: Share = 1.0
-    batch_size: Positive = 48
-    """Trajectories in flight at once."""
+    first_samples: Count = 0
+    """If not 0, so many samples are drawn first, and further ones, up to `samples`, until the weights are settled."""
+    settled: PositiveFloat = 0.3
+    """Weights are settled if the relative standard error of the mean of p(y | x, z) over the samples is below this."""
+    score_steps: bool = False
+    """Score the gold answer after every recorded fact, too: which search brought the evidence?"""
+    branches: Positive = 1
+    """Continuations of a trajectory from the step after which log p(y | ...) first rose by `branch_gain`; 1 is none."""
+    branch_gain: PositiveFloat = 2.0
+    """In nats."""
 
 
 class WeighConfig(_Section, frozen=True):
@@ -152,6 +197,7 @@ class Config(_Section, frozen=True):
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     agent: AgentConfig = AgentConfig()
+    rollout: RolloutConfig = RolloutConfig()
     warmup: WarmupConfig = WarmupConfig()
     explore: ExploreConfig = ExploreConfig()
     weigh: WeighConfig = WeighConfig()

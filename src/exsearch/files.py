@@ -131,6 +131,11 @@ class Journal:
         """Yield the records written so far."""
         return read_jsonl(self.path, kind)
 
+    def drop_last(self, count: int) -> None:
+        """Cut off the last `count` lines, the mark of a writer that was killed between the lines of one append."""
+        lines = self.path.read_bytes().splitlines(keepends=True)
+        os.truncate(self.path, sum(map(len, lines[: len(lines) - count])))
+
     def append(self, records: Iterable[object]) -> None:
         """Append the records in one write and force them to the disk."""
         encoder = msgspec.json.Encoder()

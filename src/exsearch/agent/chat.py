@@ -73,6 +73,26 @@ class ChatFormat:
         """Encode text from outside: whatever it spells, no special token comes out."""
         return self._encode(text, special=False)
 
+    def messages(self, ids: TokenIds) -> list[dict[str, str]]:
+        """Return the conversation whose tokens these are, up to an open turn of the model."""
+        messages = []
+        rest = ids[len(self.head) :]
+        while rest:
+            said, rest = _split(rest, self.open_assistant)
+            messages.append({"role": "user", "content": self.decode(said)})
+            said, rest = _split(rest, [self.stop_id, *self.open_user])
+            if said:
+                messages.append({"role": "assistant", "content": self.decode(said)})
+        return messages
+
     def decode(self, ids: TokenIds) -> str:
         """Decode without the stop token, other special tokens visible."""
         return str(self.tokenizer.decode([i for i in ids if i != self.stop_id], skip_special_tokens=False))
+
+
+def _split(ids: TokenIds, mark: TokenIds) -> tuple[TokenIds, TokenIds]:
+    """Return what stands before the first mark, and what stands behind it."""
+    for start in range(len(ids) - len(mark) + 1):
+        if ids[start : start + len(mark)] == mark:
+            return ids[:start], ids[start + len(mark) :]
+    return ids, []

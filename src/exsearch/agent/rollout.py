@@ -1,96 +1,119 @@
-"""Rollouts: many trajectories in flight, one batched model call and one batched search a round."""
+"""Rollouts: each trajectory is a coroutine that takes turns with the model and the retriever.
 
+All trajectories are in flight at once, as many as there are seats. The engine advances those that speak together;
+those that search are searched for together, meanwhile.
+"""
+
+import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import msgspec
 
+from exsearch.agent.attempt import Attempt
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammar import ExSearchGrammar, MalformedError
-from exsearch.agent.trajectory import AliasScore, Step, StopReason, Trajectory
+from exsearch.agent.searching import Searcher
+from exsearch.agent.trajectory import AliasScore, Cost, Step, StopReason, Trajectory, answer_logprob
 from exsearch.agent.transcript import Transcript
-from exsearch.config import AgentConfig
+from exsearch.config import AgentConfig, RolloutConfig
 from exsearch.data.question import Question
-from exsearch.engine.base import Completion, Engine, EngineError, Sampling
+from exsearch.engine.base import Completion, Engine, EngineError, Sampling, Seat, TokenIds
 from exsearch.engine.sampling import derive_seed
-from exsearch.retrieval.base import Hit, RetrievalError, Retriever
+from exsearch.retrieval.base import RetrievalError, Retriever
 
 MIN_PASSAGE_TOKENS = 16
 """A search whose passages would get fewer tokens each is not worth showing: the context is full."""
 
+BRANCH = 1_000_000
+"""The n-th branch of a sample has its number and n times this."""
 
-@dataclass
-class Attempt:
-    """One trajectory in flight."""
+OnStep = Callable[[Attempt], None]
 
-    question: Question
-    sample: int
+
+class Draw(msgspec.Struct, frozen=True):
+    """How trajectories are drawn and scored."""
+
     seed: int
-    transcript: Transcript
-    steps: list[Step] = field(default_factory=list)
-    answer: str | None = None
-    stop_reason: StopReason | None = None
-    pending_query: str | None = None
-    turns: int = 0
-    turn_seconds: float = 0.0
+    temperature: float
+    top_p: float = 1.0
+    score_answers: bool = False
+    """Compute log p(y | x, z) of every gold alias at the end, while the context is in the engine's cache."""
+    score_steps: bool = False
+    """The same after every recorded fact."""
+    branches: int = 1
+    """See ExploreConfig; scores steps, too."""
+    branch_gain: float = 2.0
 
-    @property
-    def running(self) -> bool:
-        """Whether the model still has a turn."""
-        return self.stop_reason is None
 
-    @property
-    def answering(self) -> bool:
-        """Whether the model's next turn is the answer."""
-        return self.transcript.answer_start is not None
+def seed_of(question: Question, sample: int, seed: int) -> int:
+    """Return the seed of one trajectory of a run."""
+    return derive_seed(seed, question.id, sample)
 
 
 class Agent:
     """A model, a retriever and the grammar between them."""
 
-    def __init__(self, engine: Engine, retriever: Retriever, chat: ChatFormat, config: AgentConfig) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        retriever: Retriever,
+        chat: ChatFormat,
+        config: AgentConfig,
+        limits: RolloutConfig | None = None,
+    ) -> None:
         """Put the parts together; the context is the smaller of the model's and the configured one."""
         self.engine, self.retriever, self.chat, self.config = engine, retriever, chat, config
+        self.limits = limits or RolloutConfig()
         self.grammar = ExSearchGrammar()
         self.context = min(engine.context_size, config.context)
+        self.in_flight = min(engine.seats, self.limits.in_flight)
+        self.model_fingerprint, self.index_fingerprint = engine.fingerprint, retriever.fingerprint
+        self._searcher = Searcher(retriever, config.passages, self.limits)
+
+    def close(self) -> None:
+        """Free the memory of the model."""
+        self.engine.shut_down()
 
     def rollout(
-        self,
-        tasks: list[tuple[Question, int]],
-        seed: int,
-        temperature: float,
-        top_p: float = 1.0,
-        score_answers: bool = False,
-        on_step: Callable[[Attempt], None] = lambda attempt: None,
+        self, tasks: list[tuple[Question, int]], draw: Draw, on_step: OnStep = lambda attempt: None
     ) -> list[Trajectory]:
-        """Run one trajectory for each (question, sample) and return them in order.
+        """Run one trajectory, with its branches, for each (question, sample) and return them in order.
 
-        Results depend on the tasks of this call and the seed alone. With `score_answers`, log p(y | x, z) of every
-        gold alias is computed at the end, while the context is in the engine's cache. `on_step` hears of every
-        attempt after each of its turns.
+        `on_step` hears of every attempt after each of its turns.
         """
-        self.engine.forget()
-        attempts = [self._start(question, sample, seed) for question, sample in tasks]
-        sampling = Sampling(self.config.turn_tokens, [self.chat.stop_id], temperature, top_p)
-        while running := [attempt for attempt in attempts if attempt.running]:
-            self._take_turns(running, sampling)
-            self._search([attempt for attempt in running if attempt.pending_query is not None])
-            for attempt in running:
-                on_step(attempt)
-        scores = self._score(attempts) if score_answers else {}
-        return [self._finish(attempt, scores.get(index, [])) for index, attempt in enumerate(attempts)]
 
-    @staticmethod
-    def seed_of(question: Question, sample: int, seed: int) -> int:
-        """Return the seed of one trajectory of a run."""
-        return derive_seed(seed, question.id, sample)
+        async def run() -> list[Trajectory]:
+            free = asyncio.Semaphore(self.in_flight)
+
+            async def one(question: Question, sample: int) -> list[Trajectory]:
+                async with free:
+                    return await self.trajectories(question, sample, draw, on_step)
+
+            async with asyncio.TaskGroup() as group:
+                running = [group.create_task(one(*task)) for task in tasks]
+            return [trajectory for task in running for trajectory in task.result()]
+
+        return asyncio.run(run())
+
+    async def trajectories(
+        self, question: Question, sample: int, draw: Draw, on_step: OnStep = lambda attempt: None
+    ) -> list[Trajectory]:
+        """Run a trajectory in a seat of the engine, then the branches that were started from it, in the same seat."""
+        attempts = [self._start(question, sample, draw.seed)]
+        seat = self.engine.open()
+        try:
+            for attempt in attempts:  # which grows by branches
+                attempts += await self._run(attempt, seat, draw, on_step)
+        finally:
+            seat.close()
+        return [attempt.finish(self.model_fingerprint, self.index_fingerprint) for attempt in attempts]
 
     def _start(self, question: Question, sample: int, seed: int) -> Attempt:
         transcript = Transcript(self.chat, self.grammar, question.text)
-        attempt = Attempt(question, sample, self.seed_of(question, sample, seed), transcript)
+        attempt = Attempt(question, sample, seed_of(question, sample, seed), transcript)
         if self._room(attempt) < MIN_PASSAGE_TOKENS:
-            attempt.stop_reason = StopReason.CONTEXT_FULL
+            attempt.stop(StopReason.CONTEXT_FULL)
         return attempt
 
     def _room(self, attempt: Attempt) -> int:
@@ -100,105 +123,137 @@ class Agent:
         most = k * self.config.passage_tokens
         return attempt.transcript.passage_budget(self.context, self.config.turn_tokens, steps_left, most) // k
 
-    def _take_turns(self, running: list[Attempt], sampling: Sampling) -> None:
-        start = time.monotonic()
-        seeds = [derive_seed(attempt.seed, attempt.turns) for attempt in running]
+    async def _run(self, attempt: Attempt, seat: Seat, draw: Draw, on_step: OnStep) -> list[Attempt]:
+        """Run an attempt to its end; return the branches to run after it. Whatever fails is its typed stop reason."""
+        branches: list[Attempt] = []
         try:
-            completions = self.engine.generate([a.transcript.token_ids for a in running], sampling, seeds)
-        except EngineError:
-            for attempt in running:
-                attempt.stop_reason = StopReason.ENGINE_FAILED
-            return
-        share = (time.monotonic() - start) / len(running)
-        for attempt, completion in zip(running, completions, strict=True):
-            attempt.turns += 1
-            attempt.turn_seconds = share
-            attempt.transcript.said(completion.token_ids, completion.logprobs)
-            self._read_turn(attempt, completion)
+            async with asyncio.timeout(self.limits.trajectory_seconds):
+                while attempt.running:
+                    await self._take_turn(attempt, seat, draw)
+                    if attempt.pending_query is not None:
+                        promising = await self._search_and_score(attempt, seat, draw)
+                        if promising and attempt.running:
+                            branches = self._branch(attempt, draw)
+                    if attempt.running:
+                        on_step(attempt)
+                if draw.score_answers and self.engine.scores and attempt.stop_reason == StopReason.ANSWERED:
+                    attempt.alias_scores = await self._score(attempt, seat, self._context_of_answer(attempt))
+        except EngineError as error:
+            attempt.stop(StopReason.ENGINE_FAILED, str(error))
+        except RetrievalError as error:
+            attempt.stop(StopReason.RETRIEVAL_FAILED, str(error))
+        except TimeoutError:
+            attempt.stop(StopReason.ENGINE_FAILED, f"no end within {self.limits.trajectory_seconds:g} s")
+        on_step(attempt)
+        return branches
+
+    async def _take_turn(self, attempt: Attempt, seat: Seat, draw: Draw) -> None:
+        sampling = Sampling(self.config.turn_tokens, [self.chat.stop_id], draw.temperature, draw.top_p)
+        start = time.monotonic()
+        try:
+            async with asyncio.timeout(self.limits.turn_seconds):
+                completion = await seat.generate(
+                    attempt.transcript.token_ids, sampling, derive_seed(attempt.seed, attempt.turns)
+                )
+        except TimeoutError:
+            raise EngineError(f"no turn within {self.limits.turn_seconds:g} s") from None
+        attempt.turns += 1
+        attempt.turn_cost = Cost(
+            model_seconds=round(time.monotonic() - start, 5),
+            queue_seconds=round(completion.queue_seconds, 5),
+            prefilled_tokens=completion.prefilled,
+            cached_tokens=completion.cached,
+            generated_tokens=len(completion.token_ids),
+        )
+        attempt.cost += attempt.turn_cost
+        attempt.exact &= completion.exact
+        attempt.transcript.said(completion.token_ids, completion.logprobs)
+        self._read_turn(attempt, completion)
 
     def _read_turn(self, attempt: Attempt, completion: Completion) -> None:
         if completion.finish != "stop":
-            attempt.stop_reason = StopReason.MALFORMED
+            attempt.stop(StopReason.MALFORMED)
             return
         text = self.chat.decode(completion.token_ids)
         if attempt.answering:
-            attempt.answer, attempt.stop_reason = text.strip(), StopReason.ANSWERED
+            attempt.answer = text.strip()
+            attempt.stop(StopReason.ANSWERED)
             return
         try:
             action = self.grammar.parse(text, first=not attempt.steps)
         except MalformedError:
-            attempt.stop_reason = StopReason.MALFORMED
+            attempt.stop(StopReason.MALFORMED)
             return
         if attempt.steps:
             attempt.steps[-1] = msgspec.structs.replace(attempt.steps[-1], evidence=action.evidence)
         if action.query is None:
             attempt.transcript.ask_answer()
         elif len(attempt.steps) == self.config.max_steps:
-            attempt.stop_reason = StopReason.MAX_STEPS
+            attempt.stop(StopReason.MAX_STEPS)
         else:
             attempt.pending_query = action.query
 
-    def _search(self, searching: list[Attempt]) -> None:
-        if not searching:
-            return
-        queries = [attempt.pending_query or "" for attempt in searching]
-        start = time.monotonic()
+    async def _search_and_score(self, attempt: Attempt, seat: Seat, draw: Draw) -> bool:
+        """Search, and meanwhile score what is known so far if told to; return whether that has become promising."""
+        search = asyncio.create_task(self._search(attempt))
+        scored = draw.score_steps or draw.branches > 1
         try:
-            found = self.retriever.search(queries, self.config.passages)
-        except RetrievalError:
-            for attempt in searching:
-                attempt.stop_reason, attempt.pending_query = StopReason.RETRIEVAL_FAILED, None
-            return
-        share = (time.monotonic() - start) / len(searching)
-        for attempt, query, hits in zip(searching, queries, found, strict=True):
-            self._show(attempt, query, hits, share)
+            gain = await self._score_step(attempt, seat) if scored and self.engine.scores else 0.0
+        except BaseException:
+            search.cancel()
+            raise
+        await search
+        return gain >= draw.branch_gain and draw.branches > 1 and attempt.share == 1
 
-    def _show(self, attempt: Attempt, query: str, hits: list[Hit], seconds: float) -> None:
+    async def _search(self, attempt: Attempt) -> None:
+        """Search and show the passages."""
+        query, start = attempt.pending_query or "", time.monotonic()
+        hits = await self._searcher.search(query)
+        seconds = round(time.monotonic() - start, 5)
         room = self._room(attempt)
-        attempt.steps.append(Step(query, hits, None, attempt.turn_seconds, seconds))
+        attempt.cost += Cost(search_seconds=seconds)
+        cost = msgspec.structs.replace(attempt.turn_cost, search_seconds=seconds)
+        attempt.steps.append(Step(query, hits, None, cost))
         attempt.pending_query = None
         if room < MIN_PASSAGE_TOKENS:
-            attempt.stop_reason = StopReason.CONTEXT_FULL
+            attempt.stop(StopReason.CONTEXT_FULL)
         else:
             attempt.transcript.show(hits, room * self.config.passages)
 
-    def _score(self, attempts: list[Attempt]) -> dict[int, list[AliasScore]]:
-        """Score every gold alias behind every answered trajectory, the n-th aliases of all in one call."""
-        scores: dict[int, list[AliasScore]] = {
-            index: [] for index, a in enumerate(attempts) if a.stop_reason == StopReason.ANSWERED
-        }
-        most = max((len(attempts[index].question.answers) for index in scores), default=0)
-        for number in range(most):
-            indices = [index for index in scores if number < len(attempts[index].question.answers)]
-            aliases = [attempts[index].question.answers[number] for index in indices]
-            prefixes = [attempts[i].transcript.token_ids[: attempts[i].transcript.answer_start] for i in indices]
-            targets = [[*self.chat.encode(alias), self.chat.stop_id] for alias in aliases]
-            try:
-                logprobs = self.engine.logprobs(prefixes, targets)
-            except EngineError:
-                for index in scores:
-                    attempts[index].answer, attempts[index].stop_reason = None, StopReason.ENGINE_FAILED
-                return {}
-            for index, alias, values in zip(indices, aliases, logprobs, strict=True):
-                scores[index].append(AliasScore(alias, round(sum(values), 5), len(values)))
-        return scores
+    async def _score_step(self, attempt: Attempt, seat: Seat) -> float:
+        """Score the gold answer as if it were asked for now; return how much likelier it has become, in nats."""
+        facts = len(attempt.steps)
+        scores = await self._score(attempt, seat, attempt.transcript.asked_now())
+        if not scores:
+            return 0.0
+        value = answer_logprob(scores, "sum")
+        if not facts:
+            attempt.opening_logprob = value
+            return 0.0
+        before = attempt.opening_logprob if facts == 1 else attempt.steps[facts - 2].answer_logprob
+        attempt.steps[facts - 1] = msgspec.structs.replace(attempt.steps[facts - 1], answer_logprob=value)
+        return value - before if before is not None else 0.0
 
-    def _finish(self, attempt: Attempt, scores: list[AliasScore]) -> Trajectory:
-        transcript = attempt.transcript
-        assert attempt.stop_reason is not None
-        return Trajectory(
-            question_id=attempt.question.id,
-            sample=attempt.sample,
-            steps=attempt.steps,
-            answer=attempt.answer,
-            stop_reason=attempt.stop_reason,
-            token_ids=transcript.token_ids,
-            loss_mask=transcript.loss_mask,
-            logprobs=[round(value, 5) for value in transcript.logprobs],
-            answer_start=transcript.answer_start if attempt.answer is not None else None,
-            seed=attempt.seed,
-            model_fingerprint=self.engine.fingerprint,
-            index_fingerprint=self.retriever.fingerprint,
-            alias_scores=scores,
-            shortened_passages=transcript.shortened_passages,
-        )
+    def _branch(self, attempt: Attempt, draw: Draw) -> list[Attempt]:
+        """Return further continuations from here; they and this one share what one sample counts."""
+        attempt.share = 1 / draw.branches
+        branches = []
+        for number in range(1, draw.branches):
+            sample = attempt.sample + number * BRANCH
+            branches.append(attempt.branch(sample, seed_of(attempt.question, sample, draw.seed)))
+        return branches
+
+    @staticmethod
+    def _context_of_answer(attempt: Attempt) -> TokenIds:
+        return attempt.transcript.token_ids[: attempt.transcript.answer_start]
+
+    async def _score(self, attempt: Attempt, seat: Seat, context: TokenIds) -> list[AliasScore]:
+        """Score every gold alias behind the context."""
+        scores = []
+        for alias in attempt.question.answers:
+            target = [*self.chat.encode(alias), self.chat.stop_id]
+            if len(context) + len(target) > self.context:
+                continue
+            logprobs = await seat.logprobs(context, target)
+            scores.append(AliasScore(alias, round(sum(logprobs), 5), len(logprobs)))
+        return scores

@@ -22,6 +22,26 @@ class StopReason(StrEnum):
     ENGINE_FAILED = "engine_failed"
 
 
+class Cost(msgspec.Struct, frozen=True):
+    """What a step or a trajectory took: seconds of waiting for each part, and tokens.
+
+    Alone of all in a trajectory it depends on what else was in flight.
+    """
+
+    model_seconds: float = 0.0
+    search_seconds: float = 0.0
+    queue_seconds: float = 0.0
+    """Of the model's seconds, those before the engine began."""
+    prefilled_tokens: int = 0
+    cached_tokens: int = 0
+    generated_tokens: int = 0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        """Return the sum of both."""
+        mine, its = msgspec.structs.astuple(self), msgspec.structs.astuple(other)
+        return Cost(*(round(a + b, 5) for a, b in zip(mine, its, strict=True)))
+
+
 class Step(msgspec.Struct, frozen=True):
     """One search: sub-query, passages, and the evidence recorded from them."""
 
@@ -29,9 +49,10 @@ class Step(msgspec.Struct, frozen=True):
     hits: list[Hit]
     evidence: str | None
     """None until the model's next turn has recorded it, so None in the last step of a cut-off trajectory."""
-    model_seconds: float = 0.0
-    """This trajectory's share of the batch's generation time."""
-    search_seconds: float = 0.0
+    cost: Cost = Cost()
+    """Of the turn that wrote the query, and of the search."""
+    answer_logprob: float | None = None
+    """log p(y | x, the steps up to this one with its evidence), in nats, if the rollout was told to score steps."""
 
 
 class AliasScore(msgspec.Struct, frozen=True):
@@ -70,6 +91,15 @@ class Trajectory(msgspec.Struct, frozen=True):
     """Filled at the end of the rollout, while the prefix is in the engine's cache, if the rollout was told to."""
     shortened_passages: int = 0
     """How many passages were cut to fit the token budget."""
+    stop_detail: str | None = None
+    """What failed, for `retrieval_failed` and `engine_failed`."""
+    cost: Cost = Cost()
+    exact: bool = True
+    """False where the engine gave text whose token ids or log-probs are not its own: not to be trained on."""
+    share: float = 1.0
+    """One over the number of continuations that were drawn where this one branches off: its part of a sample."""
+    opening_logprob: float | None = None
+    """log p(y | x) before any evidence, if the rollout was told to score steps."""
 
 
 def answer_logprob(scores: list[AliasScore], alias: str) -> float:

@@ -1,5 +1,7 @@
 """A conversation as tokens: grown by appending, with the mask of what the model said."""
 
+from copy import copy
+
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammar import ExSearchGrammar
 from exsearch.engine.base import TokenIds
@@ -44,6 +46,16 @@ class Transcript:
             ids += whole[:share]
             left -= min(len(whole), share)
         self._given(self._chat.open_user + ids + self._chat.open_assistant)
+
+    def asked_now(self) -> TokenIds:
+        """Return the tokens as they would be if the final answer were asked for after the model's last turn."""
+        return self.token_ids + self._answer_request()
+
+    def copy(self) -> "Transcript":
+        """Return one of its own that goes on from here."""
+        twin = copy(self)
+        twin.token_ids, twin.loss_mask, twin.logprobs = list(self.token_ids), list(self.loss_mask), list(self.logprobs)
+        return twin
 
     def ask_answer(self) -> None:
         """Append the request for the final answer; what the model says next is the answer."""

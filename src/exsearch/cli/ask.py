@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from exsearch.cli.options import config_option, json_option, make_agent, set_option, settings
+from exsearch.cli.options import config_option, json_option, set_option, settings
 
 if TYPE_CHECKING:
-    from exsearch.agent.rollout import Attempt
+    from exsearch.agent.attempt import Attempt
 
 QUICKSTART = Path("runs/quickstart")
 
@@ -31,19 +31,22 @@ def ask(
     """Answer QUESTION by searching: each sub-query, passage and recorded fact is shown as it comes."""
     import msgspec
 
+    from exsearch.agent.loading import load_agent
+    from exsearch.agent.rollout import Draw
     from exsearch.data.question import Question
+    from exsearch.engine.builtin import resolve_model
     from exsearch.errors import UsageError
 
     if not question.strip():
         raise UsageError("the question is empty")
     if model is None or index is None:
         model, index, recipe = _quickstart(model, index, recipe)
-    agent = make_agent(settings(recipe, overrides, model__path=model), index)
+    config = settings(recipe, overrides, model__path=model, rollout__in_flight="1")
+    agent = load_agent(config, resolve_model(config.model.path), index)
     shown = Narrator()
     [trajectory] = agent.rollout(
         [(Question("ask", question, ["?"]), 0)],
-        seed=0,
-        temperature=0.0,
+        Draw(seed=0, temperature=0.0),
         on_step=(lambda attempt: None) if as_json else shown.show,
     )
     if as_json:

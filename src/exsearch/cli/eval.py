@@ -8,8 +8,9 @@ from exsearch.cli.options import (
     config_option,
     index_option,
     json_option,
-    make_agent,
+    make_agents,
     model_option,
+    ray_option,
     set_option,
     settings,
 )
@@ -23,6 +24,7 @@ from exsearch.cli.options import (
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many questions.")
 @config_option
 @set_option
+@ray_option
 @json_option
 def eval_(
     model: str | None,
@@ -32,6 +34,7 @@ def eval_(
     limit: int | None,
     recipe: Path | None,
     overrides: tuple[str, ...],
+    ray: str | None,
     as_json: bool,
 ) -> None:
     """Evaluate a model; the same command continues an evaluation that was stopped."""
@@ -41,11 +44,11 @@ def eval_(
     from exsearch.evaluation.evaluate import evaluate
     from exsearch.evaluation.protocol import make_protocol, write_protocol
 
-    config = settings(recipe, overrides, model__path=model)
+    config = settings(recipe, overrides, model__path=model, rollout__ray=ray)
     chosen = read_questions(questions, limit)
-    agent = make_agent(config, index)
-    protocol = make_protocol(config.agent, agent.retriever.fingerprint, chosen)
-    scores = evaluate(agent, chosen, protocol, out, out.name, config.explore.batch_size, "evaluate")
+    agents = make_agents(config, index)
+    protocol = make_protocol(config.agent, agents.index_fingerprint, chosen)
+    scores = evaluate(agents, chosen, protocol, out, out.name, "evaluate")
     write_protocol(out / "protocol.json", protocol)
     if as_json:
         click.echo(msgspec.json.encode(scores).decode())

@@ -8,8 +8,9 @@ from exsearch.cli.options import (
     config_option,
     index_option,
     json_option,
-    make_agent,
+    make_agents,
     model_option,
+    ray_option,
     set_option,
     settings,
 )
@@ -22,6 +23,7 @@ from exsearch.cli.options import (
 @model_option
 @config_option
 @set_option
+@ray_option
 @json_option
 def explore(
     questions: Path,
@@ -30,6 +32,7 @@ def explore(
     model: str | None,
     recipe: Path | None,
     overrides: tuple[str, ...],
+    ray: str | None,
     as_json: bool,
 ) -> None:
     """Sample K trajectories of each question in the file QUESTIONS, scored against its gold answers."""
@@ -39,9 +42,9 @@ def explore(
     from exsearch.data.question import read_questions
     from exsearch.em.explore import explore as run
 
-    config = settings(recipe, overrides, model__path=model)
+    config = settings(recipe, overrides, model__path=model, rollout__ray=ray)
     chosen = read_questions(questions)
-    trajectories = run(make_agent(config, index), chosen, config.explore, config.seed, out)
+    trajectories = run(make_agents(config, index), chosen, config.explore, config.seed, out)
     stops = dict(Counter(trajectory.stop_reason.value for trajectory in trajectories))
     if as_json:
         click.echo(json.dumps({"trajectories": len(trajectories), "stop_reasons": stops, "out": str(out)}))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from exsearch.agent.rollout import Agent
+    from exsearch.agent.journal import Agents
     from exsearch.config import Config
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -27,6 +27,9 @@ set_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 index_option = click.option("--index", required=True, help="Index folder, URL of a server, or replay:FILE.")
+ray_option = click.option(
+    "--ray", metavar="ADDRESS", help="Roll out on this Ray cluster: auto, local (this machine) or HOST:PORT."
+)
 model_option = click.option("--model", help="builtin:smollm2-135m, a checkpoint folder, or a Hugging Face id.")
 
 
@@ -42,18 +45,12 @@ def settings(recipe: Path | None, overrides: tuple[str, ...], **chosen: str | No
     return parse_config({}, changes, "settings") if recipe is None else load_config(recipe, changes)
 
 
-def make_agent(config: "Config", index: str) -> "Agent":
-    """Load the model and open the index of a config."""
-    from exsearch.agent.chat import ChatFormat
-    from exsearch.agent.rollout import Agent
+def make_agents(config: "Config", index: str) -> "Agents":
+    """Load the model and open the index of a config, in this process or on its Ray cluster."""
+    from exsearch.agent.loading import load_agents
     from exsearch.engine.builtin import resolve_model
-    from exsearch.engine.load import load_engine
-    from exsearch.retrieval.opening import open_retriever
 
-    retriever = open_retriever(index, record_to=record_file(config))
-    folder = resolve_model(config.model.path)
-    engine = load_engine(folder, config.model, config.explore.batch_size)
-    return Agent(engine, retriever, ChatFormat.load(folder), config.agent)
+    return load_agents(config, resolve_model(config.model.path), index)
 
 
 def record_file(config: "Config") -> Path | None:

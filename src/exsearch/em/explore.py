@@ -1,25 +1,79 @@
 """E-step, first half: sample K trajectories a question into an append-only journal."""
 
+import math
 from pathlib import Path
 
-from exsearch.agent.journal import run_journaled
-from exsearch.agent.rollout import Agent
-from exsearch.agent.trajectory import Trajectory
+import numpy as np
+
+from exsearch.agent.journal import Agents, Found, Plan, first_samples, run_journaled
+from exsearch.agent.rollout import BRANCH, Draw
+from exsearch.agent.trajectory import Trajectory, answer_logprob
 from exsearch.config import ExploreConfig
 from exsearch.data.question import Question
 
 
 def explore(
-    agent: Agent,
+    agents: Agents,
     questions: list[Question],
     config: ExploreConfig,
     seed: int,
     journal: Path,
     label: str = "explore",
 ) -> list[Trajectory]:
-    """Sample `config.samples` trajectories of each question, scored against the gold answers; return all, in order.
+    """Sample up to `config.samples` trajectories of each question, scored against the gold answers; return all.
 
-    What the journal already holds is not sampled again.
+    They come in the order of questions and samples. What the journal already holds is not sampled again.
     """
-    tasks = [(question, sample) for question in questions for sample in range(config.samples)]
-    return run_journaled(agent, tasks, config.batch_size, seed, journal, config.temperature, config.top_p, label)
+    draw = Draw(
+        seed=seed,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        score_answers=True,
+        score_steps=config.score_steps,
+        branches=config.branches,
+        branch_gain=config.branch_gain,
+    )
+    found = run_journaled(agents, questions, plan(config), config.samples, draw, journal, label)
+    return [trajectory for group in found for trajectory in group]
+
+
+def plan(config: ExploreConfig) -> Plan:
+    """Return which samples to draw of a question: all, or some at a time until its weights are settled.
+
+    What is drawn depends on earlier samples by their numbers alone, so neither on the order in which they end nor on
+    an interruption.
+    """
+    if not config.first_samples:
+        return first_samples(config.samples)
+
+    def next_samples(found: Found) -> list[int]:
+        for first in range(0, config.samples, config.first_samples):
+            stop = min(first + config.first_samples, config.samples)
+            if missing := [sample for sample in range(first, stop) if sample not in found]:
+                return missing
+            drawn = [trajectory for sample, trajectory in found.items() if sample % BRANCH < stop]
+            if relative_error(drawn) < config.settled:
+                return []
+        return []
+
+    return next_samples
+
+
+def relative_error(trajectories: list[Trajectory]) -> float:
+    """Return the relative standard error of the mean of p(y | x, z), the likelihood p(y | x) by these samples.
+
+    It is small if all samples make the answer about equally likely, so that another one would change no weight by
+    much; infinite for fewer than two samples or if none has an answer. A branch counts by its share.
+    """
+    roots: dict[int, float] = {}
+    best = max((answer_logprob(t.alias_scores, "sum") for t in trajectories if t.alias_scores), default=-math.inf)
+    if best == -math.inf:
+        return math.inf
+    for trajectory in trajectories:
+        logprob = answer_logprob(trajectory.alias_scores, "sum") if trajectory.alias_scores else -math.inf
+        root = trajectory.sample % BRANCH
+        roots[root] = roots.get(root, 0.0) + trajectory.share * math.exp(logprob - best)
+    values = np.array(list(roots.values()))
+    if len(values) < 2:
+        return math.inf
+    return float(values.std(ddof=1) / math.sqrt(len(values)) / values.mean())

@@ -14,21 +14,30 @@ def weighted_examples(
 ) -> list[Example]:
     """Return the examples of an M-step: trajectories of at least `min_weight`, each with its weight.
 
-    Samples of a question with equal tokens are learned once, with the sum of their weights: the gradient is the
-    same and costs less. Raises UsageError if a trajectory has no weight.
+    They come in the order of `weighted`, whatever that of the trajectories, which is the order in which they ended.
+    Samples of a question with equal tokens are learned once, with the sum of their weights: the gradient is the same
+    and costs less. Raises UsageError if a trajectory has no weight, or if its tokens are not the engine's own.
     """
-    weight_of = {(w.question_id, w.sample): w for w in weighted}
-    merged: dict[tuple[str, tuple[int, ...]], Example] = {}
+    place = {(w.question_id, w.sample): number for number, w in enumerate(weighted)}
+    found: dict[int, Example] = {}
     for trajectory in trajectories:
-        record = weight_of.get((trajectory.question_id, trajectory.sample))
-        if record is None:
-            raise UsageError(f"trajectory {trajectory.question_id}/{trajectory.sample} has no weight")
-        if record.weight <= 0:
+        name = f"trajectory {trajectory.question_id}/{trajectory.sample}"
+        number = place.get((trajectory.question_id, trajectory.sample))
+        if number is None:
+            raise UsageError(f"{name} has no weight")
+        if weighted[number].weight <= 0:
             continue
-        example = example_from(trajectory, record.weight, record.target, chat)
-        key = (trajectory.question_id, tuple(example.token_ids))
+        if not trajectory.exact:
+            raise UsageError(
+                f"{name}: its token ids are not the engine's own, so what would be learned is not what was said; "
+                "explore with an engine that gives them, or set model.retokenise"
+            )
+        found[number] = example_from(trajectory, weighted[number].weight, weighted[number].target, chat)
+    merged: dict[tuple[str, tuple[int, ...]], Example] = {}
+    for number, example in sorted(found.items()):
+        key = (weighted[number].question_id, tuple(example.token_ids))
         if key in merged:
             same = merged[key]
-            example = Example(same.token_ids, same.loss_mask, same.answer_start, same.weight + record.weight)
+            example = Example(same.token_ids, same.loss_mask, same.answer_start, same.weight + example.weight)
         merged[key] = example
     return [example for example in merged.values() if example.weight >= min_weight]

@@ -13,7 +13,8 @@ from pathlib import Path
 import msgspec
 
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.rollout import Agent
+from exsearch.agent.journal import Agents
+from exsearch.agent.loading import load_agents
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import Config, TrainingConfig
 from exsearch.data.question import Question, read_questions
@@ -69,7 +70,7 @@ class EMRun:
         splits = {"train": self.train_questions, "dev": self.dev_questions, "test": self.test_questions}
         for split, questions in splits.items():
             write_jsonl(self.folder.questions(split), questions)
-        self._agent: Agent | None = None
+        self._agents: Agents | None = None
         self._loaded: Path | None = None
 
     def run(self) -> RunSummary:
@@ -100,8 +101,11 @@ class EMRun:
         with self._timed("closed-book"):
             folder, limit = self.folder.test_eval("closed-book"), self.config.agent.turn_tokens
             if not (folder / SCORES).exists():
-                engine = self._agent_for(self.base).engine
+                config = self.config
+                seats = config.rollout.in_flight
+                engine = load_engine(self.base, config.model, self.chat, config.agent.context, seats)
                 closed_book(engine, self.chat, self.test_questions, self.protocol.fingerprint, folder, limit)
+                engine.shut_down()
         majority(
             self.train_questions,
             self.test_questions,
@@ -130,7 +134,7 @@ class EMRun:
         self.say(f"E-step of {name}: explore {len(questions)} training questions, {k} trajectories each.")
         with self._timed(f"{name}/explore"):
             trajectories = explore(
-                self._agent_for(self._checkpoint(previous)),
+                self._agents_for(self._checkpoint(previous)),
                 questions,
                 self.config.explore,
                 derive_seed(self.config.seed, name) >> 1,
@@ -167,13 +171,12 @@ class EMRun:
             "validation": (self.folder.dev_eval(name), self.dev_questions),
             "training": (self.folder.train_eval(name), self.questions_of(1)[: len(self.dev_questions)]),
         }
-        batch_size = self.config.explore.batch_size
         with self._timed(f"{name}/eval"):
             for split, (folder, questions) in sets.items():
                 if not (folder / SCORES).exists():
-                    agent = self._agent_for(self._checkpoint(name))
+                    agents = self._agents_for(self._checkpoint(name))
                     label = f"{name} on {split} questions"
-                    evaluate(agent, questions, self._protocol(questions), folder, name, batch_size, label)
+                    evaluate(agents, questions, self._protocol(questions), folder, name, label)
         scores = read_json(self.folder.test_eval(name) / SCORES, Scores)
         em, f1 = scores.figures["em"], scores.figures["f1"]
         self.say(f"  {name}: exact match {em.mean:.1%} [{em.low:.1%}, {em.high:.1%}], F1 {f1.mean:.1%}, n = {em.n}")
@@ -251,17 +254,18 @@ class EMRun:
                 rewind=lambda step: metrics.rewind(stage, step),
             )
 
-    def _agent_for(self, checkpoint: Path) -> Agent:
-        if self._agent is None or self._loaded != checkpoint:
+    def _agents_for(self, checkpoint: Path) -> Agents:
+        if self._agents is None or self._loaded != checkpoint:
             self._free_engine()
-            engine = load_engine(checkpoint, self.config.model, self.config.explore.batch_size)
-            self._agent = Agent(engine, self.retriever, self.chat, self.config.agent)
+            self._agents = load_agents(self.config, checkpoint, self.config.data.index)
             self._loaded = checkpoint
-        return self._agent
+        return self._agents
 
     def _free_engine(self) -> None:
         """Drop the engine's memory before the trainer needs it: one device is enough for both."""
-        self._agent = None
+        if self._agents is not None:
+            self._agents.close()
+        self._agents = None
         gc.collect()
 
     @contextmanager

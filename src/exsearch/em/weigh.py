@@ -61,6 +61,9 @@ WEIGHTINGS: dict[str, Weighting] = {
 }
 
 
+UNNORMALISED = ("rft", "reference-v1")
+
+
 def weigh(trajectories: list[Trajectory], questions: list[Question], config: WeighConfig) -> list[Weighted]:
     """Weigh the trajectories of each question against each other; return one record each, in their order.
 
@@ -85,6 +88,7 @@ def _weigh_question(group: list[Trajectory], question: Question, config: WeighCo
     answered = [t for t in group if t.stop_reason == StopReason.ANSWERED]
     samples = [_sample(t, question, config.alias) for t in answered]
     weights = WEIGHTINGS[config.weighting](samples, config.temperature) if samples else []
+    weights = _shared(weights, [t.share for t in answered], config.weighting in UNNORMALISED)
     factor = _gate(samples, config)
     weight_of = {t.sample: w * factor for t, w in zip(answered, weights, strict=True)}
     sample_of = {t.sample: s for t, s in zip(answered, samples, strict=True)}
@@ -100,6 +104,15 @@ def _weigh_question(group: list[Trajectory], question: Question, config: WeighCo
         )
         for t in group
     ]
+
+
+def _shared(weights: list[float], shares: list[float], unnormalised: bool) -> list[float]:
+    """Let branches count by their shares: the estimate stays that of independent samples."""
+    if all(share == 1 for share in shares):
+        return weights
+    shared = [weight * share for weight, share in zip(weights, shares, strict=True)]
+    factor = 1.0 if unnormalised or not sum(shared) else sum(weights) / sum(shared)
+    return [weight * factor for weight in shared]
 
 
 def _sample(trajectory: Trajectory, question: Question, alias: str) -> Sample:

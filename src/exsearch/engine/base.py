@@ -7,6 +7,8 @@ import msgspec
 from exsearch.errors import ExSearchError
 
 TokenIds = list[int]
+Finish = Literal["stop", "length"]
+"""A completion ended with a stop token, or at its limit."""
 
 
 class EngineError(ExSearchError):
@@ -30,37 +32,61 @@ class Completion(msgspec.Struct, frozen=True):
     token_ids: TokenIds
     logprobs: list[float]
     """Per token, in nats, under the model itself: temperature 1 and no top-p cut, whatever the sampling was."""
-    finish: Literal["stop", "length"]
+    finish: Finish
+    prefilled: int = 0
+    """Prompt tokens that went through the model for this call."""
+    cached: int = 0
+    """Prompt tokens whose keys and values were there already."""
+    queue_seconds: float = 0.0
+    """From the call to the engine's first work on it."""
+    exact: bool = True
+    """False where ids or log-probs are not the engine's own, such as those of text tokenised again."""
 
 
 class EngineStats(msgspec.Struct):
     """Running totals of what an engine computed and what it was spared."""
 
     prefilled_tokens: int = 0
-    """Prompt tokens that went through the model."""
     cached_tokens: int = 0
-    """Prompt tokens whose keys and values were already there."""
     generated_tokens: int = 0
+    scored_tokens: int = 0
     seconds: float = 0.0
+    """Wall time in which the engine worked, on whatever."""
+
+
+class Seat(Protocol):
+    """One conversation's place in an engine, which keeps what was computed of its earlier turns. One call at a time."""
+
+    async def generate(self, prompt: TokenIds, sampling: Sampling, seed: int) -> Completion:
+        """Continue the prompt; what a seed draws does not depend on other conversations. Raises EngineError."""
+        ...
+
+    async def logprobs(self, prefix: TokenIds, target: TokenIds) -> list[float]:
+        """Return log p(token | prefix, earlier ones) of each token of the target, in nats. Raises EngineError."""
+        ...
+
+    def close(self) -> None:
+        """Give the place back."""
+        ...
 
 
 class Engine(Protocol):
-    """Generates and scores token sequences in batches."""
+    """Generates and scores token sequences, many conversations at once."""
 
     fingerprint: str
     """Identifies the weights."""
     context_size: int
     """Most tokens a prompt and its completion may have together."""
+    seats: int
+    """How many conversations it holds at once."""
     stats: EngineStats
+    scores: bool
+    """Whether it can score at all; some endpoints cannot."""
 
-    def generate(self, prompts: list[TokenIds], sampling: Sampling, seeds: list[int]) -> list[Completion]:
-        """Continue each prompt; what a seed draws does not depend on the other prompts of the batch."""
+    def open(self) -> Seat:
+        """Take a seat; at most `seats` may be taken at a time."""
         ...
 
-    def logprobs(self, prefixes: list[TokenIds], targets: list[TokenIds]) -> list[list[float]]:
-        """Return log p(target token | prefix, earlier target tokens) for each token of each target, in nats."""
-        ...
-
-    def forget(self) -> None:
-        """Drop what is cached of earlier prompts, so that later results do not depend on them in any bit."""
+    def shut_down(self) -> None:
+        """Free its memory; nothing can be asked of it any more."""
         ...

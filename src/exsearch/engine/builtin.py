@@ -105,13 +105,13 @@ def convert_gguf(source: Path, target: Path) -> None:
     tokenizer.save_pretrained(target)
 
 
-def model_fingerprint(folder: Path) -> str:
-    """Identify a checkpoint by its config and a sample of its weights: 64 spread blocks of 64 KiB a file.
+def model_fingerprint(folder: Path, settings: str = "config.json") -> str:
+    """Identify a checkpoint by its file `settings` and a sample of its weights: 64 spread blocks of 64 KiB a file.
 
     Fine-tuning moves whole layers, so spread blocks tell checkpoints apart without reading 50 GB.
     """
     digest = hashlib.sha256()
-    config = read_json(folder / "config.json", dict[str, object])
+    config = read_json(folder / settings, dict[str, object])
     digest.update(fingerprint({key: value for key, value in config.items() if not key.startswith("_")}).encode())
     for path in sorted(folder.glob("*.safetensors")):
         size = path.stat().st_size

@@ -1,261 +1,317 @@
-"""The default engine: any transformers causal language model, on CPU or GPU.
+"""The default engine: any transformers causal language model, on CPU or GPU, with continuous batching.
 
-It remembers the keys and values of the sequences that it saw last. A prompt that continues one of them (a
-trajectory's next turn) is computed from where that sequence ended, and prompts that are equal (the K samples of a
-question) are computed once.
+Each conversation has a slot that keeps the keys and values of what was computed. Prompts are fed in chunks, one
+conversation at a time; then all conversations that generate or score advance by one token in one forward pass, and
+those that are done make room for others at once. A prompt that continues a conversation is computed from where that
+ended, and what two conversations have in common at their start (the K samples of a question) is computed once.
+
+Every pass has one of two fixed shapes, (1, chunk) or (slots, 1), with rows and positions that nobody looks at where
+there is less to do. So the same kernels work on a token whatever else is in flight, and what a conversation is told
+does not depend, in any bit, on its companions, their order, or an interruption.
 """
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
-from exsearch.engine.base import Completion, EngineStats, Sampling, TokenIds
+from exsearch.engine.attention import GROUPED
+from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling, TokenIds
 from exsearch.engine.sampling import draw, uniforms
 from exsearch.engine.slots import SlotCache
+from exsearch.engine.worker import Worker
 
-PREFILL_TOKENS = 4096
-"""Most tokens of one prefill pass; bounds the memory of activations."""
+CHUNK = {"cpu": 128, "cuda": 512}
+"""Prompt tokens of one pass, by kind of device: enough to keep it busy, few enough to waste little on the last one."""
 
 
-@dataclass
-class _Request:
-    """One prompt on its way through `generate` or `logprobs`."""
+@dataclass(eq=False)
+class _Call:
+    """One `generate` or `logprobs` on its way through the engine."""
 
+    seat: "_Seat"
     ids: TokenIds
-    slot: int = -1
-    cached: int = 0
-    twin: "_Request | None" = None
-    """The equal prompt whose computation this one copies."""
+    sampling: Sampling | None = None
+    noise: torch.Tensor | None = None
+    """A uniform number for each token that may be drawn."""
+    target: TokenIds = field(default_factory=list)
+    """What is scored; empty if tokens are drawn."""
     output: TokenIds = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    prefilled: int = 0
+    cached: int = 0
+    asked: float = field(default_factory=time.monotonic)
+    started: float = 0.0
+    done: "asyncio.Future[None] | None" = None
+    dropped: bool = False
+    """Nobody waits for it any more."""
 
     @property
-    def missing(self) -> TokenIds:
-        return self.ids[self.cached :]
+    def next_token(self) -> int:
+        """The token to feed next, whose hidden state predicts the one after it."""
+        said = self.target[: len(self.logprobs)] if self.target else self.output
+        return said[-1] if said else self.ids[-1]
+
+    @property
+    def finish(self) -> str | None:
+        """Why it is over, if it is."""
+        if self.sampling is None:
+            return "stop" if len(self.logprobs) == len(self.target) else None
+        if self.output and self.output[-1] in self.sampling.stop_ids:
+            return "stop"
+        return "length" if len(self.output) == self.sampling.max_new_tokens else None
 
 
 class HFEngine:
     """Generates and scores with a transformers model; see `exsearch.engine.base.Engine`."""
 
-    def __init__(self, model: PreTrainedModel, fingerprint: str, max_batch: int = 64) -> None:
-        """Wrap a loaded model; `max_batch` sequences are held at once, longer batches go in several."""
+    scores = True
+
+    def __init__(self, model: PreTrainedModel, fingerprint: str, seats: int = 64) -> None:
+        """Wrap a loaded model. Memory for keys and values grows to `seats` conversations of the longest one's size."""
+        model.set_attn_implementation(GROUPED)
         self.model = model.eval()
         self.fingerprint = fingerprint
-        self.max_batch = max_batch
-        self.context_size = int(model.config.max_position_embeddings)
+        self.seats = seats
+        window = getattr(model.config, "sliding_window", None)
+        self.context_size = int(min(model.config.max_position_embeddings, window or np.inf))
         self.stats = EngineStats()
-        self._device = next(model.parameters()).device
+        parameter = next(model.parameters())
+        self._device = parameter.device
+        self._chunk = CHUNK.get(self._device.type, CHUNK["cpu"])
         self._head: torch.nn.Module = model.get_output_embeddings()
-        self._cache = SlotCache(model.config, next(model.parameters()).dtype, self._device)
-        self._contents: list[TokenIds] = []
+        self._cache = SlotCache(model.config, parameter.dtype, self._device)
+        self._contents: list[TokenIds] = [[] for _ in range(seats)]
         """Token ids whose keys and values each slot holds."""
+        self._taken: set[int] = set()
+        self._worker = Worker("engine")
+        self._arrived: list[_Call] = []
+        self._live: list[_Call] = []
+        self._driver: asyncio.Task[None] | None = None
 
     @classmethod
-    def load(cls, folder: Path, fingerprint: str, dtype: torch.dtype, device: str, max_batch: int = 64) -> "HFEngine":
-        """Load a checkpoint folder."""
+    def load(
+        cls,
+        folder: Path,
+        fingerprint: str,
+        dtype: torch.dtype,
+        device: str,
+        seats: int = 64,
+        adapter: Path | None = None,
+    ) -> "HFEngine":
+        """Load a checkpoint folder, with a LoRA adapter merged into it in memory if there is one."""
         disable_progress_bar()
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        if adapter is not None:
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
         torch.nn.Module.to(model, device)
-        return cls(model, fingerprint, max_batch)
+        return cls(model, fingerprint, seats)
 
-    @torch.inference_mode()
-    def generate(self, prompts: list[TokenIds], sampling: Sampling, seeds: list[int]) -> list[Completion]:
-        """Continue each prompt until a stop token or the limit; see Engine."""
-        start = time.monotonic()
-        completions: list[Completion] = []
-        for first in range(0, len(prompts), self.max_batch):
-            chunk = slice(first, first + self.max_batch)
-            completions += self._generate_batch(prompts[chunk], sampling, seeds[chunk])
-        self.stats.seconds += time.monotonic() - start
-        return completions
-
-    @torch.inference_mode()
-    def logprobs(self, prefixes: list[TokenIds], targets: list[TokenIds]) -> list[list[float]]:
-        """Score each target behind its prefix; see Engine."""
-        start = time.monotonic()
-        scores: list[list[float]] = []
-        for first in range(0, len(prefixes), self.max_batch):
-            chunk = slice(first, first + self.max_batch)
-            scores += self._score_batch(prefixes[chunk], targets[chunk])
-        self.stats.seconds += time.monotonic() - start
-        return scores
+    def open(self) -> "_Seat":
+        """Take a seat; see Engine."""
+        return _Seat(self)
 
     def forget(self) -> None:
-        """Drop what the slots hold; their memory stays allocated."""
+        """Drop what free slots hold, so that nothing of earlier work is reused; for measurements."""
+        self._contents = [held if slot in self._taken else [] for slot, held in enumerate(self._contents)]
+
+    def shut_down(self) -> None:
+        """Free the model's memory, as far as nobody else holds it."""
+        del self.model, self._head, self._cache
+
+    # Coroutines: waiting for the steps below, which run in the engine's thread.
+
+    async def ask(self, call: _Call) -> None:
+        """Wait until the engine is done with the call; raises EngineError."""
+        call.done = asyncio.get_running_loop().create_future()
+        self._arrived.append(call)
+        if self._driver is None or self._driver.done():
+            self._driver = asyncio.create_task(self._drive())
+        try:
+            await call.done
+        finally:
+            call.dropped = True
+
+    async def _drive(self) -> None:
+        """Take steps as long as there is something to do."""
+        while self._arrived or self._live:
+            await asyncio.sleep(0)  # who was answered may ask again before the next step
+            arrived, self._arrived = self._arrived, []
+            try:
+                finished = await self._worker.run(lambda arrived=arrived: self._step(arrived))  # type: ignore[misc]
+            except Exception as error:
+                self._fail(arrived, error)
+                continue
+            for call in finished:
+                if call.done is not None and not call.done.done():
+                    call.done.set_result(None)
+
+    def _fail(self, arrived: list[_Call], error: Exception) -> None:
+        """Tell everybody who waits; what the slots hold is no longer known."""
+        calls, self._live = {*arrived, *self._live}, []
         self._contents = [[] for _ in self._contents]
+        for call in calls:
+            if call.done is not None and not call.done.done():
+                call.done.set_exception(EngineError(f"the model failed: {error}"))
 
-    def _generate_batch(self, prompts: list[TokenIds], sampling: Sampling, seeds: list[int]) -> list[Completion]:
-        requests = [_Request(ids) for ids in prompts]
-        self._place(requests, room=sampling.max_new_tokens)
-        hidden = self._prefill(requests)
-        noise = uniforms(seeds, sampling.max_new_tokens)
-        live = list(range(len(requests)))
-        stop_ids = set(sampling.stop_ids)
-        for position in range(sampling.max_new_tokens):
-            logits = self._head(hidden).float()
-            tokens = draw(logits, noise[live, position], sampling.temperature, sampling.top_p)
-            chosen = logits.gather(1, tokens[:, None]).squeeze(1) - logits.logsumexp(dim=-1)
-            for index, token, logprob in zip(live, tokens.tolist(), chosen.tolist(), strict=True):
-                requests[index].output.append(token)
-                requests[index].logprobs.append(logprob)
-            live = [index for index in live if requests[index].output[-1] not in stop_ids]
-            if not live or position + 1 == sampling.max_new_tokens:
-                break
-            hidden = self._decode([requests[index] for index in live])
-        self.stats.generated_tokens += sum(len(request.output) for request in requests)
-        return [Completion(r.output, r.logprobs, "stop" if r.output[-1] in stop_ids else "length") for r in requests]
+    # Steps.
 
-    def _score_batch(self, prefixes: list[TokenIds], targets: list[TokenIds]) -> list[list[float]]:
-        requests = [_Request(prefix) for prefix in prefixes]
-        self._place(requests, room=max(map(len, targets)), share=False)
-        # A target's tokens are predicted from the prefix's last token and from its own tokens but the last.
-        fed = [r.missing + target[:-1] for r, target in zip(requests, targets, strict=True)]
-        scores: list[list[float]] = [[] for _ in requests]
-        for group in self._groups(requests, [len(ids) for ids in fed]):
-            hidden = self._forward([requests[i] for i in group], [fed[i] for i in group])
-            for row, index in enumerate(group):
-                target = targets[index]
-                states = hidden[row, len(fed[index]) - len(target) : len(fed[index])]
-                logprobs = torch.log_softmax(self._head(states).float(), dim=-1)
-                picked = logprobs.gather(1, torch.tensor(target, device=self._device)[:, None])
-                scores[index] = picked.squeeze(1).tolist()
-        return scores
+    @torch.inference_mode()
+    def _step(self, arrived: list[_Call]) -> list[_Call]:
+        """Feed the prompts that arrived, advance everything by one token; return what is done."""
+        start = time.monotonic()
+        self._live = [call for call in self._live if not call.dropped]
+        for call in arrived:
+            if not call.dropped:
+                call.started = time.monotonic()
+                self._place(call)
+                self._prefill(call)
+                self._live.append(call)
+        if self._live:
+            self._advance()
+        finished = [call for call in self._live if call.finish]
+        self._live = [call for call in self._live if not call.finish]
+        self.stats.seconds += time.monotonic() - start
+        return finished
 
-    # Slots: where each sequence lives.
+    def _place(self, call: _Call) -> None:
+        """Find the call's slot and what it already holds of the prompt.
 
-    def _place(self, requests: list[_Request], room: int, share: bool = True) -> None:
-        """Give each request a slot, keeping what is cached; those to compute come first, their twins behind."""
-        self._cache.reserve(len(requests), max(len(r.ids) for r in requests) + room)
-        self._contents += [[] for _ in range(self._cache.slots - len(self._contents))]
-        self._match(requests)
-        if share:
-            self._find_twins(requests)
-        for group, first in ((False, 0), (True, sum(r.twin is None for r in requests))):
-            members = [r for r in requests if (r.twin is not None) == group]
-            self._make_contiguous(members, first, requests)
-        for request in requests:
-            del self._contents[request.slot][request.cached :]
-            source = request if request.twin is None else request.twin
-            self.stats.cached_tokens += len(request.ids) - (len(request.missing) if source is request else 0)
-            self.stats.prefilled_tokens += len(request.missing) if source is request else 0
-
-    def _match(self, requests: list[_Request]) -> None:
-        """Assign to each request the free slot that holds the longest beginning of it, or an emptiest one.
-
-        At least the last token of a prompt is always computed: its hidden state predicts the next.
+        At least the last token of a prompt is computed: its hidden state predicts the next. Another conversation's
+        beginning is taken over up to the end of a chunk, so that chunks begin where they would without it.
         """
-        free = dict.fromkeys(range(len(self._contents)))
-        for request in requests:
-            best = 0
-            for slot in free:
-                length = min(len(self._contents[slot]), len(request.ids) - 1)
-                if length > best and self._contents[slot][:length] == request.ids[:length]:
-                    best, request.slot = length, slot
-            request.cached = best
-            if best:
-                del free[request.slot]
-        for request in requests:
-            if request.slot < 0:
-                request.slot = min(free, key=lambda slot: len(self._contents[slot]))
-                del free[request.slot]
+        needed = call.ids[:-1]
+        common = [_common(contents, needed) for contents in self._contents]
+        slot = call.seat.slot
+        if slot is None:
+            free = [slot for slot in range(self.seats) if slot not in self._taken]
+            # a beginning, or what is least worth keeping
+            slot = call.seat.slot = max(free, key=lambda slot: (common[slot], -len(self._contents[slot])))
+            self._taken.add(slot)
+            own = self._whole_chunks(common[slot], len(needed))
+        else:
+            own = common[slot]
+        source = max(range(self.seats), key=lambda other: common[other])
+        shared = self._whole_chunks(common[source], len(needed))
+        self._cache.reserve(self.seats, max(len(needed), *map(len, self._contents)) + self._chunk + 1)
+        if shared > own:
+            self._cache.copy(source, slot, shared)
+        call.cached = max(own, shared)
+        self._contents[slot] = needed[: call.cached]
+        self.stats.cached_tokens += call.cached
 
-    def _find_twins(self, requests: list[_Request]) -> None:
-        originals: dict[tuple[int, ...], _Request] = {}
-        # The longest cached one computes, the others copy.
-        for request in sorted(requests, key=lambda r: -r.cached):
-            original = originals.setdefault(tuple(request.ids), request)
-            request.twin = None if original is request else original
+    def _whole_chunks(self, tokens: int, needed: int) -> int:
+        return tokens if tokens == needed else tokens // self._chunk * self._chunk
 
-    def _make_contiguous(self, members: list[_Request], first: int, requests: list[_Request]) -> None:
-        """Move the members' rows into the slots from `first` on, in any order."""
-        wanted = range(first, first + len(members))
-        taken = {r.slot for r in members}
-        vacant = [slot for slot in wanted if slot not in taken]
-        for request in members:
-            if request.slot not in wanted:
-                self._swap(request.slot, vacant.pop(), requests)
+    def _prefill(self, call: _Call) -> None:
+        """Feed all but the last token of a prompt."""
+        slot, needed = self._slot(call), call.ids[:-1]
+        while (first := len(self._contents[slot])) < len(needed):
+            ids = needed[first : first + self._chunk]
+            positions = torch.arange(first, first + self._chunk, device=self._device)[None]
+            padded = torch.tensor([ids + [0] * (self._chunk - len(ids))], device=self._device)
+            self._forward(slot, padded, positions, first + len(ids))
+            self._contents[slot] += ids
+        call.prefilled = len(call.ids) - call.cached
+        self.stats.prefilled_tokens += call.prefilled
 
-    def _swap(self, a: int, b: int, requests: list[_Request]) -> None:
-        contents = self._contents
-        self._cache.swap(a, b, max(len(contents[a]), len(contents[b])))
-        contents[a], contents[b] = contents[b], contents[a]
-        moves = {a: b, b: a}
-        for request in requests:
-            request.slot = moves.get(request.slot, request.slot)
+    def _advance(self) -> None:
+        """Feed one token of each live call and take what it predicts."""
+        self._cache.reserve(self.seats, max(len(self._contents[self._slot(call)]) for call in self._live) + 1)
+        tokens = torch.zeros(self.seats, 1, dtype=torch.long)
+        positions = torch.full((self.seats, 1), self._cache.capacity - 1)
+        for call in self._live:
+            slot = self._slot(call)
+            tokens[slot] = call.next_token
+            positions[slot] = len(self._contents[slot])
+            self._contents[slot].append(call.next_token)
+        longest = max(len(self._contents[self._slot(call)]) for call in self._live)
+        hidden = self._forward(0, tokens.to(self._device), positions.to(self._device), longest)
+        logits = self._head(hidden[:, 0]).float()
+        chosen = self._choose(logits)
+        rows = [self._slot(call) for call in self._live]
+        logprobs = (logits[rows].gather(1, chosen[:, None]).squeeze(1) - logits[rows].logsumexp(dim=-1)).tolist()
+        for call, token, logprob in zip(self._live, chosen.tolist(), logprobs, strict=True):
+            call.logprobs.append(logprob)
+            if call.sampling is None:
+                self.stats.scored_tokens += 1
+            else:
+                call.output.append(token)
+                self.stats.generated_tokens += 1
 
-    # Forward passes.
+    def _choose(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return the next token of each live call: drawn, or the target's."""
+        chosen = torch.zeros(len(self._live), dtype=torch.long)
+        ways: dict[tuple[float, float], list[int]] = {}
+        for index, call in enumerate(self._live):
+            if call.sampling is None:
+                chosen[index] = call.target[len(call.logprobs)]
+            else:
+                ways.setdefault((call.sampling.temperature, call.sampling.top_p), []).append(index)
+        for (temperature, top_p), indices in ways.items():
+            calls = [self._live[index] for index in indices]
+            noise = torch.stack([call.noise[len(call.output)] for call in calls if call.noise is not None])
+            rows = [self._slot(call) for call in calls]
+            chosen[indices] = draw(logits[rows], noise, temperature, top_p).cpu()
+        return chosen.to(logits.device)
 
-    def _prefill(self, requests: list[_Request]) -> torch.Tensor:
-        """Compute what is missing of each prompt; return the last hidden states, (requests, hidden size)."""
-        last: dict[int, torch.Tensor] = {}
-        originals = [r for r in requests if r.twin is None]
-        for group in self._groups(originals, [len(r.missing) for r in originals]):
-            members = [originals[i] for i in group]
-            missing = [r.missing for r in members]
-            hidden = self._forward(members, missing)
-            for row, (request, ids) in enumerate(zip(members, missing, strict=True)):
-                last[id(request)] = hidden[row, len(ids) - 1]
-        for request in requests:
-            if request.twin is not None:
-                self._cache.copy(request.twin.slot, request.slot, request.cached, len(request.ids))
-                self._contents[request.slot] = list(request.ids)
-        return torch.stack([last[id(r.twin or r)] for r in requests])
-
-    def _groups(self, requests: list[_Request], lengths: list[int]) -> list[list[int]]:
-        """Cut requests, by index and in slot order, into passes of at most PREFILL_TOKENS padded tokens."""
-        groups: list[list[int]] = []
-        longest = 0
-        for index in sorted(range(len(requests)), key=lambda i: requests[i].slot):
-            longest = max(longest, lengths[index])
-            if not groups or longest * (len(groups[-1]) + 1) > PREFILL_TOKENS:
-                groups.append([])
-                longest = lengths[index]
-            groups[-1].append(index)
-        return groups
-
-    def _decode(self, live: list[_Request]) -> torch.Tensor:
-        """Feed each live request's last token; return hidden states (live, hidden size).
-
-        Finished rows inside the range are computed in vain until they are a quarter of it; then rows are moved.
-        """
-        span = max(r.slot for r in live) - min(r.slot for r in live) + 1
-        if len(live) < 0.75 * span:
-            self._make_contiguous(live, min(r.slot for r in live), live)
-        first = min(r.slot for r in live)
-        rows: list[TokenIds] = [[0]] * (max(r.slot for r in live) - first + 1)
-        for request in live:
-            rows[request.slot - first] = [request.output[-1]]
-        hidden = self._forward_rows(first, rows, {r.slot for r in live})
-        return hidden[[r.slot - first for r in live], 0]
-
-    def _forward(self, requests: list[_Request], ids: list[TokenIds]) -> torch.Tensor:
-        """Feed `ids` to the requests, which are in slot order and contiguous; return all hidden states."""
-        return self._forward_rows(requests[0].slot, ids, {r.slot for r in requests})
-
-    def _forward_rows(self, first: int, rows: list[TokenIds], keep: set[int]) -> torch.Tensor:
-        """Run the model on right-padded rows for the slots from `first` on; returns (rows, longest, hidden size).
-
-        Slots not in `keep` are finished ones in the way: their padding token is written behind their contents,
-        where it is never seen.
-        """
-        longest = max(map(len, rows))
-        lengths = [len(self._contents[first + row]) for row in range(len(rows))]
-        positions = torch.tensor(lengths, device=self._device)[:, None] + torch.arange(longest, device=self._device)
-        self._cache.reserve(self._cache.slots, int(positions.max()) + 1)
-        mask = self._cache.aim(first, positions)
-        padded = torch.tensor([ids + [0] * (longest - len(ids)) for ids in rows], device=self._device)
+    def _forward(self, slot: int, ids: torch.Tensor, positions: torch.Tensor, longest: int) -> torch.Tensor:
+        """Run the model on rows for the slots from `slot` on; return hidden states (rows, tokens, hidden size)."""
+        mask = self._cache.aim(slot, positions, longest)
         hidden: torch.Tensor = self.model.base_model(
-            input_ids=padded,
+            input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
             past_key_values=self._cache,
             use_cache=True,
         ).last_hidden_state
-        for row, ids in enumerate(rows):
-            if first + row in keep:
-                self._contents[first + row] += ids
         return hidden
+
+    @staticmethod
+    def _slot(call: _Call) -> int:
+        assert call.seat.slot is not None
+        return call.seat.slot
+
+    def release(self, slot: int) -> None:
+        """Let another seat have the slot; what it holds may still serve as a beginning."""
+        self._taken.discard(slot)
+
+
+class _Seat:
+    """See `exsearch.engine.base.Seat`. Its slot is chosen with its first prompt, by what slots hold of it."""
+
+    def __init__(self, engine: HFEngine) -> None:
+        self._engine = engine
+        self.slot: int | None = None
+
+    async def generate(self, prompt: TokenIds, sampling: Sampling, seed: int) -> Completion:
+        call = _Call(self, prompt, sampling, uniforms([seed], sampling.max_new_tokens)[0])
+        await self._engine.ask(call)
+        waited = call.started - call.asked
+        finish = "stop" if call.finish == "stop" else "length"
+        return Completion(call.output, call.logprobs, finish, call.prefilled, call.cached, waited)  # type: ignore[arg-type]
+
+    async def logprobs(self, prefix: TokenIds, target: TokenIds) -> list[float]:
+        call = _Call(self, prefix, target=target)
+        await self._engine.ask(call)
+        return call.logprobs
+
+    def close(self) -> None:
+        if self.slot is not None:
+            self._engine.release(self.slot)
+
+
+def _common(contents: TokenIds, wanted: TokenIds) -> int:
+    """Return how many tokens both begin with."""
+    most = min(len(contents), len(wanted))
+    if contents[:most] == wanted[:most]:
+        return most
+    differs = np.array(contents[:most]) != np.array(wanted[:most])
+    return int(differs.argmax())

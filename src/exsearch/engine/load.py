@@ -1,12 +1,32 @@
 """From a model name and settings to a running engine."""
 
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
 from exsearch.config import ModelConfig
+from exsearch.engine.base import Engine, TokenIds
 from exsearch.engine.builtin import model_fingerprint
 from exsearch.engine.hf import HFEngine
+from exsearch.errors import UsageError
+from exsearch.files import fingerprint
+
+
+class Conversation(Protocol):
+    """What an endpoint that speaks text needs to know of token ids."""
+
+    def encode(self, text: str) -> TokenIds:
+        """Return the token ids of a text."""
+        ...
+
+    def decode(self, ids: TokenIds) -> str:
+        """Return the text of token ids."""
+        ...
+
+    def messages(self, ids: TokenIds) -> list[dict[str, str]]:
+        """Return the conversation whose token ids these are."""
+        ...
 
 
 def pick_device(config: ModelConfig) -> str:
@@ -26,6 +46,44 @@ def pick_dtype(config: ModelConfig) -> torch.dtype:
     return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
 
 
-def load_engine(folder: Path, config: ModelConfig, max_batch: int) -> HFEngine:
-    """Load a checkpoint folder into the transformers engine."""
-    return HFEngine.load(folder, model_fingerprint(folder), pick_dtype(config), pick_device(config), max_batch)
+def load_engine(folder: Path, config: ModelConfig, chat: Conversation, context: int, seats: int) -> Engine:
+    """Load a checkpoint folder into the engine that the settings name; raises UsageError.
+
+    `context` bounds a conversation's tokens, `seats` how many conversations there are at once: together, the memory.
+    """
+    adapter = Path(config.adapter) if config.adapter else None
+    if adapter is not None and not (adapter / "adapter_config.json").is_file():
+        raise UsageError(f"model.adapter: {adapter} is not an adapter folder, it has no adapter_config.json")
+    identity = model_fingerprint(folder)
+    if adapter is not None:
+        identity = fingerprint([identity, model_fingerprint(adapter, "adapter_config.json")])
+    if config.engine == "vllm":
+        from exsearch.engine.vllm import VLLMEngine
+
+        dtype = str(pick_dtype(config)).removeprefix("torch.")
+        return VLLMEngine(
+            folder, identity, dtype, context, seats, config.tensor_parallel, config.data_parallel, adapter
+        )
+    if config.engine == "openai":
+        return _endpoint(config, chat, context, seats)
+    return HFEngine.load(folder, identity, pick_dtype(config), pick_device(config), seats, adapter)
+
+
+def _endpoint(config: ModelConfig, chat: Conversation, context: int, seats: int) -> Engine:
+    from exsearch.engine.openai import OpenAIEngine
+
+    if not config.url or not config.name:
+        raise UsageError("model.engine = openai needs model.url, such as http://127.0.0.1:8000/v1, and model.name")
+    key = Path(config.api_key_file).read_text(encoding="utf-8").strip() if config.api_key_file else None
+    return OpenAIEngine(
+        config.url,
+        config.name,
+        config.api,
+        key,
+        context,
+        seats,
+        chat.encode,
+        chat.decode,
+        chat.messages,
+        config.retokenise,
+    )

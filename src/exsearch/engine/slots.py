@@ -1,27 +1,32 @@
 """The key-value memory of many sequences side by side, each in a row ("slot") of its own length.
 
-One buffer a layer of shape (slots, kv heads, capacity, head dim). A forward pass works on a contiguous range of
-slots, so attention reads a view of the buffer and nothing is copied; rows are moved (swapped) only to make the
-range contiguous.
+One buffer a layer of shape (slots, key heads, capacity, width). A forward pass works on a contiguous range of slots, so
+attention reads a view of the buffer and nothing is copied.
 """
 
 import torch
 from transformers import Cache, PretrainedConfig
+
+BLOCK = 512
+"""Attention sees a multiple of so many positions, the hidden ones masked: torch's kernels for CPUs go through keys in
+such blocks, and with whole blocks alone what a row attends to is summed in one order, however long its neighbours."""
 
 
 class SlotCache(Cache):
     """A transformers cache whose rows have different lengths; the caller says where new tokens go.
 
     Before each forward pass call `aim`. Attention then sees, for the aimed range of slots, the keys and values of
-    all positions up to the longest; the caller's 4-d attention mask hides what lies behind a row's own length.
+    all positions up to the longest; the mask hides what lies behind a row's own length.
     """
 
     def __init__(self, config: PretrainedConfig, dtype: torch.dtype, device: torch.device) -> None:
         """Start empty; `reserve` allocates."""
         super().__init__(layers=[])
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        self._shape = (int(heads), int(width))
+        queries = int(config.num_attention_heads)
+        heads = int(getattr(config, "num_key_value_heads", None) or queries)
+        width = getattr(config, "head_dim", None) or config.hidden_size // queries
+        self._shape = (heads, int(width))
+        self._groups = queries // heads
         self._dtype, self._device = dtype, device
         self._keys = [self._buffer(0, 0) for _ in range(config.num_hidden_layers)]
         self._values = [self._buffer(0, 0) for _ in range(config.num_hidden_layers)]
@@ -35,33 +40,34 @@ class SlotCache(Cache):
         heads, width = self._shape
         return torch.zeros(slots, heads, capacity, width, dtype=self._dtype, device=self._device)
 
-    def reserve(self, slots: int, capacity: int) -> None:
-        """Make room for at least `slots` rows of `capacity` tokens; what is stored stays."""
-        if slots <= self.slots and capacity <= self.capacity:
+    def reserve(self, slots: int, tokens: int) -> None:
+        """Make room for at least `slots` rows of `tokens` tokens; what is stored stays."""
+        if slots <= self.slots and tokens < self.capacity:
             return
         slots = max(slots, self.slots)
-        capacity = max(-(-capacity // 128) * 128, self.capacity)
+        capacity = max((tokens // BLOCK + 1) * BLOCK, self.capacity)  # the last column takes what nobody shall see
         for buffers in (self._keys, self._values):
             for layer, old in enumerate(buffers):
                 buffers[layer] = self._buffer(slots, capacity)
                 buffers[layer][: self.slots, :, : self.capacity] = old
         self.slots, self.capacity = slots, capacity
 
-    def aim(self, start: int, positions: torch.Tensor) -> torch.Tensor:
+    def aim(self, start: int, positions: torch.Tensor, longest: int) -> torch.Tensor:
         """Send the next forward pass to the slots from `start` on; return its attention mask.
 
-        `positions`, of shape (rows, new tokens), says where in its row each new token goes. The mask has shape
-        (rows, 1, new tokens, visible positions), is causal within each row, and is added to the attention scores:
-        a boolean one would be converted again in every layer.
+        `positions`, of shape (rows, new tokens), says where in its row each new token goes, `longest` how many
+        positions of the longest row are to be seen. The mask, of the shape that attention.py wants, is causal within
+        each row and added to the attention scores: a boolean one would be converted again in every layer.
         """
         rows = positions.shape[0]
         self._range = slice(start, start + rows)
         self._positions = positions
         self._rows = torch.arange(start, start + rows, device=self._device)[:, None]
-        self._visible = int(positions.max()) + 1
+        self._visible = min(-(-longest // BLOCK) * BLOCK, self.capacity)
         visible = torch.arange(self._visible, device=self._device)
         hidden = visible[None, None, None, :] > positions[:, None, :, None]
-        return torch.zeros(hidden.shape, dtype=self._dtype, device=self._device).masked_fill_(hidden, -torch.inf)
+        mask = torch.zeros(hidden.shape, dtype=self._dtype, device=self._device).masked_fill_(hidden, -torch.inf)
+        return mask.repeat(1, 1, self._groups, 1)
 
     def update(
         self,
@@ -81,15 +87,8 @@ class SlotCache(Cache):
         """Return 0: positions are always given explicitly."""
         return 0
 
-    def copy(self, source: int, target: int, start: int, end: int) -> None:
-        """Copy positions start..end of one slot over those of another."""
+    def copy(self, source: int, target: int, end: int) -> None:
+        """Copy the first `end` positions of one slot over those of another."""
         for buffers in (self._keys, self._values):
             for buffer in buffers:
-                buffer[target, :, start:end] = buffer[source, :, start:end]
-
-    def swap(self, a: int, b: int, length: int) -> None:
-        """Exchange the first `length` positions of two slots."""
-        pair, swapped = torch.tensor([a, b]), torch.tensor([b, a])
-        for buffers in (self._keys, self._values):
-            for buffer in buffers:
-                buffer[pair, :, :length] = buffer[swapped, :, :length]
+                buffer[target, :, :end] = buffer[source, :, :end]

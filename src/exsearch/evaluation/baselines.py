@@ -7,6 +7,7 @@ from exsearch.agent.chat import ChatFormat
 from exsearch.agent.trajectory import AliasScore, StopReason, Trajectory
 from exsearch.data.question import Question
 from exsearch.engine.base import Completion, Engine, Sampling
+from exsearch.engine.batch import generate, logprobs
 from exsearch.evaluation.evaluate import SCORES, TRAJECTORIES, score
 from exsearch.evaluation.scores import Scores
 from exsearch.files import read_json, write_json, write_jsonl
@@ -20,15 +21,14 @@ def closed_book(
     """Score the model's greedy answers when it may not search."""
     if (folder / SCORES).exists():
         return read_json(folder / SCORES, Scores)
-    engine.forget()
     prompts = [chat.head + chat.encode(_PROMPT + q.text) + chat.open_assistant for q in questions]
     sampling = Sampling(turn_tokens, [chat.stop_id], temperature=0.0)
-    completions = engine.generate(prompts, sampling, [0] * len(prompts))
+    completions = generate(engine, prompts, sampling, [0] * len(prompts))
     targets = [[*chat.encode(q.answers[0]), chat.stop_id] for q in questions]
-    logprobs = engine.logprobs(prompts, targets)
+    scores_of = logprobs(engine, prompts, targets)
     trajectories = [
         _unsearched(question, prompt, completion, chat, engine.fingerprint, logprob)
-        for question, prompt, completion, logprob in zip(questions, prompts, completions, logprobs, strict=True)
+        for question, prompt, completion, logprob in zip(questions, prompts, completions, scores_of, strict=True)
     ]
     write_jsonl(folder / TRAJECTORIES, trajectories)
     scores = score("closed-book", questions, trajectories, protocol)
@@ -42,7 +42,7 @@ def _unsearched(
     completion: Completion,
     chat: ChatFormat,
     model: str,
-    logprobs: list[float],
+    answer_logprobs: list[float],
 ) -> Trajectory:
     return Trajectory(
         question_id=question.id,
@@ -57,7 +57,7 @@ def _unsearched(
         seed=0,
         model_fingerprint=model,
         index_fingerprint="",
-        alias_scores=[AliasScore(question.answers[0], round(sum(logprobs), 5), len(logprobs))],
+        alias_scores=[AliasScore(question.answers[0], round(sum(answer_logprobs), 5), len(answer_logprobs))],
     )
 
 

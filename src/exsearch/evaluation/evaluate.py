@@ -3,8 +3,8 @@
 from collections import Counter
 from pathlib import Path
 
-from exsearch.agent.journal import run_journaled
-from exsearch.agent.rollout import Agent
+from exsearch.agent.journal import Agents, first_samples, run_journaled
+from exsearch.agent.rollout import Draw
 from exsearch.agent.trajectory import Trajectory, answer_logprob
 from exsearch.data.question import Question
 from exsearch.errors import UsageError
@@ -19,12 +19,11 @@ TRAJECTORIES = "trajectories.jsonl"
 
 
 def evaluate(
-    agent: Agent,
+    agents: Agents,
     questions: list[Question],
     protocol: Protocol,
     folder: Path,
     name: str,
-    batch_size: int,
     label: str,
 ) -> Scores:
     """Answer each question greedily and write trajectories and scores to `folder`; finished trajectories are reused.
@@ -33,18 +32,9 @@ def evaluate(
     """
     if (folder / SCORES).exists() and read_json(folder / SCORES, Scores).protocol != protocol.fingerprint:
         raise UsageError(f"{folder}: holds scores of another protocol (questions, index or settings); choose another")
-    tasks = [(question, 0) for question in questions]
-    trajectories = run_journaled(
-        agent,
-        tasks,
-        batch_size,
-        0,
-        folder / TRAJECTORIES,
-        temperature=0.0,
-        top_p=1.0,
-        label=label,
-    )
-    scores = score(name, questions, trajectories, protocol.fingerprint)
+    draw = Draw(seed=0, temperature=0.0, score_answers=True)
+    found = run_journaled(agents, questions, first_samples(1), 1, draw, folder / TRAJECTORIES, label)
+    scores = score(name, questions, [trajectory for [trajectory] in found], protocol.fingerprint)
     write_json(folder / SCORES, scores)
     return scores
 

@@ -1,0 +1,261 @@
+"""The E-step beside the loop that it replaces, and beside what its engine could do at best.
+
+    make quickstart
+    python benchmarks/explore.py [--run runs/quickstart] [--engine transformers] [--questions 16]
+
+Model, index and questions are those of a quickstart: its warm-up checkpoint explores its training questions, K = 8.
+The sides take turns, round after round, on the same engine:
+
+* `ours`: explore with scores of the answers, all trajectories in flight.
+* `unscored`: the same without scores.
+* `offline`: the engine's own limit. The tokens of `ours` are all known beforehand: each trajectory's prompts are fed
+  and its turns forced token by token, as many at once as there are seats, without retriever, grammar or waiting.
+* `loop`: what the method's first code did. One trajectory at a time, every turn a chat call that begins with an empty
+  cache, then a pass of its own over each trajectory for the scores. It runs on the first `--loop-questions` questions.
+* `ray`: `ours` in two Ray workers of one core each (with `--ray`).
+
+Rates are trajectories a second, with K = 8 samples a question. `--memory` also measures the peak memory of 64
+trajectories of 2,000 tokens in flight.
+
+Prints a table and writes benchmarks/results/explore-ENGINE.json.
+"""
+
+import argparse
+import asyncio
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from exsearch.agent.chat import ChatFormat
+from exsearch.agent.rollout import Agent, Draw
+from exsearch.agent.trajectory import Trajectory
+from exsearch.config import Config, RolloutConfig, load_config
+from exsearch.data.question import Question, read_questions
+from exsearch.em.explore import explore
+from exsearch.engine.base import Completion, Engine, Sampling, Seat, TokenIds
+from exsearch.engine.load import load_engine
+from exsearch.files import write_text
+from exsearch.retrieval.opening import open_retriever
+
+RESULTS = Path(__file__).parent / "results"
+SAMPLES = 8
+
+
+class Forgetful:
+    """An engine whose every call begins with an empty cache, like a chat server's without prefix caching."""
+
+    scores = True
+
+    def __init__(self, engine: Engine) -> None:
+        """Wrap an engine."""
+        self._engine = engine
+        self.fingerprint, self.context_size, self.stats = engine.fingerprint, engine.context_size, engine.stats
+        self.seats = 1
+
+    def open(self) -> "Forgetful":
+        """Return itself: nothing is kept for a conversation."""
+        return self
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    async def generate(self, prompt: TokenIds, sampling: Sampling, seed: int) -> Completion:
+        """Continue the prompt in a seat of its own."""
+        seat = self._fresh()
+        try:
+            return await seat.generate(prompt, sampling, seed)
+        finally:
+            seat.close()
+
+    async def logprobs(self, prefix: TokenIds, target: TokenIds) -> list[float]:
+        """Score the target in a seat of its own."""
+        seat = self._fresh()
+        try:
+            return await seat.logprobs(prefix, target)
+        finally:
+            seat.close()
+
+    def _fresh(self) -> Seat:
+        forget: Callable[[], None] = self._engine.forget  # type: ignore[attr-defined]
+        forget()
+        return self._engine.open()
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, default=Path("runs/quickstart"))
+    parser.add_argument("--engine", default="transformers", choices=["transformers", "vllm"])
+    parser.add_argument("--questions", type=int, default=16)
+    parser.add_argument("--loop-questions", type=int, default=1)
+    parser.add_argument("--in-flight", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--ray", action="store_true")
+    parser.add_argument("--memory", action="store_true")
+    options = parser.parse_args()
+    config = load_config(options.run / "config.toml", [f"model.engine={options.engine}"])
+    questions = read_questions(options.run / "questions" / "train.jsonl")[-options.questions :]
+    ours = make_agent(config, options.run, RolloutConfig(in_flight=options.in_flight))
+    single = make_agent(config, options.run, RolloutConfig(in_flight=1), 1)
+    single = Agent(Forgetful(single.engine), single.retriever, single.chat, config.agent, RolloutConfig(in_flight=1))
+    rates: dict[str, list[float]] = {}
+    trajectories = run_explore(ours, questions, config, options.seed, True)[0]  # compiles and loads what first use does
+    for _ in range(options.rounds):
+        trajectories, seconds = run_explore(ours, questions, config, options.seed, True)
+        rates.setdefault("ours", []).append(len(trajectories) / seconds)
+        rates.setdefault("unscored", []).append(
+            len(trajectories) / run_explore(ours, questions, config, options.seed, False)[1]
+        )
+        rates.setdefault("offline", []).append(len(trajectories) / replay(ours, trajectories, questions))
+        rates.setdefault("loop", []).append(loop(single, questions[: options.loop_questions], config, options.seed))
+        if options.ray:
+            rates.setdefault("ray", []).append(len(trajectories) / on_ray(config, options, questions))
+        print({name: round(values[-1], 3) for name, values in rates.items()}, flush=True)
+    result = {
+        "command": "python benchmarks/explore.py " + " ".join(w for w in sys.argv[1:] if "/" not in w),
+        "versions": {name: importlib.metadata.version(name) for name in ("exsearch", "torch", "transformers")},
+        "machine": {"cores": len(os.sched_getaffinity(0)), "processor": platform.machine()},
+        "settings": {
+            "questions": len(questions),
+            "samples": SAMPLES,
+            "in_flight": options.in_flight,
+            "seed": options.seed,
+            "precision": config.model.precision,
+        },
+        "trajectories": describe(trajectories),
+        "trajectories_per_second": rates,
+        "ratios": ratios(rates),
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+    if options.memory:
+        result["memory"] = memory(config, options.run)
+    write_text(RESULTS / f"explore-{options.engine}.json", json.dumps(result, indent=1) + "\n")
+    show(result)
+
+
+def make_agent(config: Config, run: Path, limits: RolloutConfig, seats: int | None = None) -> Agent:
+    """Load the warm-up checkpoint and open the index of a run."""
+    folder = run / "warmup"
+    chat = ChatFormat.load(folder)
+    engine = load_engine(folder, config.model, chat, config.agent.context, seats or limits.in_flight)
+    return Agent(engine, open_retriever(str(run / "index")), chat, config.agent, limits)
+
+
+def run_explore(
+    agent: Agent, questions: list[Question], config: Config, seed: int, scored: bool
+) -> tuple[list[Trajectory], float]:
+    """Explore with an empty cache; return the trajectories and the seconds."""
+    forget = getattr(agent.engine, "forget", lambda: None)
+    forget()
+    settings = msgspec.structs.replace(config.explore, samples=SAMPLES)
+    folder = Path(tempfile.mkdtemp())
+    start = time.monotonic()
+    if scored:
+        found = explore(agent, questions, settings, seed, folder / "trajectories.jsonl")
+    else:
+        tasks = [(question, sample) for question in questions for sample in range(SAMPLES)]
+        found = agent.rollout(tasks, Draw(seed, settings.temperature, settings.top_p))
+    seconds = time.monotonic() - start
+    shutil.rmtree(folder)
+    return found, seconds
+
+
+def replay(agent: Agent, trajectories: list[Trajectory], questions: list[Question]) -> float:
+    """Give the engine the same tokens, all known beforehand; return the seconds."""
+    getattr(agent.engine, "forget", lambda: None)()
+    answers = {question.id: question.answers for question in questions}
+
+    async def one(trajectory: Trajectory, free: asyncio.Semaphore) -> None:
+        ids = trajectory.token_ids
+        async with free:
+            seat = agent.engine.open()
+            for start, stop in turns(trajectory):
+                await seat.logprobs(ids[:start], ids[start:stop])
+            if trajectory.answer_start is not None:
+                for alias in answers[trajectory.question_id]:
+                    target = [*agent.chat.encode(alias), agent.chat.stop_id]
+                    await seat.logprobs(ids[: trajectory.answer_start], target)
+            seat.close()
+
+    async def every() -> None:
+        free = asyncio.Semaphore(agent.in_flight)
+        await asyncio.gather(*(one(trajectory, free) for trajectory in trajectories))
+
+    begin = time.monotonic()
+    asyncio.run(every())
+    return time.monotonic() - begin
+
+
+def turns(trajectory: Trajectory) -> list[tuple[int, int]]:
+    """Return where each turn of the model begins and ends."""
+    edges = np.flatnonzero(np.diff([0, *trajectory.loss_mask, 0])).tolist()
+    return list(zip(edges[::2], edges[1::2], strict=True))
+
+
+def loop(agent: Agent, questions: list[Question], config: Config, seed: int) -> float:
+    """Roll out one trajectory after another, then score each anew; return trajectories a second."""
+    start = time.monotonic()
+    trajectories = []
+    for question in questions:
+        for sample in range(SAMPLES):
+            draw = Draw(seed, config.explore.temperature, config.explore.top_p)
+            trajectories += agent.rollout([(question, sample)], draw)
+    answers = {question.id: question.answers for question in questions}
+    for trajectory in trajectories:
+        if trajectory.answer_start is not None:
+            prefix = trajectory.token_ids[: trajectory.answer_start]
+            for alias in answers[trajectory.question_id]:
+                asyncio.run(agent.engine.open().logprobs(prefix, [*agent.chat.encode(alias), agent.chat.stop_id]))
+    return len(trajectories) / (time.monotonic() - start)
+
+
+def ratios(rates: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Return the least, median and largest ratio of the rounds."""
+
+    def spread(above: str, below: str) -> list[float]:
+        values = np.array(rates[above]) / np.array(rates[below])
+        return [float(values.min()), float(np.median(values)), float(values.max())]
+
+    found = {
+        "ours / loop": spread("ours", "loop"),
+        "ours / offline": spread("ours", "offline"),
+        "unscored / ours": spread("unscored", "ours"),
+    }
+    return found | ({"ray / ours": spread("ray", "ours")} if "ray" in rates else {})
+
+
+def describe(trajectories: list[Trajectory]) -> dict[str, float]:
+    """Return what the trajectories are like, on average."""
+    return {
+        "count": len(trajectories),
+        "tokens": float(np.mean([len(t.token_ids) for t in trajectories])),
+        "generated": float(np.mean([sum(t.loss_mask) for t in trajectories])),
+        "searches": float(np.mean([len(t.steps) for t in trajectories])),
+    }
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print the table."""
+    for name, values in result["trajectories_per_second"].items():
+        print(f"{name:>16}: {np.median(values):8.3f} trajectories/s")
+    for name, (least, middle, most) in result["ratios"].items():
+        print(f"{name:>16}: {middle:8.2f} ({least:.2f} to {most:.2f})")
+    if "memory" in result:
+        print(f"{'64 x 2,000 tokens':>16}: {result['memory']['peak_bytes'] / 1e9:.2f} GB at most")
+
+
+if __name__ == "__main__":
+    main()

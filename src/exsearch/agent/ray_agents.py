@@ -1,0 +1,106 @@
+"""Rollouts on the machines of a Ray cluster: one agent, with an engine of its own, on each GPU or processor.
+
+Model and index lie on a file system that all machines see, or the index is the URL of a server that they share. The
+driver hands out one trajectory at a time, to whoever has the most room, and alone writes the journal. What a lost
+worker had under way is rolled out again by others, and Ray starts another in its place.
+"""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from exsearch.agent.rollout import Draw
+from exsearch.agent.trajectory import Trajectory
+from exsearch.config import Config
+from exsearch.data.question import Question
+from exsearch.errors import ExSearchError, UsageError
+
+TRIES = 5
+"""A trajectory whose workers were lost so often is not tried again: it may be what kills them."""
+
+
+class _Worker:
+    """One agent in a process of its own."""
+
+    def __init__(self, config: bytes, model: str, index: str) -> None:
+        """Load the model and open the index."""
+        from exsearch.agent.loading import load_agent
+
+        self._agent = load_agent(msgspec.json.decode(config, type=Config), Path(model), index)
+
+    async def fingerprints(self) -> tuple[str, str]:
+        """Return those of model and index."""
+        return self._agent.model_fingerprint, self._agent.index_fingerprint
+
+    async def trajectories(self, question: bytes, sample: int, draw: bytes) -> bytes:
+        """Run one; records travel as JSON."""
+        found = await self._agent.trajectories(
+            msgspec.json.decode(question, type=Question), sample, msgspec.json.decode(draw, type=Draw)
+        )
+        return msgspec.json.encode(found)
+
+
+class RayAgents:
+    """Rolls out like an Agent, on all workers."""
+
+    def __init__(self, config: Config, model: Path, index: str) -> None:
+        """Start the workers on the cluster at `rollout.ray`. Raises UsageError if it is not there."""
+        try:
+            import ray
+        except ImportError:
+            raise UsageError("rollout.ray needs Ray: pip install 'exsearch[ray]'") from None
+        address = config.rollout.ray
+        try:
+            ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
+        except ConnectionError as error:
+            raise UsageError(f"rollout.ray = {address}: {error}") from None
+        resources = ray.cluster_resources()
+        graphics = int(resources.get("GPU", 0))
+        count = config.rollout.workers or graphics or int(resources.get("CPU", 1))
+        kind = ray.remote(_Worker).options(
+            num_cpus=0 if graphics else 1,
+            num_gpus=min(graphics / count, 1.0) if graphics else 0,
+            max_concurrency=config.rollout.in_flight + 1,
+            max_restarts=-1,
+        )
+        arguments = msgspec.json.encode(config), str(model.resolve()), _everywhere(index)
+        self._workers: list[Any] = [kind.remote(*arguments) for _ in range(count)]
+        self._load = [0] * count
+        self.in_flight = count * config.rollout.in_flight
+        try:
+            told = ray.get([worker.fingerprints.remote() for worker in self._workers])
+        except ray.exceptions.RayError as error:
+            self.close()
+            raise ExSearchError(f"a Ray worker did not start: {error}") from error
+        self.model_fingerprint, self.index_fingerprint = told[0]
+
+    async def trajectories(self, question: Question, sample: int, draw: Draw) -> list[Trajectory]:
+        """Run one trajectory, with its branches, on the worker with the most room."""
+        from ray.exceptions import RayActorError
+
+        asked = msgspec.json.encode(question), sample, msgspec.json.encode(draw)
+        for trial in range(TRIES):
+            number = min(range(len(self._workers)), key=self._load.__getitem__)
+            self._load[number] += 1
+            try:
+                found: bytes = await self._workers[number].trajectories.remote(*asked)
+                return msgspec.json.decode(found, type=list[Trajectory])
+            except RayActorError:
+                await asyncio.sleep(trial)  # the others first; then the one in its place has been started
+            finally:
+                self._load[number] -= 1
+        raise ExSearchError(f"question {question.id!r}, sample {sample}: {TRIES} workers were lost on it")
+
+    def close(self) -> None:
+        """Stop the workers and free their memory."""
+        import ray
+
+        for worker in self._workers:
+            ray.kill(worker)
+
+
+def _everywhere(index: str) -> str:
+    """Return an index's location as workers in other folders find it."""
+    return index if ":" in index else str(Path(index).resolve())

@@ -1,0 +1,90 @@
+"""Searches of many trajectories, batched, while their models go on."""
+
+import asyncio
+from collections.abc import Sequence
+
+from exsearch.config import RolloutConfig
+from exsearch.engine.worker import Worker
+from exsearch.retrieval.base import Hit, RetrievalError, Retriever
+
+PAUSE = 0.1
+"""Seconds before a failed search is tried again for the first time."""
+
+
+class Searcher:
+    """Collects queries while the retriever is busy and searches for them together, in a thread of its own.
+
+    A query waits no longer than `search_seconds`; then a retriever that does not return is left to itself, and those
+    who come later get a new thread. A batch that fails is searched for query by query: one bad query costs the others
+    nothing.
+    """
+
+    def __init__(self, retriever: Retriever, k: int, config: RolloutConfig) -> None:
+        """Search for `k` passages a query."""
+        self._retriever, self._k, self._config = retriever, k, config
+        self._worker = Worker("search")
+        self._waiting: dict[str, list[asyncio.Future[list[Hit]]]] = {}
+        self._driver: asyncio.Task[None] | None = None
+
+    async def search(self, query: str) -> list[Hit]:
+        """Return the hits of a query; raises RetrievalError, after the retries, or at once if time is up."""
+        for trial in range(self._config.search_retries + 1):
+            if trial:
+                await asyncio.sleep(PAUSE * 2 ** (trial - 1))
+            try:
+                async with asyncio.timeout(self._config.search_seconds):
+                    return await self._ask(query)
+            except TimeoutError:
+                self._abandon()
+                raise RetrievalError(f"no answer within {self._config.search_seconds:g} s") from None
+            except RetrievalError as error:
+                failed = error
+        raise failed
+
+    async def _ask(self, query: str) -> list[Hit]:
+        future: asyncio.Future[list[Hit]] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(query, []).append(future)
+        if self._driver is None or self._driver.done():
+            self._driver = asyncio.create_task(self._drive())
+        return await future
+
+    async def _drive(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(0)  # who is about to ask joins this batch
+            batch, self._waiting = self._waiting, {}
+            for query, outcome in zip(batch, await self._outcomes(list(batch)), strict=True):
+                for future in batch[query]:
+                    if future.done():
+                        continue
+                    if isinstance(outcome, RetrievalError):
+                        future.set_exception(outcome)
+                    else:
+                        future.set_result(outcome)
+
+    async def _outcomes(self, queries: list[str]) -> Sequence[list[Hit] | RetrievalError]:
+        """Search for all at once, or each alone if that fails."""
+        try:
+            return await self._worker.run(lambda: _checked(self._retriever.search(queries, self._k), queries, self._k))
+        except Exception as error:
+            if len(queries) == 1:
+                if isinstance(error, RetrievalError):
+                    return [error]
+                return [RetrievalError(f"the retriever failed: {type(error).__name__}: {error}")]
+        return [outcome for query in queries for outcome in await self._outcomes([query])]
+
+    def _abandon(self) -> None:
+        """Leave the thread that did not return in time; what waits for it runs out of time, too."""
+        self._worker = Worker("search")
+        if self._driver is not None:
+            self._driver.cancel()
+        self._driver = asyncio.create_task(self._drive()) if self._waiting else None
+
+
+def _checked(found: list[list[Hit]], queries: list[str], k: int) -> list[list[Hit]]:
+    """Return what a retriever found if it has the shape that was asked for; raises RetrievalError."""
+    if not isinstance(found, list) or len(found) != len(queries):
+        raise RetrievalError(f"the retriever did not return one list of hits for each of {len(queries)} queries")
+    for hits in found:
+        if not isinstance(hits, list) or len(hits) > k or not all(isinstance(hit, Hit) for hit in hits):
+            raise RetrievalError(f"the retriever did not return at most {k} hits for a query")
+    return found

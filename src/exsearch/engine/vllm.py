@@ -1,0 +1,177 @@
+"""vLLM as an engine, in this process: asynchronous, with prefix caching, on GPU or CPU.
+
+A conversation's earlier turns and what samples of a question have in common are found in vLLM's prefix cache. A target
+is scored by as many one-token requests behind the cached prefix as it has tokens, each allowed one token only and
+asked for that token's log-prob before any such restriction: `prompt_logprobs` would compute the whole prefix again.
+
+What a seed draws depends on the batch it is computed in; vLLM does not promise otherwise.
+"""
+
+import asyncio
+import itertools
+import threading
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling, TokenIds
+from exsearch.errors import UsageError
+
+T = TypeVar("T")
+
+
+class VLLMEngine:
+    """See `exsearch.engine.base.Engine`. It serves one event loop of its own, so that it survives those of callers."""
+
+    scores = True
+
+    def __init__(
+        self,
+        folder: Path,
+        fingerprint: str,
+        dtype: str,
+        context: int,
+        seats: int,
+        tensor_parallel: int = 1,
+        data_parallel: int = 1,
+        adapter: Path | None = None,
+        memory_share: float = 0.85,
+    ) -> None:
+        """Load a checkpoint folder; `context` bounds the memory for keys and values. Raises UsageError without vLLM."""
+        try:
+            from vllm.engine.arg_utils import AsyncEngineArgs
+            from vllm.v1.engine.async_llm import AsyncLLM
+        except ImportError as error:
+            raise UsageError(f"model.engine = vllm needs vLLM: pip install 'exsearch[vllm]' ({error})") from None
+        from vllm.platforms import current_platform
+
+        self.fingerprint, self.seats, self.stats = fingerprint, seats, EngineStats()
+        arguments: dict[str, Any] = {}
+        if current_platform.is_cpu():
+            # with chunked prefill a request with a seed stops the engine on CPUs (the generator has no offset there)
+            arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(context, 8192)}
+        else:
+            arguments |= {"gpu_memory_utilization": memory_share}
+        if adapter is not None:
+            from vllm.lora.request import LoRARequest
+
+            arguments |= {"enable_lora": True, "max_lora_rank": _rank(adapter)}
+            self._adapter: Any = LoRARequest("adapter", 1, str(adapter))
+        else:
+            self._adapter = None
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True).start()
+        options = AsyncEngineArgs(
+            model=str(folder),
+            dtype=dtype,
+            max_model_len=context,
+            max_num_seqs=seats,
+            enable_prefix_caching=True,
+            tensor_parallel_size=tensor_parallel,
+            data_parallel_size=data_parallel,
+            disable_log_stats=True,
+            **arguments,
+        )
+        self._engine = asyncio.run_coroutine_threadsafe(_made(AsyncLLM, options), self._loop).result()
+        self.context_size = int(self._engine.model_config.max_model_len)
+        self._numbers = itertools.count()
+
+    def open(self) -> "VLLMEngine":
+        """Return itself: vLLM finds what a prompt continues by its tokens."""
+        return self
+
+    def close(self) -> None:
+        """Nothing is held between turns; the prefix cache keeps what there is room for."""
+
+    def shut_down(self) -> None:
+        """Stop vLLM's processes and free their memory."""
+        self._engine.shutdown()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+    async def generate(self, prompt: TokenIds, sampling: Sampling, seed: int) -> Completion:
+        """Continue the prompt; see Seat."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        parameters = SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p or 1e-9,
+            max_tokens=sampling.max_new_tokens,
+            stop_token_ids=sampling.stop_ids,
+            ignore_eos=True,
+            logprobs=0,
+            seed=seed % 2**63,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        output = await self._elsewhere(self._ask(prompt, parameters))
+        said = output.outputs[0]
+        cached = output.num_cached_tokens or 0
+        self.stats.generated_tokens += len(said.token_ids)
+        self._count(len(prompt), cached)
+        return Completion(
+            list(said.token_ids),
+            [entry[token].logprob for token, entry in zip(said.token_ids, said.logprobs, strict=True)],
+            "stop" if said.finish_reason == "stop" else "length",
+            len(prompt) - cached,
+            cached,
+        )
+
+    async def logprobs(self, prefix: TokenIds, target: TokenIds) -> list[float]:
+        """Score the target behind the prefix; see Seat."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        async def one(index: int) -> float:
+            parameters = SamplingParams(
+                temperature=0.0,
+                max_tokens=1,
+                allowed_token_ids=[target[index]],
+                ignore_eos=True,
+                logprobs=0,
+                detokenize=False,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
+            output = await self._ask(prefix + target[:index], parameters)
+            self._count(len(prefix) + index, output.num_cached_tokens or 0)
+            return float(output.outputs[0].logprobs[0][target[index]].logprob)
+
+        async def every() -> list[float]:
+            return list(await asyncio.gather(*map(one, range(len(target)))))
+
+        self.stats.scored_tokens += len(target)
+        return await self._elsewhere(every())
+
+    def _count(self, tokens: int, cached: int) -> None:
+        self.stats.prefilled_tokens += tokens - cached
+        self.stats.cached_tokens += cached
+
+    async def _ask(self, prompt: TokenIds, parameters: Any) -> Any:
+        """Return the whole output of one request; runs in the engine's loop."""
+        request = {"prompt_token_ids": prompt}, parameters, str(next(self._numbers))
+        try:
+            outputs = [output async for output in self._engine.generate(*request, lora_request=self._adapter)]
+        except Exception as error:
+            raise EngineError(f"vLLM failed: {error}") from error
+        if not outputs or outputs[-1].outputs[0].finish_reason not in ("stop", "length"):
+            raise EngineError("vLLM gave no output")
+        return outputs[-1]
+
+    async def _elsewhere(self, call: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the engine's loop; cancelling the wait cancels the request."""
+        start = time.monotonic()
+        try:
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, self._loop))
+        finally:
+            self.stats.seconds += time.monotonic() - start
+
+
+async def _made(kind: Any, options: Any) -> Any:
+    return kind.from_engine_args(options)
+
+
+def _rank(adapter: Path) -> int:
+    import json
+
+    return int(json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"])

@@ -1,0 +1,104 @@
+"""An OpenAI-compatible server around an engine of this project, with as little of the protocol as a test asks for."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from exsearch.agent.chat import ChatFormat
+from exsearch.engine.base import Completion, Sampling, TokenIds
+from exsearch.engine.hf import HFEngine
+
+
+class Endpoint:
+    """`ids` returns token ids and log-probs, `scores` echoes log-probs of prompts; `fails` is a list of statuses."""
+
+    def __init__(
+        self, engine: HFEngine, chat: ChatFormat, ids: bool = True, scores: bool = True, fails: list[int] | None = None
+    ) -> None:
+        self.engine, self.chat, self.ids, self.scores = engine, chat, ids, scores
+        self.fails = fails or []
+        self.asked: list[dict[str, object]] = []
+        self.loop = asyncio.new_event_loop()
+        threading.Thread(target=self.loop.run_forever, daemon=True).start()
+
+    def answer(self, path: str, body: dict[str, object]) -> tuple[int, object]:
+        self.asked.append(body)
+        if self.fails:
+            return self.fails.pop(0), {"error": "not now"}
+        if path.endswith("/chat/completions"):
+            prompt = self._rendered(body["messages"])  # type: ignore[arg-type]
+            said = self._generate(prompt, body)
+            message = {"role": "assistant", "content": self.chat.decode(said.token_ids)}
+            return 200, {"choices": [{"message": message, "finish_reason": said.finish}]}
+        prompt: TokenIds = body["prompt"]  # type: ignore[no-redef,assignment]
+        if body.get("echo"):
+            if not self.scores:
+                return 400, {"error": "echo is not supported"}
+            values = self._run(self._seat_logprobs(prompt[:1], prompt[1:]))
+            return 200, {"choices": [{"logprobs": {"token_logprobs": [None, *values, -1.0]}}]}
+        said = self._generate(prompt, body)
+        choice: dict[str, object] = {"text": self.chat.decode(said.token_ids), "finish_reason": said.finish}
+        if self.ids:
+            choice |= {"token_ids": said.token_ids, "logprobs": {"token_logprobs": said.logprobs}}
+        return 200, {"choices": [choice], "usage": {"prompt_tokens_details": {"cached_tokens": 3}}}
+
+    def _rendered(self, messages: list[dict[str, str]]) -> TokenIds:
+        ids = list(self.chat.head)
+        for number, message in enumerate(messages):
+            ids += self.chat.encode(message["content"])
+            opening = [self.chat.stop_id, *self.chat.open_user]
+            ids += self.chat.open_assistant if message["role"] == "user" else opening
+            assert message["role"] == ("user", "assistant")[number % 2]
+        return ids
+
+    def _generate(self, prompt: TokenIds, body: dict[str, object]) -> Completion:
+        sampling = Sampling(int(body["max_tokens"]), [self.chat.stop_id], float(body["temperature"]))  # type: ignore[call-overload,arg-type]
+        return self._run(self._seat_generate(prompt, sampling, int(body["seed"])))  # type: ignore[no-any-return,call-overload]
+
+    async def _seat_generate(self, prompt: TokenIds, sampling: Sampling, seed: int) -> Completion:
+        seat = self.engine.open()
+        try:
+            return await seat.generate(prompt, sampling, seed)
+        finally:
+            seat.close()
+
+    async def _seat_logprobs(self, prefix: TokenIds, target: TokenIds) -> list[float]:
+        seat = self.engine.open()
+        try:
+            return await seat.logprobs(prefix, target)
+        finally:
+            seat.close()
+
+    def _run(self, call):  # type: ignore[no-untyped-def]
+        return asyncio.run_coroutine_threadsafe(call, self.loop).result(60)
+
+
+@contextmanager
+def running(endpoint: Endpoint) -> Iterator[str]:
+    """Serve the endpoint; yield its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            status, answer = endpoint.answer(self.path, body)
+            content = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,97 @@
+"""An OpenAI-compatible endpoint as an engine: exact where the server tells token ids, and saying so where not."""
+
+import pytest
+
+from exsearch.agent.chat import ChatFormat
+from exsearch.engine.base import EngineError, Sampling
+from exsearch.engine.batch import generate, logprobs
+from exsearch.engine.hf import HFEngine
+from exsearch.engine.openai import OpenAIEngine
+from exsearch.errors import UsageError
+from openai_server import Endpoint, running
+from tiny_models import tiny_llama
+
+
+@pytest.fixture(scope="module")
+def engine(chat: ChatFormat) -> HFEngine:
+    return HFEngine(tiny_llama(len(chat.tokenizer), spread=0.3), "tiny", seats=4)
+
+
+def connect(url: str, chat: ChatFormat, api: str = "completions", retokenise: bool = False) -> OpenAIEngine:
+    return OpenAIEngine(url, "tiny", api, None, 512, 4, chat.encode, chat.decode, chat.messages, retokenise)
+
+
+def opening(chat: ChatFormat, text: str) -> list[int]:
+    return chat.head + chat.encode(text) + chat.open_assistant
+
+
+def test_a_server_that_tells_token_ids_gives_what_the_engine_itself_gives(engine: HFEngine, chat: ChatFormat) -> None:
+    prompts = [opening(chat, text) for text in ("one", "two and more", "three")]
+    sampling = Sampling(6, [chat.stop_id], temperature=0.0)
+    endpoint = Endpoint(engine, chat)
+    with running(endpoint) as url:
+        remote = connect(url, chat)
+        assert remote.scores
+        found = generate(remote, prompts, sampling, [1, 2, 3])
+        targets = [chat.encode(" yes"), chat.encode(" no, never"), chat.encode("?")]
+        scored = logprobs(remote, prompts, targets)
+    expected = generate(engine, prompts, sampling, [1, 2, 3])
+    assert [(c.token_ids, c.finish) for c in found] == [(c.token_ids, c.finish) for c in expected]
+    assert [c.logprobs for c in found] == [pytest.approx(c.logprobs, abs=1e-4) for c in expected]
+    assert all(c.exact and c.cached == 3 for c in found)
+    for mine, its in zip(scored, logprobs(engine, prompts, targets), strict=True):
+        assert mine == pytest.approx(its, abs=1e-4)
+    assert all(body.get("stop_token_ids", [chat.stop_id]) == [chat.stop_id] for body in endpoint.asked)
+
+
+@pytest.mark.parametrize("retokenise", [False, True])
+def test_text_without_token_ids_is_exact_only_if_asked_for_and_it_comes_back(
+    engine: HFEngine, chat: ChatFormat, retokenise: bool
+) -> None:
+    endpoint = Endpoint(engine, chat, ids=False, scores=False)
+    endpoint._generate = lambda prompt, body: generate(  # type: ignore[method-assign]
+        engine, [prompt], Sampling(1, list(range(len(chat.tokenizer)))), [0]
+    )[0]
+    endpoint.chat = type("Said", (), {"decode": staticmethod(lambda ids: " Paris is it")})()  # type: ignore[assignment]
+    with running(endpoint) as url:
+        remote = connect(url, chat, retokenise=retokenise)
+        assert not remote.scores
+        [said] = generate(remote, [opening(chat, "x")], Sampling(8, [chat.stop_id]), [0])
+    assert said.token_ids == [*chat.encode(" Paris is it"), chat.stop_id]
+    assert said.finish == "stop"
+    assert said.exact == retokenise
+
+
+def test_a_chat_endpoint_gets_the_conversation_back_from_its_tokens(engine: HFEngine, chat: ChatFormat) -> None:
+    ids = opening(chat, "first <|im_end|> question")
+    ids += [*chat.encode("an answer"), chat.stop_id, *chat.open_user, *chat.encode("more"), *chat.open_assistant]
+    endpoint = Endpoint(engine, chat)
+    with running(endpoint) as url:
+        remote = connect(url, chat, api="chat")
+        [said] = generate(remote, [ids], Sampling(4, [chat.stop_id], 0.0), [0])
+    assert not said.exact and not remote.scores
+    assert endpoint.asked[-1]["messages"] == [
+        {"role": "user", "content": "first <|im_end|> question"},
+        {"role": "assistant", "content": "an answer"},
+        {"role": "user", "content": "more"},
+    ]
+
+
+def test_a_server_that_is_busy_is_asked_again_and_one_that_refuses_is_not(engine: HFEngine, chat: ChatFormat) -> None:
+    endpoint = Endpoint(engine, chat)
+    with running(endpoint) as url:
+        remote = connect(url, chat)
+        endpoint.fails = [503, 429]
+        assert generate(remote, [opening(chat, "x")], Sampling(2, [], 0.0), [0])[0].finish == "length"
+        endpoint.fails = [400]
+        before = len(endpoint.asked)
+        with pytest.raises(ExceptionGroup) as raised:
+            generate(remote, [opening(chat, "x")], Sampling(2, [], 0.0), [0])
+        assert raised.group_contains(EngineError, match="HTTP 400")
+        assert len(endpoint.asked) == before + 1
+
+
+def test_a_server_that_is_not_there_is_a_usage_error(chat: ChatFormat, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("exsearch.engine.openai.RETRIES", 1)
+    with pytest.raises(UsageError, match="cannot be reached"):
+        connect("http://127.0.0.1:9/v1", chat)

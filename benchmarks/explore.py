@@ -14,8 +14,8 @@ The sides take turns, round after round, on the same engine:
   cache, then a pass of its own over each trajectory for the scores. It runs on the first `--loop-questions` questions.
 * `ray`: `ours` in two Ray workers of one core each (with `--ray`).
 
-Rates are trajectories a second, with K = 8 samples a question. `--memory` also measures the peak memory of 64
-trajectories of 2,000 tokens in flight.
+Rates are trajectories a second, with K = 8 samples a question. `--extras` also measures the peak memory of 64
+trajectories of 2,000 tokens in flight, and what rounding to bfloat16 does to scores and weights.
 
 Prints a table and writes benchmarks/results/explore-ENGINE.json.
 """
@@ -24,6 +24,7 @@ import argparse
 import asyncio
 import importlib.metadata
 import json
+import multiprocessing
 import os
 import platform
 import resource
@@ -40,11 +41,13 @@ import numpy as np
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.rollout import Agent, Draw
-from exsearch.agent.trajectory import Trajectory
-from exsearch.config import Config, RolloutConfig, load_config
+from exsearch.agent.trajectory import AliasScore, Trajectory
+from exsearch.config import Config, RolloutConfig, WeighConfig, load_config
 from exsearch.data.question import Question, read_questions
 from exsearch.em.explore import explore
+from exsearch.em.weigh import weigh
 from exsearch.engine.base import Completion, Engine, Sampling, Seat, TokenIds
+from exsearch.engine.batch import generate, logprobs
 from exsearch.engine.load import load_engine
 from exsearch.files import write_text
 from exsearch.retrieval.opening import open_retriever
@@ -104,7 +107,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ray", action="store_true")
-    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--extras", action="store_true", help="memory and rounding, too")
     options = parser.parse_args()
     config = load_config(options.run / "config.toml", [f"model.engine={options.engine}"])
     questions = read_questions(options.run / "questions" / "train.jsonl")[-options.questions :]
@@ -140,8 +143,9 @@ def main() -> None:
         "ratios": ratios(rates),
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
-    if options.memory:
+    if options.extras:
         result["memory"] = memory(config, options.run)
+        result["rounding"] = rounding(config, options.run, trajectories, questions)
     write_text(RESULTS / f"explore-{options.engine}.json", json.dumps(result, indent=1) + "\n")
     show(result)
 
@@ -235,6 +239,71 @@ def ratios(rates: dict[str, list[float]]) -> dict[str, list[float]]:
         "unscored / ours": spread("unscored", "ours"),
     }
     return found | ({"ray / ours": spread("ray", "ours")} if "ray" in rates else {})
+
+
+def on_ray(config: Config, options: argparse.Namespace, questions: list[Question]) -> float:
+    """Explore on two Ray workers of one core each, already started; return the seconds."""
+    from exsearch.agent.ray_agents import RayAgents
+
+    rollout = RolloutConfig(in_flight=options.in_flight // 2, ray="local", workers=2)
+    agents = RayAgents(
+        msgspec.structs.replace(config, rollout=rollout), options.run / "warmup", str(options.run / "index")
+    )
+    settings = msgspec.structs.replace(config.explore, samples=SAMPLES)
+    folder = Path(tempfile.mkdtemp())
+    explore(agents, questions[:2], settings, options.seed + 1, folder / "warm-up.jsonl")
+    start = time.monotonic()
+    explore(agents, questions, settings, options.seed, folder / "trajectories.jsonl")
+    seconds = time.monotonic() - start
+    agents.close()
+    shutil.rmtree(folder)
+    return seconds
+
+
+def memory(config: Config, run: Path) -> dict[str, int]:
+    """Hold 64 conversations of 2,000 tokens in a process of its own; return its peak memory in bytes."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return {"conversations": 64, "tokens": 2000, "peak_bytes": pool.apply(_hold, (config, run, 64, 2000))}
+
+
+def _hold(config: Config, run: Path, conversations: int, tokens: int) -> int:
+    chat = ChatFormat.load(run / "warmup")
+    engine = load_engine(run / "warmup", config.model, chat, tokens, conversations)
+    prompts = [[100 + number] * (tokens - 8) for number in range(conversations)]
+    generate(engine, prompts, Sampling(8, []), list(range(conversations)))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def rounding(config: Config, run: Path, trajectories: list[Trajectory], questions: list[Question]) -> dict[str, float]:
+    """Score the same trajectories in float32 and bfloat16; return how log-probs and `paper` weights differ."""
+    answered = [trajectory for trajectory in trajectories if trajectory.alias_scores]
+    scored = {}
+    for precision in ("fp32", "bf16"):
+        model = msgspec.structs.replace(config.model, precision=precision)
+        agent = make_agent(msgspec.structs.replace(config, model=model), run, RolloutConfig())
+        prefixes = [t.token_ids[: t.answer_start] for t in answered for _ in t.alias_scores]
+        aliases = [score.alias for t in answered for score in t.alias_scores]
+        targets = [[*agent.chat.encode(alias), agent.chat.stop_id] for alias in aliases]
+        values = iter(logprobs(agent.engine, prefixes, targets))
+        scores = [
+            [AliasScore(s.alias, sum(found := next(values)), len(found)) for s in t.alias_scores] for t in answered
+        ]
+        scored[precision] = [msgspec.structs.replace(t, alias_scores=s) for t, s in zip(answered, scores, strict=True)]
+    pairs = [
+        (a.logprob / a.tokens, b.logprob / b.tokens)
+        for exact, rounded in zip(scored["fp32"], scored["bf16"], strict=True)
+        for a, b in zip(exact.alias_scores, rounded.alias_scores, strict=True)
+    ]
+    moved = np.abs([a - b for a, b in pairs])
+    weights = [[w.weight for w in weigh(scored[precision], questions, WeighConfig())] for precision in ("fp32", "bf16")]
+    change = np.abs(np.subtract(*weights))
+    return {
+        "scores": len(pairs),
+        "mean_change_a_token": float(moved.mean()),
+        "most_change_a_token": float(moved.max()),
+        "mean_change_of_weight": float(change.mean()),
+        "most_change_of_weight": float(change.max()),
+    }
 
 
 def describe(trajectories: list[Trajectory]) -> dict[str, float]:

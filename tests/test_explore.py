@@ -11,10 +11,11 @@ from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammar import ExSearchGrammar
 from exsearch.agent.rollout import BRANCH, Agent
 from exsearch.agent.trajectory import AliasScore, Cost, StopReason, Trajectory
-from exsearch.config import AgentConfig, ExploreConfig, RolloutConfig
+from exsearch.config import AgentConfig, ExploreConfig, RolloutConfig, WeighConfig
 from exsearch.corpus.passage import Passage
 from exsearch.data.question import Question
 from exsearch.em.explore import explore, relative_error
+from exsearch.em.weigh import summarise, weigh
 from exsearch.engine.base import Completion, Sampling, Seat, TokenIds
 from exsearch.engine.hf import HFEngine
 from exsearch.errors import UsageError
@@ -257,3 +258,25 @@ def test_scored_steps_tell_what_each_fact_was_worth(agent: Agent, tmp_path: Path
         for t in scored
     ]
     assert timeless(unscored) == timeless(plain), "scoring changes nothing else"
+
+
+def test_a_damaged_line_of_a_journal_is_named_set_aside_and_made_again(
+    agent: Agent, whole: tuple[bytes, list[Trajectory]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = whole[0].splitlines(keepends=True)
+    lines[4] = b'{"question_id": 3}\n'
+    journal = tmp_path / "trajectories.jsonl"
+    journal.write_bytes(b"".join(lines))
+    assert timeless(explore(agent, QUESTIONS, CONFIG, 3, journal)) == timeless(whole[1])
+    assert "trajectories.jsonl, line 5: " in capsys.readouterr().err
+    assert (tmp_path / "trajectories.jsonl.damaged").read_bytes() == lines[4]
+    assert len(list(read_jsonl(journal, Trajectory))) == len(lines)
+
+
+def test_a_question_without_answers_is_explored_and_counts_as_skipped(agent: Agent, tmp_path: Path) -> None:
+    questions = [Question("open", "What is number 1?", []), QUESTIONS[1]]
+    found = explore(agent, questions, CONFIG, 3, tmp_path / "trajectories.jsonl")
+    assert {t.question_id for t in found if t.stop_reason == StopReason.ANSWERED} >= {"open"}
+    weighted = weigh(found, questions, WeighConfig())
+    assert all(w.weight == 0 for w in weighted if w.question_id == "open")
+    assert summarise(weighted).skipped >= 1

@@ -13,7 +13,7 @@ LAYERS = [
     {"training"},
     {"evaluation"},
     {"em"},
-    {"viewer", "serving"},
+    {"viewer", "serving", "reference"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -96,6 +96,32 @@ def read_jsonl(path: Path, kind: type[T]) -> Iterator[T]:
         raise UsageError(f"{path}: no such file") from None
 
 
+def set_damaged_aside(path: Path, kind: type) -> list[str]:
+    """Move the lines of a JSONL file that are no `kind` to `FILE.damaged`; return what was wrong with each.
+
+    A torn last line is left to `Journal`.
+    """
+    if not path.is_file():
+        return []
+    decoder = msgspec.json.Decoder(kind)
+    sound, damaged, faults = [], [], []
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        try:
+            decoder.decode(line)
+            sound.append(line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            if not line.endswith(b"\n"):
+                continue
+            damaged.append(line)
+            faults.append(f"{path}, line {number}: {error}")
+    if damaged:
+        with atomic_path(path.with_name(f"{path.name}.damaged")) as temporary:
+            temporary.write_bytes(b"".join(damaged))
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(b"".join(sound))
+    return faults
+
+
 class Journal:
     """An append-only JSONL file that survives `kill -9`.
 

@@ -33,6 +33,7 @@ class ExSearchGrammar:
     """Renders prompts and parses turns; it holds no state."""
 
     name: ClassVar[str] = "exsearch"
+    tags: ClassVar[tuple[str, ...]] = ("<USER QUERY>", "<QUERY>", "<SEARCH>", "<FACT>", "<FINAL>")
     instruction: ClassVar[str] = (
         "Answer the question by searching. Write <QUERY> and what to look up. After each search write <FACT> and what "
         "you found, then the next <QUERY>, or <FINAL> once you know enough."

@@ -1,6 +1,7 @@
 """Rollouts into an append-only journal: what it already holds is not rolled out again."""
 
 import asyncio
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -9,7 +10,7 @@ from exsearch.agent.rollout import BRANCH, Draw, seed_of
 from exsearch.agent.trajectory import Trajectory
 from exsearch.data.question import Question
 from exsearch.errors import UsageError
-from exsearch.files import Journal
+from exsearch.files import Journal, set_damaged_aside
 from exsearch.progress import Progress, progress
 
 Found = dict[int, Trajectory]
@@ -48,6 +49,8 @@ def run_journaled(
     A plan asks for at most `most` samples. A trajectory is written, with its branches, as soon as it has ended. Raises
     UsageError if the journal belongs to another model, index or seed.
     """
+    for fault in set_damaged_aside(path, Trajectory):
+        print(f"{fault}: set aside in {path.name}.damaged, and made again", file=sys.stderr)
     with Journal(path) as journal:
         done: dict[str, Found] = {question.id: {} for question in questions}
         for trajectory in _complete(journal):

@@ -6,6 +6,8 @@ worker had under way is rolled out again by others, and Ray starts another in it
 """
 
 import asyncio
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,9 @@ from exsearch.errors import ExSearchError, UsageError
 TRIES = 5
 """A trajectory whose workers were lost so often is not tried again: it may be what kills them."""
 
+START_SECONDS = 900.0
+"""In which a lost worker must be back, with its model loaded."""
+
 
 class _Worker:
     """One agent in a process of its own."""
@@ -33,6 +38,10 @@ class _Worker:
     async def fingerprints(self) -> tuple[str, str]:
         """Return those of model and index."""
         return self._agent.model_fingerprint, self._agent.index_fingerprint
+
+    async def process(self) -> int:
+        """Return the process id."""
+        return os.getpid()
 
     async def trajectories(self, question: bytes, sample: int, draw: bytes) -> bytes:
         """Run one; records travel as JSON."""
@@ -68,6 +77,7 @@ class RayAgents:
         arguments = msgspec.json.encode(config), str(model.resolve()), _everywhere(index)
         self._workers: list[Any] = [kind.remote(*arguments) for _ in range(count)]
         self._load = [0] * count
+        self._revivals: dict[int, asyncio.Task[None]] = {}
         self.in_flight = count * config.rollout.in_flight
         try:
             told = ray.get([worker.fingerprints.remote() for worker in self._workers])
@@ -81,17 +91,46 @@ class RayAgents:
         from ray.exceptions import RayActorError
 
         asked = msgspec.json.encode(question), sample, msgspec.json.encode(draw)
-        for trial in range(TRIES):
-            number = min(range(len(self._workers)), key=self._load.__getitem__)
+        for _ in range(TRIES):
+            number = await self._pick()
             self._load[number] += 1
             try:
                 found: bytes = await self._workers[number].trajectories.remote(*asked)
                 return msgspec.json.decode(found, type=list[Trajectory])
             except RayActorError:
-                await asyncio.sleep(trial)  # the others first; then the one in its place has been started
+                if number not in self._revivals or self._revivals[number].done():
+                    self._revivals[number] = asyncio.create_task(self._revive(number))
             finally:
                 self._load[number] -= 1
         raise ExSearchError(f"question {question.id!r}, sample {sample}: {TRIES} workers were lost on it")
+
+    async def _pick(self) -> int:
+        """Return the worker with the most room; waits for one to come back if all are lost."""
+        while not (up := [n for n in range(len(self._workers)) if self._is_up(n)]):
+            await asyncio.wait(self._revivals.values(), return_when=asyncio.FIRST_COMPLETED)
+        return min(up, key=self._load.__getitem__)
+
+    def _is_up(self, number: int) -> bool:
+        revival = self._revivals.get(number)
+        if revival is not None and revival.cancelled():  # with the event loop that waited for it
+            revival = self._revivals[number] = asyncio.create_task(self._revive(number))
+        if revival is None or not revival.done():
+            return revival is None
+        revival.result()  # raises what kept it from coming back
+        return True
+
+    async def _revive(self, number: int) -> None:
+        """Wait until Ray has started a lost worker anew. Raises ExSearchError if it does not."""
+        from ray.exceptions import RayActorError
+
+        until = time.monotonic() + START_SECONDS
+        while time.monotonic() < until:
+            try:
+                await self._workers[number].fingerprints.remote()
+                return
+            except RayActorError:
+                await asyncio.sleep(1)
+        raise ExSearchError(f"a Ray worker was lost and did not come back within {START_SECONDS:g} s")
 
     def close(self) -> None:
         """Stop the workers and free their memory."""

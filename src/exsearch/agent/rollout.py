@@ -20,6 +20,7 @@ from exsearch.config import AgentConfig, RolloutConfig
 from exsearch.data.question import Question
 from exsearch.engine.base import Completion, Engine, EngineError, Sampling, Seat, TokenIds
 from exsearch.engine.sampling import derive_seed
+from exsearch.errors import UsageError
 from exsearch.retrieval.base import RetrievalError, Retriever
 
 MIN_PASSAGE_TOKENS = 16
@@ -66,6 +67,9 @@ class Agent:
         self.engine, self.retriever, self.chat, self.config = engine, retriever, chat, config
         self.limits = limits or RolloutConfig()
         self.grammar = ExSearchGrammar()
+        for tag in self.grammar.tags:
+            if chat.decode(chat.encode(tag)) != tag:
+                raise UsageError(f"the model's vocabulary cannot spell {tag}: it comes back as another text")
         self.context = min(engine.context_size, config.context)
         self.in_flight = min(engine.seats, self.limits.in_flight)
         self.model_fingerprint, self.index_fingerprint = engine.fingerprint, retriever.fingerprint

@@ -43,7 +43,7 @@ def explore(
     from exsearch.em.explore import explore as run
 
     config = settings(recipe, overrides, model__path=model, rollout__ray=ray)
-    chosen = read_questions(questions)
+    chosen = read_questions(questions, unanswered=True)
     trajectories = run(make_agents(config, index), chosen, config.explore, config.seed, out)
     stops = dict(Counter(trajectory.stop_reason.value for trajectory in trajectories))
     if as_json:

@@ -35,7 +35,7 @@ def weigh(
     from exsearch.files import read_jsonl, write_jsonl
 
     config = settings(recipe, overrides, weigh__weighting=weighting)
-    weighted = run(list(read_jsonl(trajectories, Trajectory)), read_questions(questions), config.weigh)
+    weighted = run(list(read_jsonl(trajectories, Trajectory)), read_questions(questions, unanswered=True), config.weigh)
     write_jsonl(out, weighted)
     figures = dataclasses.asdict(summarise(weighted))
     if as_json:

@@ -37,12 +37,12 @@ class Question(msgspec.Struct, frozen=True, omit_defaults=True):
     sub_questions: list[SubQuestion] = []
 
 
-def read_questions(path: Path, limit: int | None = None) -> list[Question]:
-    """Read a question file; refuse a duplicate id or a question without text or answers."""
+def read_questions(path: Path, limit: int | None = None, unanswered: bool = False) -> list[Question]:
+    """Read a question file; refuse a duplicate id or a question without a text or, unless `unanswered`, an answer."""
     questions: list[Question] = []
     seen: set[str] = set()
     for question in _first(read_jsonl(path, Question), limit):
-        if not question.text.strip() or not question.answers:
+        if not question.text.strip() or not (question.answers or unanswered):
             raise UsageError(f"{path}, question {question.id!r}: needs a text and at least one answer")
         if question.id in seen:
             raise UsageError(f"{path}, question {question.id!r}: the id occurs twice")

@@ -85,7 +85,8 @@ def weigh(trajectories: list[Trajectory], questions: list[Question], config: Wei
 
 
 def _weigh_question(group: list[Trajectory], question: Question, config: WeighConfig) -> list[Weighted]:
-    answered = [t for t in group if t.stop_reason == StopReason.ANSWERED]
+    # without a gold answer there is nothing to weigh by: all weights are 0, the question counts as skipped
+    answered = [t for t in group if t.stop_reason == StopReason.ANSWERED and question.answers]
     samples = [_sample(t, question, config.alias) for t in answered]
     weights = WEIGHTINGS[config.weighting](samples, config.temperature) if samples else []
     weights = _shared(weights, [t.share for t in answered], config.weighting in UNNORMALISED)

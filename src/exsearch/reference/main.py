@@ -1,0 +1,40 @@
+"""Which procedure runs: named by the environment, as the reference has it."""
+
+import argparse
+import importlib
+import os
+import sys
+
+from exsearch.errors import ExSearchError, UsageError, nearest
+
+PROCEDURES = {"inference": "exsearch.reference.inference", "entropy": "exsearch.reference.entropy"}
+
+
+def main() -> None:
+    """Run the procedure; one line and exit code 2 for a mistake, 1 for a failure."""
+    try:
+        _run(sys.argv[1:])
+    except UsageError as error:
+        sys.exit(_said(error, 2))
+    except ExSearchError as error:
+        sys.exit(_said(error, 1))
+
+
+def _said(error: ExSearchError, code: int) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return code
+
+
+def _run(words: list[str]) -> None:
+    name = os.environ.get("PROCEDURE", "")
+    if name not in PROCEDURES:
+        known = ", ".join(PROCEDURES)
+        raise UsageError(f"PROCEDURE={name}: set it to one of {known}{nearest(name, list(PROCEDURES))}")
+    procedure = importlib.import_module(PROCEDURES[name])
+    parser = argparse.ArgumentParser(prog=f"PROCEDURE={name} src/run.py", allow_abbrev=False)
+    procedure.add_options(parser)
+    options, unknown = parser.parse_known_args(words)
+    if unknown:
+        flags = [flag for action in parser._actions for flag in action.option_strings]
+        raise UsageError(f"unknown flag {unknown[0]}{nearest(unknown[0], flags)}")
+    procedure.run(options)

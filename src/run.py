@@ -1,0 +1,11 @@
+"""The entry point of the paper's first code: `PROCEDURE=inference|entropy python ./src/run.py FLAGS`."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from exsearch.reference.main import main
+
+if __name__ == "__main__":
+    main()

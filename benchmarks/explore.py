@@ -38,6 +38,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from page import insert_table, rows
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.rollout import Agent, Draw
@@ -147,6 +148,7 @@ def main() -> None:
         result["memory"] = memory(config, options.run)
         result["rounding"] = rounding(config, options.run, trajectories, questions)
     write_text(RESULTS / f"explore-{options.engine}.json", json.dumps(result, indent=1) + "\n")
+    insert_table(f"explore-{options.engine}", table(result))
     show(result)
 
 
@@ -314,6 +316,31 @@ def describe(trajectories: list[Trajectory]) -> dict[str, float]:
         "generated": float(np.mean([sum(t.loss_mask) for t in trajectories])),
         "searches": float(np.mean([len(t.steps) for t in trajectories])),
     }
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return the figures in Markdown."""
+    rates, settings, told = result["trajectories_per_second"], result["settings"], result["trajectories"]
+    lines = [[name, f"{np.median(values):.3f}"] for name, values in rates.items()]
+    ratio = [
+        [name, f"{middle:.2f} ({least:.2f} to {most:.2f})"] for name, (least, middle, most) in result["ratios"].items()
+    ]
+    about = (
+        f"`{result['command']}`: {told['count']} trajectories of {told['tokens']:.0f} tokens, "
+        f"{told['generated']:.0f} of them generated, {told['searches']:.1f} searches each; "
+        f"{settings['in_flight']} in flight, {result['machine']['cores']} cores."
+    )
+    parts = [about, rows(["", "trajectories/s, median"], lines), rows(["", "median (least to most of a round)"], ratio)]
+    if "memory" in result:
+        rounded, held = result["rounding"], result["memory"]
+        parts.append(
+            f"{held['conversations']} conversations of {held['tokens']} tokens in flight take at most "
+            f"{held['peak_bytes'] / 1e9:.1f} GB of memory in all. bfloat16 instead of float32 moves the log-prob of an "
+            f"answer by {rounded['mean_change_a_token']:.3f} a token on average, {rounded['most_change_a_token']:.2f} "
+            f"at most, and a `paper` weight by {rounded['mean_change_of_weight']:.3f}, "
+            f"{rounded['most_change_of_weight']:.2f} at most ({rounded['scores']} scores)."
+        )
+    return "\n\n".join(parts)
 
 
 def show(result: dict[str, Any]) -> None:

@@ -87,6 +87,9 @@ def main() -> None:
             options.add_argument("--peers", type=Path, default=Path("runs/peers"), help="what peers/setup.py made")
             options.add_argument("--sets", nargs="+", default=["wiki-mini", "world-200000"], metavar="SET")
             options.add_argument("--systems", nargs="+", metavar="SCRIPT", help="those of peers/; all by default")
+            options.add_argument(
+                "--without", nargs="+", default=[], metavar="SYSTEM", help="names of rows to leave out"
+            )
             options.add_argument("--rebuild", nargs="+", default=[], metavar="SCRIPT", help="build these indexes again")
         if mode == "compare":
             options.add_argument("--rounds", type=int, default=3)
@@ -150,7 +153,8 @@ def compare_on(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
 def chosen(options: argparse.Namespace) -> list[System]:
     """Return the systems that are asked for."""
-    return [system for system in SYSTEMS if options.systems is None or system.script in options.systems]
+    asked = [system for system in SYSTEMS if options.systems is None or system.script in options.systems]
+    return [system for system in asked if system.name not in options.without]
 
 
 def build(script: str, data: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -342,7 +346,7 @@ def scaling(options: argparse.Namespace) -> None:
 
 def tables(options: argparse.Namespace) -> None:
     """Put the tables of all results that there are into the documentation."""
-    insert_tables(RESULTS, HERE.parent / "docs" / "benchmarks.md")
+    insert_tables(RESULTS)
 
 
 def about() -> dict[str, Any]:

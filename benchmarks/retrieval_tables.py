@@ -1,13 +1,11 @@
 """Tables of the retrieval benchmarks, in Markdown, from the figures that the runs wrote."""
 
 import json
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from exsearch.errors import UsageError
-from exsearch.files import write_text
+from page import insert_table
 
 WIKIPEDIA = 21_015_324 * 100
 """Words of the usual Wikipedia corpus: 21,015,324 passages of 100 words."""
@@ -163,16 +161,9 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
 }
 
 
-def insert_tables(results: Path, page: Path) -> None:
-    """Replace what stands between `<!-- NAME -->` and `<!-- /NAME -->` in `page` by the table of NAME.json."""
-    text = page.read_text(encoding="utf-8")
+def insert_tables(results: Path) -> None:
+    """Put the table of each result that there is into docs/benchmarks.md."""
     for name, render in TABLES.items():
         file = results / f"{name}.json"
         if file.exists():
-            body = render(json.loads(file.read_text(encoding="utf-8")))
-            block = f"<!-- {name} -->\n\n{body}\n\n<!-- /{name} -->"
-            pattern = rf"<!-- {name} -->.*?<!-- /{name} -->"
-            text, count = re.subn(pattern, lambda _, block=block: block, text, flags=re.DOTALL)
-            if count != 1:
-                raise UsageError(f"{page}: needs `<!-- {name} -->` and `<!-- /{name} -->` once, has them {count} times")
-    write_text(page, text)
+            insert_table(name, render(json.loads(file.read_text(encoding="utf-8"))))

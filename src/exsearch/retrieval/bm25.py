@@ -66,11 +66,9 @@ class Postings:
         ):
             raise ValueError(f"the files in {folder} do not fit together")
 
-    def spans(self, terms: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-        """Return [terms, 2]: where the postings of each term begin and end; equal for a term that is not there."""
-        spans = np.zeros((len(terms), 2), dtype=np.int64)
+    def find(self, spans: npt.NDArray[np.int64], terms: npt.NDArray[np.uint64]) -> None:
+        """Fill in `spans`, zeros [terms, 2], where the postings of each term begin and end, if it is there."""
         _find(spans, terms, self.terms, self.starts)
-        return spans
 
 
 class Bm25:
@@ -137,15 +135,18 @@ class Bm25:
     def _rank(self, query: str, k: int) -> Ranked:
         stems = self._mine().stems
         terms = np.array([stem for word in words(query) if (stem := stems[word]) is not None], dtype=np.uint64)
-        spans = [postings.spans(terms) for postings in self._postings]
-        total = len(self._corpus)
-        found_in = sum((span[:, 1] - span[:, 0] for span in spans), np.zeros(len(terms), dtype=np.int64))
-        idf = np.log(1 + (total - found_in + 0.5) / (found_in + 0.5)).astype(np.float32)
-        best = Best(min(k, total))
+        spans = np.zeros((len(self._postings), len(terms), 2), dtype=np.int64)
+        for postings, span in zip(self._postings, spans, strict=True):
+            postings.find(span, terms)
+        idf = np.zeros(len(terms), dtype=np.float32)
+        _weigh(idf, spans, len(self._corpus))
+        best = Best(min(k, len(self._corpus)))
+        scratch = self._mine().scores
         for postings, span, deleted in zip(self._postings, spans, self._deleted, strict=True):
-            scores = self._mine().scores[: len(postings.rows)]
+            scores = scratch[: len(postings.rows)]
             _score(scores, span, idf, postings.postings, postings.codes, self._table)
-            scores[deleted] = 0
+            if len(deleted):
+                scores[deleted] = 0
             best.offer(scores, postings.rows.start, above=0.0)
         return best.ranked()
 
@@ -216,6 +217,16 @@ def _find(
         place = np.searchsorted(sorted_terms, terms[number])
         if place < len(sorted_terms) and sorted_terms[place] == terms[number]:
             spans[number, 0], spans[number, 1] = starts[place], starts[place + 1]
+
+
+@compiled
+def _weigh(idf: npt.NDArray[np.float32], spans: npt.NDArray[np.int64], passages: int) -> None:
+    """Fill in each term's weight from its spans [segments, terms, 2] in all segments."""
+    for term in range(len(idf)):
+        found_in = 0
+        for segment in range(len(spans)):
+            found_in += spans[segment, term, 1] - spans[segment, term, 0]
+        idf[term] = np.log(1 + (passages - found_in + 0.5) / (found_in + 0.5))
 
 
 @compiled

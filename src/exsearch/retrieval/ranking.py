@@ -25,6 +25,7 @@ def compiled(function: Function) -> Function:
 
 _INSERT_UP_TO = 256
 """Keeping more than so many rows in order one by one costs more than sorting them at the end."""
+_BLOCK = 64
 
 
 class Best:
@@ -33,53 +34,64 @@ class Best:
     def __init__(self, k: int) -> None:
         """Start with none."""
         self._k = k
-        self._rows = np.empty(0, dtype=np.int64)
-        self._scores = np.empty(0, dtype=np.float32)
+        self._count = 0
+        self._rows = np.empty(k, dtype=np.int64)
+        self._scores = np.empty(k, dtype=np.float32)
 
     def offer(self, scores: npt.NDArray[np.float32], first: int, above: float) -> None:
         """Take the scores, of the rows from `first` on, that are greater than `above`."""
-        full = len(self._rows) == self._k
-        places = np.flatnonzero(scores > (self._scores[-1] if full else np.float32(above)))
-        rows, found = places + first, scores[places]
         if self._k <= _INSERT_UP_TO:
-            self._rows, self._scores = _insert(self._k, self._rows, self._scores, rows, found)
-        else:
-            rows, found = np.concatenate([self._rows, rows]), np.concatenate([self._scores, found])
-            order = np.argsort(-found, kind="stable")[: self._k]
-            self._rows, self._scores = rows[order], found[order]
+            self._count = _insert(self._rows, self._scores, self._count, scores, first, above)
+            return
+        places = np.flatnonzero(scores > np.float32(above))
+        rows = np.concatenate([self._rows[: self._count], places + first])
+        found = np.concatenate([self._scores[: self._count], scores[places]])
+        order = np.argsort(-found, kind="stable")[: self._k]
+        self._count = len(order)
+        self._rows[: self._count], self._scores[: self._count] = rows[order], found[order]
 
     def ranked(self) -> Ranked:
         """Return the best rows, best first."""
-        return self._rows, self._scores
+        return self._rows[: self._count], self._scores[: self._count]
 
 
 @compiled
 def _insert(
-    k: int,
     best_rows: npt.NDArray[np.int64],
     best_scores: npt.NDArray[np.float32],
-    rows: npt.NDArray[np.int64],
+    count: int,
     scores: npt.NDArray[np.float32],
-) -> Ranked:
-    """Return the `k` best of those so far, best first, and of further rows, which all come later."""
-    count = len(best_rows)
-    all_rows = np.empty(k, dtype=np.int64)
-    all_scores = np.empty(k, dtype=np.float32)
-    all_rows[:count], all_scores[:count] = best_rows, best_scores
-    for place in range(len(rows)):
-        score = scores[place]
-        if count == k and score <= all_scores[k - 1]:
-            continue
-        if count < k:
-            count += 1
-        position = count - 1
-        while position > 0 and all_scores[position - 1] < score:
-            all_scores[position] = all_scores[position - 1]
-            all_rows[position] = all_rows[position - 1]
-            position -= 1
-        all_scores[position] = score
-        all_rows[position] = rows[place]
-    return all_rows[:count], all_scores[:count]
+    first: int,
+    above: float,
+) -> int:
+    """Put further rows, which all come later, among the `count` best so far, best first; return how many there are."""
+    k = len(best_rows)
+    least = best_scores[k - 1] if count == k else np.float32(above)
+    blocks = scores[: len(scores) // _BLOCK * _BLOCK].reshape(-1, _BLOCK)
+    for number in range(len(blocks) + 1):
+        block = blocks[number] if number < len(blocks) else scores[len(blocks) * _BLOCK :]
+        if number < len(blocks):
+            promising = np.uint8(0)
+            for place in range(_BLOCK):  # a few instructions for the whole block
+                promising |= np.uint8(block[place] > least)
+            if not promising:
+                continue
+        for place in range(len(block)):
+            score = block[place]
+            if not score > least:
+                continue
+            if count < k:
+                count += 1
+            position = count - 1
+            while position > 0 and best_scores[position - 1] < score:
+                best_scores[position] = best_scores[position - 1]
+                best_rows[position] = best_rows[position - 1]
+                position -= 1
+            best_scores[position] = score
+            best_rows[position] = first + number * _BLOCK + place
+            if count == k:
+                least = best_scores[k - 1]
+    return count
 
 
 def to_hits(corpus: Corpus, ranked: list[Ranked]) -> list[list[Hit]]:

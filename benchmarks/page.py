@@ -1,0 +1,25 @@
+"""Where the tables of the benchmarks stand: docs/benchmarks.md, between `<!-- NAME -->` and `<!-- /NAME -->`."""
+
+import re
+from pathlib import Path
+
+from exsearch.errors import UsageError
+from exsearch.files import write_text
+
+PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+
+
+def insert_table(name: str, table: str) -> None:
+    """Replace what stands between the marks of `name`; raises UsageError if they are not there once."""
+    block = f"<!-- {name} -->\n\n{table}\n\n<!-- /{name} -->"
+    pattern = rf"<!-- {name} -->.*?<!-- /{name} -->"
+    text, count = re.subn(pattern, lambda _: block, PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    if count != 1:
+        raise UsageError(f"{PAGE}: needs `<!-- {name} -->` and `<!-- /{name} -->` once, has them {count} times")
+    write_text(PAGE, text)
+
+
+def rows(header: list[str], lines: list[list[str]]) -> str:
+    """Return a table in Markdown, all columns but the first aligned to the right."""
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [header, rule, *lines])

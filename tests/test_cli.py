@@ -101,7 +101,7 @@ MISTAKES = [
     (("explore", "torn.jsonl", "--index", "index", "--out", "o"), "torn.jsonl, line 2"),
     (("explore", "twice.jsonl", "--index", "index", "--out", "o"), "the id occurs twice"),
     (("explore", "none.jsonl", "--index", "index", "--out", "o"), "holds no questions"),
-    (("explore", "mute.jsonl", "--index", "index", "--out", "o"), "question 'q': needs"),
+    (("eval", "--questions", "mute.jsonl", "--index", "index", "--out", "o"), "question 'q': needs"),
     (("explore", "good.jsonl", "--index", "nowhere", "--out", "o"), "nowhere: not an index folder"),
     (("explore", "good.jsonl", "--index", "stale", "--out", "o"), "build the index again"),
     (("explore", "good.jsonl", "--index", "index", "--out", "o", "--model", "./empty"), "empty: not a model folder"),

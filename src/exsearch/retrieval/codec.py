@@ -24,7 +24,7 @@ _BLOCK = 256
 _LANES = 32
 """Table columns that are summed up at once; a fixed number, so that it is compiled to few instructions."""
 _MOST = 32000
-"""A sum of table entries is at most this, so that it fits into 16 bits."""
+"""What a sum of table entries comes to at most, so that it fits into 16 bits; on the way there it may wrap around."""
 _UNIT = 256
 """What 1 is stored as in a direction. Components beyond 127 / 256, which are rare, are cut."""
 
@@ -32,20 +32,19 @@ _UNIT = 256
 class QueryTables:
     """What `max_similarity` needs of a query of n vectors: table entries in 16 bits, which halves the memory read."""
 
-    def __init__(self, entries: Floats, constants: Floats, count: int) -> None:
-        """Take `entries` [groups, 256, columns] and `constants` [columns]; columns beyond `count` + 1 are padding.
+    def __init__(self, entries: Floats, constants: Floats, bounds: Floats, count: int) -> None:
+        """Take `entries` [groups, 256, columns], `constants` and `bounds` [columns]; beyond `count` is padding.
 
-        Column i < count sums up to the product with query vector i, column `count` to the squared length. Each column
-        has its own unit, as small as its largest sum allows: a product is exact to about 1e-4, which is far below what
-        quantising costs.
+        Column i < count sums up to the product with query vector i, column `count` to the squared length, and none to
+        more than its bound, which sets its unit: a product is exact to a few 1e-4, far below what quantising costs.
         """
         groups, _, columns = entries.shape
-        blocks = columns // _LANES
+        shape = (columns // _LANES, _LANES)
         self.count = count
-        self.entries = np.empty((blocks, groups, CENTROIDS, _LANES), dtype=np.int16)
-        self.constants = np.empty((blocks, _LANES), dtype=np.int16)
-        self.units = np.empty((blocks, _LANES), dtype=np.float32)
-        _pack(entries, constants, self.entries, self.constants, self.units)
+        self.units: Floats = np.maximum(bounds / _MOST, np.float32(1e-20)).reshape(shape)
+        self.constants = np.rint(constants.reshape(shape) / self.units).astype(np.int16)
+        self.entries = np.empty((shape[0], groups, CENTROIDS, _LANES), dtype=np.int16)
+        _pack(self.entries, entries, 1 / self.units)
 
 
 class Codec:
@@ -57,6 +56,8 @@ class Codec:
         self.groups = len(centroids)
         self._turned_mean = mean @ axes
         self._half_norms: Floats = (centroids**2).sum(axis=1) / 2
+        self._longest = float(np.linalg.norm(mean) + np.sqrt(2 * self._half_norms.max(axis=1).sum()))
+        """No codes stand for a longer vector."""
 
     @classmethod
     def train(cls, sample: Floats, groups: int) -> "Codec":
@@ -119,7 +120,10 @@ class Codec:
         entries = np.empty((self.groups, CENTROIDS, columns), dtype=np.float32)
         _fill(entries, self.centroids, turned)
         entries[:, :, count] += 2 * self._half_norms
-        return QueryTables(entries, constants, count)
+        bounds = np.zeros(columns, dtype=np.float32)
+        bounds[:count] = self._longest * np.linalg.norm(query, axis=1)
+        bounds[count] = self._longest**2
+        return QueryTables(entries, constants, bounds, count)
 
 
 def _balanced(variances: npt.NDArray[np.float64], groups: int) -> npt.NDArray[np.int64]:
@@ -217,38 +221,16 @@ def _max_similarity(
 
 
 @compiled
-def _pack(
-    entries: Floats,
-    constants: Floats,
-    packed: npt.NDArray[np.int16],
-    packed_constants: npt.NDArray[np.int16],
-    units: Floats,
-) -> None:
-    """Choose each column's unit and write entries and constants in it, `_LANES` columns a block."""
-    groups, centroids, _ = entries.shape
-    most = np.empty(_LANES, dtype=np.float32)
-    bound = np.empty(_LANES, dtype=np.float32)
-    for block in range(len(packed)):
+def _pack(packed: npt.NDArray[np.int16], entries: Floats, per_unit: Floats) -> None:
+    """Fill `packed` [blocks, groups, 256, lanes] with `entries` [groups, 256, columns] in the columns' units."""
+    blocks, groups, centroids, _ = packed.shape
+    for block in range(blocks):
         first = block * _LANES
-        for lane in range(_LANES):
-            bound[lane] = abs(constants[first + lane])
-        for group in range(groups):
-            most[:] = 0
-            for code in range(centroids):
-                for lane in range(_LANES):
-                    value = abs(entries[group, code, first + lane])
-                    most[lane] = value if value > most[lane] else most[lane]
-            for lane in range(_LANES):
-                bound[lane] += most[lane]
-        for lane in range(_LANES):
-            units[block, lane] = max(bound[lane], np.float32(1e-20)) / np.float32(_MOST)
-            packed_constants[block, lane] = np.int16(np.rint(constants[first + lane] / units[block, lane]))
-            bound[lane] = np.float32(1) / units[block, lane]
         for group in range(groups):
             for code in range(centroids):
                 for lane in range(_LANES):
                     packed[block, group, code, lane] = np.int16(
-                        np.rint(entries[group, code, first + lane] * bound[lane])
+                        np.rint(entries[group, code, first + lane] * per_unit[block, lane])
                     )
 
 

@@ -36,7 +36,7 @@ class QueryTables:
         """Take `entries` [groups, 256, columns], `constants` and `bounds` [columns]; beyond `count` is padding.
 
         Column i < count sums up to the product with query vector i, column `count` to the squared length, and none to
-        more than its bound, which sets its unit: a product is exact to a few 1e-4, far below what quantising costs.
+        more than its bound, which sets its unit: a product is exact to 0.001, far below what quantising costs.
         """
         groups, _, columns = entries.shape
         shape = (columns // _LANES, _LANES)

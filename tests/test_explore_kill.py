@@ -1,0 +1,74 @@
+"""`exsearch explore`, killed at ten random moments, loses no trajectory, makes none twice, changes none in any bit."""
+
+import json
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from exsearch.corpus.store import write_corpus
+from exsearch.data.world import World
+from exsearch.files import write_jsonl
+from exsearch.retrieval.index import build_index
+
+KILLS = 10
+QUESTIONS = 24
+SETTINGS = [
+    "explore.samples=4",
+    "agent.turn_tokens=48",
+    "agent.context=1024",
+    "agent.max_steps=2",
+    "rollout.in_flight=8",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("explore-kill")
+    world = World(seed=3, passages=300)
+    build_index(write_corpus(folder / "corpus", world.passages()), "bm25", folder / "index")
+    write_jsonl(folder / "questions.jsonl", world.questions("train", limit=QUESTIONS))
+    return folder
+
+
+def explore(folder: Path, model: Path, journal: Path) -> "subprocess.Popen[bytes]":
+    words = [str(folder / "questions.jsonl"), "--index", str(folder / "index"), "--model", str(model)]
+    words += [word for setting in SETTINGS for word in ("--set", setting)]
+    command = [sys.executable, "-m", "exsearch.cli.main", "explore", *words, "--out", str(journal)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def records(journal: Path) -> dict[tuple[str, int], dict[str, object]]:
+    """The journal's trajectories, without what they cost; fails if one occurs twice."""
+    found = {}
+    for line in journal.read_text().splitlines():
+        record = json.loads(line)
+        for part in [record, *record["steps"]]:
+            del part["cost"]
+        assert (record["question_id"], record["sample"]) not in found
+        found[record["question_id"], record["sample"]] = record
+    return found
+
+
+@pytest.mark.slow
+def test_an_exploration_killed_ten_times_equals_an_undisturbed_one(folder: Path, builtin: Path) -> None:
+    whole, broken = folder / "whole.jsonl", folder / "broken.jsonl"
+    began = time.monotonic()
+    assert explore(folder, builtin, whole).wait() == 0
+    duration = time.monotonic() - began
+    moments = random.Random(7)
+    kept = b""
+    for _ in range(KILLS):
+        process = explore(folder, builtin, broken)
+        time.sleep(moments.uniform(0.1, 0.6) * duration)
+        process.kill()
+        process.wait()
+        written = broken.read_bytes() if broken.exists() else b""
+        assert written.startswith(kept[: kept.rfind(b"\n") + 1]), "finished lines stay as they are"
+        kept = written
+    assert explore(folder, builtin, broken).wait() == 0
+    assert len(records(whole)) == QUESTIONS * 4
+    assert records(broken) == records(whole)

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from exsearch.agent.chat import ChatFormat
 from exsearch.engine.base import Completion, EngineError, Sampling, TokenIds
 from exsearch.engine.batch import generate, logprobs
-from exsearch.engine.hf import HFEngine
+from exsearch.engine.hf import CHUNKS, HFEngine
 from exsearch.engine.sampling import draw, uniforms
 from tiny_models import VOCABULARY, tiny_engine, tiny_llama
 
@@ -156,7 +156,7 @@ def test_what_samples_of_a_question_have_in_common_is_computed_once(length: int)
     assert [c.prefilled for c in said] == [length] + [1] * 6
     assert len({tuple(c.token_ids) for c in said}) == 7, "equal prompts, different draws"
     [other] = generate(engine, [[*prompt[:-1], 5, 6, 7]], GREEDY, [0])
-    assert other.cached == (length - 1) // 128 * 128, "another question's chunks are kept whole"
+    assert other.cached == (length - 1) // CHUNKS[-1] * CHUNKS[-1], "another question's chunks are kept whole"
 
 
 def test_scoring_behind_a_finished_turn_computes_the_target_alone() -> None:

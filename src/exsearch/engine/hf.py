@@ -5,7 +5,7 @@ conversation at a time; then all conversations that generate or score advance by
 those that are done make room for others at once. A prompt that continues a conversation is computed from where that
 ended, and what two conversations have in common at their start (the K samples of a question) is computed once.
 
-Every pass has one of two fixed shapes, (1, chunk) or (slots, 1), with rows and positions that nobody looks at where
+Every pass has one of a few fixed shapes, (1, chunk) or (slots, 1), with rows and positions that nobody looks at where
 there is less to do. So the same kernels work on a token whatever else is in flight, and what a conversation is told
 does not depend, in any bit, on its companions, their order, or an interruption.
 """
@@ -26,8 +26,9 @@ from exsearch.engine.sampling import draw, uniforms
 from exsearch.engine.slots import SlotCache
 from exsearch.engine.worker import Worker
 
-CHUNK = {"cpu": 128, "cuda": 512}
-"""Prompt tokens of one pass, by kind of device: enough to keep it busy, few enough to waste little on the last one."""
+CHUNKS = (64, 128, 256)
+"""Prompt tokens of one pass: the largest as long as there are so many, then the smallest that holds the rest. Which it
+is depends on the conversation alone."""
 
 
 @dataclass(eq=False)
@@ -83,7 +84,6 @@ class HFEngine:
         self.stats = EngineStats()
         parameter = next(model.parameters())
         self._device = parameter.device
-        self._chunk = CHUNK.get(self._device.type, CHUNK["cpu"])
         self._head: torch.nn.Module = model.get_output_embeddings()
         self._cache = SlotCache(model.config, parameter.dtype, self._device)
         self._contents: list[TokenIds] = [[] for _ in range(seats)]
@@ -200,23 +200,25 @@ class HFEngine:
             own = common[slot]
         source = max(range(self.seats), key=lambda other: common[other])
         shared = self._whole_chunks(common[source], len(needed))
-        self._cache.reserve(self.seats, max(len(needed), *map(len, self._contents)) + self._chunk + 1)
+        self._cache.reserve(self.seats, max(len(needed), *map(len, self._contents)) + CHUNKS[-1] + 1)
         if shared > own:
             self._cache.copy(source, slot, shared)
         call.cached = max(own, shared)
         self._contents[slot] = needed[: call.cached]
         self.stats.cached_tokens += call.cached
 
-    def _whole_chunks(self, tokens: int, needed: int) -> int:
-        return tokens if tokens == needed else tokens // self._chunk * self._chunk
+    @staticmethod
+    def _whole_chunks(tokens: int, needed: int) -> int:
+        return tokens if tokens == needed else tokens // CHUNKS[-1] * CHUNKS[-1]
 
     def _prefill(self, call: _Call) -> None:
         """Feed all but the last token of a prompt."""
         slot, needed = self._slot(call), call.ids[:-1]
         while (first := len(self._contents[slot])) < len(needed):
-            ids = needed[first : first + self._chunk]
-            positions = torch.arange(first, first + self._chunk, device=self._device)[None]
-            padded = torch.tensor([ids + [0] * (self._chunk - len(ids))], device=self._device)
+            ids = needed[first : first + CHUNKS[-1]]
+            size = next(chunk for chunk in CHUNKS if chunk >= len(ids))
+            positions = torch.arange(first, first + size, device=self._device)[None]
+            padded = torch.tensor([ids + [0] * (size - len(ids))], device=self._device)
             self._forward(slot, padded, positions, first + len(ids))
             self._contents[slot] += ids
         call.prefilled = len(call.ids) - call.cached

@@ -5,6 +5,8 @@ import hashlib
 import numpy as np
 import torch
 
+_BLOCK = 256
+
 
 def derive_seed(*parts: object) -> int:
     """Return a 64-bit seed that depends on all parts and nothing else, such as (run seed, question id, sample)."""
@@ -28,10 +30,27 @@ def draw(logits: torch.Tensor, uniform: torch.Tensor, temperature: float, top_p:
     probabilities = torch.softmax(logits.float() / temperature, dim=-1)
     if top_p < 1:
         probabilities = _nucleus(probabilities, top_p)
-    cumulative = probabilities.double().cumsum(dim=-1)
+    return _invert(probabilities, uniform.to(probabilities.device))
+
+
+def _invert(probabilities: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """Return the token of each row at which the cumulative probability passes `uniform`.
+
+    First the block of tokens in which that is, then the token in it: summing the whole vocabulary up would cost more
+    than the softmax.
+    """
+    rows, vocabulary = probabilities.shape
+    blocks = torch.nn.functional.pad(probabilities, (0, -vocabulary % _BLOCK)).view(rows, -1, _BLOCK)
+    up_to = blocks.sum(dim=-1, dtype=torch.float64).cumsum(dim=-1)
     # The sum may miss 1 by rounding: measure against the sum itself, so that no impossible token is drawn.
-    threshold = (uniform.to(cumulative.device) * cumulative[:, -1]).unsqueeze(1)
-    return torch.searchsorted(cumulative, threshold, right=True).squeeze(1).clamp(max=logits.shape[1] - 1)
+    threshold = (uniform * up_to[:, -1]).unsqueeze(1)
+    block = torch.searchsorted(up_to, threshold, right=True).clamp(max=up_to.shape[1] - 1)
+    before = torch.where(block > 0, up_to.gather(1, (block - 1).clamp(min=0)), 0.0)
+    inside = blocks[torch.arange(rows, device=block.device), block.squeeze(1)].double().cumsum(dim=-1)
+    offset = torch.searchsorted(inside, threshold - before, right=True)
+    # rounding may leave the threshold at the block's end: its last possible token then
+    last = inside.argmax(dim=-1, keepdim=True)
+    return (block * _BLOCK + torch.minimum(offset, last)).squeeze(1)
 
 
 def _nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:

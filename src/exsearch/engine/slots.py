@@ -7,9 +7,9 @@ attention reads a view of the buffer and nothing is copied.
 import torch
 from transformers import Cache, PretrainedConfig
 
-BLOCK = 512
+BLOCK = {torch.float32: 512, torch.bfloat16: 128}
 """Attention sees a multiple of so many positions, the hidden ones masked: torch's kernels for CPUs go through keys in
-such blocks, and with whole blocks alone what a row attends to is summed in one order, however long its neighbours."""
+blocks, and with whole blocks alone what a row attends to is summed in one order, however long its neighbours."""
 
 
 class SlotCache(Cache):
@@ -28,6 +28,7 @@ class SlotCache(Cache):
         self._shape = (heads, int(width))
         self._groups = queries // heads
         self._dtype, self._device = dtype, device
+        self._block = BLOCK.get(dtype, 512)
         self._keys = [self._buffer(0, 0) for _ in range(config.num_hidden_layers)]
         self._values = [self._buffer(0, 0) for _ in range(config.num_hidden_layers)]
         self.slots = self.capacity = 0
@@ -45,7 +46,7 @@ class SlotCache(Cache):
         if slots <= self.slots and tokens < self.capacity:
             return
         slots = max(slots, self.slots)
-        capacity = max((tokens // BLOCK + 1) * BLOCK, self.capacity)  # the last column takes what nobody shall see
+        capacity = max((tokens // 512 + 1) * 512, self.capacity)  # the last column takes what nobody shall see
         for buffers in (self._keys, self._values):
             for layer, old in enumerate(buffers):
                 buffers[layer] = self._buffer(slots, capacity)
@@ -63,7 +64,7 @@ class SlotCache(Cache):
         self._range = slice(start, start + rows)
         self._positions = positions
         self._rows = torch.arange(start, start + rows, device=self._device)[:, None]
-        self._visible = min(-(-longest // BLOCK) * BLOCK, self.capacity)
+        self._visible = min(-(-longest // self._block) * self._block, self.capacity)
         visible = torch.arange(self._visible, device=self._device)
         hidden = visible[None, None, None, :] > positions[:, None, :, None]
         mask = torch.zeros(hidden.shape, dtype=self._dtype, device=self._device).masked_fill_(hidden, -torch.inf)

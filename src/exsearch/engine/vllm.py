@@ -36,7 +36,6 @@ class VLLMEngine:
         tensor_parallel: int = 1,
         data_parallel: int = 1,
         adapter: Path | None = None,
-        memory_share: float = 0.85,
     ) -> None:
         """Load a checkpoint folder; `context` bounds the memory for keys and values. Raises UsageError without vLLM."""
         try:
@@ -51,8 +50,8 @@ class VLLMEngine:
         if current_platform.is_cpu():
             # with chunked prefill a request with a seed stops the engine on CPUs (the generator has no offset there)
             arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(context, 8192)}
-        else:
-            arguments |= {"gpu_memory_utilization": memory_share}
+        # of all memory; on a processor, where others need it too, the half
+        arguments["gpu_memory_utilization"] = 0.5 if current_platform.is_cpu() else 0.85
         if adapter is not None:
             from vllm.lora.request import LoRARequest
 

@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> Path:
         "f1": sum(f1(*pair) for pair in pairs) / len(pairs),
         "acc": sum(accuracy(*pair) for pair in pairs) / len(pairs),
     }
-    target = options.output_dir / f"{name}.json"
+    target: Path = options.output_dir / f"{name}.json"
     write_json(target, InferenceFile(outputs, score, msgspec.to_builtins(config)))
     print(f"{target}: {len(outputs)} trajectories; " + ", ".join(f"{k} {v:.3f}" for k, v in score.items()))
     return target

@@ -44,7 +44,7 @@ class QueryTables:
         self.units: Floats = np.maximum(bounds / _MOST, np.float32(1e-20)).reshape(shape)
         self.constants = np.rint(constants.reshape(shape) / self.units).astype(np.int16)
         self.entries = np.empty((shape[0], groups, CENTROIDS, _LANES), dtype=np.int16)
-        _pack(self.entries, entries, 1 / self.units)
+        _pack(self.entries, entries, np.float32(1) / self.units)
 
 
 class Codec:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.loading import load_agent, load_agents
+from exsearch.agent.loading import load_agent, load_agents, load_retriever
 from exsearch.agent.ray_agents import RayAgents
 from exsearch.agent.trajectory import Cost, Trajectory
 from exsearch.config import AgentConfig, Config, ExploreConfig, ModelConfig, RolloutConfig
@@ -78,6 +78,8 @@ def test_workers_find_what_one_process_finds_and_one_of_them_may_be_killed(
     assert killed
     keys = [(t.question_id, t.sample) for t in read_jsonl(journal, Trajectory)]
     assert len(keys) == len(set(keys)) == 12 * 6
-    alone = explore(load_agent(CONFIG, model, index), questions, EXPLORE, 1, tmp_path / "alone.jsonl")
+    alone = explore(
+        load_agent(CONFIG, model, load_retriever(CONFIG, index)), questions, EXPLORE, 1, tmp_path / "alone.jsonl"
+    )
     assert [(t.question_id, t.sample, t.seed) for t in found] == [(t.question_id, t.sample, t.seed) for t in alone]
     assert timeless(found) == timeless(alone)

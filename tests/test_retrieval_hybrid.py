@@ -1,7 +1,6 @@
 """Fusion and re-ranking: the formula, ties, and hybrid indexes that are built of others."""
 
 import importlib.util
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -120,14 +119,6 @@ ANIMALS = [
     for number, place in enumerate(("in the sea", "in the savanna", "in the mountains"))
 ]
 QUERIES = ["Where does the shark live?", "animals of the savanna", "", "whale"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

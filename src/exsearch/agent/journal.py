@@ -86,7 +86,8 @@ async def _run(
         found = done[question.id]
         while samples := plan(found):
             await asyncio.gather(*(one(question, sample) for sample in samples))
-        bar.advance(most - _roots(found))
+        if spared := most - _roots(found):
+            bar.advance(spared)
 
     async with asyncio.TaskGroup() as group:
         for question in questions:

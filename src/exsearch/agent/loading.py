@@ -7,21 +7,29 @@ from exsearch.agent.journal import Agents
 from exsearch.agent.rollout import Agent
 from exsearch.config import Config
 from exsearch.engine.load import load_engine
+from exsearch.retrieval.base import Retriever
 from exsearch.retrieval.opening import open_retriever
 
 
-def load_agent(config: Config, model: Path, index: str) -> Agent:
-    """Load a checkpoint folder and open an index in this process."""
-    retriever = open_retriever(index, record_to=Path(config.data.record) if config.data.record else None)
+def load_retriever(config: Config, index: str) -> Retriever:
+    """Open an index, recording its searches where the settings say so."""
+    return open_retriever(index, record_to=Path(config.data.record) if config.data.record else None)
+
+
+def load_agent(config: Config, model: Path, retriever: Retriever) -> Agent:
+    """Load a checkpoint folder in this process."""
     chat = ChatFormat.load(model)
     engine = load_engine(model, config.model, chat, config.agent.context, config.rollout.in_flight)
     return Agent(engine, retriever, chat, config.agent, config.rollout)
 
 
-def load_agents(config: Config, model: Path, index: str) -> Agents:
-    """Return what rolls out: an agent of this process or, with `rollout.ray`, those of a cluster."""
+def load_agents(config: Config, model: Path, index: str, opened: Retriever | None = None) -> Agents:
+    """Return what rolls out: an agent of this process or, with `rollout.ray`, those of a cluster.
+
+    An agent of this process searches in `opened`, the index, if that is at hand.
+    """
     if not config.rollout.ray:
-        return load_agent(config, model, index)
+        return load_agent(config, model, opened or load_retriever(config, index))
     from exsearch.agent.ray_agents import RayAgents
 
     return RayAgents(config, model, index)

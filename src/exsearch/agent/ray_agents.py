@@ -31,9 +31,10 @@ class _Worker:
 
     def __init__(self, config: bytes, model: str, index: str) -> None:
         """Load the model and open the index."""
-        from exsearch.agent.loading import load_agent
+        from exsearch.agent.loading import load_agent, load_retriever
 
-        self._agent = load_agent(msgspec.json.decode(config, type=Config), Path(model), index)
+        settings = msgspec.json.decode(config, type=Config)
+        self._agent = load_agent(settings, Path(model), load_retriever(settings, index))
 
     async def fingerprints(self) -> tuple[str, str]:
         """Return those of model and index."""

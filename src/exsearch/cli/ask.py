@@ -31,7 +31,7 @@ def ask(
     """Answer QUESTION by searching: each sub-query, passage and recorded fact is shown as it comes."""
     import msgspec
 
-    from exsearch.agent.loading import load_agent
+    from exsearch.agent.loading import load_agent, load_retriever
     from exsearch.agent.rollout import Draw
     from exsearch.data.question import Question
     from exsearch.engine.builtin import resolve_model
@@ -42,7 +42,7 @@ def ask(
     if model is None or index is None:
         model, index, recipe = _quickstart(model, index, recipe)
     config = settings(recipe, overrides, model__path=model, rollout__in_flight="1")
-    agent = load_agent(config, resolve_model(config.model.path), index)
+    agent = load_agent(config, resolve_model(config.model.path), load_retriever(config, index))
     shown = Narrator()
     [trajectory] = agent.rollout(
         [(Question("ask", question, ["?"]), 0)],

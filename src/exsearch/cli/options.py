@@ -51,8 +51,3 @@ def make_agents(config: "Config", index: str) -> "Agents":
     from exsearch.engine.builtin import resolve_model
 
     return load_agents(config, resolve_model(config.model.path), index)
-
-
-def record_file(config: "Config") -> Path | None:
-    """Return the file that a config wants searches recorded in, if any."""
-    return Path(config.data.record) if config.data.record else None

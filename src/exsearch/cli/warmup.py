@@ -9,7 +9,6 @@ from exsearch.cli.options import (
     index_option,
     json_option,
     model_option,
-    record_file,
     set_option,
     settings,
 )
@@ -37,18 +36,18 @@ def warmup(
     The first `warmup.questions` of the file are used. The trajectories are kept in OUT.trajectories.jsonl.
     """
     from exsearch.agent.chat import ChatFormat
+    from exsearch.agent.loading import load_retriever
     from exsearch.cli.training import run_training
     from exsearch.data.question import read_questions
     from exsearch.em.warmup import gold_trajectories
     from exsearch.engine.builtin import resolve_model
     from exsearch.errors import UsageError
     from exsearch.files import write_jsonl
-    from exsearch.retrieval.opening import open_retriever
     from exsearch.training.example import example_from
 
     config = settings(recipe, overrides, model__path=model)
     chosen = read_questions(questions, config.warmup.questions)
-    retriever = open_retriever(index, record_to=record_file(config))
+    retriever = load_retriever(config, index)
     base = resolve_model(config.model.path)
     chat = ChatFormat.load(base)
     gold = gold_trajectories(chosen, retriever, chat, config.agent)

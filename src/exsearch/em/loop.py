@@ -14,7 +14,7 @@ import msgspec
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.journal import Agents
-from exsearch.agent.loading import load_agents
+from exsearch.agent.loading import load_agents, load_retriever
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import Config, TrainingConfig
 from exsearch.data.question import Question, read_questions
@@ -34,7 +34,6 @@ from exsearch.evaluation.evaluate import SCORES, evaluate
 from exsearch.evaluation.protocol import Protocol, make_protocol, write_protocol
 from exsearch.evaluation.scores import Figure, Scores
 from exsearch.files import read_json, read_jsonl, write_json, write_jsonl
-from exsearch.retrieval.opening import open_retriever
 from exsearch.training.example import Example, example_from
 from exsearch.training.trainer import train
 
@@ -52,7 +51,7 @@ class EMRun:
         for key in ("index", "train", "dev", "test"):
             if not getattr(data, key):
                 raise UsageError(f"the config names no data.{key}")
-        self.retriever = open_retriever(data.index, record_to=Path(data.record) if data.record else None)
+        self.retriever = load_retriever(config, data.index)
         self.train_questions = read_questions(Path(data.train), data.train_limit)
         self.dev_questions = read_questions(Path(data.dev), data.dev_limit)
         self.test_questions = read_questions(Path(data.test), data.test_limit)
@@ -257,7 +256,7 @@ class EMRun:
     def _agents_for(self, checkpoint: Path) -> Agents:
         if self._agents is None or self._loaded != checkpoint:
             self._free_engine()
-            self._agents = load_agents(self.config, checkpoint, self.config.data.index)
+            self._agents = load_agents(self.config, checkpoint, self.config.data.index, self.retriever)
             self._loaded = checkpoint
         return self._agents
 

@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from exsearch.engine.attention import GROUPED
-from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling, TokenIds
+from exsearch.engine.base import Completion, EngineError, EngineStats, Finish, Sampling, TokenIds
 from exsearch.engine.sampling import draw, uniforms
 from exsearch.engine.slots import SlotCache
 from exsearch.engine.worker import Worker
@@ -59,7 +59,7 @@ class _Call:
         return said[-1] if said else self.ids[-1]
 
     @property
-    def finish(self) -> str | None:
+    def finish(self) -> Finish | None:
         """Why it is over, if it is."""
         if self.sampling is None:
             return "stop" if len(self.logprobs) == len(self.target) else None
@@ -188,24 +188,28 @@ class HFEngine:
         beginning is taken over up to the end of a chunk, so that chunks begin where they would without it.
         """
         needed = call.ids[:-1]
-        common = [_common(contents, needed) for contents in self._contents]
-        slot = call.seat.slot
-        if slot is None:
-            free = [slot for slot in range(self.seats) if slot not in self._taken]
-            # a beginning, or what is least worth keeping
-            slot = call.seat.slot = max(free, key=lambda slot: (common[slot], -len(self._contents[slot])))
-            self._taken.add(slot)
-            own = self._whole_chunks(common[slot], len(needed))
-        else:
-            own = common[slot]
-        source = max(range(self.seats), key=lambda other: common[other])
-        shared = self._whole_chunks(common[source], len(needed))
         self._cache.reserve(self.seats, max(len(needed), *map(len, self._contents)) + CHUNKS[-1] + 1)
-        if shared > own:
-            self._cache.copy(source, slot, shared)
-        call.cached = max(own, shared)
-        self._contents[slot] = needed[: call.cached]
+        if call.seat.slot is None:
+            call.seat.slot, call.cached = self._take_slot(needed)
+        else:
+            call.cached = _common(self._contents[call.seat.slot], needed)
+        self._contents[call.seat.slot] = needed[: call.cached]
         self.stats.cached_tokens += call.cached
+
+    def _take_slot(self, needed: TokenIds) -> tuple[int, int]:
+        """Take the free slot that holds most of a new conversation's beginning, or what is least worth keeping.
+
+        What another slot holds beyond that is copied. Returns the slot and how many tokens it now holds.
+        """
+        common = [_common(contents, needed) for contents in self._contents]
+        free = [slot for slot in range(self.seats) if slot not in self._taken]
+        slot = max(free, key=lambda slot: (common[slot], -len(self._contents[slot])))
+        source = max(range(self.seats), key=lambda other: common[other])
+        self._taken.add(slot)
+        cached = self._whole_chunks(common[source], len(needed))
+        if cached > self._whole_chunks(common[slot], len(needed)):
+            self._cache.copy(source, slot, cached)
+        return slot, cached
 
     @staticmethod
     def _whole_chunks(tokens: int, needed: int) -> int:
@@ -296,9 +300,9 @@ class _Seat:
     async def generate(self, prompt: TokenIds, sampling: Sampling, seed: int) -> Completion:
         call = _Call(self, prompt, sampling, uniforms([seed], sampling.max_new_tokens)[0])
         await self._engine.ask(call)
+        assert call.finish is not None
         waited = call.started - call.asked
-        finish = "stop" if call.finish == "stop" else "length"
-        return Completion(call.output, call.logprobs, finish, call.prefilled, call.cached, waited)  # type: ignore[arg-type]
+        return Completion(call.output, call.logprobs, call.finish, call.prefilled, call.cached, waited)
 
     async def logprobs(self, prefix: TokenIds, target: TokenIds) -> list[float]:
         call = _Call(self, prefix, target=target)

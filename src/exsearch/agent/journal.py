@@ -1,8 +1,10 @@
-"""Rollouts into an append-only journal: what it already holds is not rolled out again."""
+"""Rollouts into append-only journals: what they already hold is not rolled out again."""
 
 import asyncio
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -42,56 +44,73 @@ def first_samples(count: int) -> Plan:
 
 
 def run_journaled(
-    agents: Agents, questions: list[Question], plan: Plan, most: int, draw: Draw, path: Path, label: str
-) -> list[list[Trajectory]]:
-    """Roll out what the plan asks for and the journal at `path` lacks; return the trajectories of each question.
+    agents: Agents, sets: dict[Path, list[Question]], plan: Plan, most: int, draw: Draw, label: str
+) -> dict[Path, list[list[Trajectory]]]:
+    """Roll out what the plan asks for and the journals lack; return the trajectories of each question.
 
-    A plan asks for at most `most` samples. A trajectory is written, with its branches, as soon as it has ended. Raises
-    UsageError if the journal belongs to another model, index or seed.
+    `sets` has the questions of each journal: all are in flight together. A plan asks for at most `most` samples of a
+    question. A trajectory is written, with its branches, as soon as it has ended. Raises UsageError if a journal
+    belongs to another model, index or seed.
     """
+    with ExitStack() as stack:
+        opened = [_open(path, questions, agents, draw.seed, stack) for path, questions in sets.items()]
+        finished = sum(_roots(found) for each in opened for found in each.done.values())
+        total = sum(len(questions) for questions in sets.values()) * most
+        with progress(label, total, finished) as bar:
+            asyncio.run(_run(agents, opened, plan, most, draw, bar))
+    return {each.path: each.trajectories() for each in opened}
+
+
+@dataclass
+class _Opened:
+    """A journal in use."""
+
+    path: Path
+    questions: list[Question]
+    journal: Journal
+    done: dict[str, Found]
+    """By question id."""
+
+    def add(self, question: Question, new: list[Trajectory]) -> None:
+        self.journal.append(new[::-1])  # branches first: where the trajectory is, they are too
+        self.done[question.id].update({trajectory.sample: trajectory for trajectory in new})
+
+    def trajectories(self) -> list[list[Trajectory]]:
+        return [[found for _, found in sorted(self.done[question.id].items())] for question in self.questions]
+
+
+def _open(path: Path, questions: list[Question], agents: Agents, seed: int, stack: ExitStack) -> _Opened:
     for fault in set_damaged_aside(path, Trajectory):
         print(f"{fault}: set aside in {path.name}.damaged, and made again", file=sys.stderr)
-    with Journal(path) as journal:
-        done: dict[str, Found] = {question.id: {} for question in questions}
-        for trajectory in _complete(journal):
-            if trajectory.question_id in done:
-                done[trajectory.question_id][trajectory.sample] = trajectory
-        _check_origin(done, agents, questions, draw.seed, path)
-        finished = sum(_roots(found) for found in done.values())
-        with progress(label, len(questions) * most, finished) as bar:
-            asyncio.run(_run(agents, questions, plan, most, draw, journal, done, bar))
-    return [[found for _, found in sorted(done[question.id].items())] for question in questions]
+    journal = stack.enter_context(Journal(path))
+    done: dict[str, Found] = {question.id: {} for question in questions}
+    for trajectory in _complete(journal):
+        if trajectory.question_id in done:
+            done[trajectory.question_id][trajectory.sample] = trajectory
+    _check_origin(done, agents, questions, seed, path)
+    return _Opened(path, questions, journal, done)
 
 
-async def _run(
-    agents: Agents,
-    questions: list[Question],
-    plan: Plan,
-    most: int,
-    draw: Draw,
-    journal: Journal,
-    done: dict[str, Found],
-    bar: Progress,
-) -> None:
+async def _run(agents: Agents, opened: list[_Opened], plan: Plan, most: int, draw: Draw, bar: Progress) -> None:
     free = asyncio.Semaphore(agents.in_flight)
 
-    async def one(question: Question, sample: int) -> None:
+    async def one(work: _Opened, question: Question, sample: int) -> None:
         async with free:
             new = await agents.trajectories(question, sample, draw)
-        journal.append(new[::-1])  # branches first: where the trajectory is, they are too
-        done[question.id].update({trajectory.sample: trajectory for trajectory in new})
+        work.add(question, new)
         bar.advance(1)
 
-    async def all_of(question: Question) -> None:
-        found = done[question.id]
+    async def all_of(work: _Opened, question: Question) -> None:
+        found = work.done[question.id]
         while samples := plan(found):
-            await asyncio.gather(*(one(question, sample) for sample in samples))
+            await asyncio.gather(*(one(work, question, sample) for sample in samples))
         if spared := most - _roots(found):
             bar.advance(spared)
 
     async with asyncio.TaskGroup() as group:
-        for question in questions:
-            group.create_task(all_of(question))
+        for work in opened:
+            for question in work.questions:
+                group.create_task(all_of(work, question))
 
 
 def _complete(journal: Journal) -> list[Trajectory]:

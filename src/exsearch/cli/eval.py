@@ -41,14 +41,14 @@ def eval_(
     import msgspec
 
     from exsearch.data.question import read_questions
-    from exsearch.evaluation.evaluate import evaluate
+    from exsearch.evaluation.evaluate import Evaluation, evaluate
     from exsearch.evaluation.protocol import make_protocol, write_protocol
 
     config = settings(recipe, overrides, model__path=model, rollout__ray=ray)
     chosen = read_questions(questions, limit)
     agents = make_agents(config, index)
     protocol = make_protocol(config.agent, agents.index_fingerprint, chosen)
-    scores = evaluate(agents, chosen, protocol, out, out.name, "evaluate")
+    [scores] = evaluate(agents, [Evaluation(out, chosen, protocol)], out.name, "evaluate")
     write_protocol(out / "protocol.json", protocol)
     if as_json:
         click.echo(msgspec.json.encode(scores).decode())

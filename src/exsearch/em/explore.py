@@ -33,8 +33,8 @@ def explore(
         branches=config.branches,
         branch_gain=config.branch_gain,
     )
-    found = run_journaled(agents, questions, plan(config), config.samples, draw, journal, label)
-    return [trajectory for group in found for trajectory in group]
+    found = run_journaled(agents, {journal: questions}, plan(config), config.samples, draw, label)
+    return [trajectory for group in found[journal] for trajectory in group]
 
 
 def plan(config: ExploreConfig) -> Plan:

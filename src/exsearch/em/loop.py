@@ -30,7 +30,7 @@ from exsearch.engine.sampling import derive_seed
 from exsearch.errors import UsageError
 from exsearch.evaluation.baselines import closed_book, majority
 from exsearch.evaluation.bootstrap import paired_difference
-from exsearch.evaluation.evaluate import SCORES, evaluate
+from exsearch.evaluation.evaluate import SCORES, Evaluation, evaluate
 from exsearch.evaluation.protocol import Protocol, make_protocol, write_protocol
 from exsearch.evaluation.scores import Figure, Scores
 from exsearch.files import read_json, read_jsonl, write_json, write_jsonl
@@ -164,18 +164,20 @@ class EMRun:
 
     def assess(self, name: str) -> None:
         """Evaluate a model on the test, validation and first explored training questions."""
-        self.say(f"Evaluate {name}: greedy answers to held-out questions.")
+        self.say(f"Evaluate {name}: greedy answers to held-out questions, and to some of the training questions.")
         sets = {
-            "test": (self.folder.test_eval(name), self.test_questions),
-            "validation": (self.folder.dev_eval(name), self.dev_questions),
-            "training": (self.folder.train_eval(name), self.questions_of(1)[: len(self.dev_questions)]),
+            self.folder.test_eval(name): self.test_questions,
+            self.folder.dev_eval(name): self.dev_questions,
+            self.folder.train_eval(name): self.questions_of(1)[: len(self.dev_questions)],
         }
-        with self._timed(f"{name}/eval"):
-            for split, (folder, questions) in sets.items():
-                if not (folder / SCORES).exists():
-                    agents = self._agents_for(self._checkpoint(name))
-                    label = f"{name} on {split} questions"
-                    evaluate(agents, questions, self._protocol(questions), folder, name, label)
+        left = [
+            Evaluation(folder, questions, self._protocol(questions))
+            for folder, questions in sets.items()
+            if not (folder / SCORES).exists()
+        ]
+        if left:
+            with self._timed(f"{name}/eval"):
+                evaluate(self._agents_for(self._checkpoint(name)), left, name, f"{name} answers")
         scores = read_json(self.folder.test_eval(name) / SCORES, Scores)
         em, f1 = scores.figures["em"], scores.figures["f1"]
         self.say(f"  {name}: exact match {em.mean:.1%} [{em.low:.1%}, {em.high:.1%}], F1 {f1.mean:.1%}, n = {em.n}")

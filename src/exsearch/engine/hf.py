@@ -26,7 +26,7 @@ from exsearch.engine.sampling import draw, uniforms
 from exsearch.engine.slots import SlotCache
 from exsearch.engine.worker import Worker
 
-CHUNKS = (64, 128, 256)
+CHUNKS = range(16, 257, 16)
 """Prompt tokens of one pass: the largest as long as there are so many, then the smallest that holds the rest. Which it
 is depends on the conversation alone."""
 

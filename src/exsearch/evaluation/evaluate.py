@@ -3,6 +3,8 @@
 from collections import Counter
 from pathlib import Path
 
+import msgspec
+
 from exsearch.agent.journal import Agents, first_samples, run_journaled
 from exsearch.agent.rollout import Draw
 from exsearch.agent.trajectory import Trajectory, answer_logprob
@@ -18,24 +20,35 @@ SCORES = "scores.json"
 TRAJECTORIES = "trajectories.jsonl"
 
 
-def evaluate(
-    agents: Agents,
-    questions: list[Question],
-    protocol: Protocol,
-    folder: Path,
-    name: str,
-    label: str,
-) -> Scores:
-    """Answer each question greedily and write trajectories and scores to `folder`; finished trajectories are reused.
+class Evaluation(msgspec.Struct, frozen=True):
+    """What to evaluate on, and where trajectories and scores go."""
 
-    Raises UsageError if the folder holds the scores of another protocol, or trajectories of another model.
+    folder: Path
+    questions: list[Question]
+    protocol: Protocol
+
+
+def evaluate(agents: Agents, evaluations: list[Evaluation], name: str, label: str) -> list[Scores]:
+    """Answer all questions greedily, all in flight together; finished trajectories are reused.
+
+    Raises UsageError if a folder holds the scores of another protocol, or trajectories of another model.
     """
-    if (folder / SCORES).exists() and read_json(folder / SCORES, Scores).protocol != protocol.fingerprint:
-        raise UsageError(f"{folder}: holds scores of another protocol (questions, index or settings); choose another")
+    for evaluation in evaluations:
+        scores = evaluation.folder / SCORES
+        if scores.exists() and read_json(scores, Scores).protocol != evaluation.protocol.fingerprint:
+            raise UsageError(
+                f"{evaluation.folder}: holds scores of another protocol (questions, index or settings); choose another"
+            )
     draw = Draw(seed=0, temperature=0.0, score_answers=True)
-    found = run_journaled(agents, questions, first_samples(1), 1, draw, folder / TRAJECTORIES, label)
-    scores = score(name, questions, [trajectory for [trajectory] in found], protocol.fingerprint)
-    write_json(folder / SCORES, scores)
+    sets = {each.folder / TRAJECTORIES: each.questions for each in evaluations}
+    found = run_journaled(agents, sets, first_samples(1), 1, draw, label)
+    return [_write_scores(each, name, found[each.folder / TRAJECTORIES]) for each in evaluations]
+
+
+def _write_scores(evaluation: Evaluation, name: str, found: list[list[Trajectory]]) -> Scores:
+    trajectories = [trajectory for [trajectory] in found]
+    scores = score(name, evaluation.questions, trajectories, evaluation.protocol.fingerprint)
+    write_json(evaluation.folder / SCORES, scores)
     return scores
 
 

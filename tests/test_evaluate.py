@@ -1,0 +1,67 @@
+"""Evaluation of several sets of questions at once."""
+
+from pathlib import Path
+
+import pytest
+
+from exsearch.agent.chat import ChatFormat
+from exsearch.agent.rollout import Agent
+from exsearch.config import AgentConfig, RolloutConfig
+from exsearch.corpus.passage import Passage
+from exsearch.data.question import Question
+from exsearch.errors import UsageError
+from exsearch.evaluation.evaluate import TRAJECTORIES, Evaluation, evaluate
+from exsearch.evaluation.protocol import make_protocol
+from scripted import ScriptedEngine, StaticRetriever
+
+AGENT = AgentConfig(max_steps=2, passages=1, turn_tokens=16, context=512)
+FIRST = [Question(f"q{n}", f"What is number {n}?", ["the answer"]) for n in range(3)]
+SECOND = [Question(f"q{n}", f"Which is letter {n}?", ["another"]) for n in range(5)]
+"""Other questions of the same ids, as two files may have them."""
+
+
+def script(prompt: str, turn: int, seed: int) -> str:
+    """A model that answers only questions about numbers."""
+    if turn == 0:
+        return "<QUERY> numbers" if "number" in prompt else "nonsense"
+    return "<FACT> known <FINAL>" if turn == 1 else "the answer"
+
+
+@pytest.fixture
+def agent(chat: ChatFormat) -> Agent:
+    retriever = StaticRetriever([Passage("a", "A", "text")])
+    return Agent(ScriptedEngine(chat, script), retriever, chat, AGENT, RolloutConfig(in_flight=4))
+
+
+def evaluations(root: Path, questions: dict[str, list[Question]]) -> list[Evaluation]:
+    return [Evaluation(root / name, own, make_protocol(AGENT, "index", own)) for name, own in questions.items()]
+
+
+def test_sets_evaluated_together_score_as_each_alone_though_ids_repeat(agent: Agent, tmp_path: Path) -> None:
+    sets = {"first": FIRST, "second": SECOND}
+    together = evaluate(agent, evaluations(tmp_path / "together", sets), "m", "evaluate")
+    alone = [evaluate(agent, [one], "m", "evaluate")[0] for one in evaluations(tmp_path / "alone", sets)]
+    assert together == alone
+    assert [scores.figures["em"].mean for scores in together] == [1.0, 0.0]
+    assert [len(scores.questions) for scores in together] == [3, 5]
+
+
+def test_only_what_a_set_lacks_is_answered_when_it_is_continued(agent: Agent, tmp_path: Path) -> None:
+    sets = evaluations(tmp_path, {"first": FIRST, "second": SECOND})
+    whole = evaluate(agent, sets, "m", "evaluate")
+    journal = sets[1].folder / TRAJECTORIES
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:2]))
+    assert isinstance(agent.engine, ScriptedEngine)
+    agent.engine.turns.clear()
+    assert evaluate(agent, sets, "m", "evaluate") == whole
+    assert agent.engine.turns.count(0) == 3
+
+
+def test_scores_of_other_questions_are_not_replaced_and_nothing_is_answered(agent: Agent, tmp_path: Path) -> None:
+    evaluate(agent, evaluations(tmp_path, {"first": FIRST}), "m", "evaluate")
+    assert isinstance(agent.engine, ScriptedEngine)
+    calls = agent.engine.calls
+    with pytest.raises(UsageError, match="another protocol"):
+        evaluate(agent, evaluations(tmp_path, {"second": FIRST, "first": SECOND}), "m", "evaluate")
+    assert agent.engine.calls == calls
+    assert not (tmp_path / "second").exists()

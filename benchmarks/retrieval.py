@@ -66,7 +66,12 @@ SYSTEMS = [
     System("colbert-ai, wide", "colbert_plaid", "wide"),
     System("tachiom", "tachiom_index"),
     System("tachiom, wide", "tachiom_index", "wide"),
-    System("exsearch late", "exsearch_late", beside=("colbert-ai", "colbert-ai, wide", "tachiom", "tachiom, wide")),
+    System("fast-plaid", "fast_plaid_index"),
+    System(
+        "exsearch late",
+        "exsearch_late",
+        beside=("colbert-ai", "colbert-ai, wide", "tachiom", "tachiom, wide", "fast-plaid"),
+    ),
     System("bm25s", "bm25s_bare"),
     System("bm25s, mapped", "bm25s_bare", "mapped"),
     System("exsearch bm25", "exsearch_bm25", beside=("bm25s", "bm25s, mapped")),
@@ -200,6 +205,8 @@ def start(script: str, task: str, data: Path, index: Path, cores: int, peers: Pa
         python = str(home / "bin" / "python")
         path = f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}"  # where it looks for ninja
         variables |= {"TORCH_EXTENSIONS_DIR": str(home / "extensions"), "PATH": path}
+    elif script == "fast_plaid_index":
+        python = str(peers.resolve() / "fast-plaid" / "bin" / "python")
     elif script == "tachiom_index":
         variables["PYTHONPATH"] = str(peers.resolve() / "tachiom")
     command = [python, str(HERE / "peers" / f"{script}.py"), task, str(data), str(index)]

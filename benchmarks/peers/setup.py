@@ -2,8 +2,9 @@
 
     python benchmarks/peers/setup.py DIR
 
-DIR/colbert   a virtual environment with colbert-ai and its compiled extensions (needs g++; about 1.5 GB)
-DIR/tachiom   the unpacked wheel, to be put on PYTHONPATH
+DIR/colbert      a virtual environment with colbert-ai and its compiled extensions (needs g++; about 1.5 GB)
+DIR/tachiom      the unpacked wheel, to be put on PYTHONPATH
+DIR/fast-plaid   a virtual environment with fast-plaid and the build of torch it was made for (about 5 GB, with CUDA)
 
 What is there already is left alone. torch is installed first and alone, so that an index which offers a build
 without CUDA is taken at its word: check what `pip download --no-deps torch==2.13.0` fetches before you start.
@@ -18,6 +19,7 @@ from pathlib import Path
 TORCH = "torch==2.13.0"
 COLBERT = ["colbert-ai==0.2.22", "transformers==4.49.0", "faiss-cpu==1.15.1"]
 TACHIOM = "tachiom==0.4.0"
+FAST_PLAID = ["fast-plaid==1.7.0.2110", "torch==2.11.0"]
 TACHIOM_PLATFORM = "manylinux_2_39_x86_64"
 """The tag of its only Linux wheel, which runs with older versions of glibc too, though pip refuses it there."""
 COMPILE = """
@@ -36,6 +38,7 @@ def main() -> None:
     folder = parser.parse_args().folder.resolve()
     install_colbert(folder / "colbert")
     install_tachiom(folder / "tachiom")
+    install_fast_plaid(folder / "fast-plaid")
 
 
 def install_colbert(folder: Path) -> None:
@@ -59,6 +62,15 @@ def install_tachiom(folder: Path) -> None:
         return
     unpack = ["--target", str(folder), "--no-deps", "--only-binary", ":all:", "--platform", TACHIOM_PLATFORM]
     run(sys.executable, "-m", "pip", "install", *unpack, TACHIOM)
+
+
+def install_fast_plaid(folder: Path) -> None:
+    """Make the environment."""
+    if (folder / "done").exists():
+        return
+    run(sys.executable, "-m", "venv", "--clear", str(folder))
+    run(str(folder / "bin" / "python"), "-m", "pip", "install", *FAST_PLAID)
+    (folder / "done").touch()
 
 
 def run(*command: str, **environment: str) -> None:

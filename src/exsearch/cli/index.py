@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("corpus", type=click.Path(path_type=Path))
-@click.option("--retriever", required=True, help="Kind of index: bm25, late, dense or hybrid.")
+@click.option("--retriever", required=True, help="Kind of index: bm25, late, dense, plaid or hybrid.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Index folder to write or to extend.")
 @click.option(
     "--set",
     "overrides",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A parameter of the kind, such as k1=0.9 of bm25 or encoder=FOLDER_OR_HUB_ID of late and dense.",
+    help="A parameter of the kind, such as k1=0.9 of bm25 or encoder=FOLDER_OR_HUB_ID of late, dense and plaid.",
 )
 @click.option("--disk", metavar="SIZE", help="For late: compress until the index takes at most so much, such as 8GB.")
 @click.option("--ram", metavar="SIZE", help="For late: compress until all of the index stays in so much memory.")

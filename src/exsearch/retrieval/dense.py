@@ -18,12 +18,11 @@ import numpy.typing as npt
 
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus
-from exsearch.errors import UsageError
 from exsearch.files import read_json
 from exsearch.retrieval.base import Hit
 from exsearch.retrieval.encoder_checkpoint import EMBEDDED
 from exsearch.retrieval.encoder_sentence import SentenceEncoder, best_precision
-from exsearch.retrieval.index import EncoderInfo, OpenedIndex
+from exsearch.retrieval.index import EncoderInfo, OpenedIndex, require_same_encoder
 from exsearch.retrieval.ranking import Ranked, to_hits
 
 Floats = npt.NDArray[np.float32]
@@ -99,7 +98,7 @@ class Dense:
         self._corpus = opened.corpus
         self._vectors = _vector_index(parameters.index)(opened, built_with.dimensions)
         self._encoder = _encoder(parameters, "float32")
-        _require_same(self._encoder, built_with, opened.folder)
+        require_same_encoder(self._encoder.info, built_with, opened.folder)
 
     @staticmethod
     def prepare(corpus: Corpus, shared: Path, parameters: DenseParameters) -> EncoderInfo:
@@ -127,7 +126,7 @@ class Dense:
         """Encode the passages of `rows`, title and text, and write their vectors."""
         built_with = read_json(shared / "encoder.json", EncoderInfo)
         encoder = _passage_encoder(parameters, built_with.precision)
-        _require_same(encoder, built_with, shared)  # before a grown corpus gets vectors of two models
+        require_same_encoder(encoder.info, built_with, shared)  # before a grown corpus gets vectors of two models
 
         def vectors() -> Iterator[Floats]:
             for batch in corpus.batches(rows.start, rows.stop):
@@ -172,11 +171,3 @@ def _encoder(parameters: DenseParameters, precision: str) -> SentenceEncoder:
 def _passage_encoder(parameters: DenseParameters, precision: str) -> SentenceEncoder:
     """Return the encoder; a build needs it for each segment."""
     return _encoder(parameters, precision)
-
-
-def _require_same(encoder: SentenceEncoder, built_with: EncoderInfo, folder: Path) -> None:
-    if encoder.info.hash != built_with.hash:
-        raise UsageError(
-            f"{folder}: its vectors come from an encoder with content hash {built_with.hash}, but "
-            f"{encoder.info.id!r} is now {encoder.info.hash}; build the index again"
-        )

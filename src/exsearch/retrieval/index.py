@@ -26,6 +26,7 @@ KINDS = {
     "bm25": "exsearch.retrieval.bm25:Bm25",
     "late": "exsearch.retrieval.late:Late",
     "dense": "exsearch.retrieval.dense:Dense",
+    "plaid": "exsearch.retrieval.plaid:Plaid",
     "hybrid": "exsearch.retrieval.hybrid:Hybrid",
 }
 
@@ -196,6 +197,15 @@ def read_index_info(folder: Path) -> IndexInfo:
 
 class _Format(msgspec.Struct):
     format: int
+
+
+def require_same_encoder(encoder: EncoderInfo, built_with: EncoderInfo, folder: Path) -> None:
+    """Raise UsageError if an index, of which `folder` is a part, was built with other weights: vectors must compare."""
+    if encoder.hash != built_with.hash:
+        raise UsageError(
+            f"{folder}: its vectors come from an encoder with content hash {built_with.hash}, but "
+            f"{encoder.id!r} is now {encoder.hash}; build the index again"
+        )
 
 
 def check_parameters(kind: str, parameters: dict[str, Any]) -> Any:

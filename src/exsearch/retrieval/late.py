@@ -30,7 +30,7 @@ from exsearch.retrieval.base import Hit
 from exsearch.retrieval.bm25 import Bm25, Bm25Parameters
 from exsearch.retrieval.codec import Codec, Floats, inner_products, max_similarity
 from exsearch.retrieval.encoder import EMBEDDED, TokenEncoder
-from exsearch.retrieval.index import EncoderInfo, OpenedIndex, Segment
+from exsearch.retrieval.index import EncoderInfo, OpenedIndex, Segment, require_same_encoder
 from exsearch.retrieval.ranking import Best, Ranked, to_hits
 
 _SAMPLED_PASSAGES = 2048
@@ -93,7 +93,7 @@ class Late:
         inverted = [Segment(segment.rows, segment.folder / "bm25") for segment in opened.segments]
         self._bm25 = Bm25(dataclasses.replace(opened, parameters=Bm25Parameters(), segments=inverted))
         self._encoder = TokenEncoder(parameters.encoder)
-        _require_same(self._encoder, opened.info.encoder, opened.folder)
+        require_same_encoder(self._encoder.info, opened.info.encoder, opened.folder)
 
     @staticmethod
     def prepare(corpus: Corpus, shared: Path, parameters: LateParameters) -> EncoderInfo:
@@ -124,7 +124,7 @@ class Late:
         """Encode and quantise the passages of `rows`, title and text."""
         encoder, codec = _encoder(parameters.encoder), Codec.load(shared)
         if (shared / "encoder.json").is_file():  # an index that is extended
-            _require_same(encoder, read_json(shared / "encoder.json", EncoderInfo), folder)
+            require_same_encoder(encoder.info, read_json(shared / "encoder.json", EncoderInfo), folder)
         lengths: list[int] = []
         means: list[npt.NDArray[np.int8]] = []
         with (folder / "codes.u8").open("wb") as file:
@@ -204,11 +204,3 @@ def _texts(corpus: Corpus, rows: range) -> Iterator[list[str]]:
 def _encoder(id: str) -> TokenEncoder:
     """Return the encoder; a build needs it for each segment."""
     return TokenEncoder(id)
-
-
-def _require_same(encoder: TokenEncoder, built_with: EncoderInfo, folder: Path) -> None:
-    if encoder.info.hash != built_with.hash:
-        raise UsageError(
-            f"{folder}: its vectors come from an encoder with content hash {built_with.hash}, but "
-            f"{encoder.info.id!r} is now {encoder.info.hash}; build the index again"
-        )

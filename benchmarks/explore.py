@@ -32,7 +32,6 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,7 @@ from exsearch.config import Config, RolloutConfig, WeighConfig, load_config
 from exsearch.data.question import Question, read_questions
 from exsearch.em.explore import explore
 from exsearch.em.weigh import weigh
-from exsearch.engine.base import Completion, Engine, Sampling, Seat, TokenIds
+from exsearch.engine.base import Completion, Sampling, Seat, TokenIds
 from exsearch.engine.batch import generate, logprobs
 from exsearch.engine.load import load_engine
 from exsearch.files import write_text
@@ -62,7 +61,7 @@ class Forgetful:
 
     scores = True
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Any) -> None:
         """Wrap an engine."""
         self._engine = engine
         self.fingerprint, self.context_size, self.stats = engine.fingerprint, engine.context_size, engine.stats
@@ -84,16 +83,16 @@ class Forgetful:
             seat.close()
 
     async def logprobs(self, prefix: TokenIds, target: TokenIds) -> list[float]:
-        """Score the target in a seat of its own."""
+        """Score the target in a seat of its own: one pass over the prefix, whatever the engine does behind it."""
         seat = self._fresh()
         try:
-            return await seat.logprobs(prefix, target)
+            first = await seat.logprobs(prefix, target[:1])
+            return first + (await seat.logprobs(prefix + target[:1], target[1:]) if target[1:] else [])
         finally:
             seat.close()
 
     def _fresh(self) -> Seat:
-        forget: Callable[[], None] = self._engine.forget  # type: ignore[attr-defined]
-        forget()
+        self._engine.forget()
         return self._engine.open()
 
 
@@ -113,8 +112,10 @@ def main() -> None:
     config = load_config(options.run / "config.toml", [f"model.engine={options.engine}"])
     questions = read_questions(options.run / "questions" / "train.jsonl")[-options.questions :]
     ours = make_agent(config, options.run, RolloutConfig(in_flight=options.in_flight))
-    single = make_agent(config, options.run, RolloutConfig(in_flight=1), 1)
-    single = Agent(Forgetful(single.engine), single.retriever, single.chat, config.agent, RolloutConfig(in_flight=1))
+    alone = RolloutConfig(in_flight=1)
+    # every pass of the transformers engine has a row for each seat, so the loop gets an engine with one
+    single = ours if options.engine == "vllm" else make_agent(config, options.run, alone)
+    single = Agent(Forgetful(single.engine), single.retriever, single.chat, config.agent, alone)
     rates: dict[str, list[float]] = {}
     trajectories = run_explore(ours, questions, config, options.seed, True)[0]  # compiles and loads what first use does
     for _ in range(options.rounds):
@@ -152,11 +153,11 @@ def main() -> None:
     show(result)
 
 
-def make_agent(config: Config, run: Path, limits: RolloutConfig, seats: int | None = None) -> Agent:
+def make_agent(config: Config, run: Path, limits: RolloutConfig) -> Agent:
     """Load the warm-up checkpoint and open the index of a run."""
     folder = run / "warmup"
     chat = ChatFormat.load(folder)
-    engine = load_engine(folder, config.model, chat, config.agent.context, seats or limits.in_flight)
+    engine = load_engine(folder, config.model, chat, config.agent.context, limits.in_flight)
     return Agent(engine, open_retriever(str(run / "index")), chat, config.agent, limits)
 
 
@@ -164,8 +165,7 @@ def run_explore(
     agent: Agent, questions: list[Question], config: Config, seed: int, scored: bool
 ) -> tuple[list[Trajectory], float]:
     """Explore with an empty cache; return the trajectories and the seconds."""
-    forget = getattr(agent.engine, "forget", lambda: None)
-    forget()
+    agent.engine.forget()
     settings = msgspec.structs.replace(config.explore, samples=SAMPLES)
     folder = Path(tempfile.mkdtemp())
     start = time.monotonic()
@@ -181,7 +181,7 @@ def run_explore(
 
 def replay(agent: Agent, trajectories: list[Trajectory], questions: list[Question]) -> float:
     """Give the engine the same tokens, all known beforehand; return the seconds."""
-    getattr(agent.engine, "forget", lambda: None)()
+    agent.engine.forget()
     answers = {question.id: question.answers for question in questions}
 
     async def one(trajectory: Trajectory, free: asyncio.Semaphore) -> None:

@@ -23,7 +23,7 @@ import msgspec
 
 from exsearch.em.run_folder import RunFolder, RunSummary
 from exsearch.evaluation.bootstrap import paired_difference
-from exsearch.evaluation.scores import Scores
+from exsearch.evaluation.scores import read_scores
 from exsearch.files import read_json, write_text
 
 RESULT = Path(__file__).parent / "results" / "learning.json"
@@ -62,7 +62,7 @@ def collect(seed: int, root: Path) -> tuple[dict[str, Any], list[float], list[fl
     """Return the figures of one run, and the exact match of each question before and after EM."""
     folder = RunFolder(root)
     summary = read_json(folder.summary, RunSummary)
-    scores = {name: read_json(folder.test_eval(name) / "scores.json", Scores) for name in summary.models}
+    scores = {name: read_scores(folder.test_eval(name)) for name in summary.models}
     warm, last = ([row.em for row in scores[name].questions] for name in ("warmup", summary.models[-1]))
     run = {
         "seed": seed,

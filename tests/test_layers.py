@@ -6,7 +6,7 @@ from pathlib import Path
 import exsearch
 
 LAYERS = [
-    {"errors", "files", "progress", "config", "metrics_log"},
+    {"errors", "files", "api_key", "progress", "config", "metrics_log"},
     {"corpus", "data"},
     {"retrieval", "engine"},
     {"agent"},

@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from exsearch.api_key import read_api_key
 from exsearch.corpus.store import Corpus
 from exsearch.errors import UsageError
 from exsearch.retrieval.base import RetrievalError, Retriever
-from exsearch.serving.api_key import read_api_key
 from exsearch.serving.app import retrieval_app
 from exsearch.serving.conformance import DIALECTS, run_checks
 from exsearch.serving.limits import Limits
@@ -176,6 +176,8 @@ def test_with_an_api_key_only_its_holders_are_answered(index: tuple[Retriever, C
         assert send(url, "/retrieve", {"queries": [QUERY]}, {"Authorization": "Bearer s3cret"})[0] == 200
         assert send(url, "/retrieve", {"queries": [QUERY]}, {"X-API-Key": "s3cret"})[0] == 200
         assert send(url, "/health")[0] == send(url, "/healthz")[0] == 200
+        assert [result for result in run_checks(url, "all", QUERY, key) if result.fault is not None] == []
+        assert all(result.fault is not None for result in run_checks(url, "A", QUERY))
 
 
 @pytest.mark.parametrize("content", [b"", b" \n", b"two\nlines", "schlüssel".encode()])

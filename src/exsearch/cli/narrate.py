@@ -12,8 +12,8 @@ from exsearch.agent.trajectory import Trajectory
 from exsearch.data.question import Question, read_questions
 from exsearch.em.run_folder import RunFolder, RunSummary
 from exsearch.em.weighted import Weighted
-from exsearch.evaluation.scores import Figure, Scores
-from exsearch.files import read_json, read_jsonl
+from exsearch.evaluation.scores import Figure, read_scores
+from exsearch.files import read_jsonl
 
 console = Console(width=110, highlight=False)
 
@@ -24,7 +24,7 @@ def print_table(root: Path, summary: RunSummary) -> None:
     table = Table(title="Held-out test questions, with 95% bootstrap intervals")
     for column in ("model", "exact match", "F1", "gold passages read", "searches", "train log p(y|x,z)"):
         table.add_column(column, justify="left" if column == "model" else "right")
-    scores = {name: read_json(folder.test_eval(name) / "scores.json", Scores) for name in summary.models}
+    scores = {name: read_scores(folder.test_eval(name)) for name in summary.models}
     for name, score in scores.items():
         figures = score.figures
         logprob = summary.train_answer_logprob.get(name)
@@ -54,7 +54,7 @@ def _percent(figure: Figure) -> str:
 def print_trajectory(root: Path, summary: RunSummary) -> None:
     """Print one whole trajectory of the best model: the first right one with at least two searches, if any."""
     folder = RunFolder(root)
-    scores = read_json(folder.test_eval(summary.best) / "scores.json", Scores)
+    scores = read_scores(folder.test_eval(summary.best))
     right = {row.question_id for row in scores.questions if row.em and row.searches >= 2}
     questions = {question.id: question for question in read_questions(folder.questions("test"))}
     trajectories = list(read_jsonl(folder.test_eval(summary.best) / "trajectories.jsonl", Trajectory))

@@ -80,8 +80,8 @@ def retrieval(
     R1-Searcher, ReSearch, ReCall and ZeroSearch, all on one port. GET / says how.
     """
     _require_extra()
+    from exsearch.api_key import read_api_key
     from exsearch.errors import UsageError
-    from exsearch.serving.api_key import read_api_key
     from exsearch.serving.app import retrieval_app
     from exsearch.serving.limits import Limits
 
@@ -123,7 +123,8 @@ def mcp(
     http://HOST:PORT/mcp.
     """
     _require_extra()
-    from exsearch.serving.api_key import ApiKeyRequired, read_api_key
+    from exsearch.api_key import read_api_key
+    from exsearch.serving.api_key import ApiKeyRequired
     from exsearch.serving.limits import Limits
     from exsearch.serving.mcp_server import mcp_server
 
@@ -141,19 +142,22 @@ def mcp(
 @click.argument("url")
 @click.option("--dialect", default="all", show_default=True, help="A, A2, A3, B, C, D, E, F or all.")
 @click.option("--query", default="What is the capital of France?", show_default=True, help="A query that has hits.")
+@api_key_option
 @click.option("--json", "as_json", is_flag=True, help="Print the checks as a JSON array.")
-def check(url: str, dialect: str, query: str, as_json: bool) -> None:
+def check(url: str, dialect: str, query: str, api_key_file: Path | None, as_json: bool) -> None:
     """Send the retrieval server at URL, anybody's, what clients send, and say what it gets wrong.
 
     Exit code 1 if a check fails.
     """
     import msgspec
 
+    from exsearch.api_key import read_api_key
     from exsearch.errors import ExSearchError
     from exsearch.serving.conformance import run_checks
 
+    key = None if api_key_file is None else read_api_key(api_key_file)
     results = []
-    for result in run_checks(url, dialect, query):
+    for result in run_checks(url, dialect, query, key):
         results.append(result)
         if not as_json:
             outcome = "ok" if result.fault is None else f"FAILED: {result.fault}"

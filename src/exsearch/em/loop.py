@@ -30,10 +30,10 @@ from exsearch.engine.sampling import derive_seed
 from exsearch.errors import UsageError
 from exsearch.evaluation.baselines import closed_book, majority
 from exsearch.evaluation.bootstrap import paired_difference
-from exsearch.evaluation.evaluate import SCORES, Evaluation, evaluate
+from exsearch.evaluation.evaluate import Evaluation, evaluate
 from exsearch.evaluation.protocol import Protocol, make_protocol, write_protocol
-from exsearch.evaluation.scores import Figure, Scores
-from exsearch.files import read_json, read_jsonl, write_json, write_jsonl
+from exsearch.evaluation.scores import Figure, has_scores, read_scores
+from exsearch.files import read_jsonl, write_json, write_jsonl
 from exsearch.training.example import Example, example_from
 from exsearch.training.trainer import train
 
@@ -99,7 +99,7 @@ class EMRun:
         self.say("Baselines: the untrained model without search, and the commonest training answer.")
         with self._timed("closed-book"):
             folder, limit = self.folder.test_eval("closed-book"), self.config.agent.turn_tokens
-            if not (folder / SCORES).exists():
+            if not has_scores(folder):
                 config = self.config
                 seats = config.rollout.in_flight
                 engine = load_engine(self.base, config.model, self.chat, config.agent.context, seats)
@@ -173,18 +173,18 @@ class EMRun:
         left = [
             Evaluation(folder, questions, self._protocol(questions))
             for folder, questions in sets.items()
-            if not (folder / SCORES).exists()
+            if not has_scores(folder)
         ]
         if left:
             with self._timed(f"{name}/eval"):
                 evaluate(self._agents_for(self._checkpoint(name)), left, name, f"{name} answers")
-        scores = read_json(self.folder.test_eval(name) / SCORES, Scores)
+        scores = read_scores(self.folder.test_eval(name))
         em, f1 = scores.figures["em"], scores.figures["f1"]
         self.say(f"  {name}: exact match {em.mean:.1%} [{em.low:.1%}, {em.high:.1%}], F1 {f1.mean:.1%}, n = {em.n}")
 
     def validate(self, name: str) -> float:
         """Return a model's exact match on the validation questions."""
-        return read_json(self.folder.dev_eval(name) / SCORES, Scores).figures["em"].mean
+        return read_scores(self.folder.dev_eval(name)).figures["em"].mean
 
     def summarise(self, models: list[str], iterations: list[Iteration]) -> RunSummary:
         """Choose the best model by validation, compare it with the warm-up on the test questions, write it down."""
@@ -194,7 +194,7 @@ class EMRun:
             before, after = (self._test_em(name) for name in ("warmup", best))
             comparison = Comparison("warmup", best, paired_difference(before, after))
         train_logprob: dict[str, Figure] = {
-            name: read_json(self.folder.train_eval(name) / SCORES, Scores).figures["answer_logprob"] for name in models
+            name: read_scores(self.folder.train_eval(name)).figures["answer_logprob"] for name in models
         }
         summary = RunSummary(
             title=self.config.title,
@@ -229,7 +229,7 @@ class EMRun:
         return self.folder.checkpoint(name)
 
     def _test_em(self, name: str) -> list[float]:
-        return [row.em for row in read_json(self.folder.test_eval(name) / SCORES, Scores).questions]
+        return [row.em for row in read_scores(self.folder.test_eval(name)).questions]
 
     def _protocol(self, questions: list[Question]) -> Protocol:
         return make_protocol(self.config.agent, self.retriever.fingerprint, questions)

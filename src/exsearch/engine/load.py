@@ -5,6 +5,7 @@ from typing import Protocol
 
 import torch
 
+from exsearch.api_key import read_api_key
 from exsearch.config import ModelConfig
 from exsearch.engine.base import Engine, TokenIds
 from exsearch.engine.builtin import model_fingerprint
@@ -74,7 +75,7 @@ def _endpoint(config: ModelConfig, chat: Conversation, context: int, seats: int)
 
     if not config.url or not config.name:
         raise UsageError("model.engine = openai needs model.url, such as http://127.0.0.1:8000/v1, and model.name")
-    key = Path(config.api_key_file).read_text(encoding="utf-8").strip() if config.api_key_file else None
+    key = read_api_key(Path(config.api_key_file)) if config.api_key_file else None
     return OpenAIEngine(
         config.url,
         config.name,

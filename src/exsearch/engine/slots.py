@@ -1,7 +1,8 @@
 """The key-value memory of many sequences side by side, each in a row ("slot") of its own length.
 
-One buffer a layer of shape (slots, key heads, capacity, width). A forward pass works on a contiguous range of slots, so
-attention reads a view of the buffer and nothing is copied.
+One buffer of shape (layers, slots, key heads, capacity, width) each for keys and values. A forward pass works on a
+contiguous range of slots, so attention reads a view of the buffer and nothing is copied. A single large buffer goes
+back to the system when it is dropped, for the trainer to have; memory for many small ones may stay with the process.
 """
 
 import torch
@@ -25,12 +26,11 @@ class SlotCache(Cache):
         queries = int(config.num_attention_heads)
         heads = int(getattr(config, "num_key_value_heads", None) or queries)
         width = getattr(config, "head_dim", None) or config.hidden_size // queries
-        self._shape = (heads, int(width))
+        self._layers, self._heads, self._width = int(config.num_hidden_layers), heads, int(width)
         self._groups = queries // heads
         self._dtype, self._device = dtype, device
         self._block = BLOCK.get(dtype, 512)
-        self._keys = [self._buffer(0, 0) for _ in range(config.num_hidden_layers)]
-        self._values = [self._buffer(0, 0) for _ in range(config.num_hidden_layers)]
+        self._keys, self._values = self._buffer(0, 0), self._buffer(0, 0)
         self.slots = self.capacity = 0
         self._range = slice(0, 0)
         self._positions = torch.zeros(0, 0, dtype=torch.long)
@@ -38,8 +38,8 @@ class SlotCache(Cache):
         self._visible = 0
 
     def _buffer(self, slots: int, capacity: int) -> torch.Tensor:
-        heads, width = self._shape
-        return torch.zeros(slots, heads, capacity, width, dtype=self._dtype, device=self._device)
+        shape = (self._layers, slots, self._heads, capacity, self._width)
+        return torch.zeros(shape, dtype=self._dtype, device=self._device)
 
     def reserve(self, slots: int, tokens: int) -> None:
         """Make room for at least `slots` rows of `tokens` tokens; what is stored stays."""
@@ -47,11 +47,13 @@ class SlotCache(Cache):
             return
         slots = max(slots, self.slots)
         capacity = max((tokens // 512 + 1) * 512, self.capacity)  # the last column takes what nobody shall see
-        for buffers in (self._keys, self._values):
-            for layer, old in enumerate(buffers):
-                buffers[layer] = self._buffer(slots, capacity)
-                buffers[layer][: self.slots, :, : self.capacity] = old
+        self._keys, self._values = (self._grown(old, slots, capacity) for old in (self._keys, self._values))
         self.slots, self.capacity = slots, capacity
+
+    def _grown(self, old: torch.Tensor, slots: int, capacity: int) -> torch.Tensor:
+        new = self._buffer(slots, capacity)
+        new[:, : self.slots, :, : self.capacity] = old
+        return new
 
     def aim(self, start: int, positions: torch.Tensor, longest: int) -> torch.Tensor:
         """Send the next forward pass to the slots from `start` on; return its attention mask.
@@ -90,6 +92,5 @@ class SlotCache(Cache):
 
     def copy(self, source: int, target: int, end: int) -> None:
         """Copy the first `end` positions of one slot over those of another."""
-        for buffers in (self._keys, self._values):
-            for buffer in buffers:
-                buffer[target, :, :end] = buffer[source, :, :end]
+        for buffer in (self._keys, self._values):
+            buffer[:, target, :, :end] = buffer[:, source, :, :end]

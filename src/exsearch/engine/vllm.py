@@ -83,6 +83,10 @@ class VLLMEngine:
     def close(self) -> None:
         """Nothing is held between turns; the prefix cache keeps what there is room for."""
 
+    def forget(self) -> None:
+        """Empty the prefix cache, so that nothing of earlier work is reused; for measurements."""
+        asyncio.run_coroutine_threadsafe(self._engine.reset_prefix_cache(), self._loop).result()
+
     def shut_down(self) -> None:
         """Stop vLLM's processes and free their memory."""
         self._engine.shutdown()

@@ -8,9 +8,9 @@ from exsearch.agent.trajectory import AliasScore, StopReason, Trajectory
 from exsearch.data.question import Question
 from exsearch.engine.base import Completion, Engine, Sampling
 from exsearch.engine.batch import generate, logprobs
-from exsearch.evaluation.evaluate import SCORES, TRAJECTORIES, score
-from exsearch.evaluation.scores import Scores
-from exsearch.files import read_json, write_json, write_jsonl
+from exsearch.evaluation.evaluate import TRAJECTORIES, score
+from exsearch.evaluation.scores import Scores, has_scores, read_scores, write_scores
+from exsearch.files import write_jsonl
 
 _PROMPT = "Answer the question with the name, number or date alone, no sentence.\nQuestion: "
 
@@ -19,20 +19,22 @@ def closed_book(
     engine: Engine, chat: ChatFormat, questions: list[Question], protocol: str, folder: Path, turn_tokens: int
 ) -> Scores:
     """Score the model's greedy answers when it may not search."""
-    if (folder / SCORES).exists():
-        return read_json(folder / SCORES, Scores)
+    if has_scores(folder):
+        return read_scores(folder)
     prompts = [chat.head + chat.encode(_PROMPT + q.text) + chat.open_assistant for q in questions]
     sampling = Sampling(turn_tokens, [chat.stop_id], temperature=0.0)
     completions = generate(engine, prompts, sampling, [0] * len(prompts))
-    targets = [[*chat.encode(q.answers[0]), chat.stop_id] for q in questions]
-    scores_of = logprobs(engine, prompts, targets)
+    pairs = [(prompt, alias) for prompt, q in zip(prompts, questions, strict=True) for alias in q.answers]
+    targets = [[*chat.encode(alias), chat.stop_id] for _, alias in pairs]
+    found = logprobs(engine, [prompt for prompt, _ in pairs], targets)
+    scored = iter([AliasScore(alias, round(sum(v), 5), len(v)) for (_, alias), v in zip(pairs, found, strict=True)])
     trajectories = [
-        _unsearched(question, prompt, completion, chat, engine.fingerprint, logprob)
-        for question, prompt, completion, logprob in zip(questions, prompts, completions, scores_of, strict=True)
+        _unsearched(question, prompt, completion, chat, engine.fingerprint, [next(scored) for _ in question.answers])
+        for question, prompt, completion in zip(questions, prompts, completions, strict=True)
     ]
     write_jsonl(folder / TRAJECTORIES, trajectories)
     scores = score("closed-book", questions, trajectories, protocol)
-    write_json(folder / SCORES, scores)
+    write_scores(folder, scores)
     return scores
 
 
@@ -42,7 +44,7 @@ def _unsearched(
     completion: Completion,
     chat: ChatFormat,
     model: str,
-    answer_logprobs: list[float],
+    alias_scores: list[AliasScore],
 ) -> Trajectory:
     return Trajectory(
         question_id=question.id,
@@ -57,7 +59,7 @@ def _unsearched(
         seed=0,
         model_fingerprint=model,
         index_fingerprint="",
-        alias_scores=[AliasScore(question.answers[0], round(sum(answer_logprobs), 5), len(answer_logprobs))],
+        alias_scores=alias_scores,
     )
 
 
@@ -69,5 +71,5 @@ def majority(train: list[Question], questions: list[Question], protocol: str, fo
     ]
     write_jsonl(folder / TRAJECTORIES, trajectories)
     scores = score("majority", questions, trajectories, protocol)
-    write_json(folder / SCORES, scores)
+    write_scores(folder, scores)
     return scores

@@ -13,10 +13,8 @@ from exsearch.errors import UsageError
 from exsearch.evaluation.bootstrap import figure
 from exsearch.evaluation.metrics import accuracy, exact_match, f1, passage_recall
 from exsearch.evaluation.protocol import Protocol
-from exsearch.evaluation.scores import QuestionScore, Scores
-from exsearch.files import read_json, write_json
+from exsearch.evaluation.scores import QuestionScore, Scores, has_scores, read_scores, write_scores
 
-SCORES = "scores.json"
 TRAJECTORIES = "trajectories.jsonl"
 
 
@@ -34,10 +32,10 @@ def evaluate(agents: Agents, evaluations: list[Evaluation], name: str, label: st
     Raises UsageError if a folder holds the scores of another protocol, or trajectories of another model.
     """
     for evaluation in evaluations:
-        scores = evaluation.folder / SCORES
-        if scores.exists() and read_json(scores, Scores).protocol != evaluation.protocol.fingerprint:
+        folder = evaluation.folder
+        if has_scores(folder) and read_scores(folder).protocol != evaluation.protocol.fingerprint:
             raise UsageError(
-                f"{evaluation.folder}: holds scores of another protocol (questions, index or settings); choose another"
+                f"{folder}: holds scores of another protocol (questions, index or settings); choose another"
             )
     draw = Draw(seed=0, temperature=0.0, score_answers=True)
     sets = {each.folder / TRAJECTORIES: each.questions for each in evaluations}
@@ -48,7 +46,7 @@ def evaluate(agents: Agents, evaluations: list[Evaluation], name: str, label: st
 def _write_scores(evaluation: Evaluation, name: str, found: list[list[Trajectory]]) -> Scores:
     trajectories = [trajectory for [trajectory] in found]
     scores = score(name, evaluation.questions, trajectories, evaluation.protocol.fingerprint)
-    write_json(evaluation.folder / SCORES, scores)
+    write_scores(evaluation.folder, scores)
     return scores
 
 

@@ -1,6 +1,12 @@
 """The figures of one evaluation: what scores.json holds."""
 
+from pathlib import Path
+
 import msgspec
+
+from exsearch.files import read_json, write_json
+
+SCORES = "scores.json"
 
 
 class Figure(msgspec.Struct, frozen=True):
@@ -42,3 +48,18 @@ class Scores(msgspec.Struct, frozen=True):
     by_hops: dict[str, Figure]
     """Exact match of the questions with that many hops."""
     questions: list[QuestionScore]
+
+
+def has_scores(folder: Path) -> bool:
+    """Return whether an evaluation is finished."""
+    return (folder / SCORES).exists()
+
+
+def read_scores(folder: Path) -> Scores:
+    """Return the scores of an evaluation's folder; raises UsageError for a file that holds none."""
+    return read_json(folder / SCORES, Scores)
+
+
+def write_scores(folder: Path, scores: Scores) -> None:
+    """Finish an evaluation's folder."""
+    write_json(folder / SCORES, scores)

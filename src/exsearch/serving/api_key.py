@@ -1,29 +1,13 @@
 """Lets only requests with the server's key pass."""
 
 import hmac
-from pathlib import Path
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from exsearch.errors import UsageError
-
 OPEN = ("/health", "/healthz")
 """Paths that need no key: what starts and watches servers has none."""
-
-
-def read_api_key(path: Path) -> str:
-    """Return the key in a file, without white space around it; raises UsageError if there is none."""
-    try:
-        key = path.read_text(encoding="ascii").strip()
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{path}: an API key is plain ASCII, since it travels in an HTTP header") from None
-    if not key or not key.isprintable():
-        raise UsageError(f"{path}: must hold one API key on one line")
-    return key
 
 
 class ApiKeyRequired:

@@ -40,14 +40,15 @@ Check = Callable[[Probe], None]
 _CHECKS: list[tuple[str, str, Check]] = []
 
 
-def run_checks(url: str, dialect: str, query: str) -> Iterator[CheckResult]:
+def run_checks(url: str, dialect: str, query: str, api_key: str | None = None) -> Iterator[CheckResult]:
     """Yield the outcome of each check of `dialect` ("all" for every one) as it is done.
 
-    Raises UsageError for an unknown dialect, for what is no URL, and if nothing answers there.
+    Every request carries the key, if there is one. Raises UsageError for an unknown dialect, for what is no URL, and
+    if nothing answers there.
     """
     if dialect != "all" and dialect not in DIALECTS:
         raise UsageError(f"unknown dialect {dialect!r}; known: {', '.join(DIALECTS)}{nearest(dialect, list(DIALECTS))}")
-    probe = Probe(url, query)
+    probe = Probe(url, query, api_key)
     try:
         probe.get("/")
     except (OSError, HTTPException) as error:

@@ -38,8 +38,9 @@ class Reply(msgspec.Struct, frozen=True):
 class Probe:
     """Sends requests to one server."""
 
-    def __init__(self, url: str, query: str) -> None:
+    def __init__(self, url: str, query: str, api_key: str | None = None) -> None:
         """Check `url` with `query`, which should have hits. Raises UsageError for something that is no URL."""
+        self._key = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         self._url = urlsplit(url)
         if self._url.scheme not in ("http", "https") or not self._url.hostname:
             raise UsageError(f"{url}: not the URL of a server, such as http://127.0.0.1:8000")
@@ -58,8 +59,7 @@ class Probe:
     def get_unencoded(self, target: str) -> Reply:
         """GET `target` as it is, whatever characters it holds."""
         with self._connect() as connection:
-            head = f"GET {self._url.path.rstrip('/')}{target} HTTP/1.1\r\nHost: {self._url.netloc}\r\n"
-            connection.sendall(f"{head}Connection: close\r\n\r\n".encode())
+            connection.sendall(self._head("GET", target, {"Connection": "close"}))
             received = b"".join(iter(lambda: connection.recv(65536), b""))
         head_bytes, _, body = received.partition(b"\r\n\r\n")
         words = head_bytes.split(maxsplit=2)
@@ -70,9 +70,13 @@ class Probe:
         """Send a request and close the connection before the answer."""
         body = json.dumps(content).encode()
         with self._connect() as connection:
-            head = f"POST {self._url.path.rstrip('/')}{path} HTTP/1.1\r\nHost: {self._url.netloc}\r\n"
-            connection.sendall(f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode())
-            connection.sendall(body)
+            length = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+            connection.sendall(self._head("POST", path, length) + body)
+
+    def _head(self, method: str, target: str, headers: dict[str, str]) -> bytes:
+        lines = [f"{method} {self._url.path.rstrip('/')}{target} HTTP/1.1", f"Host: {self._url.netloc}"]
+        lines += [f"{name}: {value}" for name, value in (self._key | headers).items()]
+        return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
     def _connect(self) -> socket.socket:
         need(self._url.scheme == "http", "this check speaks plain HTTP only")
@@ -82,8 +86,8 @@ class Probe:
         kind = HTTPSConnection if self._url.scheme == "https" else HTTPConnection
         connection = kind(self._url.hostname or "", self._url.port, timeout=SECONDS)
         try:
-            headers = {} if body is None else {"Content-Type": "application/json"}
-            connection.request(method, self._url.path.rstrip("/") + path, body, headers)
+            kind_of_body = {} if body is None else {"Content-Type": "application/json"}
+            connection.request(method, self._url.path.rstrip("/") + path, body, self._key | kind_of_body)
             response = connection.getresponse()
             return Reply(response.status, response.read())
         finally:

@@ -41,7 +41,7 @@ class ModelConfig(_Section, frozen=True):
     tensor_parallel: Positive = 1
     """GPUs that vLLM cuts the model over."""
     data_parallel: Positive = 1
-    """Copies of the model that vLLM keeps."""
+    """For `transformers` and `vllm`: copies of the model, on GPUs of their own or each on a share of the processors."""
     url: str = ""
     """For `openai`: the endpoint, ending in `/v1`. `path` then names what has its tokenizer."""
     name: str = ""

@@ -9,6 +9,7 @@ from exsearch.api_key import read_api_key
 from exsearch.config import ModelConfig
 from exsearch.engine.base import Engine, TokenIds
 from exsearch.engine.builtin import model_fingerprint
+from exsearch.engine.copies import CopiedEngine
 from exsearch.engine.hf import HFEngine
 from exsearch.errors import UsageError
 from exsearch.files import fingerprint
@@ -61,13 +62,14 @@ def load_engine(folder: Path, config: ModelConfig, chat: Conversation, context: 
     if config.engine == "vllm":
         from exsearch.engine.vllm import VLLMEngine
 
-        dtype = str(pick_dtype(config)).removeprefix("torch.")
-        return VLLMEngine(
-            folder, identity, dtype, context, seats, config.tensor_parallel, config.data_parallel, adapter
-        )
+        name = str(pick_dtype(config)).removeprefix("torch.")
+        return VLLMEngine(folder, identity, name, context, seats, config.tensor_parallel, config.data_parallel, adapter)
     if config.engine == "openai":
         return _endpoint(config, chat, context, seats)
-    return HFEngine.load(folder, identity, pick_dtype(config), pick_device(config), seats, adapter)
+    dtype, device = pick_dtype(config), pick_device(config)
+    if (copies := min(config.data_parallel, seats)) > 1:
+        return CopiedEngine(folder, identity, dtype, device, seats, copies, adapter)
+    return HFEngine.load(folder, identity, dtype, device, seats, adapter)
 
 
 def _endpoint(config: ModelConfig, chat: Conversation, context: int, seats: int) -> Engine:

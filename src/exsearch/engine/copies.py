@@ -1,0 +1,258 @@
+"""Several copies of a model, each a process of its own with a share of the seats and of the machine.
+
+A small model spends much of a pass in operations that are too small to be shared out among processors, and in Python.
+Two copies on one core each do half as much again as one on two. On GPUs, each copy has its own.
+
+A conversation stays with one copy; samples of one question go to the same, which computes their common beginning once.
+The copies are alike, so what a conversation is told does not depend on which of them it meets.
+"""
+
+import asyncio
+import itertools
+import os
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import torch
+
+from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling, TokenIds
+
+_REMEMBERED = 1024
+"""Prompts of which is known where they were met first."""
+_SECONDS_TO_END = 10.0
+
+
+class CopySettings(msgspec.Struct, frozen=True):
+    """What a copy is made of."""
+
+    folder: str
+    fingerprint: str
+    dtype: str
+    """Name in torch, such as `bfloat16`."""
+    device: str
+    seats: int
+    threads: int
+    adapter: str | None = None
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What a copy is asked to do for a seat; `number` names the request, or the one to cancel."""
+
+    number: int
+    seat: int
+    act: Literal["generate", "logprobs", "cancel", "close", "forget"]
+    prompt: TokenIds = []
+    sampling: Sampling | None = None
+    seed: int = 0
+    target: TokenIds = []
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """A copy's answer; number -1 says that it is ready."""
+
+    number: int
+    completion: Completion | None = None
+    logprobs: list[float] = []
+    error: str | None = None
+    context_size: int = 0
+    stats: EngineStats = msgspec.field(default_factory=EngineStats)
+
+
+class CopiedEngine:
+    """See `exsearch.engine.base.Engine`; engine/hf.py does the work, in each copy."""
+
+    scores = True
+
+    def __init__(
+        self,
+        folder: Path,
+        fingerprint: str,
+        dtype: torch.dtype,
+        device: str,
+        seats: int,
+        copies: int,
+        adapter: Path | None,
+    ) -> None:
+        """Start the copies and wait until all are ready; raises EngineError if one is not."""
+        self.fingerprint = fingerprint
+        share = -(-seats // copies)
+        self.seats = share * copies
+        self.stats = EngineStats()
+        threads = max(torch.get_num_threads() // copies, 1)
+        self._copies = []
+        for number in range(copies):
+            own = f"cuda:{number % torch.cuda.device_count()}" if device == "cuda" else device
+            settings = CopySettings(
+                str(folder),
+                fingerprint,
+                str(dtype).removeprefix("torch."),
+                own,
+                share,
+                threads,
+                str(adapter) if adapter else None,
+            )
+            self._copies.append(_Copy(settings, self))
+        self._met: dict[int, _Copy] = {}
+        try:
+            self.context_size = min(copy.wait_until_ready() for copy in self._copies)
+        except EngineError:
+            self.shut_down()
+            raise
+
+    def open(self) -> "_Seat":
+        """Take a seat; see Engine."""
+        return _Seat(self)
+
+    def forget(self) -> None:
+        """Drop what free slots hold, so that nothing of earlier work is reused; for measurements."""
+        for copy in self._copies:
+            copy.send(Request(-1, -1, "forget"))
+
+    def shut_down(self) -> None:
+        """End the copies."""
+        for copy in self._copies:
+            copy.end()
+
+    def choose(self, prompt: TokenIds) -> "_Copy":
+        """Return the copy that met the prompt, if it has room, or the one with the most room; none that is lost."""
+        key = hash(tuple(prompt))
+        copy = self._met.get(key)
+        if copy is None or copy.taken == copy.seats or copy.lost:
+            copy = min(self._copies, key=lambda copy: (copy.lost, copy.taken))
+        self._met[key] = copy
+        if len(self._met) > _REMEMBERED:
+            del self._met[next(iter(self._met))]
+        return copy
+
+    def count(self) -> None:
+        """Add up what the copies have done."""
+        totals = [msgspec.structs.astuple(copy.stats) for copy in self._copies]
+        self.stats = EngineStats(*map(sum, zip(*totals, strict=True)))
+
+
+class _Seat:
+    """See `exsearch.engine.base.Seat`. Its copy is chosen with its first prompt."""
+
+    _numbers = itertools.count()
+
+    def __init__(self, engine: CopiedEngine) -> None:
+        self._engine = engine
+        self._number = next(self._numbers)
+        self._copy: _Copy | None = None
+
+    async def generate(self, prompt: TokenIds, sampling: Sampling, seed: int) -> Completion:
+        request = Request(next(self._numbers), self._number, "generate", prompt, sampling, seed)
+        completion = (await self._of(prompt).ask(request)).completion
+        assert completion is not None
+        return completion
+
+    async def logprobs(self, prefix: TokenIds, target: TokenIds) -> list[float]:
+        request = Request(next(self._numbers), self._number, "logprobs", prefix, target=target)
+        return (await self._of(prefix).ask(request)).logprobs
+
+    def close(self) -> None:
+        if self._copy is not None:
+            self._copy.taken -= 1
+            self._copy.send(Request(-1, self._number, "close"))
+
+    def _of(self, prompt: TokenIds) -> "_Copy":
+        if self._copy is None:
+            self._copy = self._engine.choose(prompt)
+            self._copy.taken += 1
+        return self._copy
+
+
+class _Copy:
+    """The parent's side of one process."""
+
+    def __init__(self, settings: CopySettings, engine: CopiedEngine) -> None:
+        ours, theirs = socket.socketpair()
+        words = [sys.executable, "-m", "exsearch.engine.copy_process", str(theirs.fileno())]
+        self._process = subprocess.Popen(
+            [*words, msgspec.json.encode(settings).decode()],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,  # Ctrl-C is for this process, whose end it sees
+        )
+        theirs.close()
+        self._connection = Connection(ours.detach())
+        self._sending = threading.Lock()
+        self._waiting: dict[int, tuple[asyncio.AbstractEventLoop, asyncio.Future[Reply]]] = {}
+        self._engine = engine
+        self.lost = False
+        self.seats, self.taken = settings.seats, 0
+        self.stats = EngineStats()
+
+    def wait_until_ready(self) -> int:
+        """Return the model's context size once it is loaded; raises EngineError if that fails."""
+        try:
+            ready = msgspec.msgpack.decode(self._connection.recv_bytes(), type=Reply)
+        except (EOFError, OSError):
+            raise EngineError("a copy of the model ended while it was loaded") from None
+        if ready.error is not None:
+            raise EngineError(ready.error)
+        threading.Thread(target=self._listen, name="copy", daemon=True).start()
+        return ready.context_size
+
+    async def ask(self, request: Request) -> Reply:
+        """Return the answer; raises EngineError."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Reply] = loop.create_future()
+        self._waiting[request.number] = loop, future
+        try:
+            if self.lost:
+                raise EngineError("a copy of the model was lost")
+            self.send(request)
+            reply = await future
+        except asyncio.CancelledError:
+            self.send(Request(request.number, request.seat, "cancel"))
+            raise
+        finally:
+            self._waiting.pop(request.number, None)
+        if reply.error is not None:
+            raise EngineError(reply.error)
+        self.stats = reply.stats
+        self._engine.count()
+        return reply
+
+    def send(self, request: Request) -> None:
+        """Send a request; a copy that is gone is noticed by who waits for an answer."""
+        with self._sending, suppress(OSError):
+            self._connection.send_bytes(msgspec.msgpack.encode(request))
+
+    def end(self) -> None:
+        """End the process: it stops when the connection closes."""
+        with suppress(OSError):
+            socket.socket(fileno=os.dup(self._connection.fileno())).shutdown(socket.SHUT_RDWR)
+        try:
+            self._process.wait(_SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _listen(self) -> None:
+        with suppress(EOFError, OSError):
+            while True:
+                reply = msgspec.msgpack.decode(self._connection.recv_bytes(), type=Reply)
+                self._deliver(reply.number, reply)
+        self.lost = True
+        for number in list(self._waiting):
+            self._deliver(number, Reply(number, error="a copy of the model was lost"))
+
+    def _deliver(self, number: int, reply: Reply) -> None:
+        loop, future = self._waiting.get(number, (None, None))
+        if loop is not None and future is not None:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(_settle, future, reply)
+
+
+def _settle(future: asyncio.Future[Reply], reply: Reply) -> None:
+    if not future.done():
+        future.set_result(reply)

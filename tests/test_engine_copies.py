@@ -97,6 +97,8 @@ def test_a_lost_copy_fails_its_own_turns_and_the_other_goes_on_until_the_end(mod
     failed = [isinstance(result, EngineError) for result in asyncio.run(lose())]
     assert sum(failed) == 4
     assert len(generate(engine, prompts(chat)[:4], SAMPLING, [1, 2, 3, 4])) == 4
+    with pytest.raises(EngineError, match="no room"):
+        generate(engine, prompts(chat)[:5], SAMPLING, [1, 2, 3, 4, 5])
     before = time.monotonic()
     engine.shut_down()
     assert time.monotonic() - before < 5

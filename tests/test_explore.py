@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammar import ExSearchGrammar
-from exsearch.agent.rollout import BRANCH, Agent
+from exsearch.agent.rollout import BRANCH, Agent, Draw
 from exsearch.agent.trajectory import AliasScore, Cost, StopReason, Trajectory
 from exsearch.config import AgentConfig, ExploreConfig, RolloutConfig, WeighConfig
 from exsearch.corpus.passage import Passage
@@ -18,7 +18,7 @@ from exsearch.em.explore import explore, relative_error
 from exsearch.em.weigh import summarise, weigh
 from exsearch.engine.base import Completion, Sampling, Seat, TokenIds
 from exsearch.engine.hf import HFEngine
-from exsearch.errors import UsageError
+from exsearch.errors import ExSearchError, UsageError
 from exsearch.files import read_jsonl
 from scripted import ScriptedEngine, StaticRetriever
 from tiny_models import tiny_llama
@@ -280,3 +280,26 @@ def test_a_question_without_answers_is_explored_and_counts_as_skipped(agent: Age
     weighted = weigh(found, questions, WeighConfig())
     assert all(w.weight == 0 for w in weighted if w.question_id == "open")
     assert summarise(weighted).skipped >= 1
+
+
+def test_an_error_that_ends_an_exploration_is_that_error_and_what_was_finished_is_kept(
+    agent: Agent, whole: tuple[bytes, list[Trajectory]], tmp_path: Path
+) -> None:
+    class Lost:
+        model_fingerprint, index_fingerprint, in_flight = agent.model_fingerprint, agent.index_fingerprint, 2
+        left = 7
+
+        async def trajectories(self, question: Question, sample: int, draw: Draw) -> list[Trajectory]:
+            self.left -= 1
+            if self.left < 0:
+                raise ExSearchError("all workers were lost")
+            return await agent.trajectories(question, sample, draw)
+
+        def close(self) -> None:
+            """Nothing is held."""
+
+    journal = tmp_path / "trajectories.jsonl"
+    with pytest.raises(ExSearchError, match="all workers were lost"):
+        explore(Lost(), QUESTIONS, CONFIG, 3, journal)
+    assert 0 < journal.read_bytes().count(b"\n") <= 7
+    assert timeless(explore(agent, QUESTIONS, CONFIG, 3, journal)) == timeless(whole[1])

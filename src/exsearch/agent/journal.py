@@ -107,10 +107,8 @@ async def _run(agents: Agents, opened: list[_Opened], plan: Plan, most: int, dra
         if spared := most - _roots(found):
             bar.advance(spared)
 
-    async with asyncio.TaskGroup() as group:
-        for work in opened:
-            for question in work.questions:
-                group.create_task(all_of(work, question))
+    # not a task group, which would raise a group of errors; the end of the event loop cancels what still runs
+    await asyncio.gather(*(all_of(work, question) for work in opened for question in work.questions))
 
 
 def _complete(journal: Journal) -> list[Trajectory]:

@@ -35,6 +35,7 @@ class _Worker:
 
         settings = msgspec.json.decode(config, type=Config)
         self._agent = load_agent(settings, Path(model), load_retriever(settings, index))
+        self._free = asyncio.Semaphore(self._agent.in_flight)  # it gets more when another worker is lost
 
     async def fingerprints(self) -> tuple[str, str]:
         """Return those of model and index."""
@@ -46,9 +47,9 @@ class _Worker:
 
     async def trajectories(self, question: bytes, sample: int, draw: bytes) -> bytes:
         """Run one; records travel as JSON."""
-        found = await self._agent.trajectories(
-            msgspec.json.decode(question, type=Question), sample, msgspec.json.decode(draw, type=Draw)
-        )
+        asked = msgspec.json.decode(question, type=Question), sample, msgspec.json.decode(draw, type=Draw)
+        async with self._free:
+            found = await self._agent.trajectories(*asked)
         return msgspec.json.encode(found)
 
 

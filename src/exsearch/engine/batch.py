@@ -38,6 +38,5 @@ async def _in_seats(engine: Engine, count: int, call: Callable[[Seat, int], Awai
             finally:
                 seat.close()
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(seated(index)) for index in range(count)]
-    return [task.result() for task in tasks]
+    # not a task group, which would raise a group of errors; the end of the event loop cancels what still runs
+    return list(await asyncio.gather(*map(seated, range(count))))

@@ -121,11 +121,16 @@ class CopiedEngine:
             copy.end()
 
     def choose(self, prompt: TokenIds) -> "_Copy":
-        """Return the copy that met the prompt, if it has room, or the one with the most room; none that is lost."""
+        """Return the copy that met the prompt, if it has room, or the one with the most room; none that is lost.
+
+        Raises EngineError if all have as many conversations as they can hold, as may be after a loss.
+        """
         key = hash(tuple(prompt))
         copy = self._met.get(key)
         if copy is None or copy.taken == copy.seats or copy.lost:
             copy = min(self._copies, key=lambda copy: (copy.lost, copy.taken))
+            if copy.taken == copy.seats:
+                raise EngineError("a copy of the model was lost, and the others have no room")
         self._met[key] = copy
         if len(self._met) > _REMEMBERED:
             del self._met[next(iter(self._met))]

@@ -233,9 +233,8 @@ def test_a_model_that_fails_fails_those_who_wait_and_serves_the_next() -> None:
     engine = tiny_engine()
     layer = engine.model.base_model.layers[0]
     handle = layer.register_forward_pre_hook(lambda *ignored: 1 / 0)
-    with pytest.raises(ExceptionGroup) as raised:
+    with pytest.raises(EngineError, match="division by zero"):
         generate(engine, [[1, 2], [3, 4]], GREEDY, [0, 0])
-    assert raised.group_contains(EngineError, match="division by zero")
     handle.remove()
     assert_same(generate(engine, [[1, 2]], GREEDY, [0]), generate(tiny_engine(), [[1, 2]], GREEDY, [0]))
 

@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--ray", action="store_true")
     parser.add_argument("--extras", action="store_true", help="memory and rounding, too")
     options = parser.parse_args()
-    config = load_config(options.run / "config.toml", [f"model.engine={options.engine}"])
+    config = load_config(options.run / "config.toml", [f"model.engine={options.engine}", "model.data_parallel=1"])
     questions = read_questions(options.run / "questions" / "train.jsonl")[-options.questions :]
     ours = make_agent(config, options.run, RolloutConfig(in_flight=options.in_flight))
     alone = RolloutConfig(in_flight=1)

@@ -94,9 +94,8 @@ class Agent:
                 async with free:
                     return await self.trajectories(question, sample, draw, on_step)
 
-            async with asyncio.TaskGroup() as group:
-                running = [group.create_task(one(*task)) for task in tasks]
-            return [trajectory for task in running for trajectory in task.result()]
+            found = await asyncio.gather(*(one(*task) for task in tasks))
+            return [trajectory for group in found for trajectory in group]
 
         return asyncio.run(run())
 

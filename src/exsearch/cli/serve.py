@@ -80,14 +80,13 @@ def retrieval(
     R1-Searcher, ReSearch, ReCall and ZeroSearch, all on one port. GET / says how.
     """
     _require_extra()
-    from exsearch.api_key import read_api_key
     from exsearch.errors import UsageError
     from exsearch.serving.app import retrieval_app
     from exsearch.serving.limits import Limits
 
     if ray is not None and replicas is None:
         raise UsageError("--ray: say how many processes are to search (--replicas N)")
-    key = None if api_key_file is None else read_api_key(api_key_file)
+    key = _key(api_key_file)
     limits = Limits(
         body_bytes=int(max_body * (1 << 20)),
         query_characters=max_query,
@@ -123,12 +122,11 @@ def mcp(
     http://HOST:PORT/mcp.
     """
     _require_extra()
-    from exsearch.api_key import read_api_key
     from exsearch.serving.api_key import ApiKeyRequired
     from exsearch.serving.limits import Limits
     from exsearch.serving.mcp_server import mcp_server
 
-    key = None if api_key_file is None else read_api_key(api_key_file)
+    key = _key(api_key_file)
     limits = Limits(k=100)
     server = mcp_server(*_open(index, corpus, force), limits)
     if transport == "stdio":
@@ -151,11 +149,10 @@ def check(url: str, dialect: str, query: str, api_key_file: Path | None, as_json
     """
     import msgspec
 
-    from exsearch.api_key import read_api_key
     from exsearch.errors import ExSearchError
     from exsearch.serving.conformance import run_checks
 
-    key = None if api_key_file is None else read_api_key(api_key_file)
+    key = _key(api_key_file)
     results = []
     for result in run_checks(url, dialect, query, key):
         results.append(result)
@@ -167,6 +164,12 @@ def check(url: str, dialect: str, query: str, api_key_file: Path | None, as_json
     failed = sum(result.fault is not None for result in results)
     if failed:
         raise ExSearchError(f"{failed} of {len(results)} checks failed")
+
+
+def _key(file: Path | None) -> str | None:
+    from exsearch.api_key import read_api_key
+
+    return None if file is None else read_api_key(file)
 
 
 def _require_extra() -> None:

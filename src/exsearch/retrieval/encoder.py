@@ -10,11 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from exsearch.corpus.store import Corpus
 from exsearch.retrieval.encoder_backend import Backend, Runner, Vectors, best_backend, prepare
 from exsearch.retrieval.encoder_checkpoint import EMBEDDED, Role, TokenRow, group_by_length, load_checkpoint, pad
 from exsearch.retrieval.index import EncoderInfo
 
-__all__ = ["EMBEDDED", "TokenEncoder", "best_backend"]
+__all__ = ["EMBEDDED", "TokenEncoder", "best_backend", "text_blocks"]
+
+_ENCODED_AT_ONCE = 1024
 
 
 class TokenEncoder:
@@ -89,3 +92,10 @@ def _run(runner: Runner, batches: list[TokenRow]) -> Iterator[Vectors]:
         yield from pool.map(lambda batch: runner(*batch), inputs)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def text_blocks(corpus: Corpus, rows: range) -> Iterator[list[str]]:
+    """Yield the texts, title and text, of these rows in order, in blocks to be encoded at once."""
+    for batch in corpus.batches(rows.start, rows.stop):
+        for start in range(0, len(batch), _ENCODED_AT_ONCE):
+            yield [f"{passage.title}\n{passage.text}" for passage in batch[start : start + _ENCODED_AT_ONCE]]

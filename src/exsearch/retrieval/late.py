@@ -15,7 +15,7 @@ A passage without a word has no tokens, and is never a hit.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -29,12 +29,11 @@ from exsearch.files import read_json
 from exsearch.retrieval.base import Hit
 from exsearch.retrieval.bm25 import Bm25, Bm25Parameters
 from exsearch.retrieval.codec import Codec, Floats, inner_products, max_similarity
-from exsearch.retrieval.encoder import EMBEDDED, TokenEncoder
+from exsearch.retrieval.encoder import EMBEDDED, TokenEncoder, text_blocks
 from exsearch.retrieval.index import EncoderInfo, OpenedIndex, Segment, require_same_encoder
 from exsearch.retrieval.ranking import Best, Ranked, to_hits
 
 _SAMPLED_PASSAGES = 2048
-_ENCODED_AT_ONCE = 1024
 
 
 class LateParameters(msgspec.Struct, frozen=True):
@@ -128,7 +127,7 @@ class Late:
         lengths: list[int] = []
         means: list[npt.NDArray[np.int8]] = []
         with (folder / "codes.u8").open("wb") as file:
-            for texts in _texts(corpus, rows):
+            for texts in text_blocks(corpus, rows):
                 vectors = encoder.encode_passages(texts, parameters.max_tokens, advance)
                 lengths += map(len, vectors)
                 means.append(np.stack([codec.mean_direction(of_passage) for of_passage in vectors]))
@@ -192,12 +191,6 @@ class Late:
         order = np.argsort(-scores, kind="stable")[:k]
         order = order[np.isfinite(scores[order])]
         return rows[order], scores[order]
-
-
-def _texts(corpus: Corpus, rows: range) -> Iterator[list[str]]:
-    for batch in corpus.batches(rows.start, rows.stop):
-        for start in range(0, len(batch), _ENCODED_AT_ONCE):
-            yield [f"{passage.title}\n{passage.text}" for passage in batch[start : start + _ENCODED_AT_ONCE]]
 
 
 @functools.lru_cache(maxsize=1)

@@ -22,11 +22,9 @@ from exsearch.corpus.store import Corpus
 from exsearch.errors import UsageError
 from exsearch.files import read_json
 from exsearch.retrieval.base import Hit
-from exsearch.retrieval.encoder import EMBEDDED, TokenEncoder
+from exsearch.retrieval.encoder import EMBEDDED, TokenEncoder, text_blocks
 from exsearch.retrieval.index import EncoderInfo, OpenedIndex, require_same_encoder
 from exsearch.retrieval.ranking import Ranked, to_hits
-
-_ENCODED_AT_ONCE = 1024
 
 
 class PlaidParameters(msgspec.Struct, frozen=True):
@@ -59,6 +57,7 @@ class Plaid:
         self._parameters: PlaidParameters = opened.parameters
         folders = [segment.folder for segment in opened.segments if (segment.folder / "plaid").is_dir()]
         self._rows = [np.load(folder / "rows.npy", allow_pickle=False) for folder in folders]
+        self._gone = [int(np.isin(rows, self._corpus.deleted).sum()) for rows in self._rows]
         self._parts = [_fast_plaid(folder / "plaid") for folder in folders]
         self._lock = threading.Lock()
         self._encoder = TokenEncoder(self._parameters.encoder)
@@ -67,7 +66,7 @@ class Plaid:
     @staticmethod
     def prepare(corpus: Corpus, shared: Path, parameters: PlaidParameters) -> EncoderInfo:
         """Nothing is shared but the encoder."""
-        _require_library()
+        require_library()
         return _encoder(parameters.encoder).info
 
     @staticmethod
@@ -86,14 +85,12 @@ class Plaid:
         vectors: list[torch.Tensor] = []
         kept: list[int] = []
         row = rows.start
-        for batch in corpus.batches(rows.start, rows.stop):
-            for start in range(0, len(batch), _ENCODED_AT_ONCE):
-                texts = [f"{passage.title}\n{passage.text}" for passage in batch[start : start + _ENCODED_AT_ONCE]]
-                for found in encoder.encode_passages(texts, parameters.max_tokens, advance):
-                    if len(found):
-                        vectors.append(torch.from_numpy(found).half())
-                        kept.append(row)
-                    row += 1
+        for texts in text_blocks(corpus, rows):
+            for found in encoder.encode_passages(texts, parameters.max_tokens, advance):
+                if len(found):
+                    vectors.append(torch.from_numpy(found).half())
+                    kept.append(row)
+                row += 1
         np.save(folder / "rows.npy", np.array(kept, dtype=np.int64))
         if vectors:
             (folder / "plaid").mkdir()
@@ -116,8 +113,7 @@ class Plaid:
         if not queries:
             return []
         found: list[list[Ranked]] = [[] for _ in queries]
-        for rows, part in zip(self._rows, self._parts, strict=True):
-            gone = int(np.isin(rows, self._corpus.deleted).sum())
+        for rows, gone, part in zip(self._rows, self._gone, self._parts, strict=True):
             for own, pairs in zip(found, self._search_part(part, queries, min(k + gone, len(rows))), strict=True):
                 own.append((rows[[place for place, _ in pairs]], np.array([s for _, s in pairs], dtype=np.float32)))
         return [self._best(own, k) for own in found]
@@ -145,13 +141,13 @@ class Plaid:
 
 
 def _fast_plaid(folder: Path) -> Any:
-    _require_library()
+    require_library()
     from fast_plaid.search import FastPlaid
 
     return FastPlaid(str(folder), device="cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _require_library() -> None:
+def require_library() -> None:
     """Raise UsageError unless fast-plaid is there with its build of torch: with another one it crashes the process."""
     try:
         version = importlib.metadata.version("fast-plaid")

@@ -13,7 +13,8 @@ from exsearch.retrieval.opening import open_retriever
 
 def load_retriever(config: Config, index: str) -> Retriever:
     """Open an index, recording its searches where the settings say so."""
-    return open_retriever(index, record_to=Path(config.data.record) if config.data.record else None)
+    record_to = Path(config.data.record) if config.data.record else None
+    return open_retriever(index, record_to=record_to, seconds=config.rollout.search_seconds)
 
 
 def load_agent(config: Config, model: Path, retriever: Retriever) -> Agent:

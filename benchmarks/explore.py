@@ -12,6 +12,7 @@ The sides take turns, round after round, on the same engine:
   and its turns forced token by token, as many at once as there are seats, without retriever, grammar or waiting.
 * `loop`: what the method's first code did. One trajectory at a time, every turn a chat call that begins with an empty
   cache, then a pass of its own over each trajectory for the scores. It runs on the first `--loop-questions` questions.
+* `copies`: `ours` with two copies of the model in processes of their own (`model.data_parallel = 2`; transformers).
 * `ray`: `ours` in two Ray workers of one core each (with `--ray`).
 
 Rates are trajectories a second, with K = 8 samples a question. `--extras` also measures the peak memory of 64
@@ -116,6 +117,13 @@ def main() -> None:
     # every pass of the transformers engine has a row for each seat, so the loop gets an engine with one
     single = ours if options.engine == "vllm" else make_agent(config, options.run, alone)
     single = Agent(Forgetful(single.engine), single.retriever, single.chat, config.agent, alone)
+    copies = None
+    if options.engine == "transformers":
+        model = msgspec.structs.replace(config.model, data_parallel=2)
+        copies = make_agent(
+            msgspec.structs.replace(config, model=model), options.run, RolloutConfig(in_flight=options.in_flight)
+        )
+        run_explore(copies, questions, config, options.seed, True)
     rates: dict[str, list[float]] = {}
     trajectories = run_explore(ours, questions, config, options.seed, True)[0]  # compiles and loads what first use does
     for _ in range(options.rounds):
@@ -126,9 +134,14 @@ def main() -> None:
         )
         rates.setdefault("offline", []).append(len(trajectories) / replay(ours, trajectories, questions))
         rates.setdefault("loop", []).append(loop(single, questions[: options.loop_questions], config, options.seed))
+        if copies:
+            found, seconds = run_explore(copies, questions, config, options.seed, True)
+            rates.setdefault("copies", []).append(len(found) / seconds)
         if options.ray:
             rates.setdefault("ray", []).append(len(trajectories) / on_ray(config, options, questions))
         print({name: round(values[-1], 3) for name, values in rates.items()}, flush=True)
+    if copies:
+        copies.close()
     result = {
         "command": "python benchmarks/explore.py " + " ".join(w for w in sys.argv[1:] if "/" not in w),
         "versions": {name: importlib.metadata.version(name) for name in ("exsearch", "torch", "transformers")},
@@ -240,7 +253,10 @@ def ratios(rates: dict[str, list[float]]) -> dict[str, list[float]]:
         "ours / offline": spread("ours", "offline"),
         "unscored / ours": spread("unscored", "ours"),
     }
-    return found | ({"ray / ours": spread("ray", "ours")} if "ray" in rates else {})
+    pairs = [("copies", "ours"), ("ray", "ours"), ("ray", "copies")]
+    return found | {
+        f"{above} / {below}": spread(above, below) for above, below in pairs if {above, below} <= set(rates)
+    }
 
 
 def on_ray(config: Config, options: argparse.Namespace, questions: list[Question]) -> float:

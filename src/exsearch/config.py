@@ -41,7 +41,10 @@ class ModelConfig(_Section, frozen=True):
     tensor_parallel: Positive = 1
     """GPUs that vLLM cuts the model over."""
     data_parallel: Positive = 1
-    """For `transformers` and `vllm`: copies of the model, on GPUs of their own or each on a share of the processors."""
+    """For `transformers` and `vllm`: copies of the model, on GPUs of their own or each on a share of the processors.
+
+    On Ray it does not count: there `rollout.workers` are the copies.
+    """
     url: str = ""
     """For `openai`: the endpoint, ending in `/v1`. `path` then names what has its tokenizer."""
     name: str = ""
@@ -103,7 +106,7 @@ class RolloutConfig(_Section, frozen=True):
     ray: str = ""
     """Roll out on the Ray cluster at this address: `auto`, `local` for this machine's processors, or HOST:PORT."""
     workers: Count = 0
-    """On Ray: how many models are loaded; 0 is one a GPU or, without any, one a processor."""
+    """On Ray: how many models are loaded; 0 is one a GPU (or `model.tensor_parallel` of them), else one a processor."""
 
 
 class TrainingConfig(_Section, frozen=True):

@@ -69,14 +69,19 @@ class RayAgents:
             raise UsageError(f"rollout.ray = {address}: {error}") from None
         resources = ray.cluster_resources()
         graphics = int(resources.get("GPU", 0))
-        count = config.rollout.workers or graphics or int(resources.get("CPU", 1))
+        parallel = config.model.tensor_parallel
+        if 0 < graphics < parallel:
+            raise UsageError(f"model.tensor_parallel = {parallel}, but the cluster has {graphics} GPUs")
+        count = config.rollout.workers or graphics // parallel or int(resources.get("CPU", 1))
         kind = ray.remote(_Worker).options(
             num_cpus=0 if graphics else 1,
-            num_gpus=min(graphics / count, 1.0) if graphics else 0,
+            num_gpus=min(graphics / count, parallel) if graphics else 0,
             max_concurrency=config.rollout.in_flight + 1,
             max_restarts=-1,
         )
-        arguments = msgspec.json.encode(config), str(model.resolve()), _everywhere(index)
+        one_model = msgspec.structs.replace(config.model, data_parallel=1)  # the workers are the copies
+        settings = msgspec.structs.replace(config, model=one_model)
+        arguments = msgspec.json.encode(settings), str(model.resolve()), _everywhere(index)
         self._workers: list[Any] = [kind.remote(*arguments) for _ in range(count)]
         self._load = [0] * count
         self._revivals: dict[int, asyncio.Task[None]] = {}

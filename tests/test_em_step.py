@@ -16,8 +16,11 @@ from exsearch.config import LearnConfig, WeighConfig
 from exsearch.data.question import Question
 from exsearch.em.weigh import weigh
 from exsearch.training.example import Example
-from exsearch.training.loss import weighted_nll
+from exsearch.training.learner import TorchLearner
+from exsearch.training.loss import LossSums, WeightedLoss
+from exsearch.training.ranks import Ranks
 from exsearch.training.trainer import accumulate_gradient
+from exsearch.training.tree import grow
 from tiny_models import tiny_llama
 
 TOKENS = 6
@@ -28,6 +31,7 @@ PATHS = list(itertools.product(range(TOKENS), repeat=2))
 
 def log_joint(model: LlamaForCausalLM, x: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return log p(z | x) and log p(y | x, z) for all z."""
+    model.set_attn_implementation("sdpa")  # training sets its own
     ids = torch.tensor([[x, *z, QUESTIONS[x]] for z in PATHS])
     logprobs = model(ids).logits.log_softmax(dim=-1)
     steps = logprobs[:, :-1].gather(2, ids[:, 1:, None]).squeeze(2)
@@ -50,18 +54,25 @@ def posterior_examples(model: LlamaForCausalLM) -> list[Example]:
     return examples
 
 
+def gradient(model: LlamaForCausalLM, examples: list[Example], config: LearnConfig) -> LossSums:
+    """Add the gradient of the loss to the parameters'."""
+    alone = Ranks(0, 1, "cpu")
+    learner = TorchLearner(WeightedLoss(model), config, alone, torch.float32, sharded=False)
+    return accumulate_gradient(learner, examples, config, alone)
+
+
 def m_step(model: LlamaForCausalLM, examples: list[Example], ascents: int = 4) -> None:
     """Climb the expected log-likelihood, each time as far as it still rises."""
     parameters = list(model.parameters())
     config = LearnConfig(micro_batch_tokens=64)
     for _ in range(ascents):
-        before = accumulate_gradient(model, examples, config, torch.float32)
+        before = gradient(model, examples, config)
         start = [p.detach().clone() for p in parameters]
         for halvings in range(20):
             with torch.no_grad():
                 for p, origin in zip(parameters, start, strict=True):
                     p.copy_(origin if p.grad is None else origin - 0.1 * 0.5**halvings * p.grad)
-                after = weighted_nll(model, examples)[1]
+                after = LossSums(*WeightedLoss(model)(grow(examples))[1].tolist())
             if after.search_nll + after.answer_nll < before.search_nll + before.answer_nll:
                 break
         model.zero_grad()
@@ -81,7 +92,8 @@ def test_a_full_em_step_never_lowers_the_likelihood_of_the_training_answers(seed
 @pytest.mark.parametrize("seed", range(3))
 def test_at_the_exact_posterior_the_gradient_of_the_loss_is_that_of_the_marginal_likelihood(seed: int) -> None:
     model = tiny_llama(TOKENS, seed)
-    accumulate_gradient(model, posterior_examples(model), LearnConfig(micro_batch_tokens=50), torch.float32)
+    examples = posterior_examples(model)
+    gradient(model, examples, LearnConfig(micro_batch_tokens=50))
     found = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
     model.zero_grad()
     (-log_likelihood(model) / len(QUESTIONS)).backward()

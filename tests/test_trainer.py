@@ -218,10 +218,17 @@ def test_epochs_and_seeds_have_orders_of_their_own() -> None:
     assert all(a != b for i, a in enumerate(orders) for b in orders[:i])
 
 
-@given(st.lists(st.integers(2, 50), min_size=1, max_size=15), st.integers(1, 200))
-def test_micro_batches_hold_every_example_once_within_the_limit(lengths: list[int], most: int) -> None:
+@given(st.lists(st.integers(2, 50), min_size=1, max_size=15), st.integers(1, 200), st.integers(1, 3))
+def test_micro_batches_hold_every_example_once_within_the_limit(lengths: list[int], most: int, ranks: int) -> None:
     batch = [Example([n] * length, [0] + [1] * (length - 1), 1) for n, length in enumerate(lengths)]
-    cut = micro_batches(batch, most)
+    cut = micro_batches(batch, most, ranks)
     assert sorted(e.token_ids[0] for part in cut for e in part) == list(range(len(lengths)))
-    for part in cut:
-        assert len(part) == 1 or max(len(e.token_ids) for e in part) * len(part) <= most
+    assert all(len(part) == 1 or sum(len(e.token_ids) for e in part) <= most for part in cut)
+
+
+def test_what_micro_batches_share_counts_once() -> None:
+    question = list(range(100))
+    batch = [Example([*question, 200 + n], [0] * 100 + [1], 100) for n in range(10)]
+    assert micro_batches(batch, 110) == [batch]
+    assert len(micro_batches(batch, 109)) == 2
+    assert [len(part) for part in micro_batches(batch, 110, 2)] == [5, 5]

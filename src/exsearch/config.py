@@ -18,6 +18,7 @@ PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
 NonNegativeFloat = Annotated[float, msgspec.Meta(ge=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
+Normalisation = Literal["question", "trajectory", "token"]
 WeightingName = Literal["paper", "nll-mean", "em", "f1", "rft", "reference-v1", "uniform"]
 
 
@@ -116,7 +117,13 @@ class TrainingConfig(_Section, frozen=True):
     batch_size: Positive = 16
     """Trajectories an optimiser step, over all devices."""
     micro_batch_tokens: Positive = 4096
-    """Most padded tokens of one forward pass; changes memory and speed, never the gradient."""
+    """Most tokens of one forward pass, those that examples begin with alike counted once; changes memory and speed,
+    never the gradient."""
+    gradient_checkpointing: bool = False
+    """Keep no activations within layers and compute them again: a third more time for a fraction of the memory."""
+    normalise: Normalisation = "question"
+    """What the loss is a mean over: questions, whose weights sum to one (the paper's), trajectories, each the mean over
+    its own tokens, or tokens."""
     learning_rate: PositiveFloat = 1e-4
     warmup_ratio: Share = 0.1
     """Share of the steps over which the learning rate rises; it then falls as a cosine."""
@@ -132,6 +139,11 @@ class TrainingConfig(_Section, frozen=True):
     """The embeddings and this many of the lowest layers keep their weights: less time, memory and freedom."""
     save_steps: Positive = 50
     """Optimiser steps between resume points."""
+    ranks: Positive = 1
+    """Processes that train together, each on a GPU of its own or on a share of the processors."""
+    sharding: Literal["none", "fsdp", "zero2", "zero3"] = "none"
+    """With several ranks: a copy of the model on each, or weights, gradients and moments cut over them (`zero2`: not
+    the weights); `zero2` and `zero3` are DeepSpeed's."""
 
 
 class WarmupConfig(TrainingConfig, frozen=True):

@@ -1,9 +1,12 @@
 """Which examples make up which optimiser step, and how a step is cut to fit into memory."""
 
 import random
+from bisect import bisect_left
+from itertools import pairwise
 
 from exsearch.engine.sampling import derive_seed
 from exsearch.training.example import Example
+from exsearch.training.tree import MIN_SHARED
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
@@ -22,11 +25,39 @@ def batch_of_step(examples: list[Example], step: int, batch_size: int, seed: int
     return [examples[index] for index in order[batch * batch_size : (batch + 1) * batch_size]]
 
 
-def micro_batches(batch: list[Example], max_tokens: int) -> list[list[Example]]:
-    """Cut a batch into runs of similar length of at most `max_tokens` padded tokens each, one example at least."""
-    cut: list[list[Example]] = []
-    for example in sorted(batch, key=lambda e: len(e.token_ids), reverse=True):
-        if not cut or len(cut[-1][0].token_ids) * (len(cut[-1]) + 1) > max_tokens:
-            cut.append([])
-        cut[-1].append(example)
-    return cut
+def micro_batches(batch: list[Example], max_tokens: int, multiple: int = 1) -> list[list[Example]]:
+    """Cut a batch into parts of at most `max_tokens` tokens to compute, one example at least, and of similar sizes.
+
+    Examples that begin alike stay together, since what they share is computed once. There are as many parts as
+    `max_tokens` asks for, rounded up to a multiple of `multiple`, so that each rank has as many; or fewer, if that
+    would cost more.
+    """
+    ordered = sorted(batch, key=lambda example: example.token_ids)
+    shared = [0, *(_shared(a, b) for a, b in pairwise(ordered))]
+
+    def cut(limit: int) -> list[list[Example]]:
+        parts: list[list[Example]] = []
+        left = 0
+        for example, same in zip(ordered, shared, strict=True):
+            length = len(example.token_ids)
+            if parts and length - same <= left:
+                left -= length - same
+                parts[-1].append(example)
+            else:
+                left = limit - length
+                parts.append([example])
+        return parts
+
+    count = -(-len(cut(max_tokens)) // multiple) * multiple
+    even = bisect_left(range(max_tokens), True, key=lambda limit: len(cut(limit)) <= count)
+    return cut(even)
+
+
+def _shared(a: Example, b: Example) -> int:
+    """Return how many tokens two examples begin with, if they are enough to be shared."""
+    same = 0
+    for one, other in zip(a.token_ids, b.token_ids, strict=False):
+        if one != other:
+            break
+        same += 1
+    return same if same >= MIN_SHARED else 0

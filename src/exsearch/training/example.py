@@ -16,6 +16,10 @@ class Example:
     """Loss tokens before this index belong to log p(z | x), those from it on to log p(y | x, z)."""
     weight: float = 1.0
 
+    def loss_tokens(self) -> int:
+        """Return how many tokens carry loss; a first token cannot, since nothing predicts it."""
+        return sum(self.loss_mask[1:])
+
 
 def example_from(trajectory: Trajectory, weight: float, target: str | None, chat: ChatFormat) -> Example:
     """Return the example that teaches a trajectory and the answer `target`; None keeps the model's own answer.

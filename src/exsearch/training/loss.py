@@ -4,16 +4,25 @@ For a batch of trajectories k with weights w_k it is
 
     sum_k w_k [ a * nll(z_k | x) + b * nll(y | x, z_k) ] / sum_k w_k
 
-with each nll a sum over the model's own tokens. The denominator is taken over the whole batch of an optimiser
-step, so the gradient does not depend on how the batch is cut into micro-batches.
+with each nll a sum over the model's own tokens. The weights of a question sum to one, so the denominator counts
+questions (`normalise = "question"`, the paper's). With `trajectory` each nll is a mean over its tokens, with `token`
+the denominator is sum_k w_k * tokens_k. It is taken over the whole batch of an optimiser step, on all ranks, so the
+gradient does not depend on how the batch is cut into micro-batches.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from exsearch.config import Normalisation
+from exsearch.training.attention import TREE, Layout
 from exsearch.training.example import Example
+from exsearch.training.tree import Tree
+
+CHUNK = 1024
+"""Tokens projected to the vocabulary at a time: 200 MB of logits with 49,152 words."""
 
 
 @dataclass
@@ -27,15 +36,6 @@ class LossSums:
     """Weighted number of tokens."""
     answer_tokens: float = 0.0
 
-    def __add__(self, other: "LossSums") -> "LossSums":
-        """Add two sums field by field."""
-        return LossSums(
-            self.search_nll + other.search_nll,
-            self.answer_nll + other.answer_nll,
-            self.search_tokens + other.search_tokens,
-            self.answer_tokens + other.answer_tokens,
-        )
-
     def per_token(self) -> dict[str, float]:
         """Return the mean loss a token of both terms and of all, in nats."""
         tokens = self.search_tokens + self.answer_tokens
@@ -46,63 +46,60 @@ class LossSums:
         }
 
 
-@dataclass(frozen=True)
-class Targets:
-    """The loss tokens of a padded batch, flattened; all tensors have shape (loss tokens,)."""
-
-    rows: torch.Tensor
-    positions: torch.Tensor
-    """Of the hidden state that predicts the token, one before it."""
-    tokens: torch.Tensor
-    weights: torch.Tensor
-    is_answer: torch.Tensor
+def normalised(batch: list[Example], by: Normalisation) -> tuple[list[Example], float]:
+    """Return the examples of an optimiser step with the weights of their tokens, and what to divide the sum by."""
+    if by == "token":
+        return batch, sum(example.weight * example.loss_tokens() for example in batch)
+    mass = sum(example.weight for example in batch)
+    if by == "question":
+        return batch, mass
+    return [replace(example, weight=example.weight / example.loss_tokens()) for example in batch], mass
 
 
-def pad(examples: list[Example], device: torch.device) -> torch.Tensor:
-    """Return right-padded token ids of shape (examples, longest).
+class WeightedLoss(torch.nn.Module):
+    """A language model and the loss it learns by."""
 
-    Causal attention never looks right, so no attention mask is needed, and without one it is much faster.
-    """
-    longest = max(len(example.token_ids) for example in examples)
-    ids = [example.token_ids + [0] * (longest - len(example.token_ids)) for example in examples]
-    return torch.tensor(ids, device=device)
+    def __init__(self, model: PreTrainedModel, search_factor: float = 1.0, answer_factor: float = 1.0) -> None:
+        """Take a model; its attention becomes that of training/attention.py."""
+        super().__init__()
+        model.set_attn_implementation(TREE)
+        self.model = model
+        self.search_factor, self.answer_factor = search_factor, answer_factor
+
+    def forward(self, tree: Tree) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the numerator of the loss for a micro-batch, differentiable, and the fields of LossSums, (4,).
+
+        The vocabulary projection, the largest matrix of a small model, is applied to loss tokens only.
+        """
+        device = next(self.model.parameters()).device
+        hidden = self.model.base_model(
+            input_ids=torch.tensor([tree.token_ids], device=device),
+            position_ids=torch.tensor([tree.positions], device=device),
+            use_cache=False,
+            layout=Layout(tree.nodes),
+        ).last_hidden_state[0]
+        places = torch.tensor([target.place for target in tree.targets], device=device)
+        tokens = torch.tensor([target.token for target in tree.targets], device=device)
+        weights = torch.tensor(list(tree.targets.values()), device=device)
+        is_answer = torch.tensor([target.is_answer for target in tree.targets], device=device)
+        nll = weights * torch.cat([self._nll(hidden[p], t) for p, t in _chunks(places, tokens)])
+        search, answer = (torch.where(chosen, nll, 0.0).sum() for chosen in (~is_answer, is_answer))
+        masses = [torch.where(chosen, weights, 0.0).sum() for chosen in (~is_answer, is_answer)]
+        sums = torch.stack([search.detach(), answer.detach(), *masses])
+        return self.search_factor * search + self.answer_factor * answer, sums
+
+    def _nll(self, hidden: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Return -log p of each token behind its hidden state; logits are made again for the gradient, not kept."""
+
+        def of_chunk(hidden: torch.Tensor) -> torch.Tensor:
+            logits = self.model.get_output_embeddings()(hidden).float()
+            return torch.nn.functional.cross_entropy(logits, tokens, reduction="none")
+
+        if len(tokens) < CHUNK or not torch.is_grad_enabled():
+            return of_chunk(hidden)
+        found: torch.Tensor = checkpoint(of_chunk, hidden, use_reentrant=False)
+        return found
 
 
-def find_targets(examples: list[Example], device: torch.device) -> Targets:
-    """Collect the tokens that carry loss. A first token cannot: nothing predicts it."""
-    found = [
-        (row, position - 1, example.token_ids[position], example.weight, position >= example.answer_start)
-        for row, example in enumerate(examples)
-        for position in range(1, len(example.token_ids))
-        if example.loss_mask[position]
-    ]
-    rows, positions, tokens, weights, is_answer = zip(*found, strict=True)
-    return Targets(
-        torch.tensor(rows, device=device),
-        torch.tensor(positions, device=device),
-        torch.tensor(tokens, device=device),
-        torch.tensor(weights, device=device, dtype=torch.float32),
-        torch.tensor(is_answer, device=device),
-    )
-
-
-def weighted_nll(
-    model: PreTrainedModel, examples: list[Example], search_factor: float = 1.0, answer_factor: float = 1.0
-) -> tuple[torch.Tensor, LossSums]:
-    """Return the numerator of the loss for a micro-batch, differentiable, and the sums for the log.
-
-    The vocabulary projection, the largest matrix of a small model, is applied to loss tokens only.
-    """
-    device = next(model.parameters()).device
-    targets = find_targets(examples, device)
-    hidden = model.base_model(input_ids=pad(examples, device), use_cache=False).last_hidden_state
-    logits = model.get_output_embeddings()(hidden[targets.rows, targets.positions]).float()
-    nll = targets.weights * torch.nn.functional.cross_entropy(logits, targets.tokens, reduction="none")
-    search, answer = nll[~targets.is_answer], nll[targets.is_answer]
-    sums = LossSums(
-        float(search.detach().sum()),
-        float(answer.detach().sum()),
-        float(targets.weights[~targets.is_answer].sum()),
-        float(targets.weights[targets.is_answer].sum()),
-    )
-    return search_factor * search.sum() + answer_factor * answer.sum(), sums
+def _chunks(places: torch.Tensor, tokens: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    return list(zip(places.split(CHUNK), tokens.split(CHUNK), strict=True))

@@ -10,6 +10,7 @@ resume points without pickle, and trains the embedded encoder with transformers 
 import random
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +26,7 @@ from exsearch.files import atomic_path, fingerprint, read_json, remove, write_js
 from exsearch.progress import progress
 from exsearch.retrieval.encoder_checkpoint import Checkpoint, Role, group_by_length, load_checkpoint, pad
 from exsearch.training.batches import steps_per_epoch
+from exsearch.training.learner import restore_torch, torch_state
 from exsearch.training.resume import load_resume_point, save_resume_point
 from exsearch.training.retriever_triples import TrainingSet, Triple
 from exsearch.training.trainer import JOB, LogStep, learning_rate
@@ -86,7 +88,7 @@ def train_retriever(
     optimiser = torch.optim.AdamW(parameters.values(), lr=rate, weight_decay=0.0, fused=True)
     total = config.epochs * steps_per_epoch(len(data.triples), config.batch_size)
     points = output.with_name(f"{output.name}.resume") / job
-    done = load_resume_point(points, parameters, optimiser)
+    done = load_resume_point(points, partial(restore_torch, parameters, optimiser))
     rewind(done)
     with progress("retriever", total, done) as bar:
         for step in range(done, total):
@@ -102,7 +104,7 @@ def train_retriever(
             log(step + 1, {"loss": round(loss.item(), 5), "right": round(right, 5)})
             bar.advance(1, f"loss {loss.item():.3f}")
             if (step + 1) % config.save_steps == 0 and step + 1 < total:
-                save_resume_point(points, step + 1, parameters, optimiser)
+                save_resume_point(points, step + 1, torch_state(parameters, optimiser))
     network.cpu()
     _save(checkpoint, output, job)
     remove(points.parent)

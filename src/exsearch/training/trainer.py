@@ -5,12 +5,15 @@ so a run that was killed and continued ends with the same weights as one that wa
 """
 
 import math
+import os
+import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
@@ -25,14 +28,21 @@ from exsearch.files import atomic_path, fingerprint, read_json, remove, write_js
 from exsearch.progress import progress
 from exsearch.training.batches import batch_of_step, micro_batches, steps_per_epoch
 from exsearch.training.example import Example
-from exsearch.training.loss import LossSums, weighted_nll
+from exsearch.training.job import Job
+from exsearch.training.launch import train_on_ranks
+from exsearch.training.learner import Learner, TorchLearner
+from exsearch.training.loss import LossSums, WeightedLoss, normalised
+from exsearch.training.ranks import Ranks, joined_ranks
 from exsearch.training.resume import load_resume_point, save_resume_point
+from exsearch.training.tree import Tree, grow
 
 if TYPE_CHECKING:
     from peft import LoraModel
 
 JOB = "exsearch.json"
 """In a checkpoint: the fingerprint of all that it was trained from."""
+_ANY = {"ranks": 1, "sharding": "none", "micro_batch_tokens": 1, "gradient_checkpointing": False, "save_steps": 1}
+"""Settings that change how a run is carried out and not what comes of it: it may be continued with others."""
 LogStep = Callable[[int, dict[str, float]], None]
 
 
@@ -58,44 +68,146 @@ def train(
         raise ExSearchError(f"{label}: nothing to learn from")
     if config.lora_rank and config.frozen_layers:
         raise UsageError("lora_rank and frozen_layers exclude each other: an adapter would change the frozen layers")
-    device = pick_device(model_config)
     dtype = pick_dtype(model_config)
-    job = fingerprint([model_fingerprint(base), examples, config, seed, str(dtype)])
+    config = TrainingConfig(**{name: getattr(config, name) for name in TrainingConfig.__struct_fields__})
+    same = msgspec.structs.replace(config, **_ANY)
+    job = fingerprint([model_fingerprint(base), examples, same, seed, str(dtype)])
     if output.exists():
         if read_json(output / JOB, dict[str, str]).get("job") != job:
             raise UsageError(f"{output}: holds a model trained from other inputs or settings; choose another folder")
         return
+    if config.ranks > 1 and "RANK" not in os.environ:
+        train_on_ranks(Job(str(base), examples, str(output), config, model_config, seed, label), log, rewind)
+        return
+    with joined_ranks(pick_device(model_config)) as ranks:
+        model, adapted = _load(base, config, seed)
+        torch.nn.Module.to(model, ranks.device)
+        learner = _learner(WeightedLoss(model, config.search_loss, config.answer_loss), config, ranks, dtype)
+        if ranks.count > 1 and ranks.first:
+            print(f"  {label}: {learner.description}", file=sys.stderr)
+        points = output.with_name(f"{output.name}.resume") / job
+        _steps(learner, examples, config, ranks, seed, points, label, log, rewind)
+        if ranks.count > 1:
+            model, adapted = _gathered(learner, base, config, ranks, seed)
+        if ranks.first:
+            if adapted is not None:
+                adapted.merge_and_unload()  # puts ordinary layers back into `model`
+            torch.nn.Module.to(model, dtype)
+            _save(model, base, output, job)
+            remove(points.parent)
+        ranks.wait()
+
+
+def _load(base: Path, config: TrainingConfig, seed: int) -> "tuple[PreTrainedModel, LoraModel | None]":
+    """Load a checkpoint for training, in float32; return it and, with `lora_rank`, what can merge its adapters."""
     disable_progress_bar()
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="sdpa")
-    torch.nn.Module.to(model, device)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     if config.frozen_layers:
         _freeze(model, config.frozen_layers)
     torch.manual_seed(derive_seed(seed, "adapter"))
     adapted = _add_lora(model, config.lora_rank) if config.lora_rank else None
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
     model.train()
-    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    # Fused: on two cores the default implementation takes seconds a step, as long as the rest of the step.
-    optimiser = torch.optim.AdamW(
-        parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-    )
+    return model, adapted
+
+
+def _learner(loss: WeightedLoss, config: TrainingConfig, ranks: Ranks, dtype: torch.dtype) -> Learner:
+    """Return the learner that the settings name. Raises UsageError if they cannot be met."""
+    if config.sharding != "none" and ranks.count == 1:
+        raise UsageError(f"sharding = {config.sharding} needs several ranks, and this is one process")
+    if config.sharding in ("zero2", "zero3"):
+        from exsearch.training.zero import ZeroLearner
+
+        return ZeroLearner(loss, config, ranks, dtype, int(config.sharding[-1]), {})
+    return TorchLearner(loss, config, ranks, dtype, config.sharding == "fsdp")
+
+
+def _steps(
+    learner: Learner,
+    examples: list[Example],
+    config: TrainingConfig,
+    ranks: Ranks,
+    seed: int,
+    points: Path,
+    label: str,
+    log: LogStep,
+    rewind: Callable[[int], None],
+) -> None:
+    """Make the optimiser steps that the newest resume point lacks."""
     total = config.epochs * steps_per_epoch(len(examples), config.batch_size)
-    points = output.with_name(f"{output.name}.resume") / job
-    done = load_resume_point(points, parameters, optimiser)
-    rewind(done)
-    with progress(label, total, done) as bar:
+    done = load_resume_point(points, learner.restore)
+    if ranks.first:
+        rewind(done)
+    with progress(label, total, done) if ranks.first else nullcontext() as bar:
         for step in range(done, total):
             torch.manual_seed(derive_seed(seed, "dropout", step))
             batch = batch_of_step(examples, step, config.batch_size, seed)
-            figures = _step(model, optimiser, batch, config, learning_rate(config, step, total), dtype)
-            log(step + 1, figures)
-            bar.advance(1, f"loss {figures['loss']:.3f}")
+            start = time.monotonic()
+            sums = accumulate_gradient(learner, batch, config, ranks)
+            rate = learning_rate(config, step, total)
+            norm = learner.step(rate)
+            if bar is not None:
+                tokens = sum(len(example.token_ids) for example in batch)
+                seconds = time.monotonic() - start
+                figures = {
+                    **sums.per_token(),
+                    "learning_rate": rate,
+                    "grad_norm": round(norm, 5),
+                    "tokens_per_second": round(tokens / seconds, 1),
+                }
+                log(step + 1, figures)
+                bar.advance(1, f"loss {figures['loss']:.3f}")
             if (step + 1) % config.save_steps == 0 and step + 1 < total:
-                save_resume_point(points, step + 1, parameters, optimiser)
-    if adapted is not None:
-        adapted.merge_and_unload()  # puts ordinary layers back into `model`
-    torch.nn.Module.to(model, dtype)
-    _save(model, base, output, job)
-    remove(points.parent)
+                _save_point(learner, ranks, points, step + 1)
+
+
+def accumulate_gradient(learner: Learner, batch: list[Example], config: TrainingConfig, ranks: Ranks) -> LossSums:
+    """Add the gradient of the loss over a batch, micro-batch by micro-batch, each rank its share; return the sums.
+
+    Every rank makes as many passes as any other, since they meet in each: who has no micro-batch left repeats its
+    first one with weight 0.
+    """
+    batch, mass = normalised(batch, config.normalise)
+    trees = [grow(part) for part in micro_batches(batch, config.micro_batch_tokens, ranks.count)]
+    rounds = -(-len(trees) // ranks.count)
+    sums = torch.zeros(4, device=ranks.device)
+    for number in range(rounds):
+        place = number * ranks.count + ranks.rank
+        tree = trees[place] if place < len(trees) else _idle(trees[0])
+        sums += learner.accumulate(tree, 1 / mass, number == rounds - 1)
+    return LossSums(*ranks.sum(sums).tolist())
+
+
+def _idle(tree: Tree) -> Tree:
+    return Tree(tree.token_ids, tree.positions, tree.nodes, dict.fromkeys(tree.targets, 0.0))
+
+
+def _save_point(learner: Learner, ranks: Ranks, points: Path, step: int) -> None:
+    """Write a resume point; all ranks help to put its tensors together."""
+    if ranks.first:
+        save_resume_point(points, step, learner.state())
+    else:
+        for _ in learner.state():
+            pass
+    ranks.wait()
+
+
+def _gathered(
+    learner: Learner, base: Path, config: TrainingConfig, ranks: Ranks, seed: int
+) -> "tuple[PreTrainedModel, LoraModel | None]":
+    """Return, on the first rank, a model of its own with the weights that the ranks hold together."""
+    weights = {
+        name.removeprefix("weight/"): tensor
+        for name, tensor in learner.state()
+        if ranks.first and name.startswith("weight/")
+    }
+    model, adapted = _load(base, config, seed)
+    if ranks.first:
+        parameters = dict(model.named_parameters())
+        for name, tensor in weights.items():
+            parameters[name].data.copy_(tensor)
+    return model, adapted
 
 
 def _save(model: PreTrainedModel, base: Path, output: Path, job: str) -> None:
@@ -115,48 +227,6 @@ def learning_rate(config: TrainingConfig, step: int, total: int) -> float:
     if step < rise:
         return config.learning_rate * (step + 1) / (rise + 1)
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(total - rise, 1)))
-
-
-def _step(
-    model: PreTrainedModel,
-    optimiser: torch.optim.Optimizer,
-    batch: list[Example],
-    config: TrainingConfig,
-    rate: float,
-    dtype: torch.dtype,
-) -> dict[str, float]:
-    """Make one optimiser step; return its figures."""
-    start = time.monotonic()
-    sums = accumulate_gradient(model, batch, config, dtype)
-    trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    norm = torch.nn.utils.clip_grad_norm_(trained, config.max_grad_norm)
-    for group in optimiser.param_groups:
-        group["lr"] = rate
-    optimiser.step()
-    optimiser.zero_grad()
-    tokens = sum(len(example.token_ids) for example in batch)
-    return {
-        **sums.per_token(),
-        "learning_rate": rate,
-        "grad_norm": round(float(norm), 5),
-        "tokens_per_second": round(tokens / (time.monotonic() - start), 1),
-    }
-
-
-def accumulate_gradient(
-    model: PreTrainedModel, batch: list[Example], config: TrainingConfig, dtype: torch.dtype
-) -> LossSums:
-    """Add the gradient of the loss over a batch to the parameters' gradients, micro-batch by micro-batch."""
-    mass = sum(example.weight for example in batch)
-    device = next(model.parameters()).device
-    sums = LossSums()
-    for examples in micro_batches(batch, config.micro_batch_tokens):
-        mixed = torch.autocast(device.type, dtype) if dtype != torch.float32 else nullcontext()
-        with mixed:
-            loss, part = weighted_nll(model, examples, config.search_loss, config.answer_loss)
-        (loss / mass).backward()
-        sums += part
-    return sums
 
 
 def _freeze(model: PreTrainedModel, layers: int) -> None:

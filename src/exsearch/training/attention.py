@@ -1,0 +1,80 @@
+"""Attention within a tree of packed examples: each node sees its ancestors and, causally, itself."""
+
+from typing import Any
+
+import torch
+from transformers import AttentionInterface
+
+from exsearch.training.tree import Node
+
+TREE = "exsearch_tree"
+"""The name under which models find it: `attn_implementation`."""
+
+
+class Layout:
+    """The nodes of a tree as attention needs them. Masks are made once for all layers."""
+
+    def __init__(self, nodes: list[Node]) -> None:
+        """Take the nodes in the order of their tokens."""
+        self.nodes = nodes
+        self.lengths = [node.stop - node.start for node in nodes]
+        self._masks: dict[tuple[int, int | None], torch.Tensor | None] = {}
+
+    def mask(self, number: int, window: int | None, like: torch.Tensor) -> torch.Tensor | None:
+        """Return what is added to a node's scores, (tokens, tokens seen); None for a causal triangle."""
+        if (number, window) not in self._masks:
+            self._masks[number, window] = _mask(self.nodes[number], window, like)
+        return self._masks[number, window]
+
+
+def tree_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    layout: Layout,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    **ignored: Any,
+) -> tuple[torch.Tensor, None]:
+    """Return attention, (1, tokens, heads, width).
+
+    `query` has shape (1, heads, tokens, width), `key` and `value` (1, key heads, tokens, width). `layout` comes from
+    the call of the model, which hands on what it does not know.
+    """
+    queries, keys, values = (tensor.split(layout.lengths, dim=2) for tensor in (query, key, value))
+    mixed = []
+    for number, node in enumerate(layout.nodes):
+        seen = [*node.ancestors, number]
+        mask = layout.mask(number, sliding_window, query)
+        mixed.append(
+            torch.nn.functional.scaled_dot_product_attention(
+                queries[number],
+                torch.cat([keys[one] for one in seen], dim=2),
+                torch.cat([values[one] for one in seen], dim=2),
+                attn_mask=mask,
+                dropout_p=dropout,
+                is_causal=mask is None,
+                scale=scaling,
+                enable_gqa=query.shape[1] != key.shape[1],
+            )
+        )
+    return torch.cat(mixed, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _mask(node: Node, window: int | None, like: torch.Tensor) -> torch.Tensor | None:
+    length = node.stop - node.start
+    windowed = window is not None and node.depth + length > window
+    if not node.depth and not windowed:
+        return None
+    own = torch.arange(node.depth, node.depth + length, device=like.device)[:, None]
+    other = torch.arange(node.depth + length, device=like.device)[None, :]
+    hidden = other > own
+    if window is not None:
+        hidden |= other <= own - window
+    return torch.zeros(hidden.shape, dtype=like.dtype, device=like.device).masked_fill_(hidden, -torch.inf)
+
+
+AttentionInterface.register(TREE, tree_attention)

@@ -1,0 +1,157 @@
+"""A model and its optimiser on one rank or several: whole on each of them, or cut over them.
+
+All of them make the same step: gradients are summed over ranks and micro-batches, and the loss is divided by what
+belongs to the whole batch beforehand.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
+
+import torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from exsearch.config import TrainingConfig
+from exsearch.errors import ExSearchError
+from exsearch.training.loss import WeightedLoss
+from exsearch.training.ranks import Ranks
+from exsearch.training.tree import Tree
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""What AdamW keeps of each parameter."""
+
+
+class Learner(Protocol):
+    """What the trainer needs of a model and its optimiser. All ranks call the same methods in the same order."""
+
+    description: str
+    """What really runs."""
+
+    def accumulate(self, tree: Tree, factor: float, last: bool) -> torch.Tensor:
+        """Add the gradient of `factor` times the loss of a micro-batch; return the fields of LossSums of this rank.
+
+        `last` says that it is the step's last one.
+        """
+        ...
+
+    def step(self, rate: float) -> float:
+        """Make an optimiser step at a learning rate; return the norm of the gradient before clipping."""
+        ...
+
+    def state(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield weights and moments, whole, on the processor."""
+        ...
+
+    def restore(self, step: int, read: Callable[[str], torch.Tensor]) -> None:
+        """Set weights and moments to what `read` returns for the names of `state`."""
+        ...
+
+
+class TorchLearner:
+    """AdamW by torch: on one rank, on copies of the model (DDP), or cut over the ranks (FSDP2)."""
+
+    def __init__(
+        self, loss: WeightedLoss, config: TrainingConfig, ranks: Ranks, dtype: torch.dtype, sharded: bool
+    ) -> None:
+        """Take a model that is on its device, with float32 weights; `dtype` is that of its forward pass."""
+        self._loss, self._ranks, self._dtype = loss, ranks, dtype
+        self._module: torch.nn.Module = loss
+        self.description = f"one process on {ranks.device}"
+        if sharded:
+            _shard(loss, ranks)
+            self.description = f"FSDP2, weights, gradients and moments cut over {ranks.count} ranks on {ranks.device}"
+        elif ranks.count > 1:
+            self._module = DistributedDataParallel(loss, broadcast_buffers=False)
+            self.description = f"DDP, {ranks.count} copies on {ranks.device}"
+        self.parameters = trained(loss)
+        self._max_norm = config.max_grad_norm
+        # Fused: on two cores the default implementation takes seconds a step, as long as the rest of the step.
+        self._optimiser = torch.optim.AdamW(
+            self.parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+
+    def accumulate(self, tree: Tree, factor: float, last: bool) -> torch.Tensor:
+        """Run forward and backward; gradients of ranks are averaged with the last micro-batch, so count up."""
+        held: AbstractContextManager[object] = nullcontext()
+        if isinstance(self._module, DistributedDataParallel) and not last:
+            held = self._module.no_sync()
+        mixed = torch.autocast(self._ranks.device.split(":")[0], self._dtype, enabled=self._dtype != torch.float32)
+        with held:
+            with mixed:
+                found: tuple[torch.Tensor, torch.Tensor] = self._module(tree)
+            (found[0] * (factor * self._ranks.count)).backward()
+        return found[1]
+
+    def step(self, rate: float) -> float:
+        """Clip, step, forget the gradient."""
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self._max_norm)
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+        self._optimiser.step()
+        self._optimiser.zero_grad()
+        return float(_whole(norm))
+
+    def state(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield weights, then moments if there was a step."""
+        return torch_state(self.parameters, self._optimiser)
+
+    def restore(self, step: int, read: Callable[[str], torch.Tensor]) -> None:
+        """Set weights and moments."""
+        restore_torch(self.parameters, self._optimiser, step, read)
+
+
+def trained(loss: WeightedLoss) -> dict[str, torch.nn.Parameter]:
+    """Return the parameters that are trained, by their names in the model."""
+    return {name: p for name, p in loss.model.named_parameters() if p.requires_grad}
+
+
+def torch_state(
+    parameters: dict[str, torch.nn.Parameter], optimiser: torch.optim.Optimizer
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield weights and AdamW's moments, whole, on the processor."""
+    for name, parameter in parameters.items():
+        yield f"weight/{name}", _whole(parameter.detach()).cpu()
+        for moment in MOMENTS if parameter in optimiser.state else ():
+            yield f"{moment}/{name}", _whole(optimiser.state[parameter][moment]).cpu()
+
+
+@torch.no_grad()
+def restore_torch(
+    parameters: dict[str, torch.nn.Parameter],
+    optimiser: torch.optim.Optimizer,
+    step: int,
+    read: Callable[[str], torch.Tensor],
+) -> None:
+    """Set weights and AdamW's moments to those of a step."""
+    for name, parameter in parameters.items():
+        parameter.copy_(_like(parameter, read(f"weight/{name}")))
+        moments = {moment: _like(parameter, read(f"{moment}/{name}")) for moment in MOMENTS}
+        # The fused optimiser counts on the parameter's own device.
+        optimiser.state[parameter] = {"step": torch.tensor(float(step), device=parameter.device), **moments}
+
+
+def _shard(loss: WeightedLoss, ranks: Ranks) -> None:
+    """Cut each layer's parameters, and then all others, over the ranks. Raises ExSearchError if they are not."""
+    mesh = init_device_mesh(ranks.device.split(":")[0], (ranks.count,))
+    for layer in loss.model.base_model.get_submodule("layers").children():
+        fully_shard(layer, mesh=mesh)
+    fully_shard(loss, mesh=mesh)
+    whole = [name for name, parameter in loss.named_parameters() if not isinstance(parameter, DTensor)]
+    if whole:
+        raise ExSearchError(f"FSDP2 was asked for, but parameters such as {whole[0]} are not cut over the ranks")
+
+
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor that may be cut over the ranks in one piece."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def _like(parameter: torch.nn.Parameter, value: torch.Tensor) -> torch.Tensor:
+    """Return a value on the parameter's device, cut as it is."""
+    data = parameter.detach()
+    if isinstance(data, DTensor):
+        return distribute_tensor(value.to(data.device), data.device_mesh, data.placements)
+    return value.to(data.device)

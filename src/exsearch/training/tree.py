@@ -1,0 +1,101 @@
+"""Examples packed as a tree: tokens that several of them begin with are computed once.
+
+The samples of a question share its prompt and often their first searches, and all questions share the instruction. A
+token's hidden state depends on the tokens before it alone, so a shared beginning has one hidden state, and what is
+learned behind it is the sum over the examples that it belongs to. The gradient is that of the examples one by one.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from exsearch.training.example import Example
+
+MIN_SHARED = 16
+"""Tokens. A shorter common run is computed again: a node of its own would cost more than it saves."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A run of tokens that belongs to the same examples."""
+
+    start: int
+    stop: int
+    """Its tokens are `token_ids[start:stop]` of the tree."""
+    depth: int
+    """Tokens before it in each of its examples."""
+    ancestors: tuple[int, ...]
+    """Numbers of the nodes that hold those tokens, from the root."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is to be learned at a token: to say another one next."""
+
+    place: int
+    """Of the token before it, in the tree's `token_ids`."""
+    token: int
+    is_answer: bool
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Packed examples. Nodes come in the order of their tokens, a node behind its ancestors."""
+
+    token_ids: list[int]
+    positions: list[int]
+    """Of each token in the examples that it belongs to."""
+    nodes: list[Node]
+    targets: dict[Target, float]
+    """With the sum of the examples' weights."""
+
+
+def grow(examples: list[Example]) -> Tree:
+    """Pack examples into one tree."""
+    tree = Tree([], [], [], {})
+    places: dict[int, list[int]] = {id(example): [] for example in examples}
+    _add(tree, examples, 0, (), places)
+    sums: dict[Target, float] = defaultdict(float)
+    for example in examples:
+        path = places[id(example)]
+        for position in range(1, len(example.token_ids)):
+            if example.loss_mask[position]:
+                answer = position >= example.answer_start
+                sums[Target(path[position - 1], example.token_ids[position], answer)] += example.weight
+    tree.targets.update(sums)
+    return tree
+
+
+def _add(
+    tree: Tree, examples: list[Example], depth: int, ancestors: tuple[int, ...], places: dict[int, list[int]]
+) -> None:
+    """Add the tokens from `depth` on of examples that have those before it in common."""
+    groups: dict[int, list[Example]] = defaultdict(list)
+    for example in examples:
+        if len(example.token_ids) > depth:
+            groups[example.token_ids[depth]].append(example)
+    for group in groups.values():
+        stop = _common(group, depth)
+        together = [group] if stop - depth >= MIN_SHARED else [[example] for example in group]
+        for part in together:
+            stop = _common(part, depth)
+            start = len(tree.token_ids)
+            node = Node(start, start + stop - depth, depth, ancestors)
+            tree.nodes.append(node)
+            tree.token_ids.extend(part[0].token_ids[depth:stop])
+            tree.positions.extend(range(depth, stop))
+            for example in part:
+                places[id(example)].extend(range(node.start, node.stop))
+            _add(tree, part, stop, (*ancestors, len(tree.nodes) - 1), places)
+
+
+def _common(examples: list[Example], depth: int) -> int:
+    """Return up to where all examples have the same tokens, given that those before `depth` are."""
+    first, last = min(examples, key=_ids), max(examples, key=_ids)
+    for position in range(depth, min(len(first.token_ids), len(last.token_ids))):
+        if first.token_ids[position] != last.token_ids[position]:
+            return position
+    return min(len(first.token_ids), len(last.token_ids))
+
+
+def _ids(example: Example) -> list[int]:
+    return example.token_ids

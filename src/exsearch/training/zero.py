@@ -1,0 +1,101 @@
+"""DeepSpeed's ZeRO as a learner.
+
+Its engine is driven directly: the common wrappers around it leave ranks on processors uncut, and say nothing.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from exsearch.config import TrainingConfig
+from exsearch.errors import ExSearchError, UsageError
+from exsearch.training.learner import MOMENTS, trained
+from exsearch.training.loss import WeightedLoss
+from exsearch.training.ranks import Ranks
+from exsearch.training.tree import Tree
+
+
+class ZeroLearner:
+    """AdamW by DeepSpeed, its state cut over the ranks (ZeRO-2: moments and gradients; ZeRO-3: weights, too)."""
+
+    def __init__(
+        self,
+        loss: WeightedLoss,
+        config: TrainingConfig,
+        ranks: Ranks,
+        dtype: torch.dtype,
+        stage: int,
+        settings: dict[str, Any],
+    ) -> None:
+        """Take a model with float32 weights and further settings of DeepSpeed's JSON. Raises UsageError without it."""
+        if ranks.device == "cpu":
+            os.environ["DS_ACCELERATOR"] = "cpu"  # read when DeepSpeed is imported; no setting does it
+        try:
+            import deepspeed
+        except ImportError:
+            raise UsageError("ZeRO needs DeepSpeed: pip install 'exsearch[deepspeed]'") from None
+        self._ranks = ranks
+        self.parameters = trained(loss)
+        optimiser = torch.optim.AdamW(
+            self.parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self._engine, *_ = deepspeed.initialize(
+            model=loss,
+            optimizer=optimiser,
+            dist_init_required=False,
+            config=_settings(config, ranks, dtype, stage, settings),
+        )
+        if stage == 3 and not all(hasattr(parameter, "ds_tensor") for parameter in self.parameters.values()):
+            raise ExSearchError("ZeRO-3 was asked for, but the parameters are not cut over the ranks")
+        cut = "weights, gradients and moments" if stage == 3 else "gradients and moments"
+        self.description = f"DeepSpeed ZeRO-{stage}, {cut} cut over {ranks.count} ranks on {ranks.device}"
+
+    def accumulate(self, tree: Tree, factor: float, last: bool) -> torch.Tensor:
+        """Run forward and backward; DeepSpeed averages the gradients of ranks."""
+        self._engine.set_gradient_accumulation_boundary(last)
+        loss, sums = self._engine(tree)
+        self._engine.backward(loss * (factor * self._ranks.count), scale_wrt_gas=False)
+        found: torch.Tensor = sums
+        return found
+
+    def step(self, rate: float) -> float:
+        """Clip, step, forget the gradient."""
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = rate
+        self._engine.step()
+        return float(self._engine.get_global_grad_norm())
+
+    def state(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield weights, then moments."""
+        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+
+        for name, parameter in self.parameters.items():
+            yield f"weight/{name}", safe_get_full_fp32_param(parameter).cpu()
+            for moment in MOMENTS:
+                yield f"{moment}/{name}", safe_get_full_optimizer_state(parameter, moment).cpu()
+
+    def restore(self, step: int, read: Callable[[str], torch.Tensor]) -> None:
+        """Set weights and moments."""
+        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+
+        for name, parameter in self.parameters.items():
+            safe_set_full_fp32_param(parameter, read(f"weight/{name}"))
+            for moment in MOMENTS:
+                safe_set_full_optimizer_state(parameter, read(f"{moment}/{name}"), moment)
+
+
+def _settings(
+    config: TrainingConfig, ranks: Ranks, dtype: torch.dtype, stage: int, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Return DeepSpeed's settings: those given, with what the trainer decides itself."""
+    return settings | {
+        "train_batch_size": ranks.count,
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": config.max_grad_norm,
+        "zero_optimization": settings.get("zero_optimization", {}) | {"stage": stage},
+        "bf16": {"enabled": dtype == torch.bfloat16},
+        "zero_allow_untested_optimizer": True,
+    }

@@ -1,0 +1,93 @@
+"""Training on two ranks: the same steps as on one, whatever is cut over them, and resumable on any number."""
+
+import importlib.util
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from exsearch.config import LearnConfig, ModelConfig
+from exsearch.errors import ExSearchError, UsageError
+from exsearch.training.example import Example
+from exsearch.training.trainer import train
+
+CPU = ModelConfig(device="cpu", precision="fp32")
+CONFIG = LearnConfig(epochs=1, batch_size=3, learning_rate=3e-3, save_steps=1, micro_batch_tokens=64)
+PROMPT = list(range(40, 70))
+EXAMPLES = [
+    Example([*PROMPT, 5 + n, *range(80, 90 + n), 2], [0] * 30 + [1] * (12 + n), 35, 0.2 + n / 8) for n in range(7)
+]
+"""A last step of one example leaves a rank without any."""
+
+
+def run(base: Path, out: Path, config: LearnConfig, last: int = 0) -> dict[int, dict[str, float]]:
+    steps: dict[int, dict[str, float]] = {}
+
+    def log(step: int, figures: dict[str, float]) -> None:
+        steps[step] = figures
+        if step == last:
+            raise KeyboardInterrupt
+
+    train(base, EXAMPLES, out, config, CPU, 11, "test", log)
+    return steps
+
+
+def weights(folder: Path) -> torch.Tensor:
+    return torch.cat([tensor.flatten() for _, tensor in sorted(load_file(folder / "model.safetensors").items())])
+
+
+@pytest.fixture(scope="module", params=[0, 4], ids=["full", "lora"])
+def alone(request: pytest.FixtureRequest, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("alone")
+    config = msgspec.structs.replace(CONFIG, lora_rank=request.param)
+    (folder / "config.json").write_bytes(msgspec.json.encode(config))
+    steps = run(tiny_checkpoint, folder / "checkpoint", config)
+    (folder / "steps.json").write_bytes(msgspec.json.encode(steps))
+    return folder
+
+
+@pytest.mark.parametrize("sharding", ["none", "fsdp", "zero2", "zero3"])
+def test_two_ranks_make_the_steps_of_one(alone: Path, tiny_checkpoint: Path, tmp_path: Path, sharding: str) -> None:
+    if sharding.startswith("zero") and importlib.util.find_spec("deepspeed") is None:
+        pytest.skip("needs exsearch[deepspeed]")
+    config = msgspec.json.decode((alone / "config.json").read_bytes(), type=LearnConfig)
+    expected = msgspec.json.decode((alone / "steps.json").read_bytes(), type=dict[int, dict[str, float]])
+    config = msgspec.structs.replace(config, ranks=2, sharding=sharding)
+    found = run(tiny_checkpoint, tmp_path / "checkpoint", config)
+    assert list(found) == list(expected) == [1, 2, 3]
+    for step, figures in expected.items():
+        for name in ("loss", "search_loss", "answer_loss", "grad_norm", "learning_rate"):
+            assert found[step][name] == pytest.approx(figures[name], rel=1e-4, abs=2e-5)
+    before, one, two = (weights(f) for f in (tiny_checkpoint, alone / "checkpoint", tmp_path / "checkpoint"))
+    assert float((two - one).norm() / (one - before).norm()) < 2e-3
+
+
+def test_a_run_that_was_stopped_continues_on_another_number_of_ranks(
+    alone: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    config = msgspec.json.decode((alone / "config.json").read_bytes(), type=LearnConfig)
+    out = tmp_path / "checkpoint"
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_checkpoint, out, config, last=2)
+    steps = run(tiny_checkpoint, out, msgspec.structs.replace(config, ranks=2, sharding="fsdp"))
+    assert list(steps) == [2, 3]
+    assert float((weights(out) - weights(alone / "checkpoint")).norm()) < 1e-3
+
+
+def test_a_mistake_found_by_a_rank_is_said_once(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    config = msgspec.structs.replace(CONFIG, ranks=2, frozen_layers=9)
+    with pytest.raises(UsageError, match="frozen_layers = 9"):
+        run(tiny_checkpoint, tmp_path / "out", config)
+
+
+def test_sharding_on_one_process_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="fsdp needs several ranks"):
+        run(tiny_checkpoint, tmp_path / "out", msgspec.structs.replace(CONFIG, sharding="fsdp"))
+
+
+def test_a_lost_rank_ends_the_run_with_an_error(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    config = msgspec.structs.replace(CONFIG, ranks=2)
+    with pytest.raises(ExSearchError):
+        train(tmp_path / "nothing", EXAMPLES, tmp_path / "out", config, CPU, 1, "test", lambda step, figures: None)

@@ -1,4 +1,4 @@
-"""The entry point of the paper's first code: `PROCEDURE=inference|entropy python ./src/run.py FLAGS`."""
+"""The entry point of the paper's first code: `PROCEDURE=sft|inference|entropy|align python ./src/run.py FLAGS`."""
 
 import sys
 from pathlib import Path

@@ -64,16 +64,14 @@ def test_two_ranks_make_the_steps_of_one(alone: Path, tiny_checkpoint: Path, tmp
     assert float((two - one).norm() / (one - before).norm()) < 2e-3
 
 
-def test_a_run_that_was_stopped_continues_on_another_number_of_ranks(
-    alone: Path, tiny_checkpoint: Path, tmp_path: Path
-) -> None:
-    config = msgspec.json.decode((alone / "config.json").read_bytes(), type=LearnConfig)
+def test_a_run_that_was_stopped_continues_on_another_number_of_ranks(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    run(tiny_checkpoint, tmp_path / "whole", CONFIG)
     out = tmp_path / "checkpoint"
     with pytest.raises(KeyboardInterrupt):
-        run(tiny_checkpoint, out, config, last=2)
-    steps = run(tiny_checkpoint, out, msgspec.structs.replace(config, ranks=2, sharding="fsdp"))
+        run(tiny_checkpoint, out, CONFIG, last=2)
+    steps = run(tiny_checkpoint, out, msgspec.structs.replace(CONFIG, ranks=2, sharding="fsdp"))
     assert list(steps) == [2, 3]
-    assert float((weights(out) - weights(alone / "checkpoint")).norm()) < 1e-3
+    assert float((weights(out) - weights(tmp_path / "whole")).norm()) < 1e-3
 
 
 def test_a_mistake_found_by_a_rank_is_said_once(tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -126,7 +126,9 @@ class TrainingConfig(_Section, frozen=True):
     its own tokens, or tokens."""
     learning_rate: PositiveFloat = 1e-4
     warmup_ratio: Share = 0.1
-    """Share of the steps over which the learning rate rises; it then falls as a cosine."""
+    """Share of the steps over which the learning rate rises."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How it falls after that."""
     weight_decay: NonNegativeFloat = 0.0
     max_grad_norm: PositiveFloat = 1.0
     search_loss: NonNegativeFloat = 1.0
@@ -144,6 +146,8 @@ class TrainingConfig(_Section, frozen=True):
     sharding: Literal["none", "fsdp", "zero2", "zero3"] = "none"
     """With several ranks: a copy of the model on each, or weights, gradients and moments cut over them (`zero2`: not
     the weights); `zero2` and `zero3` are DeepSpeed's."""
+    deepspeed: str = ""
+    """JSON file with further settings of DeepSpeed."""
 
 
 class WarmupConfig(TrainingConfig, frozen=True):
@@ -204,6 +208,15 @@ class LoopConfig(_Section, frozen=True):
     """Stop after this many iterations without a better validation score."""
 
 
+class TrackingConfig(_Section, frozen=True):
+    """Where figures are shown beside metrics.jsonl."""
+
+    report_to: list[Literal["trackio", "wandb", "tensorboard"]] = []
+    project: str = "exsearch"
+    name: str = ""
+    """Of the run; by default that of its folder."""
+
+
 class Config(_Section, frozen=True):
     """Everything a run depends on."""
 
@@ -218,6 +231,7 @@ class Config(_Section, frozen=True):
     weigh: WeighConfig = WeighConfig()
     learn: LearnConfig = LearnConfig()
     loop: LoopConfig = LoopConfig()
+    tracking: TrackingConfig = TrackingConfig()
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> Config:

@@ -46,7 +46,7 @@ class EMRun:
     def __init__(self, config: Config, root: Path, say: Say) -> None:
         """Check the inputs and claim the folder; raises UsageError before any work is done."""
         self.config, self.say = config, say
-        self.folder = RunFolder(root)
+        self.folder = RunFolder(root, config.tracking)
         data = config.data
         for key in ("index", "train", "dev", "test"):
             if not getattr(data, key):
@@ -92,7 +92,9 @@ class EMRun:
             if waited == self.config.loop.patience:
                 self.say(f"Validation has not improved for {waited} iterations: stopping.")
                 break
-        return self.summarise(models, iterations)
+        summary = self.summarise(models, iterations)
+        self.folder.metrics.close()
+        return summary
 
     def baselines(self) -> None:
         """Score what every later score must beat."""

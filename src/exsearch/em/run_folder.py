@@ -4,11 +4,12 @@ from pathlib import Path
 
 import msgspec
 
-from exsearch.config import Config, dump_config
+from exsearch.config import Config, TrackingConfig, dump_config
 from exsearch.errors import UsageError
 from exsearch.evaluation.scores import Figure
 from exsearch.files import write_text
 from exsearch.metrics_log import MetricsLog
+from exsearch.tracking import open_mirrors
 
 
 class Comparison(msgspec.Struct, frozen=True):
@@ -51,10 +52,10 @@ class RunSummary(msgspec.Struct, frozen=True):
 class RunFolder:
     """Paths of one run. A stage is complete when its file or folder exists: all are renamed into place."""
 
-    def __init__(self, root: Path) -> None:
-        """Name the folder; nothing is created yet."""
+    def __init__(self, root: Path, tracking: TrackingConfig | None = None) -> None:
+        """Name the folder; but for files of the trackers, nothing is created yet."""
         self.root = root
-        self.metrics = MetricsLog(root / "metrics.jsonl")
+        self.metrics = MetricsLog(root / "metrics.jsonl", open_mirrors(tracking, root, root.name) if tracking else ())
 
     def claim(self, config: Config) -> None:
         """Write the config, or check that the run that is already here has the same."""

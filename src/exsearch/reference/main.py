@@ -7,7 +7,7 @@ import sys
 
 from exsearch.errors import ExSearchError, UsageError, nearest
 
-PROCEDURES = {"inference": "exsearch.reference.inference", "entropy": "exsearch.reference.entropy"}
+PROCEDURES = {name: f"exsearch.reference.{name}" for name in ("sft", "inference", "entropy", "align")}
 
 
 def main() -> None:
@@ -21,7 +21,8 @@ def main() -> None:
 
 
 def _said(error: ExSearchError, code: int) -> int:
-    print(f"error: {error}", file=sys.stderr)
+    if os.environ.get("RANK", "0") == "0":  # one of those that torchrun started speaks for all
+        print(f"error: {error}", file=sys.stderr)
     return code
 
 

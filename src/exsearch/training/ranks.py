@@ -34,6 +34,11 @@ class Ranks:
             dist.barrier()
 
 
+def is_first() -> bool:
+    """Return whether this process is the one to write and report, before it has joined any others."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def joined_ranks(device: str) -> Iterator[Ranks]:
     """Join the process group that torchrun's variables describe, for as long as the context lasts.

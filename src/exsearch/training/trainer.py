@@ -80,14 +80,14 @@ def train(
         train_on_ranks(Job(str(base), examples, str(output), config, model_config, seed, label), log, rewind)
         return
     with joined_ranks(pick_device(model_config)) as ranks:
-        model, adapted = _load(base, config, seed)
+        model, adapted = load_for_training(base, config, seed)
         torch.nn.Module.to(model, ranks.device)
         learner = _learner(WeightedLoss(model, config.search_loss, config.answer_loss), config, ranks, dtype)
-        if ranks.count > 1 and ranks.first:
+        if torch.distributed.is_initialized() and ranks.first:
             print(f"  {label}: {learner.description}", file=sys.stderr)
-        points = output.with_name(f"{output.name}.resume") / job
+        points = resume_folder(output) / job
         _steps(learner, examples, config, ranks, seed, points, label, log, rewind)
-        if ranks.count > 1:
+        if torch.distributed.is_initialized():
             model, adapted = _gathered(learner, base, config, ranks, seed)
         if ranks.first:
             if adapted is not None:
@@ -98,7 +98,12 @@ def train(
         ranks.wait()
 
 
-def _load(base: Path, config: TrainingConfig, seed: int) -> "tuple[PreTrainedModel, LoraModel | None]":
+def resume_folder(output: Path) -> Path:
+    """Return where the resume points of the run that writes `output` are."""
+    return output.with_name(f"{output.name}.resume")
+
+
+def load_for_training(base: Path, config: TrainingConfig, seed: int) -> "tuple[PreTrainedModel, LoraModel | None]":
     """Load a checkpoint for training, in float32; return it and, with `lora_rank`, what can merge its adapters."""
     disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
@@ -114,12 +119,12 @@ def _load(base: Path, config: TrainingConfig, seed: int) -> "tuple[PreTrainedMod
 
 def _learner(loss: WeightedLoss, config: TrainingConfig, ranks: Ranks, dtype: torch.dtype) -> Learner:
     """Return the learner that the settings name. Raises UsageError if they cannot be met."""
-    if config.sharding != "none" and ranks.count == 1:
-        raise UsageError(f"sharding = {config.sharding} needs several ranks, and this is one process")
+    if config.sharding != "none" and not torch.distributed.is_initialized():
+        raise UsageError(f"sharding = {config.sharding} needs several ranks: set ranks, or use torchrun")
     if config.sharding in ("zero2", "zero3"):
         from exsearch.training.zero import ZeroLearner
 
-        return ZeroLearner(loss, config, ranks, dtype, int(config.sharding[-1]), {})
+        return ZeroLearner(loss, config, ranks, dtype)
     return TorchLearner(loss, config, ranks, dtype, config.sharding == "fsdp")
 
 
@@ -202,7 +207,7 @@ def _gathered(
         for name, tensor in learner.state()
         if ranks.first and name.startswith("weight/")
     }
-    model, adapted = _load(base, config, seed)
+    model, adapted = load_for_training(base, config, seed)
     if ranks.first:
         parameters = dict(model.named_parameters())
         for name, tensor in weights.items():
@@ -222,11 +227,13 @@ def _save(model: PreTrainedModel, base: Path, output: Path, job: str) -> None:
 
 
 def learning_rate(config: TrainingConfig, step: int, total: int) -> float:
-    """Return the rate of a step counted from 0: a linear rise over the warm-up share, then a cosine to zero."""
+    """Return the rate of a step counted from 0: a linear rise over the warm-up share, then what the schedule says."""
     rise = config.warmup_ratio * total
     if step < rise:
         return config.learning_rate * (step + 1) / (rise + 1)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(total - rise, 1)))
+    gone = (step - rise) / max(total - rise, 1)
+    left = {"cosine": 0.5 * (1 + math.cos(math.pi * gone)), "linear": 1 - gone, "constant": 1.0}[config.schedule]
+    return config.learning_rate * left
 
 
 def _freeze(model: PreTrainedModel, layers: int) -> None:

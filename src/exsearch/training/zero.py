@@ -15,21 +15,15 @@ from exsearch.training.learner import MOMENTS, trained
 from exsearch.training.loss import WeightedLoss
 from exsearch.training.ranks import Ranks
 from exsearch.training.tree import Tree
+from exsearch.training.zero_settings import read_zero_settings
 
 
 class ZeroLearner:
     """AdamW by DeepSpeed, its state cut over the ranks (ZeRO-2: moments and gradients; ZeRO-3: weights, too)."""
 
-    def __init__(
-        self,
-        loss: WeightedLoss,
-        config: TrainingConfig,
-        ranks: Ranks,
-        dtype: torch.dtype,
-        stage: int,
-        settings: dict[str, Any],
-    ) -> None:
-        """Take a model with float32 weights and further settings of DeepSpeed's JSON. Raises UsageError without it."""
+    def __init__(self, loss: WeightedLoss, config: TrainingConfig, ranks: Ranks, dtype: torch.dtype) -> None:
+        """Take a model with float32 weights. Raises UsageError without DeepSpeed, or for a wrong JSON file of its."""
+        stage = int(config.sharding.removeprefix("zero"))
         if ranks.device == "cpu":
             os.environ["DS_ACCELERATOR"] = "cpu"  # read when DeepSpeed is imported; no setting does it
         try:
@@ -45,7 +39,7 @@ class ZeroLearner:
             model=loss,
             optimizer=optimiser,
             dist_init_required=False,
-            config=_settings(config, ranks, dtype, stage, settings),
+            config=_settings(config, ranks, dtype, stage),
         )
         if stage == 3 and not all(hasattr(parameter, "ds_tensor") for parameter in self.parameters.values()):
             raise ExSearchError("ZeRO-3 was asked for, but the parameters are not cut over the ranks")
@@ -86,10 +80,9 @@ class ZeroLearner:
                 safe_set_full_optimizer_state(parameter, read(f"{moment}/{name}"), moment)
 
 
-def _settings(
-    config: TrainingConfig, ranks: Ranks, dtype: torch.dtype, stage: int, settings: dict[str, Any]
-) -> dict[str, Any]:
-    """Return DeepSpeed's settings: those given, with what the trainer decides itself."""
+def _settings(config: TrainingConfig, ranks: Ranks, dtype: torch.dtype, stage: int) -> dict[str, Any]:
+    """Return DeepSpeed's settings: those of the file, with what the trainer decides itself."""
+    settings = read_zero_settings(config.deepspeed) if config.deepspeed else {}
     return settings | {
         "train_batch_size": ranks.count,
         "train_micro_batch_size_per_gpu": 1,

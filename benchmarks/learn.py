@@ -1,0 +1,178 @@
+"""The M-step beside the trainers that people use: tokens a second and memory, on the same trajectories.
+
+    make quickstart
+    python benchmarks/learn.py --wiki-mini DIR [--run runs/quickstart] [--trl PYTHON]
+
+The trajectories are real: the quickstart's last model explores training questions of HotpotQA over real passages,
+K = 4.
+The sides take turns, round after round, each in a process of its own:
+
+* `ours`: exsearch, two threads; `ours, 2 ranks`: two processes of one thread each, by torchrun.
+* `trainer`: transformers' Trainer, padded, all tokens projected to the vocabulary, four trajectories a pass.
+* `trl`: TRL's SFTTrainer with packing, in the environment that --trl names.
+
+All start from the same weights, in float32 with a bfloat16 forward pass, full fine-tuning, AdamW, batches of 8
+trajectories of weight 1. Tokens are those of the trajectories, without padding.
+
+Prints a table and writes benchmarks/results/learn.json.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from page import insert_table, rows
+from retrieval_data import load_set
+
+from exsearch.agent.chat import ChatFormat
+from exsearch.agent.loading import load_agents
+from exsearch.agent.trajectory import Trajectory
+from exsearch.config import Config, load_config
+from exsearch.data.question import Question
+from exsearch.em.explore import explore
+from exsearch.em.learn import weighted_examples
+from exsearch.em.weigh import weigh
+from exsearch.files import read_jsonl, write_text
+from exsearch.retrieval.index import build_index
+from exsearch.training.example import Example
+from exsearch.training.tree import grow
+
+HERE = Path(__file__).parent
+RESULT = HERE / "results" / "learn.json"
+SIDE = HERE / "learn_side.py"
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--wiki-mini", type=Path, required=True)
+    parser.add_argument("--run", type=Path, default=Path("runs/quickstart"))
+    parser.add_argument("--work", type=Path, default=Path("runs/learn"))
+    parser.add_argument("--questions", type=int, default=16)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--trl", type=Path, help="python of an environment with trl, datasets and transformers")
+    options = parser.parse_args()
+    model = sorted(options.run.glob("iter-*/checkpoint"))[-1]
+    examples = prepare(options, model)
+    data = options.work / "examples.json"
+    sides: dict[str, list[str]] = {
+        "ours": [sys.executable, str(SIDE), "exsearch", "--threads", "2"],
+        "ours, 2 ranks": [*torchrun(2), str(SIDE), "exsearch", "--threads", "1"],
+        "trainer": [sys.executable, str(SIDE), "trainer", "--threads", "2"],
+    }
+    if options.trl:
+        sides["trl"] = [str(options.trl), str(SIDE), "trl", "--threads", "2"]
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
+    for number in range(options.rounds):
+        for name, command in sides.items():
+            found[name].append(measure(command, data, model, options))
+            print(f"round {number + 1}, {name}: {found[name][-1]['tokens_per_second']:.0f} tokens/s", flush=True)
+    tree = grow(examples[: options.batch])
+    result = {
+        "command": "python benchmarks/learn.py " + " ".join(word for word in sys.argv[1:] if "/" not in word),
+        "machine": {"cores": len(os.sched_getaffinity(0)), "processor": platform.machine()},
+        "trajectories": {
+            "count": len(examples),
+            "tokens": statistics.mean(len(example.token_ids) for example in examples),
+            "loss_tokens": statistics.mean(example.loss_tokens() for example in examples),
+            "computed_of_a_batch": len(tree.token_ids) / sum(len(e.token_ids) for e in examples[: options.batch]),
+        },
+        "batch": options.batch,
+        "sides": found,
+        "ratios": {f"ours / {name}": ratio(found, "ours", name) for name in sides if name in ("trainer", "trl")}
+        | {"ours, 2 ranks / ours": ratio(found, "ours, 2 ranks", "ours")},
+    }
+    write_text(RESULT, json.dumps(result, indent=1) + "\n")
+    print(table(result))
+    insert_table("learn", table(result))
+
+
+def torchrun(ranks: int) -> list[str]:
+    """Return the command that starts ranks on this machine."""
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+
+
+def prepare(options: argparse.Namespace, model: Path) -> list[Example]:
+    """Explore once; return the trajectories that an M-step would learn from, and write them down for the sides."""
+    data = options.work / "examples.json"
+    if data.exists():
+        return msgspec.json.decode(data.read_bytes(), type=list[Example])
+    corpus, _ = load_set("wiki-mini", options.work, options.wiki_mini)
+    if not (options.work / "index").exists():
+        build_index(corpus, "bm25", options.work / "index")
+    records = json.loads((options.wiki_mini / "hotpotqa_train.json").read_text(encoding="utf-8"))
+    questions = [Question(r["_id"], r["question"], [r["answer"]]) for r in records[: options.questions]]
+    wider = ["agent.passages=3", "agent.passage_tokens=160", "agent.context=4096", "agent.turn_tokens=64"]
+    config: Config = load_config(options.run / "config.toml", wider)
+    journal = options.work / "trajectories.jsonl"
+    agents = load_agents(config, model, str(options.work / "index"))
+    trajectories = explore(agents, questions, config.explore, config.seed, journal)
+    agents.close()
+    weights = weigh(trajectories, questions, config.weigh)
+    chat = ChatFormat.load(model)
+    examples = weighted_examples(read_jsonl(journal, Trajectory), weights, chat, config.learn.min_weight)
+    data.write_bytes(msgspec.json.encode(examples))
+    return examples
+
+
+def measure(command: list[str], data: Path, model: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Run one side; return its figures."""
+    out = options.work / "figures.json"
+    out.unlink(missing_ok=True)
+    words = [str(data), str(model), "--batch", str(options.batch), "--steps", str(options.steps), "--out", str(out)]
+    log = options.work / "side.log"
+    with log.open("w", encoding="utf-8") as file:
+        done = subprocess.run([*command, *words], stdout=file, stderr=subprocess.STDOUT, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed: see {log}")
+    figures: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+    return figures
+
+
+def ratio(found: dict[str, list[dict[str, Any]]], above: str, below: str) -> list[float]:
+    """Return the least, median and largest ratio of tokens a second of the rounds."""
+    pairs = zip(found[above], found[below], strict=True)
+    values = sorted(a["tokens_per_second"] / b["tokens_per_second"] for a, b in pairs)
+    return [values[0], statistics.median(values), values[-1]]
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return the figures in Markdown."""
+    told = result["trajectories"]
+    about = (
+        f"`{result['command']}`: {told['count']} trajectories of {told['tokens']:.0f} tokens, "
+        f"{told['loss_tokens']:.0f} of them with loss; of a batch of {result['batch']} the packed tree computes "
+        f"{told['computed_of_a_batch']:.0%}; "
+        f"{result['machine']['cores']} cores."
+    )
+    lines = [
+        [
+            name,
+            f"{statistics.median(one['tokens_per_second'] for one in rounds):.0f}",
+            f"{max(one['peak_bytes'] for one in rounds) / 1e9:.2f}",
+        ]
+        for name, rounds in result["sides"].items()
+    ]
+    ratios = [
+        [name, f"{middle:.2f} ({least:.2f} to {most:.2f})"] for name, (least, middle, most) in result["ratios"].items()
+    ]
+    return "\n\n".join(
+        [
+            about,
+            rows(["", "tokens/s, median", "peak GB of a process"], lines),
+            rows(["", "median (least to most of a round)"], ratios),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

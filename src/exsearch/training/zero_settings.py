@@ -1,0 +1,32 @@
+"""DeepSpeed's JSON file: what it may say, beside what the trainer decides itself."""
+
+from pathlib import Path
+from typing import Any
+
+from exsearch.errors import UsageError
+from exsearch.files import read_json
+
+OURS = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "optimizer", "scheduler")
+"""The trainer's own: the file may leave them out or say `auto`."""
+
+
+def read_zero_settings(path: str) -> dict[str, Any]:
+    """Return the settings without what says `auto`. Raises UsageError if the file contradicts the trainer."""
+    settings = _without_auto(read_json(Path(path), dict[str, Any]))
+    for key in OURS:
+        if key in settings:
+            raise UsageError(f"{path}: {key} is decided by the trainer's own settings; leave it out or say auto")
+    if settings.get("fp16", {}).get("enabled"):
+        raise UsageError(f"{path}: fp16 is not there; use bf16 or float32")
+    stage = settings.get("zero_optimization", {}).get("stage")
+    if stage not in (2, 3):
+        raise UsageError(f"{path}: zero_optimization.stage must be 2 or 3, not {stage}")
+    return settings
+
+
+def _without_auto(tree: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: _without_auto(value) if isinstance(value, dict) else value
+        for name, value in tree.items()
+        if value != "auto"
+    }

@@ -12,7 +12,8 @@ The sides take turns, round after round, on the same engine:
   and its turns forced token by token, as many at once as there are seats, without retriever, grammar or waiting.
 * `loop`: what the method's first code did. One trajectory at a time, every turn a chat call that begins with an empty
   cache, then a pass of its own over each trajectory for the scores. It runs on the first `--loop-questions` questions.
-* `copies`: `ours` with two copies of the model in processes of their own (`model.data_parallel = 2`; transformers).
+* `copies`: `ours` with two copies of the model in processes of their own (`model.data_parallel = 2`; only
+  for transformers on processors).
 * `ray`: `ours` in two Ray workers of one core each (with `--ray`).
 
 Rates are trajectories a second, with K = 8 samples a question. `--extras` also measures the peak memory of 64
@@ -38,6 +39,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import torch
 from page import insert_table, rows
 
 from exsearch.agent.chat import ChatFormat
@@ -118,7 +120,7 @@ def main() -> None:
     single = ours if options.engine == "vllm" else make_agent(config, options.run, alone)
     single = Agent(Forgetful(single.engine), single.retriever, single.chat, config.agent, alone)
     copies = None
-    if options.engine == "transformers":
+    if options.engine == "transformers" and not torch.cuda.is_available():
         model = msgspec.structs.replace(config.model, data_parallel=2)
         copies = make_agent(
             msgspec.structs.replace(config, model=model), options.run, RolloutConfig(in_flight=options.in_flight)

@@ -119,7 +119,7 @@ def prepare(options: argparse.Namespace, model: Path) -> list[Example]:
     agents.close()
     weights = weigh(trajectories, questions, config.weigh)
     chat = ChatFormat.load(model)
-    examples = weighted_examples(read_jsonl(journal, Trajectory), weights, chat, config.learn.min_weight)
+    examples = weighted_examples(read_jsonl(journal, Trajectory), weights, chat, config.learn)
     data.write_bytes(msgspec.json.encode(examples))
     return examples
 

@@ -71,8 +71,9 @@ def exsearch(examples: list[dict[str, Any]], options: argparse.Namespace) -> Res
     dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
     packed = [Example(e["token_ids"], e["loss_mask"], e["answer_start"]) for e in examples]
     seconds, losses = [], []
-    with joined_ranks("cpu") as ranks:
-        learner = TorchLearner(WeightedLoss(model), config, ranks, dtype, sharded=False)
+    with joined_ranks("cuda" if torch.cuda.is_available() else "cpu") as ranks:
+        torch.nn.Module.to(model, ranks.device)
+        learner = TorchLearner(WeightedLoss(model, config), config, ranks, dtype, sharded=False)
         for at in range(0, len(packed), options.batch):
             start = time.monotonic()
             sums = accumulate_gradient(learner, packed[at : at + options.batch], config, ranks)
@@ -141,7 +142,7 @@ def _arguments(options: argparse.Namespace) -> dict[str, Any]:
         "lr_scheduler_type": "constant",
         "optim": "adamw_torch_fused",
         "bf16": options.precision == "bf16",
-        "use_cpu": True,
+        "use_cpu": not torch.cuda.is_available(),
         "logging_steps": 1,
         "save_strategy": "no",
         "report_to": "none",

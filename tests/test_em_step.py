@@ -57,7 +57,7 @@ def posterior_examples(model: LlamaForCausalLM) -> list[Example]:
 def gradient(model: LlamaForCausalLM, examples: list[Example], config: LearnConfig) -> LossSums:
     """Add the gradient of the loss to the parameters'."""
     alone = Ranks(0, 1, "cpu")
-    learner = TorchLearner(WeightedLoss(model), config, alone, torch.float32, sharded=False)
+    learner = TorchLearner(WeightedLoss(model, config), config, alone, torch.float32, sharded=False)
     return accumulate_gradient(learner, examples, config, alone)
 
 
@@ -72,7 +72,7 @@ def m_step(model: LlamaForCausalLM, examples: list[Example], ascents: int = 4) -
             with torch.no_grad():
                 for p, origin in zip(parameters, start, strict=True):
                     p.copy_(origin if p.grad is None else origin - 0.1 * 0.5**halvings * p.grad)
-                after = LossSums(*WeightedLoss(model)(grow(examples))[1].tolist())
+                after = LossSums(*WeightedLoss(model, config)(grow(examples))[1].tolist())
             if after.search_nll + after.answer_nll < before.search_nll + before.answer_nll:
                 break
         model.zero_grad()

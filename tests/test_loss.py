@@ -2,6 +2,7 @@
 
 import math
 import random
+from typing import get_args
 
 import pytest
 import torch
@@ -9,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaForCausalLM
 
-from exsearch.config import LearnConfig
+from exsearch.config import LearnConfig, Normalisation
 from exsearch.training.example import Example
 from exsearch.training.learner import TorchLearner
 from exsearch.training.loss import LossSums, WeightedLoss
 from exsearch.training.ranks import Ranks
-from exsearch.training.trainer import accumulate_gradient
+from exsearch.training.trainer import accumulate_gradient, add_lora, reference_of
 from tiny_models import VOCABULARY, tiny_llama
 
 ALONE = Ranks(0, 1, "cpu")
@@ -54,7 +55,7 @@ def flat_gradient(model: LlamaForCausalLM) -> torch.Tensor:
 
 
 def gradient(model: LlamaForCausalLM, batch: list[Example], config: LearnConfig) -> tuple[torch.Tensor, LossSums]:
-    loss = WeightedLoss(model, config.search_loss, config.answer_loss)
+    loss = WeightedLoss(model, config)
     learner = TorchLearner(loss, config, ALONE, torch.float32, sharded=False)
     sums = accumulate_gradient(learner, batch, config, ALONE)
     return flat_gradient(model), sums
@@ -92,7 +93,7 @@ def test_the_gradient_of_a_step_does_not_depend_on_how_its_batch_is_cut_or_order
 
 
 @settings(max_examples=15)
-@given(batches, st.integers(1, 300), factors, factors)
+@given(batches, st.integers(1, 300), factors, factors, st.sampled_from(get_args(Normalisation)))
 def test_the_gradient_is_that_of_the_weighted_log_likelihood_computed_token_by_token(
     model: LlamaForCausalLM,
     plain: LlamaForCausalLM,
@@ -100,17 +101,47 @@ def test_the_gradient_is_that_of_the_weighted_log_likelihood_computed_token_by_t
     micro_batch_tokens: int,
     search: float,
     answer: float,
+    by: Normalisation,
 ) -> None:
-    config = LearnConfig(micro_batch_tokens=micro_batch_tokens, search_loss=search, answer_loss=answer)
+    config = LearnConfig(micro_batch_tokens=micro_batch_tokens, search_loss=search, answer_loss=answer, normalise=by)
     found, sums = gradient(model, batch, config)
     parts = [naive_nll(plain, e) for e in batch]
-    mass = math.fsum(e.weight for e in batch)
-    loss = sum(e.weight * (search * z + answer * y) for e, (z, y) in zip(batch, parts, strict=True)) / mass
+    weights = [e.weight / (e.loss_tokens() if by == "trajectory" else 1) for e in batch]
+    mass = math.fsum(e.weight * (e.loss_tokens() if by == "token" else 1) for e in batch)
+    loss = sum(w * (search * z + answer * y) for w, (z, y) in zip(weights, parts, strict=True)) / mass
     loss.backward()
     assert distance(found, flat_gradient(plain)) < 1e-5
     for found_sum, term in ((sums.search_nll, 0), (sums.answer_nll, 1)):
-        expected = math.fsum(e.weight * part[term].item() for e, part in zip(batch, parts, strict=True))
+        expected = math.fsum(w * part[term].item() for w, part in zip(weights, parts, strict=True))
         assert found_sum == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("rank", [0, 4], ids=["full", "lora"])
+def test_the_third_term_is_the_divergence_from_where_training_began(rank: int) -> None:
+    moved, start = tiny_llama(), tiny_llama()
+    adapted = add_lora(moved, rank) if rank else None
+    config = LearnConfig(search_loss=0.0, answer_loss=0.0, kl=0.5)
+    loss = WeightedLoss(moved, config, reference_of(moved, adapted, config, torch.float32))
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for parameter in moved.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    batch = [Example([5, 6, 7, 8, 9], [0, 1, 0, 1, 1], 4, 0.5), Example([9, 8, 7], [0, 1, 1], 1, 2.0)]
+    learner = TorchLearner(loss, config, ALONE, torch.float32, sharded=False)
+    found = accumulate_gradient(learner, batch, config, ALONE)
+    gradient = flat_gradient(moved)
+    moved.set_attn_implementation("sdpa")
+    expected = torch.zeros(())
+    for one in batch:
+        new, old = (m(torch.tensor([one.token_ids])).logits[0].log_softmax(dim=-1) for m in (moved, start))
+        divergence = (new.exp() * (new - old.detach())).sum(dim=-1)
+        places = [position - 1 for position in range(1, len(one.token_ids)) if one.loss_mask[position]]
+        expected = expected + one.weight * divergence[places].sum()
+    assert found.kl == pytest.approx(expected.item(), rel=1e-4)
+    assert found.kl > 0.1
+    (0.5 * expected / 2.5).backward()
+    assert distance(gradient, flat_gradient(moved)) < 1e-4
 
 
 @settings(max_examples=15)

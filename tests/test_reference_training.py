@@ -12,6 +12,7 @@ from exsearch.agent.chat import ChatFormat
 from exsearch.errors import UsageError
 from exsearch.reference.finetune import Conversation, cut_off, example_of
 from exsearch.reference.formats import Message
+from exsearch.reference.main import main
 from exsearch.training.zero_settings import read_zero_settings
 from tiny_models import save_tiny
 
@@ -68,7 +69,12 @@ def test_the_commands_of_the_readme_train_on_two_ranks(
         ("sft", "weighted.json", [], "weighted.json, entry 0: has a prob: use PROCEDURE=align"),
         ("align", "warm-up.json", [], "warm-up.json, entry 0: has no prob"),
         ("sft", "warm-up.json", ["--cutoff_len", "20"], "within cutoff_len = 20, a token to learn"),
-        ("sft", "warm-up.json", ["--learning_rat", "1"], "unknown flag --learning_rat; did you mean --learning_rate"),
+        (
+            "sft",
+            "warm-up.json",
+            ["--learning_rat", "1"],
+            "unknown flag --learning_rat; did you mean '--learning_rate'?",
+        ),
         ("sft", "warm-up.json", ["--bf16", "maybe"], "'maybe' is neither True nor False"),
         ("sft", "warm-up.json", ["--num_train_epochs", "1.5"], "only whole epochs"),
         ("sft", "warm-up.json", ["--learning_rate", "-1"], "out of range"),
@@ -78,13 +84,24 @@ def test_the_commands_of_the_readme_train_on_two_ranks(
         ("sft", "nothing.json", [], "nothing.json: no such file"),
     ],
 )
-def test_a_mistake_is_one_line(
-    folder: Path, tmp_path: Path, procedure: str, data: str, words: list[str], said: str
+def test_a_mistake_is_said(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    procedure: str,
+    data: str,
+    words: list[str],
+    said: str,
 ) -> None:
-    done = run(procedure, folder, data, "--output_dir", tmp_path / "out", *words)
-    assert done.returncode == 2, done.stderr
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+    flags = ["--model_name_or_path", folder / "model", "--dataset_name_or_path", folder / data]
+    monkeypatch.setenv("PROCEDURE", procedure)
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["run.py", *map(str, flags), "--output_dir", str(tmp_path / "out"), *words])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -1,5 +1,6 @@
 """Weights of a question's samples: they sum to 1 or the question is skipped (DESIGN.md, invariant 3)."""
 
+import itertools
 import math
 from typing import get_args
 
@@ -9,14 +10,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.trajectory import AliasScore, StopReason, Trajectory, answer_logprob
-from exsearch.config import WeighConfig, WeightingName
+from exsearch.agent.trajectory import AliasScore, Step, StopReason, Trajectory, answer_logprob
+from exsearch.config import LearnConfig, WeighConfig, WeightingName
 from exsearch.data.question import Question
 from exsearch.em.learn import weighted_examples
 from exsearch.em.weigh import WEIGHTINGS, effective_sample_size, entropy, summarise, weigh
 from exsearch.em.weighted import Weighted
 from exsearch.errors import UsageError
 from exsearch.evaluation.metrics import exact_match, f1
+from exsearch.training.example import example_from, turn_credits
 
 NORMALISED: list[WeightingName] = ["paper", "nll-mean", "em", "f1", "uniform"]
 QUESTION = Question("q", "Who?", ["Marie Curie", "Curie"])
@@ -100,6 +102,27 @@ def test_a_high_temperature_levels_the_weights_and_a_low_one_leaves_the_best(gro
     assume(all(max(values) - v > 1e-3 or v == max(values) for v in values))
     best = values.count(max(values))
     assert weights(group, temperature=1e-5) == pytest.approx([(v == max(values)) / best for v in values], abs=1e-9)
+
+
+@pytest.mark.parametrize("weighting", ["paper", "nll-mean"])
+@given(groups(answered=True), st.floats(1, 8))
+def test_a_target_size_raises_the_temperature_no_more_than_it_must(
+    weighting: WeightingName, group: list[Trajectory], target: float
+) -> None:
+    plain = weights(group, weighting=weighting)
+    found = weights(group, weighting=weighting, target_ess=target)
+    assert math.fsum(found) == pytest.approx(1)
+    if effective_sample_size(plain) >= min(target, len(group)):
+        assert found == plain
+    else:
+        assert effective_sample_size(found) == pytest.approx(min(target, len(group)), rel=1e-3)
+        pairs = itertools.permutations(zip(plain, found, strict=True), 2)
+        assert all(low[1] <= high[1] for low, high in pairs if low[0] < high[0]), "the order of the samples stays"
+
+
+def test_a_target_size_needs_a_weighting_with_a_temperature() -> None:
+    with pytest.raises(UsageError, match="target_ess: 'rft' has no temperature"):
+        weigh([], [], WeighConfig(weighting="rft", target_ess=2))
 
 
 @given(groups())
@@ -204,20 +227,22 @@ def test_equal_samples_are_learned_once_with_the_sum_of_their_weights(chat: Chat
         Trajectory("q", k, [], "x", StopReason.ANSWERED, [7, 8, 9], [0, 1, 1], [0, 0, 0], 2, 0, "m", "i")
         for k in range(3)
     ]
-    [own, aliased] = weighted_examples(twins, records((0.3, None), (0.2, None), (0.5, "Curie")), chat, 0.0)
+    [own, aliased] = weighted_examples(
+        twins, records((0.3, None), (0.2, None), (0.5, "Curie")), chat, LearnConfig(min_weight=0.0)
+    )
     assert (own.token_ids, own.weight) == ([7, 8, 9], 0.5)
     assert (aliased.token_ids, aliased.weight) == ([7, 8, *chat.encode("Curie"), chat.stop_id], 0.5)
 
 
 def test_samples_below_the_least_weight_are_left_out(chat: ChatFormat) -> None:
     group = [trajectory(k, "x", [(-1, 1)]) for k in range(3)]
-    found = weighted_examples(group, records((0.04, None), (0.96, None), (0.0, None)), chat, 0.05)
+    found = weighted_examples(group, records((0.04, None), (0.96, None), (0.0, None)), chat, LearnConfig())
     assert [example.weight for example in found] == [0.96]
 
 
 def test_a_trajectory_without_a_weight_is_refused(chat: ChatFormat) -> None:
     with pytest.raises(UsageError, match="q/1 has no weight"):
-        weighted_examples([trajectory(1, "x", [(-1, 1)])], records((1.0, None)), chat, 0.0)
+        weighted_examples([trajectory(1, "x", [(-1, 1)])], records((1.0, None)), chat, LearnConfig(min_weight=0.0))
 
 
 def test_the_config_names_every_weighting_and_no_other() -> None:
@@ -236,4 +261,33 @@ def test_branches_together_weigh_what_one_sample_would() -> None:
 def test_tokens_that_are_not_the_engines_own_are_not_trained_on(chat: ChatFormat) -> None:
     told = msgspec.structs.replace(trajectory(0, "Curie", [(-1.0, 2)]), exact=False)
     with pytest.raises(UsageError, match=r"q/0: its token ids are not the engine's own"):
-        weighted_examples([told], records((1.0, None)), chat, 0.0)
+        weighted_examples([told], records((1.0, None)), chat, LearnConfig(min_weight=0.0))
+
+
+def told(scored: bool = True) -> Trajectory:
+    """Two searches: turns of 2, 3 and 1 tokens, then an answer of two; the first search brought the evidence."""
+    steps = [Step("a", [], "x", answer_logprob=-2.0), Step("b", [], "y", answer_logprob=-2.0 if scored else None)]
+    ids, mask = list(range(13)), [0, 1, 1, 0, 1, 1, 1, 0, 1, 0, 0, 1, 1]
+    whole = Trajectory("q", 0, steps, "x", StopReason.ANSWERED, ids, mask, [0.0] * 13, 11, 0, "m", "i")
+    return msgspec.structs.replace(whole, opening_logprob=-4.0)
+
+
+def test_turns_count_by_what_their_search_brought(chat: ChatFormat) -> None:
+    shares = [math.exp(2 * 0.5), 1.0, 1.0]
+    expected = [3 * share / sum(shares) for share in shares]
+    assert turn_credits(told(), 0.5) == pytest.approx(expected)
+    example = example_from(told(), 0.5, None, chat, step_credit=0.5)
+    weights = [example.token_weight(position) for position in range(13) if example.loss_mask[position]]
+    first, second, third = (0.5 * credit for credit in expected)
+    assert weights == pytest.approx([first, first, second, second, second, third, 0.5, 0.5])
+
+
+def test_without_a_difference_between_searches_all_turns_count_alike() -> None:
+    assert turn_credits(told(), 0.0) == [1.0, 1.0, 1.0]
+
+
+def test_steps_that_were_not_scored_cannot_be_credited(chat: ChatFormat) -> None:
+    with pytest.raises(
+        UsageError, match=r"q/0: learn\.step_credit needs trajectories explored with explore\.score_steps"
+    ):
+        example_from(told(scored=False), 1.0, None, chat, step_credit=1.0)

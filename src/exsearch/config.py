@@ -135,6 +135,8 @@ class TrainingConfig(_Section, frozen=True):
     """Factor of the first term, log p(z | x): learning to search."""
     answer_loss: NonNegativeFloat = 1.0
     """Factor of the second term, log p(y | x, z): learning to answer."""
+    kl: NonNegativeFloat = 0.0
+    """Factor of a third term, how far the model has moved: KL(p || p_start) at the loss tokens, weighted like them."""
     lora_rank: Count = 0
     """0 trains all weights; else a LoRA adapter of this rank, merged into the checkpoint at the end."""
     frozen_layers: Count = 0
@@ -184,6 +186,9 @@ class WeighConfig(_Section, frozen=True):
     weighting: WeightingName = "paper"
     temperature: PositiveFloat = 1.0
     """T in p(y | x, z)^(1/T)."""
+    target_ess: NonNegativeFloat = 0.0
+    """If not 0, a question's T is raised until its weights have at least this effective sample size (`paper`,
+    `nll-mean`)."""
     alias: Literal["sum", "best"] = "sum"
     """Several gold aliases: log-sum-exp over them, or the best one."""
     gate: Literal["none", "drop", "damp"] = "none"
@@ -198,6 +203,9 @@ class LearnConfig(TrainingConfig, frozen=True):
     """Trajectories with a smaller weight are left out; they would cost time and move nothing."""
     warmup_mix: Count = 0
     """Warm-up trajectories mixed into each M-step, with weight 1, against forgetting."""
+    step_credit: NonNegativeFloat = 0.0
+    """If not 0, turns count by what they brought: by the softmax of this times the rise of log p(y | ...), in nats,
+    one on average. Needs `explore.score_steps`."""
 
 
 class LoopConfig(_Section, frozen=True):

@@ -39,6 +39,6 @@ def learn(
         read_jsonl(trajectories, Trajectory),
         list(read_jsonl(weights, Weighted)),
         ChatFormat.load(base),
-        config.learn.min_weight,
+        config.learn,
     )
     run_training(base, examples, out, config.learn, config, "learn", as_json)

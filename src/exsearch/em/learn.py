@@ -1,18 +1,20 @@
 """M-step: from weighted trajectories to the examples that the trainer learns from."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.trajectory import Trajectory
+from exsearch.config import LearnConfig
 from exsearch.em.weighted import Weighted
 from exsearch.errors import UsageError
 from exsearch.training.example import Example, example_from
 
 
 def weighted_examples(
-    trajectories: Iterable[Trajectory], weighted: list[Weighted], chat: ChatFormat, min_weight: float
+    trajectories: Iterable[Trajectory], weighted: list[Weighted], chat: ChatFormat, config: LearnConfig
 ) -> list[Example]:
-    """Return the examples of an M-step: trajectories of at least `min_weight`, each with its weight.
+    """Return the examples of an M-step: trajectories of at least `config.min_weight`, each with its weight.
 
     They come in the order of `weighted`, whatever that of the trajectories, which is the order in which they ended.
     Samples of a question with equal tokens are learned once, with the sum of their weights: the gradient is the same
@@ -32,12 +34,12 @@ def weighted_examples(
                 f"{name}: its token ids are not the engine's own, so what would be learned is not what was said; "
                 "explore with an engine that gives them, or set model.retokenise"
             )
-        found[number] = example_from(trajectory, weighted[number].weight, weighted[number].target, chat)
+        record = weighted[number]
+        found[number] = example_from(trajectory, record.weight, record.target, chat, config.step_credit)
     merged: dict[tuple[str, tuple[int, ...]], Example] = {}
     for number, example in sorted(found.items()):
         key = (weighted[number].question_id, tuple(example.token_ids))
         if key in merged:
-            same = merged[key]
-            example = Example(same.token_ids, same.loss_mask, same.answer_start, same.weight + example.weight)
+            example = replace(example, weight=merged[key].weight + example.weight)
         merged[key] = example
-    return [example for example in merged.values() if example.weight >= min_weight]
+    return [example for example in merged.values() if example.weight >= config.min_weight]

@@ -149,7 +149,7 @@ class EMRun:
     def m_step(self, name: str, previous: str, weights: list[Weighted]) -> int:
         """Learn from the weighted trajectories; return how many there are."""
         trajectories = read_jsonl(self.folder.trajectories(name), Trajectory)
-        examples = weighted_examples(trajectories, weights, self.chat, self.config.learn.min_weight)
+        examples = weighted_examples(trajectories, weights, self.chat, self.config.learn)
         count = len(examples)
         self.say(f"M-step of {name}: learn from {count} trajectories, each by its weight.")
         if self.config.learn.warmup_mix:

@@ -62,14 +62,18 @@ WEIGHTINGS: dict[str, Weighting] = {
 
 
 UNNORMALISED = ("rft", "reference-v1")
+TEMPERED = ("paper", "nll-mean")
+"""Weightings that T changes."""
 
 
 def weigh(trajectories: list[Trajectory], questions: list[Question], config: WeighConfig) -> list[Weighted]:
     """Weigh the trajectories of each question against each other; return one record each, in their order.
 
     Trajectories without an answer get weight 0. Raises UsageError for a trajectory of an unknown question or one
-    without scores.
+    without scores, or for a target that the weighting cannot be tempered to.
     """
+    if config.target_ess and config.weighting not in TEMPERED:
+        raise UsageError(f"weigh.target_ess: {config.weighting!r} has no temperature; use one of {', '.join(TEMPERED)}")
     by_id = {question.id: question for question in questions}
     groups: dict[str, list[Trajectory]] = {}
     for trajectory in trajectories:
@@ -88,7 +92,7 @@ def _weigh_question(group: list[Trajectory], question: Question, config: WeighCo
     # without a gold answer there is nothing to weigh by: all weights are 0, the question counts as skipped
     answered = [t for t in group if t.stop_reason == StopReason.ANSWERED and question.answers]
     samples = [_sample(t, question, config.alias) for t in answered]
-    weights = WEIGHTINGS[config.weighting](samples, config.temperature) if samples else []
+    weights = _tempered(samples, config) if samples else []
     weights = _shared(weights, [t.share for t in answered], config.weighting in UNNORMALISED)
     factor = _gate(samples, config)
     weight_of = {t.sample: w * factor for t, w in zip(answered, weights, strict=True)}
@@ -105,6 +109,25 @@ def _weigh_question(group: list[Trajectory], question: Question, config: WeighCo
         )
         for t in group
     ]
+
+
+def _tempered(samples: list[Sample], config: WeighConfig) -> list[float]:
+    """Return the weights at the settings' T, or at the lowest higher one that reaches the target size."""
+    weighting = WEIGHTINGS[config.weighting]
+    weights = weighting(samples, config.temperature)
+    target = min(config.target_ess, len(samples)) * (1 - 1e-6)
+    if not config.target_ess or effective_sample_size(weights) >= target:
+        return weights
+    low = high = config.temperature
+    while effective_sample_size(weighting(samples, high)) < target:
+        low, high = high, 2 * high
+    for _ in range(40):
+        middle = math.sqrt(low * high)
+        if effective_sample_size(weighting(samples, middle)) < target:
+            low = middle
+        else:
+            high = middle
+    return weighting(samples, high)
 
 
 def _shared(weights: list[float], shares: list[float], unnormalised: bool) -> list[float]:

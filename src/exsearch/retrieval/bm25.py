@@ -22,6 +22,7 @@ look-up of the length for each posting.
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -33,7 +34,7 @@ from exsearch.corpus.store import Corpus
 from exsearch.errors import UsageError
 from exsearch.retrieval.base import Hit
 from exsearch.retrieval.index import EncoderInfo, OpenedIndex
-from exsearch.retrieval.ranking import Best, Ranked, compiled, to_hits
+from exsearch.retrieval.ranking import INSERT_UP_TO, Best, Ranked, compiled, insert_best, to_hits
 from exsearch.retrieval.terms import STOP_WORD, Stems, TermNumbers, words
 
 _LENGTH_BITS = 11
@@ -130,25 +131,53 @@ class Bm25:
         """Return the rows and scores of the at most `k` best passages of each query."""
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
-        return [self._rank(query, k) for query in queries]
-
-    def _rank(self, query: str, k: int) -> Ranked:
+        k = min(k, len(self._corpus))
         stems = self._mine().stems
-        terms = np.array([stem for word in words(query) if (stem := stems[word]) is not None], dtype=np.uint64)
-        spans = np.zeros((len(self._postings), len(terms), 2), dtype=np.int64)
+        terms = [[stem for word in words(query) if (stem := stems[word]) is not None] for query in queries]
+        ends = np.cumsum([0, *map(len, terms)])
+        known = np.array([term for own in terms for term in own], dtype=np.uint64)
+        spans = np.zeros((len(self._postings), len(known), 2), dtype=np.int64)
         for postings, span in zip(self._postings, spans, strict=True):
-            postings.find(span, terms)
-        idf = np.zeros(len(terms), dtype=np.float32)
+            postings.find(span, known)
+        idf = np.zeros(len(known), dtype=np.float32)
         _weigh(idf, spans, len(self._corpus))
-        best = Best(min(k, len(self._corpus)))
-        scratch = self._mine().scores
+        return self._best(spans, idf, ends, k) if k <= INSERT_UP_TO else self._many(spans, idf, ends, k)
+
+    def _best(
+        self,
+        spans: npt.NDArray[np.int64],
+        idf: npt.NDArray[np.float32],
+        ends: npt.NDArray[np.int64],
+        k: int,
+    ) -> list[Ranked]:
+        """Rank for all queries, whose terms lie between `ends`: one compiled call a segment, without a lock."""
+        rows = np.empty((len(ends) - 1, k), dtype=np.int64)
+        scores = np.empty((len(ends) - 1, k), dtype=np.float32)
+        counts = np.zeros(len(ends) - 1, dtype=np.int64)
         for postings, span, deleted in zip(self._postings, spans, self._deleted, strict=True):
-            scores = scratch[: len(postings.rows)]
-            _score(scores, span, idf, postings.postings, postings.codes, self._table)
-            if len(deleted):
+            scratch = self._mine().scores[: len(postings.rows)]
+            files = postings.postings, postings.codes, self._table
+            _offer_all(rows, scores, counts, ends, span, idf, *files, scratch, deleted, postings.rows.start)
+        return [(own[:count], of[:count]) for own, of, count in zip(rows, scores, counts.tolist(), strict=True)]
+
+    def _many(
+        self,
+        spans: npt.NDArray[np.int64],
+        idf: npt.NDArray[np.float32],
+        ends: npt.NDArray[np.int64],
+        k: int,
+    ) -> list[Ranked]:
+        """Do the same for a `k` that needs sorting."""
+        ranked = []
+        for start, stop in pairwise(ends.tolist()):
+            best = Best(k)
+            for postings, span, deleted in zip(self._postings, spans, self._deleted, strict=True):
+                scores = self._mine().scores[: len(postings.rows)]
+                _score(scores, span[start:stop], idf[start:stop], postings.postings, postings.codes, self._table)
                 scores[deleted] = 0
-            best.offer(scores, postings.rows.start, above=0.0)
-        return best.ranked()
+                best.offer(scores, postings.rows.start, above=0.0)
+            ranked.append(best.ranked())
+        return ranked
 
     def _mine(self) -> "_Scratch":
         """Return what this thread reuses from query to query."""
@@ -244,3 +273,27 @@ def _score(
         weight = idf[term]
         for place in range(spans[term, 0], spans[term, 1]):
             scores[rows[place]] += weight * table[codes[place]]
+
+
+@compiled
+def _offer_all(
+    best_rows: npt.NDArray[np.int64],
+    best_scores: npt.NDArray[np.float32],
+    counts: npt.NDArray[np.int64],
+    ends: npt.NDArray[np.int64],
+    spans: npt.NDArray[np.int64],
+    idf: npt.NDArray[np.float32],
+    rows: npt.NDArray[np.uint32],
+    codes: npt.NDArray[np.uint16],
+    table: npt.NDArray[np.float32],
+    scores: npt.NDArray[np.float32],
+    deleted: npt.NDArray[np.int64],
+    first: int,
+) -> None:
+    """Put a segment's rows, the first of which is `first`, among the best so far of every query, [queries, k]."""
+    for query in range(len(counts)):
+        start, stop = ends[query], ends[query + 1]
+        _score(scores, spans[start:stop], idf[start:stop], rows, codes, table)
+        for place in deleted:
+            scores[place] = 0
+        counts[query] = insert_best(best_rows[query], best_scores[query], counts[query], scores, first, 0.0)

@@ -23,7 +23,7 @@ def compiled(function: Function) -> Function:
         return numba.njit(nogil=True)(function)  # type: ignore[no-any-return]
 
 
-_INSERT_UP_TO = 256
+INSERT_UP_TO = 256
 """Keeping more than so many rows in order one by one costs more than sorting them at the end."""
 _BLOCK = 64
 
@@ -40,8 +40,8 @@ class Best:
 
     def offer(self, scores: npt.NDArray[np.float32], first: int, above: float) -> None:
         """Take the scores, of the rows from `first` on, that are greater than `above`."""
-        if self._k <= _INSERT_UP_TO:
-            self._count = _insert(self._rows, self._scores, self._count, scores, first, above)
+        if self._k <= INSERT_UP_TO:
+            self._count = insert_best(self._rows, self._scores, self._count, scores, first, above)
             return
         places = np.flatnonzero(scores > np.float32(above))
         rows = np.concatenate([self._rows[: self._count], places + first])
@@ -56,7 +56,7 @@ class Best:
 
 
 @compiled
-def _insert(
+def insert_best(
     best_rows: npt.NDArray[np.int64],
     best_scores: npt.NDArray[np.float32],
     count: int,

@@ -1,9 +1,12 @@
 """What the trainer learns from: tokens, which of them carry loss, and the weight of the whole."""
 
+import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.trajectory import Trajectory
+from exsearch.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -15,22 +18,57 @@ class Example:
     answer_start: int
     """Loss tokens before this index belong to log p(z | x), those from it on to log p(y | x, z)."""
     weight: float = 1.0
+    credits: list[float] | None = None
+    """Factor of each token's loss, where turns do not count alike."""
+
+    def token_weight(self, position: int) -> float:
+        """Return the weight of a token."""
+        return self.weight if self.credits is None else self.weight * self.credits[position]
 
     def loss_tokens(self) -> int:
         """Return how many tokens carry loss; a first token cannot, since nothing predicts it."""
         return sum(self.loss_mask[1:])
 
 
-def example_from(trajectory: Trajectory, weight: float, target: str | None, chat: ChatFormat) -> Example:
+def example_from(
+    trajectory: Trajectory, weight: float, target: str | None, chat: ChatFormat, step_credit: float = 0.0
+) -> Example:
     """Return the example that teaches a trajectory and the answer `target`; None keeps the model's own answer.
 
-    The trajectory's tokens are taken as they are, never re-tokenised.
+    The trajectory's tokens are taken as they are, never re-tokenised. With `step_credit`, the turns before the answer
+    count by what they brought: see `turn_credits`.
     """
     start = trajectory.answer_start
     if start is None:
         raise ValueError(f"{trajectory.question_id}/{trajectory.sample}: a trajectory without an answer turn")
-    if target is None:
-        return Example(trajectory.token_ids, trajectory.loss_mask, start, weight)
-    answer = [*chat.encode(target), chat.stop_id]
-    ids = trajectory.token_ids[:start] + answer
-    return Example(ids, trajectory.loss_mask[:start] + [1] * len(answer), start, weight)
+    ids, mask = trajectory.token_ids, trajectory.loss_mask
+    if target is not None:
+        answer = [*chat.encode(target), chat.stop_id]
+        ids, mask = ids[:start] + answer, mask[:start] + [1] * len(answer)
+    if not step_credit:
+        return Example(ids, mask, start, weight)
+    turns = turn_credits(trajectory, step_credit)
+    credits, turn = [1.0] * len(ids), -1
+    for position in range(start):
+        if mask[position]:
+            turn += not mask[position - 1]
+            credits[position] = turns[turn]
+    return Example(ids, mask, start, weight, credits)
+
+
+def turn_credits(trajectory: Trajectory, step_credit: float) -> list[float]:
+    """Return the factor of each turn before the answer, one on average: the softmax of `step_credit` times its gain.
+
+    The gain of a turn is the rise, in nats, of log p(y | x, ...) from before the search that it asks for to after the
+    fact recorded of it; the last turn, which asks for none, has that of the last search. Raises UsageError for a
+    trajectory whose steps were not scored.
+    """
+    after = [step.answer_logprob for step in trajectory.steps]
+    if trajectory.opening_logprob is None or None in after:
+        name = f"{trajectory.question_id}/{trajectory.sample}"
+        raise UsageError(f"trajectory {name}: learn.step_credit needs trajectories explored with explore.score_steps")
+    known = [trajectory.opening_logprob, *(value for value in after if value is not None)]
+    gains = [new - old for old, new in pairwise(known)]
+    exponents = [step_credit * gain for gain in [*gains, *gains[-1:]]]
+    shares = [math.exp(exponent - max(exponents)) for exponent in exponents]
+    return [share * len(shares) / sum(shares) for share in shares]

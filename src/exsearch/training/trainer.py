@@ -4,12 +4,13 @@ A resume point holds weights, optimiser state and the step. Data order and learn
 so a run that was killed and continued ends with the same weights as one that was not.
 """
 
+import copy
 import math
 import os
 import sys
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,12 +27,13 @@ from exsearch.engine.sampling import derive_seed
 from exsearch.errors import ExSearchError, UsageError
 from exsearch.files import atomic_path, fingerprint, read_json, remove, write_json
 from exsearch.progress import progress
+from exsearch.training.attention import TREE
 from exsearch.training.batches import batch_of_step, micro_batches, steps_per_epoch
 from exsearch.training.example import Example
 from exsearch.training.job import Job
 from exsearch.training.launch import train_on_ranks
 from exsearch.training.learner import Learner, TorchLearner
-from exsearch.training.loss import LossSums, WeightedLoss, normalised
+from exsearch.training.loss import LossSums, Reference, WeightedLoss, normalised
 from exsearch.training.ranks import Ranks, joined_ranks
 from exsearch.training.resume import load_resume_point, save_resume_point
 from exsearch.training.tree import Tree, grow
@@ -82,7 +84,8 @@ def train(
     with joined_ranks(pick_device(model_config)) as ranks:
         model, adapted = load_for_training(base, config, seed)
         torch.nn.Module.to(model, ranks.device)
-        learner = _learner(WeightedLoss(model, config.search_loss, config.answer_loss), config, ranks, dtype)
+        reference = reference_of(model, adapted, config, dtype) if config.kl else None
+        learner = _learner(WeightedLoss(model, config, reference), config, ranks, dtype)
         if torch.distributed.is_initialized() and ranks.first:
             print(f"  {label}: {learner.description}", file=sys.stderr)
         points = resume_folder(output) / job
@@ -110,11 +113,34 @@ def load_for_training(base: Path, config: TrainingConfig, seed: int) -> "tuple[P
     if config.frozen_layers:
         _freeze(model, config.frozen_layers)
     torch.manual_seed(derive_seed(seed, "adapter"))
-    adapted = _add_lora(model, config.lora_rank) if config.lora_rank else None
+    adapted = add_lora(model, config.lora_rank) if config.lora_rank else None
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     model.train()
     return model, adapted
+
+
+def reference_of(
+    model: PreTrainedModel, adapted: "LoraModel | None", config: TrainingConfig, dtype: torch.dtype
+) -> Reference:
+    """Return what lends the model as it is now: itself without its adapters, or a copy. Raises UsageError."""
+    if adapted is not None:
+
+        @contextmanager
+        def without_adapters() -> Iterator[PreTrainedModel]:
+            adapted.disable_adapter_layers()
+            try:
+                yield model
+            finally:
+                adapted.enable_adapter_layers()
+
+        return without_adapters
+    if config.sharding in ("fsdp", "zero3"):
+        raise UsageError(f"kl with sharding = {config.sharding} needs lora_rank: a copy would lie whole on every rank")
+    copied = copy.deepcopy(model).eval().requires_grad_(False)
+    copied.set_attn_implementation(TREE)
+    torch.nn.Module.to(copied, dtype)
+    return lambda: nullcontext(copied)
 
 
 def _learner(loss: WeightedLoss, config: TrainingConfig, ranks: Ranks, dtype: torch.dtype) -> Learner:
@@ -176,7 +202,7 @@ def accumulate_gradient(learner: Learner, batch: list[Example], config: Training
     batch, mass = normalised(batch, config.normalise)
     trees = [grow(part) for part in micro_batches(batch, config.micro_batch_tokens, ranks.count)]
     rounds = -(-len(trees) // ranks.count)
-    sums = torch.zeros(4, device=ranks.device)
+    sums = torch.zeros(5, device=ranks.device)
     for number in range(rounds):
         place = number * ranks.count + ranks.rank
         tree = trees[place] if place < len(trees) else _idle(trees[0])
@@ -246,7 +272,7 @@ def _freeze(model: PreTrainedModel, layers: int) -> None:
         layer.requires_grad_(False)
 
 
-def _add_lora(model: PreTrainedModel, rank: int) -> "LoraModel":
+def add_lora(model: PreTrainedModel, rank: int) -> "LoraModel":
     """Freeze the model and put LoRA adapters into its linear layers; return what can merge them."""
     from peft import LoraConfig, LoraModel
 

@@ -46,7 +46,7 @@ class Tree:
     """Of each token in the examples that it belongs to."""
     nodes: list[Node]
     targets: dict[Target, float]
-    """With the sum of the examples' weights."""
+    """With the sum of the weights that the examples give the token."""
 
 
 def grow(examples: list[Example]) -> Tree:
@@ -60,7 +60,7 @@ def grow(examples: list[Example]) -> Tree:
         for position in range(1, len(example.token_ids)):
             if example.loss_mask[position]:
                 answer = position >= example.answer_start
-                sums[Target(path[position - 1], example.token_ids[position], answer)] += example.weight
+                sums[Target(path[position - 1], example.token_ids[position], answer)] += example.token_weight(position)
     tree.targets.update(sums)
     return tree
 

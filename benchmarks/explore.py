@@ -255,7 +255,7 @@ def ratios(rates: dict[str, list[float]]) -> dict[str, list[float]]:
         "ours / offline": spread("ours", "offline"),
         "unscored / ours": spread("unscored", "ours"),
     }
-    pairs = [("copies", "ours"), ("ray", "ours"), ("ray", "copies")]
+    pairs = [("copies", "loop"), ("copies", "ours"), ("ray", "ours"), ("ray", "copies")]
     return found | {
         f"{above} / {below}": spread(above, below) for above, below in pairs if {above, below} <= set(rates)
     }

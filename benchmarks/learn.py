@@ -63,6 +63,10 @@ def main() -> None:
     options = parser.parse_args()
     model = sorted(options.run.glob("iter-*/checkpoint"))[-1]
     examples = prepare(options, model)
+    if len(examples) < options.batch * (options.steps + 1):
+        sys.exit(
+            f"only {len(examples)} trajectories for {options.steps + 1} batches of {options.batch}: more --questions"
+        )
     data = options.work / "examples.json"
     sides: dict[str, list[str]] = {
         "ours": [sys.executable, str(SIDE), "exsearch", "--threads", "2"],
@@ -112,6 +116,7 @@ def prepare(options: argparse.Namespace, model: Path) -> list[Example]:
     records = json.loads((options.wiki_mini / "hotpotqa_train.json").read_text(encoding="utf-8"))
     questions = [Question(r["_id"], r["question"], [r["answer"]]) for r in records[: options.questions]]
     wider = ["agent.passages=3", "agent.passage_tokens=160", "agent.context=4096", "agent.turn_tokens=64"]
+    wider.append("weigh.gate=none")  # it is speed that counts here, not what is worth learning
     config: Config = load_config(options.run / "config.toml", wider)
     journal = options.work / "trajectories.jsonl"
     agents = load_agents(config, model, str(options.work / "index"))

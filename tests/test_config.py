@@ -26,6 +26,8 @@ def settings_of(kind: inspect.Type) -> st.SearchStrategy[Any]:
         return st.floats(kind.gt or kind.ge or 0.0, kind.le or 1e300, exclude_min=kind.gt is not None)
     if isinstance(kind, inspect.UnionType):
         return st.one_of([settings_of(part) for part in kind.types])
+    if isinstance(kind, inspect.ListType):
+        return st.lists(settings_of(kind.item_type), max_size=3)
     if isinstance(kind, inspect.LiteralType):
         return st.sampled_from(kind.values)
     return {inspect.StrType: st.text(), inspect.NoneType: st.none(), inspect.BoolType: st.booleans()}[type(kind)]

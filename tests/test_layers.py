@@ -6,7 +6,7 @@ from pathlib import Path
 import exsearch
 
 LAYERS = [
-    {"errors", "files", "api_key", "progress", "config", "metrics_log"},
+    {"errors", "files", "api_key", "progress", "config", "metrics_log", "tracking"},
     {"corpus", "data"},
     {"retrieval", "engine"},
     {"agent"},

@@ -16,12 +16,11 @@ from exsearch.config import ModelConfig, TrackingConfig, TrainingConfig, apply_o
 from exsearch.engine.builtin import resolve_model
 from exsearch.errors import UsageError
 from exsearch.files import read_json
-from exsearch.metrics_log import MetricsLog
 from exsearch.reference.formats import Message
-from exsearch.tracking import open_mirrors
 from exsearch.training.example import Example
+from exsearch.training.logged import train_logged
 from exsearch.training.ranks import is_first
-from exsearch.training.trainer import resume_folder, train
+from exsearch.training.trainer import resume_folder
 from exsearch.training.zero_settings import read_zero_settings
 
 
@@ -73,7 +72,8 @@ BOOLEAN: dict[str, Any] = {"type": boolean, "nargs": "?", "const": True, "defaul
 
 def finetune(options: argparse.Namespace, label: str, weighted: bool) -> None:
     """Fine-tune as the flags say, on this rank. Raises UsageError."""
-    config, model = training_config(options), model_config(options)
+    zero = read_zero_settings(options.deepspeed) if options.deepspeed else {}
+    config, model = training_config(options, zero), model_config(options, zero)
     check_resume(options.resume_from_checkpoint, options.output_dir)
     conversations = read_json(options.dataset_name_or_path, list[Conversation])[: options.max_samples]
     base = resolve_model(options.model_name_or_path)
@@ -92,30 +92,16 @@ def finetune(options: argparse.Namespace, label: str, weighted: bool) -> None:
     if is_first() and len(left) < len(examples):
         print(f"{len(examples) - len(left)} of {len(examples)} conversations have nothing to learn from, left out")
     output: Path = options.output_dir
-    mirrors = open_mirrors(tracking_config(options), output.parent, output.name) if is_first() else []
-    metrics = MetricsLog(output.with_name(f"{output.name}.metrics.jsonl"), mirrors)
-    train(
-        base,
-        left,
-        output,
-        config,
-        model,
-        options.seed,
-        label,
-        log=lambda step, figures: metrics.append(label, step, **figures),
-        rewind=lambda step: metrics.rewind(label, step),
-    )
-    metrics.close()
+    metrics = train_logged(base, left, output, config, model, tracking_config(options), options.seed, label)
     if is_first():
-        print(f"{output}: checkpoint after {len(left)} conversations; figures in {metrics.path}")
+        print(f"{output}: checkpoint after {len(left)} conversations; figures in {metrics}")
 
 
-def training_config(options: argparse.Namespace) -> TrainingConfig:
-    """Return the flags as settings of the trainer."""
+def training_config(options: argparse.Namespace, zero: dict[str, Any]) -> TrainingConfig:
+    """Return the flags as settings of the trainer; `zero` is what DeepSpeed's file says, if one is given."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if options.num_train_epochs != int(options.num_train_epochs):
         raise UsageError(f"--num_train_epochs {options.num_train_epochs}: only whole epochs are there")
-    stage = read_zero_settings(options.deepspeed)["zero_optimization"]["stage"] if options.deepspeed else 0
     tree: dict[str, Any] = {
         "epochs": int(options.num_train_epochs),
         "batch_size": options.per_device_train_batch_size * options.gradient_accumulation_steps * world,
@@ -124,7 +110,7 @@ def training_config(options: argparse.Namespace) -> TrainingConfig:
         "warmup_ratio": options.warmup_ratio,
         "schedule": options.lr_scheduler_type,
         "save_steps": options.save_steps,
-        "sharding": f"zero{stage}" if stage else "none",
+        "sharding": f"zero{zero['zero_optimization']['stage']}" if zero else "none",
         "deepspeed": options.deepspeed,
     }
     for override in options.set:
@@ -135,14 +121,13 @@ def training_config(options: argparse.Namespace) -> TrainingConfig:
         raise UsageError(f"a flag is out of range: {error}") from None
 
 
-def model_config(options: argparse.Namespace) -> ModelConfig:
+def model_config(options: argparse.Namespace, zero: dict[str, Any]) -> ModelConfig:
     """Return the precision that the flags ask for. Raises UsageError if DeepSpeed's JSON asks for another."""
     if options.bf16 is None:
         return ModelConfig()
-    if options.deepspeed:
-        asked = read_zero_settings(options.deepspeed).get("bf16", {}).get("enabled", options.bf16)
-        if asked != options.bf16:
-            raise UsageError(f"{options.deepspeed}: bf16.enabled is {asked}, and --bf16 says {options.bf16}")
+    asked = zero.get("bf16", {}).get("enabled", options.bf16)
+    if asked != options.bf16:
+        raise UsageError(f"{options.deepspeed}: bf16.enabled is {asked}, and --bf16 says {options.bf16}")
     return ModelConfig(precision="bf16" if options.bf16 else "fp32")
 
 

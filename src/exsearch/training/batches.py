@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from exsearch.engine.sampling import derive_seed
 from exsearch.training.example import Example
-from exsearch.training.tree import MIN_SHARED
+from exsearch.training.tree import MIN_SHARED, common_tokens
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
@@ -55,9 +55,5 @@ def micro_batches(batch: list[Example], max_tokens: int, multiple: int = 1) -> l
 
 def _shared(a: Example, b: Example) -> int:
     """Return how many tokens two examples begin with, if they are enough to be shared."""
-    same = 0
-    for one, other in zip(a.token_ids, b.token_ids, strict=False):
-        if one != other:
-            break
-        same += 1
+    same = common_tokens([a, b])
     return same if same >= MIN_SHARED else 0

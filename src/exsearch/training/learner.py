@@ -41,6 +41,10 @@ class Learner(Protocol):
         """Make an optimiser step at a learning rate; return the norm of the gradient before clipping."""
         ...
 
+    def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield the trained weights by their names in the model, whole, on the processor."""
+        ...
+
     def state(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield weights and moments, whole, on the processor."""
         ...
@@ -93,6 +97,11 @@ class TorchLearner:
         self._optimiser.step()
         self._optimiser.zero_grad()
         return float(_whole(norm))
+
+    def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield the trained weights."""
+        for name, parameter in self.parameters.items():
+            yield name, _whole(parameter.detach()).cpu()
 
     def state(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield weights, then moments if there was a step."""

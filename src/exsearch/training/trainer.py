@@ -90,9 +90,11 @@ def train(
             print(f"  {label}: {learner.description}", file=sys.stderr)
         points = resume_folder(output) / job
         _steps(learner, examples, config, ranks, seed, points, label, log, rewind)
-        if torch.distributed.is_initialized():
-            model, adapted = _gathered(learner, base, config, ranks, seed)
+        weights = _gathered(learner, ranks) if torch.distributed.is_initialized() else None
         if ranks.first:
+            if weights is not None:
+                model, adapted = load_for_training(base, config, seed)
+                _set(model, weights)
             if adapted is not None:
                 adapted.merge_and_unload()  # puts ordinary layers back into `model`
             torch.nn.Module.to(model, dtype)
@@ -202,12 +204,12 @@ def accumulate_gradient(learner: Learner, batch: list[Example], config: Training
     batch, mass = normalised(batch, config.normalise)
     trees = [grow(part) for part in micro_batches(batch, config.micro_batch_tokens, ranks.count)]
     rounds = -(-len(trees) // ranks.count)
-    sums = torch.zeros(5, device=ranks.device)
+    sums = []
     for number in range(rounds):
         place = number * ranks.count + ranks.rank
         tree = trees[place] if place < len(trees) else _idle(trees[0])
-        sums += learner.accumulate(tree, 1 / mass, number == rounds - 1)
-    return LossSums(*ranks.sum(sums).tolist())
+        sums.append(learner.accumulate(tree, 1 / mass, number == rounds - 1))
+    return LossSums(*ranks.sum(torch.stack(sums).sum(dim=0)).tolist())
 
 
 def _idle(tree: Tree) -> Tree:
@@ -224,21 +226,17 @@ def _save_point(learner: Learner, ranks: Ranks, points: Path, step: int) -> None
     ranks.wait()
 
 
-def _gathered(
-    learner: Learner, base: Path, config: TrainingConfig, ranks: Ranks, seed: int
-) -> "tuple[PreTrainedModel, LoraModel | None]":
-    """Return, on the first rank, a model of its own with the weights that the ranks hold together."""
-    weights = {
-        name.removeprefix("weight/"): tensor
-        for name, tensor in learner.state()
-        if ranks.first and name.startswith("weight/")
-    }
-    model, adapted = load_for_training(base, config, seed)
-    if ranks.first:
-        parameters = dict(model.named_parameters())
-        for name, tensor in weights.items():
-            parameters[name].data.copy_(tensor)
-    return model, adapted
+def _gathered(learner: Learner, ranks: Ranks) -> dict[str, torch.Tensor]:
+    """Return, on the first rank, the weights that the ranks hold together; all help to put them together."""
+    return {name: tensor for name, tensor in learner.weights() if ranks.first}
+
+
+@torch.no_grad()
+def _set(model: PreTrainedModel, weights: dict[str, torch.Tensor]) -> None:
+    """Set parameters by their names."""
+    parameters = dict(model.named_parameters())
+    for name, tensor in weights.items():
+        parameters[name].copy_(tensor)
 
 
 def _save(model: PreTrainedModel, base: Path, output: Path, job: str) -> None:

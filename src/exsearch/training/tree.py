@@ -74,28 +74,24 @@ def _add(
         if len(example.token_ids) > depth:
             groups[example.token_ids[depth]].append(example)
     for group in groups.values():
-        stop = _common(group, depth)
-        together = [group] if stop - depth >= MIN_SHARED else [[example] for example in group]
-        for part in together:
-            stop = _common(part, depth)
+        stop = common_tokens(group, depth)
+        shared = stop - depth >= MIN_SHARED
+        for part, end in [(group, stop)] if shared else [([one], len(one.token_ids)) for one in group]:
             start = len(tree.token_ids)
-            node = Node(start, start + stop - depth, depth, ancestors)
+            node = Node(start, start + end - depth, depth, ancestors)
             tree.nodes.append(node)
-            tree.token_ids.extend(part[0].token_ids[depth:stop])
-            tree.positions.extend(range(depth, stop))
+            tree.token_ids.extend(part[0].token_ids[depth:end])
+            tree.positions.extend(range(depth, end))
             for example in part:
                 places[id(example)].extend(range(node.start, node.stop))
-            _add(tree, part, stop, (*ancestors, len(tree.nodes) - 1), places)
+            _add(tree, part, end, (*ancestors, len(tree.nodes) - 1), places)
 
 
-def _common(examples: list[Example], depth: int) -> int:
-    """Return up to where all examples have the same tokens, given that those before `depth` are."""
-    first, last = min(examples, key=_ids), max(examples, key=_ids)
-    for position in range(depth, min(len(first.token_ids), len(last.token_ids))):
-        if first.token_ids[position] != last.token_ids[position]:
+def common_tokens(examples: list[Example], known: int = 0) -> int:
+    """Return how many tokens all examples begin with, given that the first `known` are the same."""
+    sequences = [example.token_ids for example in examples]
+    first, last = min(sequences), max(sequences)  # in order, what these two share all between them share
+    for position in range(known, min(len(first), len(last))):
+        if first[position] != last[position]:
             return position
-    return min(len(first.token_ids), len(last.token_ids))
-
-
-def _ids(example: Example) -> list[int]:
-    return example.token_ids
+    return min(len(first), len(last))

@@ -61,14 +61,21 @@ class ZeroLearner:
         self._engine.step()
         return float(self._engine.get_global_grad_norm())
 
-    def state(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Yield weights, then moments."""
-        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+    def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield the trained weights."""
+        from deepspeed.utils import safe_get_full_fp32_param
 
         for name, parameter in self.parameters.items():
-            yield f"weight/{name}", safe_get_full_fp32_param(parameter).cpu()
+            yield name, safe_get_full_fp32_param(parameter).cpu()
+
+    def state(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield weights, then moments."""
+        from deepspeed.utils import safe_get_full_optimizer_state
+
+        for name, tensor in self.weights():
+            yield f"weight/{name}", tensor
             for moment in MOMENTS:
-                yield f"{moment}/{name}", safe_get_full_optimizer_state(parameter, moment).cpu()
+                yield f"{moment}/{name}", safe_get_full_optimizer_state(self.parameters[name], moment).cpu()
 
     def restore(self, step: int, read: Callable[[str], torch.Tensor]) -> None:
         """Set weights and moments."""

@@ -1,0 +1,38 @@
+"""A training run by itself, outside an EM loop: its figures beside the checkpoint, and in the trackers."""
+
+from pathlib import Path
+
+from exsearch.config import ModelConfig, TrackingConfig, TrainingConfig
+from exsearch.metrics_log import MetricsLog
+from exsearch.tracking import open_mirrors
+from exsearch.training.example import Example
+from exsearch.training.ranks import is_first
+from exsearch.training.trainer import train
+
+
+def train_logged(
+    base: Path,
+    examples: list[Example],
+    output: Path,
+    config: TrainingConfig,
+    model_config: ModelConfig,
+    tracking: TrackingConfig,
+    seed: int,
+    label: str,
+) -> Path:
+    """Train as trainer.py does, with the figures in `output`.metrics.jsonl, whose path is returned."""
+    mirrors = open_mirrors(tracking, output.parent, output.name) if is_first() else []
+    metrics = MetricsLog(output.with_name(f"{output.name}.metrics.jsonl"), mirrors)
+    train(
+        base,
+        examples,
+        output,
+        config,
+        model_config,
+        seed,
+        label,
+        log=lambda step, figures: metrics.append(label, step, **figures),
+        rewind=lambda step: metrics.rewind(label, step),
+    )
+    metrics.close()
+    return metrics.path

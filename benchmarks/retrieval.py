@@ -1,19 +1,21 @@
 """Retrieval beside its peers: speed, size and recall of `late` and `bm25`.
 
     python benchmarks/peers/setup.py runs/peers
-    python benchmarks/retrieval.py prepare --wiki-mini DIR
-    python benchmarks/retrieval.py compare --wiki-mini DIR
+    python benchmarks/retrieval.py prepare late bm25 --wiki-mini DIR
+    python benchmarks/retrieval.py compare late bm25 --wiki-mini DIR
     python benchmarks/retrieval.py quality --wiki-mini DIR [--trained ENCODER]
     python benchmarks/retrieval.py scaling
     python benchmarks/retrieval.py tables
 
-`compare` gives every system the same token vectors (retrieval_data.py) and questions, in processes of their own that
-are pinned to one core and to two. The systems take turns, round after round, so that a disturbance of the machine
-meets all of them. Encoding of passages and queries is not part of any figure. An index is built once, on two cores,
-which takes hours for the largest set: `prepare` does that alone, and a stopped one continues with what is missing.
-Searches are measured anew every time. Recall is the share of a question's gold passages among the first k.
+`compare` puts an index of ours beside its peers, `late` and `bm25` each by itself. It gives every system the same token
+vectors (retrieval_data.py) and questions, in processes of their own that are pinned to one core and to two. The
+systems take turns, round after round, so that a disturbance of the machine meets all of them. Encoding of passages
+and queries is not part of any figure. An index is built once, on two cores, which takes hours for the largest set:
+`prepare` does that alone, and a stopped one continues with what is missing. Searches are measured anew every time.
+Recall is the share of a question's gold passages among the first k.
 
-Each mode prints its table and writes benchmarks/results/retrieval*.json; `tables` puts them into docs/benchmarks.md.
+Each mode prints its table and writes benchmarks/results/retrieval*.json, `compare` one for each comparison and set;
+`tables` puts them into docs/benchmarks.md.
 """
 
 import argparse
@@ -61,22 +63,27 @@ class System:
     """The systems it is compared with."""
 
 
-SYSTEMS = [
-    System("colbert-ai", "colbert_plaid"),
-    System("colbert-ai, wide", "colbert_plaid", "wide"),
-    System("tachiom", "tachiom_index"),
-    System("tachiom, wide", "tachiom_index", "wide"),
-    System("fast-plaid", "fast_plaid_index"),
-    System(
-        "exsearch late",
-        "exsearch_late",
-        beside=("colbert-ai", "colbert-ai, wide", "tachiom", "tachiom, wide", "fast-plaid"),
-    ),
-    System("bm25s", "bm25s_bare"),
-    System("bm25s, mapped", "bm25s_bare", "mapped"),
-    System("exsearch bm25", "exsearch_bm25", beside=("bm25s", "bm25s, mapped")),
-    System("exsearch bm25 with passages", "exsearch_bm25", "passages", ("bm25s", "bm25s, mapped")),
-]
+SYSTEMS = {
+    "late": [
+        System("colbert-ai", "colbert_plaid"),
+        System("colbert-ai, wide", "colbert_plaid", "wide"),
+        System("tachiom", "tachiom_index"),
+        System("tachiom, wide", "tachiom_index", "wide"),
+        System("fast-plaid", "fast_plaid_index"),
+        System(
+            "exsearch late",
+            "exsearch_late",
+            beside=("colbert-ai", "colbert-ai, wide", "tachiom", "tachiom, wide", "fast-plaid"),
+        ),
+    ],
+    "bm25": [
+        System("bm25s", "bm25s_bare"),
+        System("bm25s, mapped", "bm25s_bare", "mapped"),
+        System("exsearch bm25", "exsearch_bm25", beside=("bm25s", "bm25s, mapped")),
+        System("exsearch bm25 with passages", "exsearch_bm25", "passages", ("bm25s", "bm25s, mapped")),
+    ],
+}
+"""Each of our indexes with its peers."""
 
 
 def main() -> None:
@@ -89,9 +96,9 @@ def main() -> None:
         if mode != "scaling":
             options.add_argument("--wiki-mini", type=Path, help="folder with psgs_w100.tsv.gz and the dev questions")
         if mode in ("prepare", "compare"):
+            options.add_argument("comparisons", nargs="+", choices=list(SYSTEMS))
             options.add_argument("--peers", type=Path, default=Path("runs/peers"), help="what peers/setup.py made")
             options.add_argument("--sets", nargs="+", default=["wiki-mini", "world-200000"], metavar="SET")
-            options.add_argument("--systems", nargs="+", metavar="SCRIPT", help="those of peers/; all by default")
             options.add_argument(
                 "--without", nargs="+", default=[], metavar="SYSTEM", help="names of rows to leave out"
             )
@@ -117,22 +124,24 @@ def prepare(options: argparse.Namespace) -> None:
     for name in options.sets:
         folder = options.work / name
         data = write_data(folder, *load_set(name, folder, options.wiki_mini))
-        for script in dict.fromkeys(system.script for system in chosen(options)):
-            build(script, data, options)
+        for system in (system for kind in options.comparisons for system in chosen(kind, options)):
+            build(system.script, data, options)
 
 
 def compare(options: argparse.Namespace) -> None:
-    """Measure all systems on all sets."""
-    sets = {name: compare_on(name, options) for name in options.sets}
-    result = about() | {"seed": SEED, "dimensions": DIMENSIONS, "rounds": options.rounds, "sets": sets}
-    for figures in sets.values():
-        result["versions"] |= figures.pop("versions")
-    finish("retrieval.json", result, comparison(result))
+    """Measure all systems of each comparison on each set."""
+    for name in options.sets:
+        for kind in options.comparisons:
+            result = about() | {"seed": SEED, "dimensions": DIMENSIONS, "rounds": options.rounds}
+            figures = compare_on(name, chosen(kind, options), options)
+            result["versions"] |= figures.pop("versions")
+            result |= {"set": name, **figures}
+            finish(f"retrieval-{kind}-{name}.json", result, comparison(result))
 
 
-def compare_on(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Measure all systems on one set."""
-    folder, systems = options.work / name, chosen(options)
+def compare_on(name: str, systems: list[System], options: argparse.Namespace) -> dict[str, Any]:
+    """Measure systems on one set."""
+    folder = options.work / name
     corpus, questions = load_set(name, folder, options.wiki_mini)
     data = write_data(folder, corpus, questions)
     builds = {script: build(script, data, options) for script in dict.fromkeys(system.script for system in systems)}
@@ -156,10 +165,9 @@ def compare_on(name: str, options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def chosen(options: argparse.Namespace) -> list[System]:
-    """Return the systems that are asked for."""
-    asked = [system for system in SYSTEMS if options.systems is None or system.script in options.systems]
-    return [system for system in asked if system.name not in options.without]
+def chosen(kind: str, options: argparse.Namespace) -> list[System]:
+    """Return the systems of a comparison that are asked for."""
+    return [system for system in SYSTEMS[kind] if system.name not in options.without]
 
 
 def build(script: str, data: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -229,6 +237,7 @@ def summary(built: dict[str, Any], searches: dict[int, list[dict[str, Any]]], pa
     rounds = [one for several in searches.values() for one in several]
     return {
         "build_seconds": built["build_seconds"],
+        "build_cpu_seconds": built["build_cpu_seconds"],
         "build_peak_bytes": built["memory"]["peak"],
         "index_bytes": built["index_bytes"],
         "bytes_per_passage": built["index_bytes"] / passages,
@@ -283,6 +292,7 @@ def beside(mine: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
         "speed_in_batch": batch,
         "index_bytes": mine["index_bytes"] / other["index_bytes"],
         "build_seconds": mine["build_seconds"] / other["build_seconds"],
+        "build_cpu_seconds": mine["build_cpu_seconds"] / other["build_cpu_seconds"],
         "recall": {
             cut: msgspec.to_builtins(paired_difference(other["recall"]["all"][cut], values))
             for cut, values in mine["recall"].get("all", {}).items()

@@ -14,13 +14,11 @@ MEBI = 2**20
 
 
 def comparison(result: dict[str, Any]) -> str:
-    """Return the tables of one comparison: for each set the figures, and how systems compare with others."""
-    parts = [machine(result)]
-    for name, figures in result["sets"].items():
-        systems = figures["systems"]
-        sizes = f"{figures['passages']:,} passages, {figures['tokens']:,} tokens, {figures['questions']} questions"
-        parts += [f"**{name}**: {sizes}", speeds(systems), sizes_and_recall(systems), differences(systems)]
-    return "\n\n".join(part for part in parts if part)
+    """Return the tables of one comparison: the figures, and how systems compare with others."""
+    systems = result["systems"]
+    sizes = f"{result['passages']:,} passages, {result['tokens']:,} tokens, {result['questions']} questions"
+    parts = [f"**{result['set']}**: {sizes}", machine(result), speeds(systems), sizes_and_recall(systems)]
+    return "\n\n".join([*parts, differences(systems)])
 
 
 def speeds(systems: dict[str, Any]) -> str:
@@ -41,11 +39,21 @@ def speeds(systems: dict[str, Any]) -> str:
 
 def sizes_and_recall(systems: dict[str, Any]) -> str:
     """Return size, memory, time to build, and recall over all questions."""
-    heads = ["system", "bytes/passage", "build s", "build peak MB", "search peak MB", "of it not mapped", "open s"]
+    heads = [
+        "system",
+        "bytes/passage",
+        "build s",
+        "CPU s",
+        "build peak MB",
+        "search peak MB",
+        "of it not mapped",
+        "open s",
+    ]
     rows = []
     for name, system in systems.items():
         memory = [system[key] / MEBI for key in ("build_peak_bytes", "search_peak_bytes", "search_anonymous_bytes")]
         row = [name, f"{system['bytes_per_passage']:,.0f}", f"{system['build_seconds']:,.1f}"]
+        row.append(f"{system['build_cpu_seconds']:,.1f}")
         row += [f"{value:,.0f}" for value in memory] + [f"{system['open_seconds']:.2f}"]
         rows.append(row + [span(cut) for cut in system["recall"].get("all", {}).values()])
     return table([*heads, "recall@2", "@5", "@20"], rows)
@@ -53,13 +61,26 @@ def sizes_and_recall(systems: dict[str, Any]) -> str:
 
 def differences(systems: dict[str, Any]) -> str:
     """Return how systems compare with others."""
-    heads = ["", "alone, 1 core", "2 cores", "in a batch, 1 core", "2 cores", "index size", "build time"]
+    heads = [
+        "",
+        "alone, 1 core",
+        "2 cores",
+        "in a batch, 1 core",
+        "2 cores",
+        "index size",
+        "build time",
+        "build CPU time",
+    ]
     rows = []
     for name, system in systems.items():
         for other, ratio in system["beside"].items():
             speeds = [*ratio["speed_alone"].values(), *ratio["speed_in_batch"].values()]
             row = [f"{name} / {other}", *(f"{middle:.2f}x ({low:.2f}-{high:.2f})" for low, middle, high in speeds)]
-            row += [f"{ratio['index_bytes']:.2f}x", f"{ratio['build_seconds']:.3f}x"]
+            row += [
+                f"{ratio['index_bytes']:.2f}x",
+                f"{ratio['build_seconds']:.3f}x",
+                f"{ratio['build_cpu_seconds']:.3f}x",
+            ]
             rows.append(row + [span(cut, "+") for cut in ratio["recall"].values()])
     text = "Ratios of speed (median, least and most of the rounds), size and time; paired differences of recall:"
     return f"{text}\n\n{table([*heads, 'recall@2', '@5', '@20'], rows)}" if rows else ""
@@ -155,7 +176,10 @@ def table(heads: list[str], rows: Iterable[list[str]]) -> str:
 
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
-    "retrieval": comparison,
+    "retrieval-late-wiki-mini": comparison,
+    "retrieval-late-world-200000": comparison,
+    "retrieval-bm25-wiki-mini": comparison,
+    "retrieval-bm25-world-200000": comparison,
     "retrieval_quality": quality_table,
     "retrieval_scaling": scaling_table,
 }

@@ -12,6 +12,7 @@ import pytest
 from exsearch.corpus.store import Corpus, write_corpus
 from exsearch.data.world import World
 from exsearch.retrieval.index import build_index, open_index, read_index_info
+from tiny_sentence_models import save_bert, save_sentence_encoder
 
 PASSAGES = 600
 BUILD = """
@@ -60,6 +61,52 @@ def test_a_build_killed_again_and_again_equals_an_undisturbed_one(kind: str, cor
     assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
     assert len(read_index_info(tmp_path / "killed").segments) == PASSAGES / 50
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["killed", "undisturbed"]
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("large")
+    write_corpus(folder / "corpus", World(seed=6, passages=200_000).passages())
+    return folder / "corpus"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["bm25", "late", "dense"])
+def test_an_index_of_200_000_passages_killed_twice_equals_an_undisturbed_one(
+    kind: str, large: Path, tmp_path: Path
+) -> None:
+    """The encoders are small random ones: what is tested is the build, which does not know the difference."""
+    encoder = {"late": save_bert, "dense": save_sentence_encoder}.get(kind)
+    named = ["--set", f"encoder={encoder(tmp_path / 'encoder')}"] if encoder else []
+
+    def start(out: Path) -> "subprocess.Popen[bytes]":
+        command = [
+            sys.executable,
+            "-m",
+            "exsearch.cli.main",
+            "index",
+            str(large),
+            "--retriever",
+            kind,
+            "--out",
+            str(out),
+        ]
+        return subprocess.Popen([*command, *named], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    began = time.monotonic()
+    assert start(tmp_path / "undisturbed").wait() == 0
+    takes = time.monotonic() - began
+    for share in (0.4, 0.8):
+        process = start(tmp_path / "killed")
+        time.sleep(share * takes)
+        assert process.poll() is None, "it ended before it could be killed"
+        process.kill()
+        process.wait()
+        assert not (tmp_path / "killed").exists(), "an index that is not finished can be opened"
+    began = time.monotonic()
+    assert start(tmp_path / "killed").wait() == 0
+    assert time.monotonic() - began < takes, "it began anew"
+    assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 from peers.runner import environment
-from retrieval_data import DIMENSIONS, SEED, load_set, source, write_data
+from retrieval_data import DIMENSIONS, SEED, load_set, source, write_data, write_vectors
 from retrieval_tables import comparison, insert_tables, quality_table, scaling_table
 
 from exsearch.corpus.store import Corpus
@@ -123,9 +123,18 @@ def prepare(options: argparse.Namespace) -> None:
     """Make the vectors and build the indexes."""
     for name in options.sets:
         folder = options.work / name
-        data = write_data(folder, *load_set(name, folder, options.wiki_mini))
-        for system in (system for kind in options.comparisons for system in chosen(kind, options)):
-            build(system.script, data, options)
+        for kind in options.comparisons:
+            data = prepared(kind, folder, *load_set(name, folder, options.wiki_mini))
+            for system in chosen(kind, options):
+                build(system.script, data, options)
+
+
+def prepared(kind: str, folder: Path, corpus: Corpus, questions: list[Question]) -> Path:
+    """Write what the systems of a comparison are given; return its folder."""
+    data = write_data(folder, corpus, questions)
+    if kind == "late":
+        write_vectors(folder, corpus, questions)
+    return data
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -133,17 +142,17 @@ def compare(options: argparse.Namespace) -> None:
     for name in options.sets:
         for kind in options.comparisons:
             result = about() | {"seed": SEED, "dimensions": DIMENSIONS, "rounds": options.rounds}
-            figures = compare_on(name, chosen(kind, options), options)
+            figures = compare_on(name, kind, options)
             result["versions"] |= figures.pop("versions")
             result |= {"set": name, **figures}
             finish(f"retrieval-{kind}-{name}.json", result, comparison(result))
 
 
-def compare_on(name: str, systems: list[System], options: argparse.Namespace) -> dict[str, Any]:
-    """Measure systems on one set."""
-    folder = options.work / name
+def compare_on(name: str, kind: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Measure the systems of a comparison on one set."""
+    folder, systems = options.work / name, chosen(kind, options)
     corpus, questions = load_set(name, folder, options.wiki_mini)
-    data = write_data(folder, corpus, questions)
+    data = prepared(kind, folder, corpus, questions)
     builds = {script: build(script, data, options) for script in dict.fromkeys(system.script for system in systems)}
     rows, searches = measure(systems, data, options)
     figures = {
@@ -158,7 +167,6 @@ def compare_on(name: str, systems: list[System], options: argparse.Namespace) ->
         entry["recall"] = with_intervals(entry["recall"])
     return {
         "passages": len(corpus),
-        "tokens": int(np.load(data / "lengths.npy").sum()),
         "questions": len(questions),
         "versions": {package: version for one in builds.values() for package, version in one["versions"].items()},
         "systems": figures,

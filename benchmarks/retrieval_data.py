@@ -65,17 +65,29 @@ def text_of(passage: Passage) -> str:
 
 
 def write_data(folder: Path, corpus: Corpus, questions: list[Question]) -> Path:
-    """Write the set's `data` folder, unless it is there, and return it. A killed run continues."""
+    """Write the texts of the set's `data` folder, unless they are there, and return the folder."""
     target = folder / "data"
+    if not target.exists():
+        with atomic_path(target) as temporary:
+            temporary.mkdir()
+            write_jsonl(temporary / "texts.jsonl", (text_of(passage) for passage in corpus))
+            texts = [question.text for question in questions]
+            write_text(temporary / "query_texts.json", json.dumps(texts, ensure_ascii=False))
+    return target
+
+
+def write_vectors(folder: Path, corpus: Corpus, questions: list[Question]) -> None:
+    """Write the token vectors of the set's `data` folder, unless they are there. A killed run continues."""
+    target = folder / "data" / "vectors"
     if target.exists():
-        return target
-    vectors = folder / "vectors"
-    vectors.mkdir(exist_ok=True)
-    encode = _Reduced(vectors / "axes.npy", corpus)
+        return
+    parts = folder / "parts"
+    parts.mkdir(exist_ok=True)
+    encode = _Reduced(parts / "axes.npy", corpus)
     with progress("vectors", len(corpus)) as bar:
         for number, first in enumerate(range(0, len(corpus), _PART)):
             stop = min(first + _PART, len(corpus))
-            part = vectors / f"{number:05}.npz"
+            part = parts / f"{number:05}.npz"
             if not part.exists():
                 texts = [text_of(passage) for batch in corpus.batches(first, stop) for passage in batch]
                 encoded, ids = encode.passages(texts)
@@ -85,16 +97,12 @@ def write_data(folder: Path, corpus: Corpus, questions: list[Question]) -> Path:
             bar.advance(stop - first)
     with atomic_path(target) as temporary:
         temporary.mkdir()
-        _join(sorted(vectors.glob("*.npz")), temporary)
-        write_jsonl(temporary / "texts.jsonl", (text_of(passage) for passage in corpus))
-        texts = [question.text for question in questions]
-        write_text(temporary / "query_texts.json", json.dumps(texts, ensure_ascii=False))
-        queries = encode.queries(texts)
+        _join(sorted(parts.glob("*.npz")), temporary)
+        queries = encode.queries([question.text for question in questions])
         np.save(temporary / "queries.npy", np.concatenate(queries))
         np.save(temporary / "query_lengths.npy", np.array([len(query) for query in queries], dtype=np.int32))
-    for part in vectors.glob("*.npz"):
+    for part in parts.glob("*.npz"):
         part.unlink()
-    return target
 
 
 class _Reduced:

@@ -16,7 +16,7 @@ MEBI = 2**20
 def comparison(result: dict[str, Any]) -> str:
     """Return the tables of one comparison: the figures, and how systems compare with others."""
     systems = result["systems"]
-    sizes = f"{result['passages']:,} passages, {result['tokens']:,} tokens, {result['questions']} questions"
+    sizes = f"{result['passages']:,} passages, {result['questions']} questions"
     parts = [f"**{result['set']}**: {sizes}", machine(result), speeds(systems), sizes_and_recall(systems)]
     return "\n\n".join([*parts, differences(systems)])
 

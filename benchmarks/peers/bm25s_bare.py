@@ -15,7 +15,8 @@ from runner import Data, Query, Search, run
 def build(data: Data, index: Path, threads: int) -> None:
     """Tokenize and index with the constants that exsearch uses, and save both parts."""
     words = tokenizer()
-    tokens = words.tokenize(data.texts(), length=len(data.lengths), return_as="tuple", show_progress=False)
+    passages = sum(1 for _ in data.texts())
+    tokens = words.tokenize(data.texts(), length=passages, return_as="tuple", show_progress=False)
     bm25 = bm25s.BM25(k1=1.5, b=0.75, method="lucene", backend="numba")
     bm25.index(tokens, show_progress=False)
     bm25.save(index)

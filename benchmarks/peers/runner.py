@@ -13,12 +13,15 @@ It is started as a process of its own, in its own environment:
 
 DATA is a folder with
 
+    texts.jsonl        the text of each passage, a JSON string a line
+    query_texts.json   the text of each query
+
+and, for systems that work on token vectors, in its folder vectors/
+
     vectors.npy        float16 [tokens, dimensions]   the passages' token vectors one after another, of length 1
     token_ids.npy      int64   [tokens]               the vocabulary id of each
     lengths.npy        int32   [passages]             tokens of each passage, at least 1
     queries.npy        float32 [tokens, dimensions]   and query_lengths.npy, the same for the queries
-    texts.jsonl        the text of each passage, a JSON string a line
-    query_texts.json   the text of each query
 
 This file needs numpy alone and no other part of the project, since the peers' environments hold neither.
 """
@@ -31,6 +34,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +63,28 @@ class Data:
     """The folder with the passages and queries."""
 
     def __init__(self, folder: Path) -> None:
-        """Read the lengths; vectors and texts are read when they are asked for."""
+        """Read nothing yet."""
         self.folder = folder
-        self.lengths: npt.NDArray[np.int32] = np.load(folder / "lengths.npy")
-        self.offsets: npt.NDArray[np.int64] = np.concatenate([[0], np.cumsum(self.lengths, dtype=np.int64)])
-        mapped = np.load(folder / "vectors.npy", mmap_mode="r")
-        self.dimensions: int = mapped.shape[1]
-        self._begin: int = mapped.offset
-        self._file = (folder / "vectors.npy").open("rb", buffering=0)
+        self.encoded = folder / "vectors"
+
+    @cached_property
+    def lengths(self) -> npt.NDArray[np.int32]:
+        """Return the tokens of each passage."""
+        return np.load(self.encoded / "lengths.npy")
+
+    @cached_property
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """Return where each passage's tokens begin, and where the last one's end."""
+        return np.concatenate([[0], np.cumsum(self.lengths, dtype=np.int64)])
+
+    @cached_property
+    def dimensions(self) -> int:
+        """Return the length of a vector."""
+        return int(self._mapped.shape[1])
+
+    @cached_property
+    def _mapped(self) -> np.memmap:
+        return np.load(self.encoded / "vectors.npy", mmap_mode="r")
 
     def vectors(self, first: int, stop: int) -> npt.NDArray[np.float16]:
         """Read the vectors of the passages `first` to `stop`, [tokens, dimensions].
@@ -74,8 +92,9 @@ class Data:
         They are read, not mapped: an encoder would hand them over in memory, too.
         """
         tokens = int(self.offsets[stop] - self.offsets[first])
-        self._file.seek(self._begin + int(self.offsets[first]) * self.dimensions * 2)
-        return np.fromfile(self._file, np.float16, tokens * self.dimensions).reshape(tokens, self.dimensions)
+        begin = self._mapped.offset + int(self.offsets[first]) * self.dimensions * 2
+        found = np.fromfile(self.encoded / "vectors.npy", np.float16, tokens * self.dimensions, offset=begin)
+        return found.reshape(tokens, self.dimensions)
 
     def texts(self) -> Iterator[str]:
         """Yield the text of each passage."""
@@ -84,11 +103,13 @@ class Data:
                 yield json.loads(line)
 
     def queries(self) -> list[Query]:
-        """Return the queries."""
-        vectors = np.load(self.folder / "queries.npy")
-        ends = np.cumsum(np.load(self.folder / "query_lengths.npy"))
+        """Return the queries, with their vectors if there are any."""
         texts = json.loads((self.folder / "query_texts.json").read_text(encoding="utf-8"))
-        return [Query(*pair) for pair in zip(texts, np.split(vectors, ends[:-1]), strict=True)]
+        if not self.encoded.exists():
+            return [Query(text, np.empty((0, 0), dtype=np.float32)) for text in texts]
+        ends = np.cumsum(np.load(self.encoded / "query_lengths.npy"))
+        vectors = np.split(np.load(self.encoded / "queries.npy"), ends[:-1])
+        return [Query(*pair) for pair in zip(texts, vectors, strict=True)]
 
 
 def run(

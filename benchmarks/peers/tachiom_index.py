@@ -9,7 +9,7 @@ from runner import Data, Query, Search, run
 
 def build(data: Data, index: Path, threads: int) -> None:
     """Build from the files; its thread pool follows RAYON_NUM_THREADS."""
-    files = [str(data.folder / name) for name in ("vectors.npy", "token_ids.npy", "lengths.npy")]
+    files = [str(data.encoded / name) for name in ("vectors.npy", "token_ids.npy", "lengths.npy")]
     index.mkdir(parents=True)
     tachiom.Tachiom.build(*files).save(str(index / "index.bin"))
 

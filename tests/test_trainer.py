@@ -19,10 +19,19 @@ from exsearch.errors import ExSearchError, UsageError
 from exsearch.training.batches import batch_of_step, micro_batches, steps_per_epoch
 from exsearch.training.example import Example
 from exsearch.training.trainer import learning_rate, train
+from exsearch.training.validation import hold_out
 
 CPU = ModelConfig(device="cpu", precision="fp32")
 CONFIG = LearnConfig(epochs=2, batch_size=3, learning_rate=3e-3, save_steps=2, micro_batch_tokens=64)
 EXAMPLES = [Example([5 + n, *range(40, 52 + n), 2], [0, 0, 0] + [1] * (11 + n), 9, 0.2 + n / 8) for n in range(8)]
+
+
+FITTING = msgspec.structs.replace(CONFIG, epochs=12, learning_rate=2e-2, validation_share=0.25)
+"""Learns the few examples by heart, so that others become less likely."""
+OF_QUESTIONS = [
+    Example([5, *range(40 + 20 * n, 50 + 20 * n), 2], [0, 0] + [1] * 10, 9, 0.2 + n / 8, question_id=f"q{n // 2}")
+    for n in range(8)
+]
 
 
 class KilledError(Exception):
@@ -232,3 +241,56 @@ def test_what_micro_batches_share_counts_once() -> None:
     assert micro_batches(batch, 110) == [batch]
     assert len(micro_batches(batch, 109)) == 2
     assert [len(part) for part in micro_batches(batch, 110, 2)] == [5, 5]
+
+
+def loss_a_token(folder: Path, examples: list[Example]) -> float:
+    """The weighted mean loss of a checkpoint, token by token."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    total = mass = 0.0
+    for example in examples:
+        with torch.no_grad():
+            logprobs = model(torch.tensor([example.token_ids])).logits[0].log_softmax(dim=1)
+        for position, token in enumerate(example.token_ids):
+            if position and example.loss_mask[position]:
+                total -= example.weight * float(logprobs[position - 1, token])
+                mass += example.weight
+    return total / mass
+
+
+def test_the_checkpoint_has_the_weights_of_the_lowest_validation_loss(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    steps = run(tiny_checkpoint, tmp_path / "out", FITTING, examples=OF_QUESTIONS).steps
+    losses = {step: figures["validation_loss"] for step, figures in steps.items() if "validation_loss" in figures}
+    assert list(losses) == list(range(2, max(steps) + 1, 2))
+    best = min(losses, key=lambda step: losses[step])
+    assert best < max(steps), "it never became worse, so nothing was chosen"
+    _, held = hold_out(OF_QUESTIONS, FITTING.validation_share, 11)
+    assert loss_a_token(tmp_path / "out", held) == pytest.approx(losses[best], abs=2e-5)
+
+
+@pytest.mark.parametrize("lora_rank", [0, 4])
+def test_a_killed_run_with_validation_keeps_the_same_weights(
+    tiny_checkpoint: Path, tmp_path: Path, lora_rank: int
+) -> None:
+    config = msgspec.structs.replace(FITTING, lora_rank=lora_rank)
+    whole = run(tiny_checkpoint, tmp_path / "whole", config, examples=OF_QUESTIONS)
+    with pytest.raises(KilledError):
+        run(tiny_checkpoint, tmp_path / "out", config, last=15, examples=OF_QUESTIONS)
+    log = run(tiny_checkpoint, tmp_path / "out", config, examples=OF_QUESTIONS)
+    assert log.continued_from == 14
+    assert log.steps == {step: figures for step, figures in whole.steps.items() if step > 14}
+    for name, tensor in weights(tmp_path / "whole").items():
+        assert torch.equal(tensor, weights(tmp_path / "out")[name])
+
+
+@given(st.lists(st.integers(0, 9), min_size=2, max_size=40), st.floats(0.01, 0.99), st.integers(0, 5))
+def test_the_examples_of_a_question_are_held_out_together(questions: list[int], share: float, seed: int) -> None:
+    examples = [Example([n], [1], 0, question_id=str(question)) for n, question in enumerate(questions)]
+    count = len(set(questions))
+    if not 0 < round(share * count) < count:
+        with pytest.raises(UsageError, match="validation_share"):
+            hold_out(examples, share, seed)
+        return
+    learned, held = hold_out(examples, share, seed)
+    assert sorted(e.token_ids[0] for e in learned + held) == list(range(len(questions)))
+    assert not {e.question_id for e in learned} & {e.question_id for e in held}
+    assert len({e.question_id for e in held}) == round(share * count)

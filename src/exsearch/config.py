@@ -143,6 +143,9 @@ class TrainingConfig(_Section, frozen=True):
     """The embeddings and this many of the lowest layers keep their weights: less time, memory and freedom."""
     save_steps: Positive = 50
     """Optimiser steps between resume points."""
+    validation_share: Share = 0.0
+    """Share of the questions whose trajectories are held out: the loss on them is taken at every resume point and at
+    the end, and the weights with the lowest one become the checkpoint."""
     ranks: Positive = 1
     """Processes that train together, each on a GPU of its own or on a share of the processors."""
     sharding: Literal["none", "fsdp", "zero2", "zero3"] = "none"

@@ -6,6 +6,7 @@ against it. A run that was cut off is continued by the same command, with `--res
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -172,9 +173,9 @@ def example_of(conversation: Conversation, weighted: bool, chat: ChatFormat, whe
             start, new = len(ids), [*said_ids, chat.stop_id]
         ids += new
         mask += [int(message.role == "assistant")] * len(new)
-    return Example(ids, mask, start, weight)
+    return Example(ids, mask, start, weight, question_id=conversation.messages[0].content)
 
 
 def cut_off(example: Example, length: int) -> Example:
     """Return the first `length` tokens of an example."""
-    return Example(example.token_ids[:length], example.loss_mask[:length], example.answer_start, example.weight)
+    return replace(example, token_ids=example.token_ids[:length], loss_mask=example.loss_mask[:length])

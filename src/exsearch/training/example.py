@@ -20,6 +20,8 @@ class Example:
     weight: float = 1.0
     credits: list[float] | None = None
     """Factor of each token's loss, where turns do not count alike."""
+    question_id: str = ""
+    """What it answers: examples of one question are learned from or validated on together."""
 
     def token_weight(self, position: int) -> float:
         """Return the weight of a token."""
@@ -46,14 +48,14 @@ def example_from(
         answer = [*chat.encode(target), chat.stop_id]
         ids, mask = ids[:start] + answer, mask[:start] + [1] * len(answer)
     if not step_credit:
-        return Example(ids, mask, start, weight)
+        return Example(ids, mask, start, weight, None, trajectory.question_id)
     turns = turn_credits(trajectory, step_credit)
     credits, turn = [1.0] * len(ids), -1
     for position in range(start):
         if mask[position]:
             turn += not mask[position - 1]
             credits[position] = turns[turn]
-    return Example(ids, mask, start, weight, credits)
+    return Example(ids, mask, start, weight, credits, trajectory.question_id)
 
 
 def turn_credits(trajectory: Trajectory, step_credit: float) -> list[float]:

@@ -37,6 +37,10 @@ class Learner(Protocol):
         """
         ...
 
+    def measure(self, tree: Tree) -> torch.Tensor:
+        """Return the fields of LossSums of a micro-batch, as the model is when it is not trained."""
+        ...
+
     def step(self, rate: float) -> float:
         """Make an optimiser step at a learning rate; return the norm of the gradient before clipping."""
         ...
@@ -82,12 +86,23 @@ class TorchLearner:
         held: AbstractContextManager[object] = nullcontext()
         if isinstance(self._module, DistributedDataParallel) and not last:
             held = self._module.no_sync()
-        mixed = torch.autocast(self._ranks.device.split(":")[0], self._dtype, enabled=self._dtype != torch.float32)
         with held:
-            with mixed:
+            with self._mixed():
                 found: tuple[torch.Tensor, torch.Tensor] = self._module(tree)
             (found[0] * (factor * self._ranks.count)).backward()
         return found[1]
+
+    def measure(self, tree: Tree) -> torch.Tensor:
+        """Run forward."""
+        self._module.eval()
+        with torch.no_grad(), self._mixed():
+            found: torch.Tensor = self._module(tree)[1]
+        self._module.train()
+        return found
+
+    def _mixed(self) -> torch.autocast:
+        """Return the context of a forward pass."""
+        return torch.autocast(self._ranks.device.split(":")[0], self._dtype, enabled=self._dtype != torch.float32)
 
     def step(self, rate: float) -> float:
         """Clip, step, forget the gradient."""

@@ -23,7 +23,7 @@ def save_resume_point(folder: Path, step: int, state: Iterable[tuple[str, torch.
             save_file({name: tensor.contiguous() for name, tensor in state}, temporary)
     except SafetensorError as error:  # what safetensors makes of an operating-system error
         raise ExSearchError(f"{target}: cannot write the resume point: {error}") from error
-    for path in folder.iterdir():
+    for path in folder.glob("*step-*"):
         if path != target:
             remove(path)
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
@@ -37,10 +38,13 @@ from exsearch.training.loss import LossSums, Reference, WeightedLoss, normalised
 from exsearch.training.ranks import Ranks, joined_ranks
 from exsearch.training.resume import load_resume_point, save_resume_point
 from exsearch.training.tree import Tree, grow
+from exsearch.training.validation import hold_out, keep_if_best, read_best, validation_loss
 
 if TYPE_CHECKING:
     from peft import LoraModel
 
+BEST = "best.safetensors"
+"""Among the resume points: the weights with the lowest validation loss."""
 JOB = "exsearch.json"
 """In a checkpoint: the fingerprint of all that it was trained from."""
 _ANY = {"ranks": 1, "sharding": "none", "micro_batch_tokens": 1, "gradient_checkpointing": False, "save_steps": 1}
@@ -68,6 +72,7 @@ def train(
     """
     if not examples:
         raise ExSearchError(f"{label}: nothing to learn from")
+    learned, held = hold_out(examples, config.validation_share, seed)
     if config.lora_rank and config.frozen_layers:
         raise UsageError("lora_rank and frozen_layers exclude each other: an adapter would change the frozen layers")
     dtype = pick_dtype(model_config)
@@ -89,12 +94,15 @@ def train(
         if torch.distributed.is_initialized() and ranks.first:
             print(f"  {label}: {learner.description}", file=sys.stderr)
         points = resume_folder(output) / job
-        _steps(learner, examples, config, ranks, seed, points, label, log, rewind)
+        _steps(learner, learned, held, config, ranks, seed, points, label, log, rewind)
         weights = _gathered(learner, ranks) if torch.distributed.is_initialized() else None
         if ranks.first:
             if weights is not None:
                 model, adapted = load_for_training(base, config, seed)
                 _set(model, weights)
+            if best := read_best(points / BEST):
+                print(f"  {label}: step {best.step} is kept, validation loss {best.loss:.4f}", file=sys.stderr)
+                _set(model, load_file(points / BEST))
             if adapted is not None:
                 adapted.merge_and_unload()  # puts ordinary layers back into `model`
             torch.nn.Module.to(model, dtype)
@@ -159,6 +167,7 @@ def _learner(loss: WeightedLoss, config: TrainingConfig, ranks: Ranks, dtype: to
 def _steps(
     learner: Learner,
     examples: list[Example],
+    held: list[Example],
     config: TrainingConfig,
     ranks: Ranks,
     seed: int,
@@ -180,18 +189,23 @@ def _steps(
             sums = accumulate_gradient(learner, batch, config, ranks)
             rate = learning_rate(config, step, total)
             norm = learner.step(rate)
+            seconds = time.monotonic() - start
+            at_point = (step + 1) % config.save_steps == 0
+            validation = {}
+            if held and (at_point or step + 1 == total):
+                validation["validation_loss"] = _validate(learner, held, config, ranks, points, step + 1)
             if bar is not None:
                 tokens = sum(len(example.token_ids) for example in batch)
-                seconds = time.monotonic() - start
                 figures = {
                     **sums.per_token(),
+                    **validation,
                     "learning_rate": rate,
                     "grad_norm": round(norm, 5),
                     "tokens_per_second": round(tokens / seconds, 1),
                 }
                 log(step + 1, figures)
                 bar.advance(1, f"loss {figures['loss']:.3f}")
-            if (step + 1) % config.save_steps == 0 and step + 1 < total:
+            if at_point and step + 1 < total:
                 _save_point(learner, ranks, points, step + 1)
 
 
@@ -224,6 +238,17 @@ def _save_point(learner: Learner, ranks: Ranks, points: Path, step: int) -> None
         for _ in learner.state():
             pass
     ranks.wait()
+
+
+def _validate(
+    learner: Learner, held: list[Example], config: TrainingConfig, ranks: Ranks, points: Path, step: int
+) -> float:
+    """Return the validation loss; keep the weights if it is the lowest so far."""
+    loss = validation_loss(learner, held, config, ranks)
+    weights = _gathered(learner, ranks)
+    if ranks.first:
+        keep_if_best(points / BEST, step, loss, weights.items())
+    return loss
 
 
 def _gathered(learner: Learner, ranks: Ranks) -> dict[str, torch.Tensor]:

@@ -54,6 +54,14 @@ class ZeroLearner:
         found: torch.Tensor = sums
         return found
 
+    def measure(self, tree: Tree) -> torch.Tensor:
+        """Run forward."""
+        self._engine.eval()
+        with torch.no_grad():
+            found: torch.Tensor = self._engine(tree)[1]
+        self._engine.train()
+        return found
+
     def step(self, rate: float) -> float:
         """Clip, step, forget the gradient."""
         for group in self._engine.optimizer.param_groups:

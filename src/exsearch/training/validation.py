@@ -1,0 +1,84 @@
+"""Examples that are held out of a training run: the loss on them, and the weights with which it was lowest."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from exsearch.config import TrainingConfig
+from exsearch.engine.sampling import derive_seed
+from exsearch.errors import ExSearchError, UsageError
+from exsearch.files import atomic_path
+from exsearch.training.batches import micro_batches
+from exsearch.training.example import Example
+from exsearch.training.learner import Learner
+from exsearch.training.loss import LossSums
+from exsearch.training.ranks import Ranks
+from exsearch.training.tree import grow
+
+
+def hold_out(examples: list[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
+    """Return the examples to learn from and those to validate on: all of a `share` of the questions, by the seed.
+
+    Raises UsageError if one of the two would be empty.
+    """
+    if share == 0:
+        return examples, []
+    questions = sorted(
+        {example.question_id for example in examples}, key=lambda question: derive_seed(seed, "validation", question)
+    )
+    held = set(questions[: round(share * len(questions))])
+    if not 0 < len(held) < len(questions):
+        raise UsageError(
+            f"validation_share = {share} of {len(questions)} questions leaves {len(held)} to validate on and "
+            f"{len(questions) - len(held)} to learn from"
+        )
+    return [e for e in examples if e.question_id not in held], [e for e in examples if e.question_id in held]
+
+
+def validation_loss(learner: Learner, held: list[Example], config: TrainingConfig, ranks: Ranks) -> float:
+    """Return the weighted mean loss a token of the held-out examples, in nats; each rank computes its share."""
+    trees = [grow(part) for part in micro_batches(held, config.micro_batch_tokens)]
+    sums = torch.zeros(5, device=ranks.device)
+    for number in range(-(-len(trees) // ranks.count)):
+        place = number * ranks.count + ranks.rank
+        # all ranks meet in each pass: who has no part left repeats one and does not count it
+        found = learner.measure(trees[min(place, len(trees) - 1)])
+        sums += found if place < len(trees) else 0 * found
+    return LossSums(*ranks.sum(sums).tolist()).per_token()["loss"]
+
+
+class Best(msgspec.Struct, frozen=True):
+    """When the validation loss was lowest."""
+
+    step: int
+    loss: float
+
+
+def keep_if_best(file: Path, step: int, loss: float, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
+    """Write the weights of a step to `file` if no step before had as low a loss."""
+    best = read_best(file)
+    if best is not None and best.loss <= loss:
+        return
+    try:
+        with atomic_path(file) as temporary:
+            about = {"best": msgspec.json.encode(Best(step, loss)).decode()}
+            save_file({name: tensor.contiguous() for name, tensor in weights}, temporary, metadata=about)
+    except SafetensorError as error:  # what safetensors makes of an operating-system error
+        raise ExSearchError(f"{file}: cannot write the best weights: {error}") from error
+
+
+def read_best(file: Path) -> Best | None:
+    """Return which step `file` holds the weights of; None if there is none, or it is torn."""
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return msgspec.json.decode(opened.metadata()["best"], type=Best)
+    except FileNotFoundError:
+        return None
+    except SafetensorError as error:
+        print(f"  {file.name}: unreadable best weights skipped ({error})", file=sys.stderr)
+        return None

@@ -29,6 +29,8 @@ class Learner(Protocol):
 
     description: str
     """What really runs."""
+    parameters: dict[str, torch.nn.Parameter]
+    """Those that are trained, by their names in the model."""
 
     def accumulate(self, tree: Tree, factor: float, last: bool) -> torch.Tensor:
         """Add the gradient of `factor` times the loss of a micro-batch; return the fields of LossSums of this rank.

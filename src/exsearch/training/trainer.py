@@ -90,7 +90,7 @@ def train(
         model, adapted = load_for_training(base, config, seed)
         torch.nn.Module.to(model, ranks.device)
         reference = reference_of(model, adapted, config, dtype) if config.kl else None
-        learner = _learner(WeightedLoss(model, config, reference), config, ranks, dtype)
+        learner = make_learner(WeightedLoss(model, config, reference), config, ranks, dtype)
         if torch.distributed.is_initialized() and ranks.first:
             print(f"  {label}: {learner.description}", file=sys.stderr)
         points = resume_folder(output) / job
@@ -153,7 +153,7 @@ def reference_of(
     return lambda: nullcontext(copied)
 
 
-def _learner(loss: WeightedLoss, config: TrainingConfig, ranks: Ranks, dtype: torch.dtype) -> Learner:
+def make_learner(loss: WeightedLoss, config: TrainingConfig, ranks: Ranks, dtype: torch.dtype) -> Learner:
     """Return the learner that the settings name. Raises UsageError if they cannot be met."""
     if config.sharding != "none" and not torch.distributed.is_initialized():
         raise UsageError(f"sharding = {config.sharding} needs several ranks: set ranks, or use torchrun")

@@ -129,6 +129,33 @@ def test_a_resume_point_of_other_inputs_is_not_continued(tiny_checkpoint: Path, 
     assert run(tiny_checkpoint, tmp_path / "checkpoint", other).continued_from == 0
 
 
+def test_adapters_on_weights_of_4_bits_are_merged_into_those_of_the_start(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("bitsandbytes", reason="needs exsearch[qlora]")
+    config = msgspec.structs.replace(CONFIG, epochs=6, lora_rank=4, quantise="4bit")
+    steps = run(tiny_checkpoint, tmp_path / "out", config).steps
+    assert steps[max(steps)]["loss"] < steps[1]["loss"] - 0.05
+    before, after = weights(tiny_checkpoint), weights(tmp_path / "out")
+    assert {name: tensor.dtype for name, tensor in after.items()} == dict.fromkeys(before, torch.float32)
+    moved = [name for name, tensor in before.items() if not torch.equal(tensor, after[name])]
+    assert moved and all("proj" in name for name in moved), "what has no adapter keeps its weights"
+    apart = [torch.linalg.matrix_rank(after[name] - before[name], atol=1e-5) for name in moved]
+    assert max(apart) <= 4, "the rounding to 4 bits has come into the checkpoint"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [({}, "needs lora_rank"), ({"lora_rank": 4, "ranks": 2, "sharding": "fsdp"}, "does not go with sharding = fsdp")],
+)
+def test_4_bits_that_cannot_be_trained_are_refused(
+    tiny_checkpoint: Path, tmp_path: Path, settings: dict[str, object], said: str
+) -> None:
+    pytest.importorskip("bitsandbytes", reason="needs exsearch[qlora]")
+    with pytest.raises(UsageError, match=said):
+        run(tiny_checkpoint, tmp_path / "out", msgspec.structs.replace(CONFIG, quantise="4bit", **settings))
+
+
 def test_frozen_layers_keep_their_weights(tiny_checkpoint: Path, tmp_path: Path) -> None:
     run(tiny_checkpoint, tmp_path / "out", msgspec.structs.replace(CONFIG, frozen_layers=1))
     before, after = weights(tiny_checkpoint), weights(tmp_path / "out")

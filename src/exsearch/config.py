@@ -139,6 +139,8 @@ class TrainingConfig(_Section, frozen=True):
     """Factor of a third term, how far the model has moved: KL(p || p_start) at the loss tokens, weighted like them."""
     lora_rank: Count = 0
     """0 trains all weights; else a LoRA adapter of this rank, merged into the checkpoint at the end."""
+    quantise: Literal["none", "4bit"] = "none"
+    """`4bit`: the weights under the adapters are kept in 4 bits while training (QLoRA, by bitsandbytes)."""
     frozen_layers: Count = 0
     """The embeddings and this many of the lowest layers keep their weights: less time, memory and freedom."""
     save_steps: Positive = 50

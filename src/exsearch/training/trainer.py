@@ -5,6 +5,7 @@ so a run that was killed and continued ends with the same weights as one that wa
 """
 
 import copy
+import importlib.util
 import math
 import os
 import sys
@@ -18,7 +19,7 @@ import msgspec
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from exsearch.config import ModelConfig, TrainingConfig
@@ -87,7 +88,7 @@ def train(
         train_on_ranks(Job(str(base), examples, str(output), config, model_config, seed, label), log, rewind)
         return
     with joined_ranks(pick_device(model_config)) as ranks:
-        model, adapted = load_for_training(base, config, seed)
+        model, adapted = load_for_training(base, config, seed, dtype)
         torch.nn.Module.to(model, ranks.device)
         reference = reference_of(model, adapted, config, dtype) if config.kl else None
         learner = make_learner(WeightedLoss(model, config, reference), config, ranks, dtype)
@@ -95,10 +96,11 @@ def train(
             print(f"  {label}: {learner.description}", file=sys.stderr)
         points = resume_folder(output) / job
         _steps(learner, learned, held, config, ranks, seed, points, label, log, rewind)
-        weights = _gathered(learner, ranks) if torch.distributed.is_initialized() else None
+        apart = torch.distributed.is_initialized() or config.quantise != "none"
+        weights = _gathered(learner, ranks) if apart else {}
         if ranks.first:
-            if weights is not None:
-                model, adapted = load_for_training(base, config, seed)
+            if apart:
+                model, adapted = load_for_training(base, msgspec.structs.replace(config, quantise="none"), seed)
                 _set(model, weights)
             if best := read_best(points / BEST):
                 print(f"  {label}: step {best.step} is kept, validation loss {best.loss:.4f}", file=sys.stderr)
@@ -116,10 +118,16 @@ def resume_folder(output: Path) -> Path:
     return output.with_name(f"{output.name}.resume")
 
 
-def load_for_training(base: Path, config: TrainingConfig, seed: int) -> "tuple[PreTrainedModel, LoraModel | None]":
-    """Load a checkpoint for training, in float32; return it and, with `lora_rank`, what can merge its adapters."""
+def load_for_training(
+    base: Path, config: TrainingConfig, seed: int, dtype: torch.dtype = torch.float32
+) -> "tuple[PreTrainedModel, LoraModel | None]":
+    """Load a checkpoint for training; return it and, with `lora_rank`, what can merge its adapters.
+
+    Weights are float32, or 4-bit if `config.quantise` says so, multiplied in `dtype`. Raises UsageError.
+    """
     disable_progress_bar()
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    quantisation = quantisation_of(config, dtype) if config.quantise != "none" else None
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, quantization_config=quantisation)
     if config.frozen_layers:
         _freeze(model, config.frozen_layers)
     torch.manual_seed(derive_seed(seed, "adapter"))
@@ -128,6 +136,22 @@ def load_for_training(base: Path, config: TrainingConfig, seed: int) -> "tuple[P
         model.gradient_checkpointing_enable()
     model.train()
     return model, adapted
+
+
+def quantisation_of(config: TrainingConfig, dtype: torch.dtype) -> BitsAndBytesConfig:
+    """Return how bitsandbytes is to quantise (arXiv 2305.14314). Raises UsageError where that cannot be trained."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UsageError("quantise = 4bit needs bitsandbytes: pip install 'exsearch[qlora]'")
+    if not config.lora_rank:
+        raise UsageError("quantise = 4bit needs lora_rank: weights of 4 bits are not trained, only adapters on them")
+    if config.sharding != "none":
+        raise UsageError(f"quantise = 4bit does not go with sharding = {config.sharding}: each rank holds a copy")
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
 
 
 def reference_of(

@@ -22,6 +22,7 @@ from exsearch.retrieval.base import RetrievalError, Retriever
 from exsearch.serving.app import retrieval_app
 from exsearch.serving.conformance import DIALECTS, run_checks
 from exsearch.serving.limits import Limits
+from exsearch.serving.listen import open_socket
 from serving_server import PASSAGES, ScriptedRetriever, running, tiny_index
 
 QUERY = "capital of France"
@@ -161,6 +162,13 @@ def test_a_request_line_in_pieces_and_what_is_no_http_at_all(url: str) -> None:
             connection.shutdown(socket.SHUT_WR)
             connection.recv(65536)
     assert search(url, QUERY)[0] == 200
+
+
+def test_no_part_of_an_answer_waits_for_the_acknowledgement_of_another() -> None:
+    with open_socket("127.0.0.1", 0) as server, socket.create_connection(server.getsockname()):
+        connection, _ = server.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_with_an_api_key_only_its_holders_are_answered(index: tuple[Retriever, Corpus], tmp_path: Path) -> None:

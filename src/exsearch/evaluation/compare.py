@@ -103,7 +103,7 @@ def compare(a: Evaluated, b: Evaluated, metric: str = "em", across_protocols: bo
     Raises UsageError for different protocols unless `across_protocols`, for a metric that they do not have, and where
     they have no question in common.
     """
-    differing = protocol_differences(a, b)
+    differing = _protocol_differences(a, b)
     if a.scores.protocol != b.scores.protocol and not across_protocols:
         raise UsageError(_refusal(a, b, differing))
     rows = _rows(a, b)
@@ -117,7 +117,7 @@ def compare(a: Evaluated, b: Evaluated, metric: str = "em", across_protocols: bo
         raise UsageError(f"metric {metric!r}: the scores have {', '.join(metrics)}")
     chosen = _having(rows, metric)
     pairs = [_pair(row, metric, a, b) for row in chosen]
-    name_a, name_b = names(a, b)
+    name_a, name_b = _names(a, b)
     return Comparison(
         a=name_a,
         b=name_b,
@@ -135,7 +135,7 @@ def compare(a: Evaluated, b: Evaluated, metric: str = "em", across_protocols: bo
     )
 
 
-def names(a: Evaluated, b: Evaluated) -> tuple[str, str]:
+def _names(a: Evaluated, b: Evaluated) -> tuple[str, str]:
     """Return two different names: those in the scores, or else the folders."""
     if a.scores.name != b.scores.name:
         return a.scores.name, b.scores.name
@@ -144,7 +144,7 @@ def names(a: Evaluated, b: Evaluated) -> tuple[str, str]:
     return f"{a.scores.name} (A)", f"{b.scores.name} (B)"
 
 
-def protocol_differences(a: Evaluated, b: Evaluated) -> list[FieldDifference]:
+def _protocol_differences(a: Evaluated, b: Evaluated) -> list[FieldDifference]:
     """Return the fields in which the protocols differ; none where one of them is not known."""
     if not (a.protocol and b.protocol):
         return []

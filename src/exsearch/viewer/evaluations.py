@@ -59,6 +59,11 @@ def _page(
         notices.append(left_out_notice(len(questions), len(ids), "questions"))
     if passages.shortened:
         notices.append(shortened_notice(passages.shortened))
+    if found and (found.only_a or found.only_b):
+        notices.append(
+            f"The differences are over {found.n} questions that both answered; {found.only_a} of A and "
+            f"{found.only_b} of B are left out. All other figures are of each model over all of its own questions."
+        )
     if not known:
         notices.append("The text of the questions is not known: there is no questions.jsonl.")
     fingerprints = {each.scores.protocol for each in evaluations.values()}

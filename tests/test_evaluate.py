@@ -3,15 +3,19 @@
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.rollout import Agent
+from exsearch.cli.eval import eval_
 from exsearch.config import AgentConfig, RolloutConfig
 from exsearch.corpus.passage import Passage
 from exsearch.data.question import Question
 from exsearch.errors import UsageError
 from exsearch.evaluation.evaluate import TRAJECTORIES, Evaluation, evaluate
+from exsearch.evaluation.folder import read_evaluation
 from exsearch.evaluation.protocol import make_protocol
+from exsearch.files import write_jsonl
 from scripted import ScriptedEngine, StaticRetriever
 
 AGENT = AgentConfig(max_steps=2, passages=1, turn_tokens=16, context=512)
@@ -65,3 +69,18 @@ def test_scores_of_other_questions_are_not_replaced_and_nothing_is_answered(agen
         evaluate(agent, evaluations(tmp_path, {"second": FIRST, "first": SECOND}), "m", "evaluate")
     assert agent.engine.calls == calls
     assert not (tmp_path / "second").exists()
+
+
+def test_the_command_leaves_all_that_a_comparison_needs(
+    agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exsearch.cli.eval.make_agents", lambda config, index: agent)
+    write_jsonl(tmp_path / "questions.jsonl", [*FIRST, *SECOND[3:]])
+    options = ["--index", "-", "--questions", str(tmp_path / "questions.jsonl"), "--out", str(tmp_path / "e")]
+    result = CliRunner().invoke(eval_, [*options, "--limit", "4"])
+    assert result.exit_code == 0 and str(tmp_path / "e" / "report.html") in result.output
+    found = read_evaluation(tmp_path / "e")
+    assert list(found.questions.values()) == [*FIRST, SECOND[3]]
+    assert found.answers == {"q0": "the answer", "q1": "the answer", "q2": "the answer", "q3": None}
+    assert found.protocol["question_count"] == 4
+    assert '"kind":"evaluation"' in (tmp_path / "e" / "report.html").read_text(encoding="utf-8")

@@ -42,14 +42,19 @@ def eval_(
 
     from exsearch.data.question import read_questions
     from exsearch.evaluation.evaluate import Evaluation, evaluate
+    from exsearch.evaluation.folder import PROTOCOL, QUESTIONS
     from exsearch.evaluation.protocol import make_protocol, write_protocol
+    from exsearch.files import write_jsonl
+    from exsearch.viewer.report import write_report
 
     config = settings(recipe, overrides, model__path=model, rollout__ray=ray)
     chosen = read_questions(questions, limit)
     agents = make_agents(config, index)
     protocol = make_protocol(config.agent, agents.index_fingerprint, chosen)
     [scores] = evaluate(agents, [Evaluation(out, chosen, protocol)], out.name, "evaluate")
-    write_protocol(out / "protocol.json", protocol)
+    write_protocol(out / PROTOCOL, protocol)
+    write_jsonl(out / QUESTIONS, chosen)
+    report = write_report(out)
     if as_json:
         click.echo(msgspec.json.encode(scores).decode())
         return
@@ -57,3 +62,4 @@ def eval_(
         click.echo(f"{name:>15}  {figure.mean:8.3f}  [{figure.low:.3f}, {figure.high:.3f}]  n = {figure.n}")
     click.echo(f"   stop reasons  {scores.stop_reasons}")
     click.echo(f"       protocol  {scores.protocol}")
+    click.echo(f"         report  {report}")

@@ -1,4 +1,4 @@
-"""`exsearch view`: a run folder as one HTML page."""
+"""`exsearch view`: a run or an evaluation as one HTML page."""
 
 from pathlib import Path
 
@@ -6,11 +6,11 @@ import click
 
 
 @click.command()
-@click.argument("run", metavar="RUN_DIR", type=click.Path(path_type=Path))
+@click.argument("run", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--open/--no-open", "show", default=False, help="Open the page in the browser. Off by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def view(run: Path, show: bool, as_json: bool) -> None:
-    """Write RUN_DIR/report.html: figures, trajectories and weights of a run, finished or not."""
+    """Write DIR/report.html: figures and trajectories of an evaluation, or of a run, finished or not."""
     from exsearch.viewer.report import write_report
 
     target = write_report(run)

@@ -1,4 +1,4 @@
-// Where the scores come from: how trajectories ended, and exact match by number of hops.
+// Where the scores come from: how trajectories ended, how often they searched, and scores by number of hops.
 
 const STOP_ORDER = [
   "answered",
@@ -25,7 +25,7 @@ function stopChart() {
   ];
   return chartCard({
     title: "How trajectories ended",
-    note: "Share of the test questions; the numbers are counts. Only answered ones can be right.",
+    note: "Share of the questions; the numbers are counts. Only answered ones can be right.",
     legend: reasons.map((reason) => ({ label: words(reason), tone: stopTone(reason) })),
     draw: (width) => drawStops(width, models, reasons),
     values: {
@@ -95,28 +95,36 @@ function stopRow(root, model, reasons, x, top) {
 }
 
 function modelTone(model) {
+  if (data.kind !== "run") return `tone-${data.models.indexOf(model) ? 4 : 1}`;
   if (!model.trained)
     return `baseline-${Math.min(data.models.filter((other) => !other.trained).indexOf(model), 1)}`;
   const stage = data.models.filter((other) => other.trained).indexOf(model);
   return `stage-${Math.min(stage, 5)}`;
 }
 
-function hopChart() {
-  const models = data.models.filter((model) => Object.keys(model.by_hops).length);
-  if (!models.length)
-    return absent("No figures by hops: the test questions name none, or there are no scores.");
-  const hops = [...new Set(models.flatMap((model) => Object.keys(model.by_hops)))].sort(
+/** The figures of a model by hops: `key` is em or f1. */
+function byHops(model, key) {
+  return key === "em" ? model.by_hops : model.f1_by_hops;
+}
+
+function hopChart(key) {
+  const { label } = METRICS[key];
+  const models = data.models.filter((model) =>
+    Object.keys(byHops(model, key)).some((hop) => hop !== "unknown"),
+  );
+  if (!models.length) return absent(`No ${label} by hops: the questions name none, or there are no scores.`);
+  const hops = [...new Set(models.flatMap((model) => Object.keys(byHops(model, key))))].sort(
     (a, b) => Number(a) - Number(b) || a.localeCompare(b),
   );
   const marks = models.map((_, i) => MARKS[i % MARKS.length]);
   return chartCard({
-    title: "Exact match by number of hops",
+    title: `${label} by number of hops`,
     note: "With 95% intervals; n is the number of questions.",
     legend: models.map((model, i) => ({ label: model.name, tone: modelTone(model), mark: marks[i] })),
-    draw: (width) => drawHops(width, models, hops, marks),
+    draw: (width) => drawHops(width, key, models, hops, marks),
     values: {
       head: ["Model", ...hops.map((hop) => `${hop} hops, %`)],
-      rows: models.map((model) => [model.name, ...hops.map((hop) => hopText(model.by_hops[hop]))]),
+      rows: models.map((model) => [model.name, ...hops.map((hop) => hopText(byHops(model, key)[hop]))]),
     },
   });
 }
@@ -125,20 +133,20 @@ function hopText(figure) {
   return figure ? `${percent(figure.mean)} [${percent(figure.low)}, ${percent(figure.high)}]` : DASH;
 }
 
-function drawHops(width, models, hops, marks) {
+function drawHops(width, key, models, hops, marks) {
   const top = Math.min(
     1,
     Math.max(
       0.1,
-      ...models.flatMap((model) => Object.values(model.by_hops)).flatMap((figure) => ends(figure, true)),
+      ...models.flatMap((model) => Object.values(byHops(model, key))).flatMap((figure) => ends(figure, true)),
     ),
   );
   const frame = plot({
     width,
     height: 280,
-    label: "Exact match by hops and model, in percent",
+    label: `${METRICS[key].label} by hops and model, in percent`,
     yTicks: niceTicks(0, 100 * top),
-    yTitle: "Exact match, %",
+    yTitle: `${METRICS[key].label}, %`,
     format: (tick) => fixed(tick, 0),
     bottom: 56,
   });
@@ -148,14 +156,14 @@ function drawHops(width, models, hops, marks) {
     const counts = [
       ...new Set(
         models
-          .map((model) => model.by_hops[hop])
+          .map((model) => byHops(model, key)[hop])
           .filter(Boolean)
           .map((figure) => figure.n),
       ),
     ];
     xTick(frame, x(i), hop, `n = ${counts.join(" / ")}`);
     models.forEach((model, j) => {
-      const figure = model.by_hops[hop];
+      const figure = byHops(model, key)[hop];
       if (!figure) return;
       interval(frame.root, {
         x: x(i) + (j - (models.length - 1) / 2) * step,
@@ -168,5 +176,65 @@ function drawHops(width, models, hops, marks) {
     });
   });
   xTitle(frame, "Hops of the question", 50);
+  return frame.root;
+}
+
+function searchesChart() {
+  const models = data.models.filter((model) => Object.keys(model.searches).length);
+  if (!models.length) return absent("No searches: there are no scores.");
+  const most = Math.max(...models.flatMap((model) => Object.keys(model.searches).map(Number)));
+  const numbers = Array.from({ length: most + 1 }, (_, number) => number);
+  const share = (model, number) => {
+    const total = Object.values(model.searches).reduce((sum, count) => sum + count, 0);
+    return (model.searches[number] || 0) / total;
+  };
+  return chartCard({
+    title: "Searches per question",
+    note: "Share of the questions on which a model searched so often.",
+    legend: models.map((model) => ({ label: model.name, tone: modelTone(model) })),
+    draw: (width) => drawSearches(width, models, numbers, share),
+    values: {
+      head: ["Model", ...numbers.map((number) => plural(number, "search"))],
+      rows: models.map((model) => [
+        model.name,
+        ...numbers.map((number) => whole(model.searches[number] || 0)),
+      ]),
+    },
+  });
+}
+
+function drawSearches(width, models, numbers, share) {
+  const top = Math.max(...models.flatMap((model) => numbers.map((number) => share(model, number))));
+  const frame = plot({
+    width,
+    height: 280,
+    label: "Searches per question and model, as shares",
+    yTicks: niceTicks(0, 100 * top),
+    yTitle: "Share of questions, %",
+    format: (tick) => fixed(tick, 0),
+    bottom: 56,
+  });
+  const x = bands(frame.box, numbers.length);
+  const bar = Math.min(34, ((frame.box.right - frame.box.left) / numbers.length) * (0.8 / models.length));
+  numbers.forEach((number, i) => {
+    xTick(frame, x(i), number);
+    models.forEach((model, j) => {
+      const value = share(model, number);
+      if (!value) return;
+      const y = frame.y(100 * value);
+      const from = x(i) + (j - models.length / 2) * bar;
+      const node = svg(
+        "g",
+        { class: modelTone(model) },
+        svg("rect", { class: "bar", x: from, y, width: bar - 1, height: frame.box.bottom - y }),
+      );
+      withTip(
+        node,
+        `${model.name}: ${plural(number, "search")} on ${plural(model.searches[number], "question")} (${percent(value)}%)`,
+      );
+      frame.root.append(node);
+    });
+  });
+  xTitle(frame, "Searches", 40);
   return frame.root;
 }

@@ -1,11 +1,22 @@
-// The tab of trajectories: two models side by side on each test question.
+// The tab of trajectories: two models side by side on each question, or one.
 
 const OUTCOMES = [
-  ["all", "All"],
   ["fixed", "Fixed: wrong in A, right in B"],
   ["broken", "Broken: right in A, wrong in B"],
   ["right", "Right in both"],
   ["wrong", "Wrong in both"],
+];
+
+const SINGLE_OUTCOMES = [
+  ["right", "Right"],
+  ["wrong", "Wrong"],
+];
+
+const PAIRED_OUTCOMES = [
+  ["all", "All"],
+  ["win", "Wins: B higher"],
+  ["loss", "Losses: A higher"],
+  ["tie", "Ties"],
 ];
 
 function trajectoriesTab() {
@@ -15,7 +26,8 @@ function trajectoriesTab() {
     section.append(absent("No trajectories: no eval/NAME/trajectories.jsonl."));
     return null;
   }
-  const state = { models: [modelNamed(first), modelNamed(second)], item: null };
+  const chosen = data.models.length > 1 ? [first, second] : [first];
+  const state = { models: chosen.map(modelNamed), item: null };
   const pane = el("div", { class: "main-pane" });
   const show = () =>
     pane.replaceChildren(
@@ -24,7 +36,7 @@ function trajectoriesTab() {
         : [absent("No question fits these filters.")]),
     );
   const list = questionList({
-    label: "Test questions",
+    label: "Questions",
     items: data.questions.map((question, index) => questionItem(question, index, state)),
     filters: questionFilters(state),
     chosen: (item) => {
@@ -44,9 +56,11 @@ function trajectoriesTab() {
     el(
       "div",
       { class: "toolbar" },
-      select("Model A", names, first, pick(0)),
-      select("Model B", names, second, pick(1)),
-      markKey(),
+      data.kind === "run"
+        ? [select("Model A", names, first, pick(0)), select("Model B", names, second, pick(1))]
+        : null,
+      data.paired ? el("p", {}, `A is ${first}, B is ${second}.`) : null,
+      markKey(state.models),
     ),
     el("div", { class: "split" }, list.node, pane),
   ]);
@@ -54,11 +68,11 @@ function trajectoriesTab() {
   return list;
 }
 
-function markKey() {
+function markKey(models) {
   return el(
     "p",
     { class: "faint" },
-    "In the list: A then B, ",
+    models.length > 1 ? "In the list: A then B, " : "In the list: ",
     glyph(true),
     " right, ",
     glyph(false),
@@ -110,14 +124,22 @@ function questionFilters(state) {
     .filter(isNumber)
     .sort((a, b) => a - b);
   const types = data.questions.map((question) => question.type).filter(Boolean);
+  const shared = data.models.length > 1;
   return [
+    data.paired
+      ? {
+          label: `By ${metricLabel(data.paired.metric)}`,
+          options: PAIRED_OUTCOMES,
+          keep: ({ index }, value) => value === "all" || data.paired.outcomes[index] === value,
+        }
+      : null,
     {
       label: "Outcome",
-      options: OUTCOMES,
+      options: [["all", "All"], ...(shared ? OUTCOMES : SINGLE_OUTCOMES)],
       keep: (item, value) => value === "all" || outcome(state.models, item.index) === value,
     },
     {
-      label: "Ended (A or B)",
+      label: shared ? "Ended (A or B)" : "Ended",
       options: valueOptions(stops, words),
       keep: (item, value) =>
         value === "all" || state.models.some((model) => stopOf(model, item.index) === value),
@@ -132,7 +154,7 @@ function questionFilters(state) {
       options: valueOptions(types),
       keep: ({ question }, value) => value === "all" || question.type === value,
     },
-  ].filter((filter) => filter.options.length > 2);
+  ].filter((filter) => filter && filter.options.length > 2);
 }
 
 function stopOf(model, index) {
@@ -140,7 +162,7 @@ function stopOf(model, index) {
   return run ? run.stop_reason : null;
 }
 
-function outcome([a, b], index) {
+function outcome([a, b = a], index) {
   const [before, after] = [verdict(a, index), verdict(b, index)];
   if (before === null || after === null) return "unknown";
   if (before === after) return before ? "right" : "wrong";
@@ -149,7 +171,7 @@ function outcome([a, b], index) {
 
 function comparison(index, models) {
   const question = data.questions[index];
-  const sides = models[0] === models[1] ? [models[0]] : models;
+  const sides = [...new Set(models)];
   return [
     questionCard(
       question,
@@ -158,7 +180,7 @@ function comparison(index, models) {
     el(
       "div",
       { class: "sides" },
-      sides.map((model, i) => side(model, index, question, "AB"[i])),
+      sides.map((model, i) => side(model, index, question, models.length > 1 ? "AB"[i] : "")),
     ),
   ];
 }

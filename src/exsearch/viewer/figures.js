@@ -1,20 +1,34 @@
 // The tab of figures, and its two tables.
 
 function figuresTab() {
+  const isRun = data.kind === "run";
   append(document.getElementById("panel-figures"), [
     bigNumbers(),
     data.notices.length ? noticeBox() : null,
+    isRun ? trainingSection() : null,
+    data.paired ? pairedSection() : null,
+    el("h2", {}, "All figures"),
+    figureTable(),
+    el("div", { class: "grid wide" }, hopChart("em"), hopChart("f1"), searchesChart(), stopChart()),
+    isRun ? stepsSection() : null,
+  ]);
+}
+
+function trainingSection() {
+  return [
     el("h2", {}, "Training"),
     el("div", { class: "grid" }, scoreChart(), evidenceChart()),
     iterationTable(),
-    el("h2", {}, "All figures"),
-    figureTable(),
-    el("div", { class: "grid" }, stopChart(), hopChart()),
+  ];
+}
+
+function stepsSection() {
+  return [
     el("h2", {}, "Weights of the E-step"),
     weightCharts(),
     el("h2", {}, "Training losses"),
     lossCharts(),
-  ]);
+  ];
 }
 
 function noticeBox() {

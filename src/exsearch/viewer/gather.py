@@ -5,11 +5,11 @@ import re
 from exsearch.data.question import Question
 from exsearch.evaluation.scores import Figure, Scores
 from exsearch.viewer.losses import loss_curves
-from exsearch.viewer.page import Model, Page, Round, Score
+from exsearch.viewer.models import hops_of, known_figures, page_model
+from exsearch.viewer.page import Model, Page, Round
 from exsearch.viewer.passages import PassageTable
-from exsearch.viewer.reader import Attempt, Iteration, RunReader, Summary, is_trained
+from exsearch.viewer.reader import Iteration, RunReader, Summary, is_trained
 from exsearch.viewer.rounds import collect_rounds, summed_up
-from exsearch.viewer.runs import page_run
 
 MAX_QUESTIONS = 300
 """Test questions that can be browsed; the figures are over all of them."""
@@ -27,10 +27,12 @@ def gather(run: RunReader) -> Page:
     protocol = run.protocol()
     fingerprint = protocol.get("fingerprint")
     page = Page(
+        kind="run",
         title=(summary.title if summary else "") or run.path.resolve().name,
         fingerprint=str(fingerprint) if fingerprint else next((m.protocol for m in models if m.protocol), None),
         best=summary.best if summary else None,
         comparison=summary.comparison if summary else None,
+        paired=None,
         iterations=summary.iterations if summary else _unfinished_iterations(run),
         seconds=summary.seconds if summary else {},
         split_sizes={split: len(group) for split, group in known.items() if group},
@@ -41,7 +43,7 @@ def gather(run: RunReader) -> Page:
         passages=passages.rows,
         config=flatten(run.config()),
         protocol=flatten(protocol),
-        warnings=_warnings(models, str(fingerprint) if fingerprint else None),
+        warnings=protocol_warnings(models, str(fingerprint) if fingerprint else None),
         notices=[],
     )
     page.notices.extend(_notices(summary, page, left_out, passages.shortened))
@@ -62,7 +64,21 @@ def _models(
     questions = _in_file_order(list(seen), known)
     shown = questions[:MAX_QUESTIONS]
     rows = {question.id: row for row, question in enumerate(shown)}
-    models = [_model(run, name, scores[name], rows, passages) for name in names]
+    hops = hops_of(questions)
+    models = [
+        page_model(
+            name,
+            scores[name],
+            run.evaluated(name),
+            rows,
+            hops,
+            passages,
+            trained=is_trained(name),
+            validation=_figure(run.validation(name), "em"),
+            train_logprob=_figure(run.training(name), "answer_logprob"),
+        )
+        for name in names
+    ]
     return models, shown, len(questions) - len(shown)
 
 
@@ -77,41 +93,8 @@ def _in_file_order(ids: list[str], known: dict[str, list[Question]]) -> list[Que
     return found + [Question(id=id_, text=id_, answers=[]) for id_ in ids if id_ not in records]
 
 
-def _model(run: RunReader, name: str, scores: Scores | None, rows: dict[str, int], passages: PassageTable) -> Model:
-    model = Model(
-        name=name,
-        trained=is_trained(name),
-        protocol=scores.protocol if scores else None,
-        figures=_known(scores.figures) if scores else {},
-        validation=_figure(run.validation(name), "em"),
-        train_logprob=_figure(run.training(name), "answer_logprob"),
-        stop_reasons=scores.stop_reasons if scores else {},
-        by_hops=_known(scores.by_hops) if scores else {},
-        scores=[None] * len(rows),
-        runs=[None] * len(rows),
-    )
-    for score in scores.questions if scores else []:
-        row = rows.get(score.question_id)
-        if row is not None:
-            model.scores[row] = Score(
-                em=score.em,
-                f1=round(score.f1, 4),
-                recall=None if score.recall is None else round(score.recall, 4),
-                searches=score.searches,
-                stop_reason=score.stop_reason,
-            )
-    for attempt in run.evaluated(name):
-        _place(model, attempt, rows, passages)
-    return model
-
-
-def _known(figures: dict[str, Figure]) -> dict[str, Figure]:
-    """Leave out the figures over no questions."""
-    return {key: figure for key, figure in figures.items() if figure.n}
-
-
 def _figure(scores: Scores | None, key: str) -> Figure | None:
-    return _known(scores.figures).get(key) if scores else None
+    return known_figures(scores.figures).get(key) if scores else None
 
 
 def _unfinished_iterations(run: RunReader) -> list[Iteration]:
@@ -119,17 +102,7 @@ def _unfinished_iterations(run: RunReader) -> list[Iteration]:
     return [summed_up(name, records) for name, records in weights.items() if records]
 
 
-def _place(model: Model, attempt: Attempt, rows: dict[str, int], passages: PassageTable) -> None:
-    """Put the attempt at its question's row, the first sample where there are several."""
-    row = rows.get(attempt.question_id)
-    if row is None:
-        return
-    present = model.runs[row]
-    if present is None or attempt.sample < present.sample:
-        model.runs[row] = page_run(attempt, passages)
-
-
-def _warnings(models: list[Model], fingerprint: str | None) -> list[str]:
+def protocol_warnings(models: list[Model], fingerprint: str | None) -> list[str]:
     """Say it where scores were taken under different protocols."""
     found = {model.name: model.protocol for model in models if model.protocol}
     expected = fingerprint or next(iter(found.values()), None)
@@ -147,15 +120,21 @@ def _notices(summary: Summary | None, page: Page, left_out: int, shortened: int)
     if unscored:
         notices.append(f"No scores yet for {', '.join(unscored)}.")
     if left_out:
-        total = left_out + len(page.questions)
-        notices.append(
-            f"The first {len(page.questions)} of {total} test questions can be browsed here; all figures and "
-            f"charts are over all {total}."
-        )
+        notices.append(left_out_notice(len(page.questions), len(page.questions) + left_out, "test questions"))
     notices.extend(notice for notice in map(_round_notice, page.rounds) if notice)
     if shortened:
-        notices.append(f"{shortened} passages are shortened here to bound the size of this page.")
+        notices.append(shortened_notice(shortened))
     return notices
+
+
+def left_out_notice(shown: int, total: int, what: str) -> str:
+    """Say that only some questions can be browsed."""
+    return f"The first {shown} of {total} {what} can be browsed here; all figures and charts are over all {total}."
+
+
+def shortened_notice(count: int) -> str:
+    """Say that passages are not shown whole."""
+    return f"{count} passages are shortened here to bound the size of this page."
 
 
 def _round_notice(round_: Round) -> str | None:

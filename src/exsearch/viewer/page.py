@@ -1,13 +1,16 @@
 """What report.html embeds: the typed content of its JSON block.
 
-To save space, `Model.scores` and `Model.runs` are parallel to `Page.questions`, and hits point into
+To save space, `Model.scores`, `Model.runs` and `Paired.outcomes` are parallel to `Page.questions`, and hits point into
 `Page.passages`.
 """
+
+from typing import Literal
 
 import msgspec
 
 from exsearch.agent.trajectory import AliasScore
 from exsearch.data.question import Question
+from exsearch.evaluation.compare import Difference, Group
 from exsearch.evaluation.scores import Figure
 from exsearch.viewer.reader import Comparison, Iteration
 
@@ -63,6 +66,10 @@ class Model(msgspec.Struct, frozen=True):
     """log p(y | x, z) on a fixed set of training questions, greedy."""
     stop_reasons: dict[str, int]
     by_hops: dict[str, Figure]
+    """Exact match."""
+    f1_by_hops: dict[str, Figure]
+    searches: dict[str, int]
+    """Questions by number of searches."""
     scores: list[Score | None]
     runs: list[Run | None]
 
@@ -124,13 +131,30 @@ class LossCurve(msgspec.Struct, frozen=True):
     """How many logged steps one point is the mean of."""
 
 
+class Paired(msgspec.Struct, frozen=True):
+    """The second model of the page against the first, by question."""
+
+    metric: str
+    """By which questions are won, lost and sorted."""
+    n: int
+    wins: int
+    losses: int
+    ties: int
+    differences: list[Difference]
+    breakdowns: dict[str, list[Group]]
+    outcomes: list[Literal["win", "loss", "tie"] | None]
+    """None where one of the two has no such figure."""
+
+
 class Page(msgspec.Struct, frozen=True):
     """Everything the page shows."""
 
+    kind: Literal["run", "evaluation", "comparison"]
     title: str
     fingerprint: str | None
     best: str | None
     comparison: Comparison | None
+    paired: Paired | None
     iterations: list[Iteration]
     seconds: dict[str, float]
     split_sizes: dict[str, int]

@@ -1,6 +1,8 @@
 // Puts the parts together: tabs, and the place in the page as the address's fragment.
 
-const TABS = ["figures", "trajectories", "e-step", "setup"];
+const TABS = ["figures", "trajectories", "e-step", "setup"].filter(
+  (tab) => tab !== "e-step" || data.kind === "run",
+);
 
 /** Keep the place in the address, so that a reload or a copied link leads back to it. */
 function remember(place) {
@@ -34,7 +36,8 @@ function start() {
   headline();
   figuresTab();
   const list = trajectoriesTab();
-  exploreTab();
+  if (data.kind === "run") exploreTab();
+  else document.getElementById("tab-e-step").hidden = true;
   setupTab();
   for (const tab of TABS) {
     const button = document.getElementById(`tab-${tab}`);

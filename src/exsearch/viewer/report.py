@@ -1,4 +1,4 @@
-"""Writes RUN/report.html: figures and trajectories of a run on one page that needs nothing but itself."""
+"""Writes report.html: figures and trajectories of a run or of evaluations on one page that needs nothing but itself."""
 
 import base64
 import hashlib
@@ -9,7 +9,11 @@ from pathlib import Path
 
 import msgspec
 
+from exsearch.evaluation.compare import Comparison
+from exsearch.evaluation.folder import Evaluated, read_evaluation
+from exsearch.evaluation.scores import has_scores
 from exsearch.files import write_text
+from exsearch.viewer.evaluations import comparison_page, evaluation_page
 from exsearch.viewer.gather import gather
 from exsearch.viewer.page import Page
 from exsearch.viewer.reader import RunReader
@@ -17,6 +21,7 @@ from exsearch.viewer.reader import RunReader
 SCRIPTS = (
     "base.js",
     "charts.js",
+    "paired.js",
     "summary.js",
     "curves.js",
     "breakdowns.js",
@@ -31,12 +36,20 @@ SCRIPTS = (
 """In this order, as one script: each uses only what those before it define."""
 
 
-def write_report(run: Path) -> Path:
-    """Write report.html into the run folder `run` and return its path; raise UsageError if it is no run."""
-    page = gather(RunReader(run))
-    target = run / "report.html"
+def write_report(folder: Path) -> Path:
+    """Write report.html into the folder of a run or of an evaluation and return its path.
+
+    Raises UsageError if it is neither.
+    """
+    page = evaluation_page(read_evaluation(folder)) if has_scores(folder) else gather(RunReader(folder))
+    target = folder / "report.html"
     write_text(target, render(page))
     return target
+
+
+def write_comparison_report(a: Evaluated, b: Evaluated, found: Comparison, target: Path) -> None:
+    """Write the page of two evaluations side by side."""
+    write_text(target, render(comparison_page(a, b, found)))
 
 
 def render(page: Page) -> str:

@@ -4,13 +4,15 @@ function headline() {
   const splits = Object.entries(data.split_sizes).map(([split, size]) => `${whole(size)} ${split}`);
   const total = Object.values(data.seconds).reduce((sum, seconds) => sum + seconds, 0);
   const facts = [
+    data.kind === "evaluation" ? plural(questionCount(data.models[0]), "question") : null,
+    data.paired ? `${plural(data.paired.n, "question")} that both answered` : null,
     splits.length ? `Questions: ${splits.join(", ")}` : null,
     data.iterations.length ? plural(data.iterations.length, "EM iteration") : null,
     data.best ? `best: ${data.best}` : null,
     total ? `${duration(total)} of work` : null,
   ].filter(Boolean);
   append(document.getElementById("headline"), [
-    el("p", { class: "kicker" }, "ExSearch run report"),
+    el("p", { class: "kicker" }, `ExSearch ${data.kind} report`),
     el("h1", {}, data.title),
     el("p", { class: "facts" }, facts.join("  ·  ")),
     data.fingerprint
@@ -42,7 +44,6 @@ function bigNumbers() {
 
 function bigNumber(key, before, after) {
   const { label, unit } = METRICS[key];
-  const difference = key === "em" ? data.comparison && data.comparison.difference : null;
   return el(
     "div",
     { class: key === "em" ? "big first" : "big" },
@@ -60,7 +61,7 @@ function bigNumber(key, before, after) {
         ? null
         : [el("span", { class: "arrow", "aria-label": "to" }, "→"), bigSide(key, after)],
     ),
-    difference ? differenceLine(difference) : null,
+    differenceLine(key),
   );
 }
 
@@ -79,20 +80,27 @@ function rangeText(key, figure) {
   return `${metricText(key, figure.low)} to ${metricText(key, figure.high)}`;
 }
 
-function differenceLine({ mean, low, high, n }) {
-  const verdict = low > 0 ? "better" : high < 0 ? "worse" : "not told apart";
-  const text = `${signed(100 * mean, 1)} points, 95% interval ${signed(100 * low, 1)} to ${signed(100 * high, 1)} (paired, n = ${n})`;
-  return el(
-    "p",
-    { class: "difference" },
-    badge(verdict === "better" ? "right" : verdict === "worse" ? "wrong" : "plain", verdict),
-    " ",
-    text,
-  );
+function differenceLine(key) {
+  const paired = data.paired && data.paired.differences.find(({ metric }) => metric === key);
+  if (paired) {
+    const { difference, told_apart: apart } = paired;
+    return pairedLine(key, difference, badge(apart ? "best" : "plain", apart ? "told apart" : "not told apart"));
+  }
+  if (key !== "em" || !data.comparison) return null;
+  const { difference } = data.comparison;
+  const verdict = difference.low > 0 ? "better" : difference.high < 0 ? "worse" : "not told apart";
+  const kind = { better: "right", worse: "wrong" }[verdict] || "plain";
+  return pairedLine(key, difference, badge(kind, verdict));
+}
+
+function pairedLine(key, difference, verdict) {
+  const text = `${differenceText(key, difference.mean)} ${differenceUnit(key)}, 95% interval ${intervalText(key, difference)} (paired, n = ${difference.n})`;
+  return el("p", { class: "difference" }, verdict, " ", text);
 }
 
 function setupTab() {
   const section = document.getElementById("panel-setup");
+  const isRun = data.kind === "run";
   append(section, [
     el("h2", {}, "Setup"),
     data.notices.length
@@ -105,10 +113,10 @@ function setupTab() {
     el(
       "div",
       { class: "grid" },
-      secondsTable(),
+      isRun ? secondsTable() : null,
       keyTable("Protocol", data.protocol, "protocol.json is absent."),
     ),
-    keyTable("Configuration", data.config, "config.toml is absent."),
+    isRun ? keyTable("Configuration", data.config, "config.toml is absent.") : null,
   ]);
 }
 

@@ -1,0 +1,281 @@
+"""Two evaluations on the same questions: paired differences, and which questions they come from."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from exsearch.data.question import Question
+from exsearch.errors import UsageError
+from exsearch.evaluation.bootstrap import paired_difference
+from exsearch.evaluation.folder import Evaluated
+from exsearch.evaluation.scores import Figure, QuestionScore
+
+FEWEST = 6
+"""Questions that must differ before a difference can be told apart. With five, a sign test is at 2 / 2^5 > 0.05 even
+where all five point the same way; an interval of resampled means is too narrow there."""
+UNKNOWN = "unknown"
+"""Names the group of questions whose hops or type are not known."""
+
+
+class FieldDifference(msgspec.Struct, frozen=True):
+    """A condition that differs between two protocols."""
+
+    field: str
+    """Dotted, such as `agent.passages`."""
+    a: object
+    b: object
+    """None where the protocol does not have the field."""
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """One metric of both, over the questions for which both have it."""
+
+    metric: str
+    a: float
+    b: float
+    difference: Figure
+    """Of b - a, paired."""
+    differing: int
+    """Questions on which the two are not equal."""
+
+    told_apart: bool
+    """Whether the interval leaves out zero and enough questions differ."""
+
+
+class Group(msgspec.Struct, frozen=True):
+    """The questions of one kind, by the chosen metric."""
+
+    name: str
+    a: float
+    b: float
+    difference: Figure
+    share: float
+    """What the group adds to the difference over all questions; the shares of a breakdown sum to it."""
+    wins: int
+    losses: int
+    ties: int
+
+
+class Pair(msgspec.Struct, frozen=True):
+    """One question, by the chosen metric."""
+
+    question_id: str
+    a: float
+    b: float
+    question: str | None
+    """Its text; None where it is not known."""
+    gold: list[str]
+    answer_a: str | None
+    """None where it gave none, or there are no trajectories."""
+    answer_b: str | None
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """What `exsearch compare` found out."""
+
+    a: str
+    b: str
+    protocols: tuple[str, str]
+    protocol_differences: list[FieldDifference]
+    n: int
+    """Questions that both answered."""
+    only_a: int
+    only_b: int
+    """Questions left out, since the other did not answer them."""
+    differences: list[Difference]
+    metric: str
+    """By which questions are won and lost, and broken down."""
+    wins: list[Pair]
+    """Questions where b is higher."""
+    losses: list[Pair]
+    ties: list[str]
+    """Ids of the questions where both are equal."""
+    breakdowns: dict[str, list[Group]]
+
+
+Row = tuple[QuestionScore, QuestionScore]
+"""What a and b have on one question."""
+
+
+def compare(a: Evaluated, b: Evaluated, metric: str = "em", across_protocols: bool = False) -> Comparison:
+    """Compare b with a.
+
+    Raises UsageError for different protocols unless `across_protocols`, for a metric that they do not have, and where
+    they have no question in common.
+    """
+    differing = _protocol_differences(a, b)
+    if a.scores.protocol != b.scores.protocol and not across_protocols:
+        raise UsageError(_refusal(a, b, differing))
+    rows = _rows(a, b)
+    left_out = len(a.scores.questions) - len(rows), len(b.scores.questions) - len(rows)
+    if any(left_out) and not across_protocols:
+        raise UsageError(f"{a.folder} and {b.folder}: equal protocols, but scores of different questions")
+    if not rows:
+        raise UsageError(f"{a.folder} and {b.folder}: have no question in common")
+    metrics = _metrics(rows)
+    if metric not in metrics:
+        raise UsageError(f"metric {metric!r}: the scores have {', '.join(metrics)}")
+    chosen = _having(rows, metric)
+    pairs = [_pair(row, metric, a, b) for row in chosen]
+    name_a, name_b = _names(a, b)
+    return Comparison(
+        a=name_a,
+        b=name_b,
+        protocols=(a.scores.protocol, b.scores.protocol),
+        protocol_differences=differing,
+        n=len(rows),
+        only_a=left_out[0],
+        only_b=left_out[1],
+        differences=[_difference(rows, each) for each in metrics],
+        metric=metric,
+        wins=[pair for pair in pairs if pair.b > pair.a],
+        losses=[pair for pair in pairs if pair.b < pair.a],
+        ties=[pair.question_id for pair in pairs if pair.b == pair.a],
+        breakdowns=_breakdowns(chosen, metric, {**b.questions, **a.questions}),
+    )
+
+
+def _names(a: Evaluated, b: Evaluated) -> tuple[str, str]:
+    """Return two different names: those in the scores, or else the folders."""
+    if a.scores.name != b.scores.name:
+        return a.scores.name, b.scores.name
+    if a.folder != b.folder:
+        return str(a.folder), str(b.folder)
+    return f"{a.scores.name} (A)", f"{b.scores.name} (B)"
+
+
+def _protocol_differences(a: Evaluated, b: Evaluated) -> list[FieldDifference]:
+    """Return the fields in which the protocols differ; none where one of them is not known."""
+    if not (a.protocol and b.protocol):
+        return []
+    left, right = _leaves(a.protocol), _leaves(b.protocol)
+    fields = dict.fromkeys([*left, *right])
+    return [
+        FieldDifference(field, left.get(field), right.get(field))
+        for field in fields
+        if left.get(field) != right.get(field)
+    ]
+
+
+def _leaves(table: dict[str, object], prefix: str = "") -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, value in table.items():
+        found |= _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def _refusal(a: Evaluated, b: Evaluated, differing: list[FieldDifference]) -> str:
+    unknown = [str(each.folder) for each in (a, b) if not each.protocol]
+    fields = "; ".join(f"{each.field} is {each.a} and {each.b}" for each in differing)
+    why = fields or f"in what cannot be told, since no protocol.json goes with {' or '.join(unknown)}"
+    return (
+        f"{a.folder} and {b.folder} were scored under different protocols, {a.scores.protocol} and "
+        f"{b.scores.protocol}: {why}. --across-protocols compares them on the questions that both have"
+    )
+
+
+def _rows(a: Evaluated, b: Evaluated) -> list[Row]:
+    """Return the questions of both, in the order of a; an id that stands for different texts is no common question."""
+    found = {row.question_id: row for row in b.scores.questions}
+    return [
+        (row, found[row.question_id])
+        for row in a.scores.questions
+        if row.question_id in found and _same(a.questions.get(row.question_id), b.questions.get(row.question_id))
+    ]
+
+
+def _same(a: Question | None, b: Question | None) -> bool:
+    return a is None or b is None or a.text == b.text
+
+
+def _metrics(rows: list[Row]) -> list[str]:
+    """Return the fields of a question's score that are numbers, if both have them for any question."""
+    return [field for field in QuestionScore.__struct_fields__ if _having(rows, field)]
+
+
+def _having(rows: list[Row], field: str) -> list[Row]:
+    return [row for row in rows if all(isinstance(getattr(score, field), (int, float)) for score in row)]
+
+
+def _values(rows: list[Row], metric: str) -> tuple[list[float], list[float]]:
+    return [float(getattr(a, metric)) for a, _ in rows], [float(getattr(b, metric)) for _, b in rows]
+
+
+def _difference(rows: list[Row], metric: str) -> Difference:
+    before, after = _values(_having(rows, metric), metric)
+    found = paired_difference(before, after)
+    differing = sum(x != y for x, y in zip(before, after, strict=True))
+    return Difference(
+        metric=metric,
+        a=_mean(before),
+        b=_mean(after),
+        difference=found,
+        differing=differing,
+        told_apart=(found.low > 0 or found.high < 0) and differing >= FEWEST,
+    )
+
+
+def _mean(values: list[float]) -> float:
+    return round(sum(values) / len(values), 5)
+
+
+def _pair(row: Row, metric: str, a: Evaluated, b: Evaluated) -> Pair:
+    id_ = row[0].question_id
+    question = a.questions.get(id_) or b.questions.get(id_)
+    return Pair(
+        question_id=id_,
+        a=getattr(row[0], metric),
+        b=getattr(row[1], metric),
+        question=question.text if question else None,
+        gold=question.answers if question else [],
+        answer_a=a.answers.get(id_),
+        answer_b=b.answers.get(id_),
+    )
+
+
+def _breakdowns(rows: list[Row], metric: str, questions: dict[str, Question]) -> dict[str, list[Group]]:
+    """Return the groups of each way to sort the questions; one that says nothing about any of them is left out."""
+
+    def known(row: Row, field: str) -> str:
+        question = questions.get(row[0].question_id)
+        return str((question and getattr(question, field)) or UNKNOWN)
+
+    sortings: dict[str, Callable[[Row], str]] = {
+        "hops": lambda row: known(row, "hops"),
+        "type": lambda row: known(row, "type"),
+        "stop reason": lambda row: f"{row[0].stop_reason} -> {row[1].stop_reason}",
+        "more searches": lambda row: _signed(row[1].searches - row[0].searches),
+    }
+    found = {}
+    for kind, name in sortings.items():
+        members: dict[str, list[Row]] = {}
+        for row in rows:
+            members.setdefault(name(row), []).append(row)
+        if set(members) != {UNKNOWN}:
+            found[kind] = [_group(each, members[each], metric, len(rows)) for each in sorted(members, key=_order)]
+    return found
+
+
+def _signed(number: int) -> str:
+    return f"{number:+d}" if number else "0"
+
+
+def _order(name: str) -> tuple[bool, float, str]:
+    """Sort numbers by size, and words behind them."""
+    number = name.removeprefix("+").removeprefix("-").isdecimal()
+    return (not number, float(name) if number else 0.0, name)
+
+
+def _group(name: str, rows: list[Row], metric: str, total: int) -> Group:
+    before, after = _values(rows, metric)
+    changes = [y - x for x, y in zip(before, after, strict=True)]
+    return Group(
+        name=name,
+        a=_mean(before),
+        b=_mean(after),
+        difference=paired_difference(before, after),
+        share=round(sum(changes) / total, 5),
+        wins=sum(change > 0 for change in changes),
+        losses=sum(change < 0 for change in changes),
+        ties=sum(change == 0 for change in changes),
+    )

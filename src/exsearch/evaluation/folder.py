@@ -1,0 +1,90 @@
+"""An evaluation read back: its scores, the protocol they were taken under, its questions and its answers."""
+
+from pathlib import Path
+
+import msgspec
+
+from exsearch.data.question import Question, read_questions
+from exsearch.errors import UsageError
+from exsearch.evaluation.evaluate import TRAJECTORIES
+from exsearch.evaluation.scores import SCORES, Scores, has_scores, read_scores
+from exsearch.files import read_json, read_jsonl
+
+PROTOCOL = "protocol.json"
+QUESTIONS = "questions.jsonl"
+
+
+class Evaluated(msgspec.Struct, frozen=True):
+    """A finished evaluation."""
+
+    folder: Path
+    scores: Scores
+    protocol: dict[str, object]
+    """The content of protocol.json, without the fingerprint; empty where there is none."""
+    questions: dict[str, Question]
+    """By id, in order; empty where neither the folder nor its run holds them."""
+    answers: dict[str, str | None]
+    """By question id; empty where there are no trajectories."""
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """The part of a trajectory that is read here."""
+
+    question_id: str
+    answer: str | None
+
+
+def read_evaluation(folder: Path, questions: Path | None = None) -> Evaluated:
+    """Read a folder of `exsearch eval`, or that of a model's evaluation in a run; `questions` stands in for its own.
+
+    Raises UsageError for a folder without scores, or with the protocol of others.
+    """
+    if not has_scores(folder):
+        raise UsageError(f"{folder}: {_not_finished(folder)}")
+    scores = read_scores(folder)
+    file = questions or next(iter(_existing(folder, QUESTIONS, _run_questions(folder))), None)
+    return Evaluated(
+        folder=folder,
+        scores=scores,
+        protocol=_protocol(folder, scores.protocol),
+        questions={question.id: question for question in read_questions(file)} if file else {},
+        answers={each.question_id: each.answer for each in _answers(folder / TRAJECTORIES)},
+    )
+
+
+def _not_finished(folder: Path) -> str:
+    if not folder.is_dir():
+        return "no such folder"
+    models = sorted(path.parent for path in folder.glob(f"eval/*/{SCORES}"))
+    if models:
+        return f"is a run; name the folder of one of its models: {', '.join(map(str, models))}"
+    return f"holds no {SCORES}: no evaluation, or not a finished one"
+
+
+def _protocol(folder: Path, expected: str) -> dict[str, object]:
+    """Return the folder's own protocol or, for a model's test questions, that of its run."""
+    in_run = folder.resolve().parent
+    for path in _existing(folder, PROTOCOL, in_run.parent / PROTOCOL if in_run.name == "eval" else None):
+        protocol = read_json(path, dict[str, object])
+        if protocol.pop("fingerprint", None) != expected:
+            raise UsageError(f"{path}: not the protocol {expected} that the scores in {folder} were taken under")
+        return protocol
+    return {}
+
+
+def _run_questions(folder: Path) -> Path | None:
+    """Return the file of the questions, for an evaluation in a run (`em/run_folder.py`)."""
+    path = folder.resolve()
+    if path.parent.name in ("eval", "train-eval"):
+        return path.parent.parent / "questions" / ("test.jsonl" if path.parent.name == "eval" else "train.jsonl")
+    if path.name == "eval":
+        return path.parent.parent / "questions" / "dev.jsonl"
+    return path.parent / "questions" / "dev.jsonl" if path.name == "warmup-eval" else None
+
+
+def _existing(folder: Path, own: str, of_run: Path | None) -> list[Path]:
+    return [path for path in (folder / own, of_run) if path is not None and path.is_file()]
+
+
+def _answers(path: Path) -> list[_Answer]:
+    return list(read_jsonl(path, _Answer)) if path.is_file() else []

@@ -1,0 +1,196 @@
+// Two evaluations on the same questions: the differences with their intervals, and which questions they come from.
+
+/** A difference of the metric `key`, in its unit: points for shares. */
+function differenceText(key, value) {
+  if (METRICS[key] && METRICS[key].unit === "%") return signed(100 * value, 1);
+  return signed(value, Math.abs(value) >= 100 ? 0 : 2);
+}
+
+function differenceUnit(key) {
+  const unit = METRICS[key] ? METRICS[key].unit : "";
+  return unit === "%" ? "points" : unit;
+}
+
+function metricLabel(key) {
+  return METRICS[key] ? METRICS[key].label : words(key);
+}
+
+function pairedSection() {
+  const { differences, metric, breakdowns, wins, losses, ties } = data.paired;
+  const [a, b] = data.models;
+  const shares = differences.filter(({ metric: key }) => differenceUnit(key) === "points");
+  return [
+    el("h2", {}, "Differences"),
+    shares.length ? differenceChart(shares, a, b) : null,
+    differenceTable(differences),
+    el("h2", {}, `Where they come from: ${metricLabel(metric)}`),
+    el(
+      "p",
+      {},
+      badge("right", plural(wins, "win")),
+      ` where ${b.name} is higher, `,
+      badge("wrong", plural(losses, "loss")),
+      ` where ${a.name} is, ${plural(ties, "tie")}.`,
+    ),
+    el(
+      "div",
+      { class: "grid wide" },
+      Object.entries(breakdowns).map(([kind, groups]) => breakdownCard(kind, groups, metric)),
+    ),
+  ];
+}
+
+function differenceChart(differences, a, b) {
+  return forestCard({
+    title: `${b.name} minus ${a.name}`,
+    note: "Means over the same questions, with 95% intervals of the paired bootstrap.",
+    legend: [
+      { label: "told apart", tone: "tone-1", mark: "circle" },
+      { label: "not told apart", tone: "baseline-0", mark: "circle", hollow: true },
+    ],
+    axis: "Difference, points",
+    key: differences[0].metric,
+    rows: differences.map(({ metric, difference, told_apart: apart }) => ({
+      label: metricLabel(metric),
+      figure: difference,
+      hollow: !apart,
+    })),
+  });
+}
+
+function differenceTable(differences) {
+  const [a, b] = data.models;
+  const head = ["Metric", `A: ${a.name}`, `B: ${b.name}`, "B − A", "95% interval", "n", ""];
+  const rows = differences.map((each) => [
+    [metricLabel(each.metric), el("span", { class: "unit" }, ` ${differenceUnit(each.metric)}`)],
+    metricText(each.metric, each.a),
+    metricText(each.metric, each.b),
+    el("b", {}, differenceText(each.metric, each.difference.mean)),
+    intervalText(each.metric, each.difference),
+    whole(each.difference.n),
+    each.told_apart ? badge("best", "told apart") : badge("plain", "not told apart"),
+  ]);
+  return el(
+    "div",
+    { class: "card" },
+    el("div", { class: "scroll" }, table(head, rows)),
+    el(
+      "p",
+      { class: "note" },
+      "Told apart: the interval leaves out zero, and at least six questions differ. n is lower where one of the two has no such figure for a question.",
+    ),
+  );
+}
+
+function intervalText(key, { low, high }) {
+  return `${differenceText(key, low)} to ${differenceText(key, high)}`;
+}
+
+const BREAKDOWN_TITLES = {
+  hops: "By hops of the question",
+  type: "By type of question",
+  "stop reason": "By how the trajectories ended, A → B",
+  "more searches": "By how many more searches B made",
+};
+
+/** `answered -> max_steps` as `answered → max steps`, -2 with a true minus sign. */
+function groupLabel(name) {
+  return words(name).replace("->", "→").replace(/^-/, MINUS);
+}
+
+function breakdownCard(kind, groups, key) {
+  return forestCard({
+    title: BREAKDOWN_TITLES[kind] || `By ${kind}`,
+    note: "Difference within the group, with its 95% interval, and the number of questions.",
+    axis: `Difference, ${differenceUnit(key)}`,
+    key,
+    rows: groups.map(({ name, difference }) => ({
+      label: `${groupLabel(name)}  (${difference.n})`,
+      figure: difference,
+    })),
+    values: {
+      head: ["Group", "n", "A", "B", "B − A", "95% interval", "Wins", "Losses", "Ties", "Of the whole"],
+      rows: groups.map((group) => [
+        groupLabel(group.name),
+        whole(group.difference.n),
+        metricText(key, group.a),
+        metricText(key, group.b),
+        differenceText(key, group.difference.mean),
+        intervalText(key, group.difference),
+        whole(group.wins),
+        whole(group.losses),
+        whole(group.ties),
+        differenceText(key, group.share),
+      ]),
+    },
+  });
+}
+
+/** Intervals on lines of their own, around zero; `rows` are {label, figure, hollow}. */
+function forestCard({ title, note, legend, axis, key, rows, values }) {
+  return chartCard({
+    title,
+    note,
+    legend,
+    draw: (width) => drawForest(width, { title, axis, key, rows }),
+    values,
+  });
+}
+
+function drawForest(width, { title, axis, key, rows }) {
+  const row = 30;
+  const scale = differenceUnit(key) === "points" ? 100 : 1;
+  const left = Math.min(width / 2, 22 + 6.6 * Math.max(...rows.map(({ label }) => label.length)));
+  const bottom = 8 + rows.length * row;
+  const height = bottom + 42;
+  const reach = rows.flatMap(({ figure }) => [figure.low * scale, figure.high * scale, 0]);
+  const ticks = niceTicks(Math.min(...reach), Math.max(...reach));
+  const x = linear([ticks[0], ticks[ticks.length - 1]], [left, width - 20]);
+  const root = svg("svg", {
+    width,
+    height,
+    viewBox: `0 0 ${width} ${height}`,
+    role: "img",
+    "aria-label": title,
+  });
+  for (const tick of ticks) {
+    root.append(
+      svg("line", { class: tick === 0 ? "axis" : "grid", x1: x(tick), x2: x(tick), y1: 4, y2: bottom }),
+      svg(
+        "text",
+        { class: "tick", x: x(tick), y: bottom + 16, "text-anchor": "middle" },
+        signed(tick, tickDigits(ticks)),
+      ),
+    );
+  }
+  rows.forEach((each, i) => forestRow(root, each, { x, y: 8 + (i + 0.5) * row, left, scale, key }));
+  root.append(
+    svg(
+      "text",
+      { class: "axis-title", x: (x(ticks[0]) + width - 20) / 2, y: height - 6, "text-anchor": "middle" },
+      axis,
+    ),
+  );
+  return root;
+}
+
+function forestRow(root, { label, figure, hollow }, { x, y, left, scale, key }) {
+  const [low, middle, high] = [figure.low, figure.mean, figure.high].map((value) => x(value * scale));
+  const group = svg(
+    "g",
+    { class: hollow ? "point baseline-0" : "point tone-1" },
+    svg("line", { class: "whisker", x1: low, x2: high, y1: y, y2: y }),
+    svg("line", { class: "whisker", x1: low, x2: low, y1: y - 4, y2: y + 4 }),
+    svg("line", { class: "whisker", x1: high, x2: high, y1: y - 4, y2: y + 4 }),
+    markShape("circle", middle, y, hollow),
+    svg("rect", { class: "target", x: low - 8, y: y - 12, width: high - low + 16, height: 24 }),
+  );
+  withTip(
+    group,
+    `${label}: ${differenceText(key, figure.mean)} ${differenceUnit(key)}, 95% interval ${intervalText(key, figure)}, n = ${figure.n}`,
+  );
+  root.append(
+    svg("text", { class: "tick strong", x: left - 12, y: y + 4, "text-anchor": "end" }, label),
+    group,
+  );
+}

@@ -78,6 +78,7 @@ def test_an_index_of_200_000_passages_killed_twice_equals_an_undisturbed_one(
     """The encoders are small random ones: what is tested is the build, which does not know the difference."""
     encoder = {"late": save_bert, "dense": save_sentence_encoder}.get(kind)
     named = ["--set", f"encoder={encoder(tmp_path / 'encoder')}"] if encoder else []
+    named += ["--set", "token_bytes=8"] if kind == "late" else []
 
     def start(out: Path) -> "subprocess.Popen[bytes]":
         command = [

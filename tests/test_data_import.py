@@ -122,7 +122,7 @@ def test_what_cannot_be_scored_is_left_out_counted_and_named(tmp_path: Path) -> 
     )
     result = run(file, "--out", tmp_path / "out.jsonl")
     assert read_questions(tmp_path / "out.jsonl") == [Question("a", "Who?", ["The Who"])]
-    assert "left out: 1 no answer of which normalisation leaves anything, 1 no answer, 1 no text" in result.stdout
+    assert "left out: 1 (no answer of which normalisation leaves anything), 1 (no answer), 1 (no text)" in result.stdout
     assert f"left out: {file}, line 2: no answer of which normalisation leaves anything (id 'b')" in result.stderr
     assert "dropped: 2 answers of which normalisation leaves nothing" in result.stdout
 
@@ -194,7 +194,7 @@ def test_the_counts_are_there_as_json(tmp_path: Path, corpus: Corpus) -> None:
 ONE = {"id": "a", "question": "Who?", "answer": "Karn"}
 REFUSED = {
     "an id twice": ([ONE, {**ONE, "question": "What?"}], [], "line 2: the id 'a' occurs twice, first in "),
-    "no answer at all": ([{**ONE, "answer": "the"}], [], "no question is left: 1 no answer of which normalisation"),
+    "no answer at all": ([{**ONE, "answer": "the"}], [], "no question is left: 1 (no answer of which normalisation"),
     "a decomposition of another data set": ([ONE], ["--decompositions", "asked"], "is in the format plain; sub-"),
     "aliases that are none": ([ONE], ["--aliases", "in.jsonl"], "line 1: Object missing required field `Q_id`"),
     "a corpus that is none": ([ONE], ["--corpus", "."], "not a corpus folder"),

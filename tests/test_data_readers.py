@@ -122,11 +122,13 @@ def test_a_test_file_without_facts_and_answers_has_nothing_gold(file: Path) -> N
     assert read(file) == ("hotpotqa", [Annotated(Question("5a", "Where?", []))])
 
 
-@pytest.mark.parametrize("columns", [False, True])
-def test_2wiki_asks_for_each_triple_and_finds_the_sentence_that_states_it(file: Path, columns: bool) -> None:
+@pytest.mark.parametrize("copy", ["native", "columns", "JSON in cells"])
+def test_2wiki_asks_for_each_triple_and_finds_the_sentence_that_states_it(file: Path, copy: str) -> None:
     record: dict[str, Any] = {"_id": "9a", **ASKED, "supporting_facts": FACTS, "context": PARAGRAPHS}
     record["evidences"] = TRIPLES
-    if columns:
+    if copy == "JSON in cells":
+        record = {name: json.dumps(value) if isinstance(value, list) else value for name, value in record.items()}
+    if copy == "columns":
         names = ("fact", "relation", "entity")
         record["evidences"] = {name: [triple[n] for triple in TRIPLES] for n, name in enumerate(names)}
         record["context"] = {"title": PARAGRAPH_COLUMNS["title"], "content": PARAGRAPH_COLUMNS["sentences"]}
@@ -300,7 +302,7 @@ def test_kilt_takes_every_answer_and_the_pages_of_the_first_output_that_has_some
     output = [{"answer": "Karn"}, {"provenance": pages}, {"answer": "KARN", "provenance": other}]
     json_lines(file, [{"id": "k1", "input": "Who?", "output": output, "meta": {}}])
     gold = [NamedPassage(title="Karn", sentences=("Karn is.",)), NamedPassage(title="Velm")]
-    assert read(file) == ("kilt", [Annotated(Question("k1", "Who?", ["Karn", "KARN"], hops=2), gold)])
+    assert read(file) == ("kilt", [Annotated(Question("k1", "Who?", ["Karn", "KARN"]), gold)])
 
 
 def test_plain_files_have_an_answer_or_answers_and_perhaps_ids(file: Path, tmp_path: Path) -> None:
@@ -369,6 +371,10 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "cells that are no UTF-8": (b"question,answer\nWho?,\xff\n", "line 2: "),
     "torn gzip": (gzip.compress(PLAIN.encode() * 99)[:-20], "broken gzip file"),
     "torn parquet": (b"PAR1" + b"\0" * 30, "broken Parquet file"),
+    "a cell that is no JSON": (
+        json.dumps({**ASKED, "supporting_facts": [], "context": "[[", "evidences": "[]"}),
+        "line 1: Input data was truncated (read as 2wikimultihopqa)",
+    ),
     "columns of unequal length": (
         json.dumps({**ASKED, "supporting_facts": {"title": ["a"], "sent_id": []}, "context": PARAGRAPHS}),
         "line 1: its columns differ in length",

@@ -101,7 +101,7 @@ def import_questions(
 
 def reasons(imported: Imported) -> str:
     """Say how many records are left out for which reason."""
-    return ", ".join(f"{count} {reason}" for reason, count in imported.left_out.items())
+    return ", ".join(f"{count} ({reason})" for reason, count in imported.left_out.items())
 
 
 class _Import:

@@ -46,7 +46,7 @@ class Format:
     recognises: Callable[[dict[str, Any]], bool]
     """Whether a record is in it, by its keys; asked in the order of the formats."""
     read: Callable[[dict[str, Any], str], Annotated | LeftOut]
-    """Makes a question of a record, with this id if it has none; raises msgspec.ValidationError if it is malformed."""
+    """Makes a question of a record, with this id if it has none; raises msgspec.DecodeError if it is malformed."""
 
 
 def known_formats(decompositions: Path | None = None, names: Path | None = None) -> dict[str, Format]:
@@ -96,7 +96,7 @@ class QuestionFile:
             assert self.format is not None
             try:
                 read = self._formats[self.format].read(record.fields, f"{stem}-{record.number}")
-            except msgspec.ValidationError as error:
+            except msgspec.DecodeError as error:
                 raise UsageError(f"{self.path}, {record.place}: {error} (read as {self.format})") from None
             except ValueError:  # of zip, where a copy keeps lists of objects as lists of their fields
                 raise UsageError(f"{self.path}, {record.place}: its columns differ in length") from None

@@ -129,4 +129,4 @@ def read_kilt(fields: dict[str, Any], id: str) -> Annotated:
     places = next((output.provenance for output in record.output if output.provenance), [])
     gold = list({place.title: place.named() for place in places if place.title}.values())
     answers = aliases(output.answer for output in record.output)
-    return Annotated(Question(str(record.id), record.input, answers, hops=len(gold) or None), gold)
+    return Annotated(Question(str(record.id), record.input, answers), gold)

@@ -89,7 +89,7 @@ class TwoWikiReader:
 
     def read(self, fields: dict[str, Any], id: str) -> Annotated:
         """Read a question with a sub-question for each triple."""
-        record = msgspec.convert(fields, _TwoWiki)
+        record = msgspec.convert({name: _unwritten(name, value) for name, value in fields.items()}, _TwoWiki)
         id = known_id(id, record.native_id, record.hub_id)
         gold = record.gold()
         triples = record.triples()
@@ -112,6 +112,13 @@ class TwoWikiReader:
             evidence=evidence_of(gold),
         )
         return Annotated(question, gold, passages)
+
+
+def _unwritten(name: str, value: object) -> object:
+    """Return what a cell of some hub copies holds as JSON."""
+    if isinstance(value, str) and name in ("context", "supporting_facts", "evidences"):
+        return msgspec.json.decode(value)
+    return value
 
 
 def _in_order(asked: list[Asked], triples: list[Triple]) -> list[str]:

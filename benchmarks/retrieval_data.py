@@ -14,14 +14,15 @@ interaction, by the principal axes of a sample of the passages' vectors, and nor
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from exsearch.corpus.importing import import_corpus
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, write_corpus
+from exsearch.data.importing import import_questions
 from exsearch.data.question import Question, read_questions
 from exsearch.data.world import World
 from exsearch.errors import UsageError
@@ -46,7 +47,7 @@ def load_set(name: str, folder: Path, wiki_mini: Path | None) -> tuple[Corpus, l
             if wiki_mini is None:
                 raise UsageError("wiki-mini: say where its files are (--wiki-mini DIR)")
             import_corpus(wiki_mini / "psgs_w100.tsv.gz", folder / "corpus")
-            write_jsonl(questions, _wiki_questions(wiki_mini, Corpus.open(folder / "corpus")))
+            write_jsonl(questions, wiki_questions(wiki_mini, "dev", folder, Corpus.open(folder / "corpus")))
         else:
             world = World(SEED, _world_size(name))
             write_corpus(folder / "corpus", world.passages(), total=world.size)
@@ -169,33 +170,14 @@ def _world_size(name: str) -> int:
 
 def _prefixed(prefix: str, questions: Iterator[Question]) -> Iterator[Question]:
     for question in questions:
-        yield Question(f"{prefix}/{question.id}", question.text, question.answers, gold_passages=question.gold_passages)
+        yield msgspec.structs.replace(question, id=f"{prefix}/{question.id}")
 
 
-def _wiki_questions(folder: Path, corpus: Corpus) -> Iterator[Question]:
-    """Yield the dev questions. A gold paragraph is the passage with its title and, white space aside, its text."""
-    rows = {(_squeezed(passage.title), _squeezed(passage.text)): passage.id for passage in corpus}
-    for name in ("hotpotqa", "2wikimultihopqa"):
-        for record in json.loads((folder / f"{name}_dev.json").read_text(encoding="utf-8")):
-            yield _question(name, record["_id"], record, _supporting(record), rows)
-    with (folder / "musique_dev.jsonl").open(encoding="utf-8") as lines:
-        for record in map(json.loads, lines):
-            gold = [(part["title"], part["paragraph_text"]) for part in record["paragraphs"] if part["is_supporting"]]
-            yield _question("musique", record["id"], record, gold, rows)
-
-
-def _supporting(record: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return title and text of the paragraphs that hold a supporting fact, in the format of HotpotQA."""
-    titles = {title for title, _ in record["supporting_facts"]}
-    return [(title, " ".join(sentences)) for title, sentences in record["context"] if title in titles]
-
-
-def _question(
-    name: str, id: str, record: dict[str, Any], gold: list[tuple[str, str]], rows: dict[tuple[str, str], str]
-) -> Question:
-    found = dict.fromkeys(rows[_squeezed(title), _squeezed(text)] for title, text in gold)
-    return Question(f"{name}/{id}", record["question"], [record["answer"]], gold_passages=list(found))
-
-
-def _squeezed(text: str) -> str:
-    return " ".join(text.split())
+def wiki_questions(folder: Path, split: str, out: Path, corpus: Corpus) -> Iterator[Question]:
+    """Yield the questions of a split of wiki-mini, `train` or `dev`; they are imported into the folder `out`."""
+    decompositions = folder / f"2wikimultihopqa_{split}_decomposition.jsonl"
+    for name in (f"hotpotqa_{split}.json", f"2wikimultihopqa_{split}.json", f"musique_{split}.jsonl"):
+        target = out / f"{Path(name).stem}.jsonl"
+        asked = decompositions if name.startswith("2wiki") and decompositions.exists() else None
+        import_questions([folder / name], target, corpus=corpus, decompositions=asked)
+        yield from _prefixed(name.split("_")[0], iter(read_questions(target)))

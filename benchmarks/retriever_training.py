@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from retrieval_data import load_set, source, text_of
+from retrieval_data import load_set, source, text_of, wiki_questions
 
 from exsearch.config import ModelConfig
 from exsearch.corpus.store import Corpus, write_corpus
-from exsearch.data.question import Question, SubQuestion
+from exsearch.data.question import Question
 from exsearch.data.world import World
 from exsearch.evaluation.bootstrap import figure, paired_difference
 from exsearch.files import read_json, write_json, write_text
@@ -44,7 +44,6 @@ CUTOFFS = (2, 5, 20)
 TRAIN_SEED, TEST_SEED = 1, 2
 """Of the worlds."""
 
-Ids = dict[tuple[str, str], str]
 Recalls = dict[str, list[float]]
 """By cut-off, `@5`, the recall of each query."""
 
@@ -130,7 +129,7 @@ def training_set(name: str, options: argparse.Namespace) -> tuple[Corpus, list[Q
         world = World(TRAIN_SEED, options.world_passages)
         return world_corpus(world, options.out / "world"), list(world.questions("train", limit=options.max_triples))
     corpus, _ = load_set("wiki-mini", options.out / "wiki-mini", options.wiki_mini)
-    return corpus, list(wiki_train(options.wiki_mini, corpus))
+    return corpus, list(wiki_questions(options.wiki_mini, "train", options.out / name, corpus))
 
 
 def world_corpus(world: World, folder: Path) -> Corpus:
@@ -161,9 +160,9 @@ def test_sets(kind: str, options: argparse.Namespace) -> Iterator[tuple[str, Tes
             asked.setdefault(source(question), []).append((question.text, question.gold_passages))
         asked["musique sub-questions"] = [
             (sub.text, [sub.passage])
-            for question in musique(options.wiki_mini / "musique_dev.jsonl", ids_of(corpus))
+            for question in questions
             for sub in question.sub_questions
-            if sub.passage
+            if sub.passage and source(question) == "musique"
         ]
         asked = {name: pairs[:limit] for name, pairs in asked.items()}
         index = options.out / "wiki-mini" / "bm25"
@@ -172,62 +171,6 @@ def test_sets(kind: str, options: argparse.Namespace) -> Iterator[tuple[str, Tes
         hits = retriever.search([query for query, _ in pairs], CANDIDATES)
         candidates = [[hit.passage.id for hit in found] for found in hits]
         yield name, TestSet(corpus.folder, [query for query, _ in pairs], [gold for _, gold in pairs], candidates)
-
-
-def wiki_train(folder: Path, corpus: Corpus) -> Iterator[Question]:
-    """Yield the train questions of wiki-mini, with sub-questions where the source has them."""
-    ids = ids_of(corpus)
-    decompositions = {
-        record["_id"]: record["sub_questions"] for record in lines(folder / "2wikimultihopqa_train_decomposition.jsonl")
-    }
-    for name in ("hotpotqa", "2wikimultihopqa"):
-        for record in json.loads((folder / f"{name}_train.json").read_text(encoding="utf-8")):
-            titles = {title for title, _ in record["supporting_facts"]}
-            gold = {t: ids[t, squeezed(" ".join(text))] for t, text in record["context"] if t in titles}
-            subs = [titled(sub["question"], gold) for sub in decompositions.get(record["_id"], [])]
-            yield question(record, record["_id"], list(gold.values()), [sub for sub in subs if sub is not None])
-    yield from musique(folder / "musique_train.jsonl", ids)
-
-
-def musique(path: Path, ids: Ids) -> Iterator[Question]:
-    """Yield questions in MuSiQue's format; in its sub-questions #1 stands for the first one's answer."""
-    for record in lines(path):
-        paragraphs = [ids[part["title"], squeezed(part["paragraph_text"])] for part in record["paragraphs"]]
-        steps = record["question_decomposition"]
-        subs = []
-        for step in steps:
-            text = step["question"].replace(" >> ", " ")
-            for number, earlier in enumerate(steps, start=1):
-                text = text.replace(f"#{number}", earlier["answer"])
-            subs.append(SubQuestion(text, [step["answer"]], paragraphs[step["paragraph_support_idx"]]))
-        yield question(record, record["id"], [sub.passage for sub in subs if sub.passage], subs)
-
-
-def ids_of(corpus: Corpus) -> Ids:
-    """Return the id of each passage by its title and text."""
-    return {(passage.title, squeezed(passage.text)): passage.id for passage in corpus}
-
-
-def lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the records of a JSONL file."""
-    with path.open(encoding="utf-8") as file:
-        yield from map(json.loads, file)
-
-
-def question(record: dict[str, Any], id: str, gold: list[str], subs: list[SubQuestion]) -> Question:
-    """Return a question in our form."""
-    return Question(id, record["question"], [record["answer"]], gold_passages=gold, sub_questions=subs)
-
-
-def titled(text: str, gold: dict[str, str]) -> SubQuestion | None:
-    """Return the sub-question with the gold passage whose title, but for what is in brackets, it names."""
-    named = [title for title in gold if title.split(" (")[0].casefold() in text.casefold()]
-    return SubQuestion(text, ["unknown"], gold[max(named, key=len)]) if named else None
-
-
-def squeezed(text: str) -> str:
-    """Return the text with single spaces: the sources differ in that."""
-    return " ".join(text.split())
 
 
 def reranked(name: str, test: TestSet, encoder: str, options: argparse.Namespace) -> Recalls:

@@ -38,3 +38,12 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, chat: "ChatFormat"
     from tiny_models import save_tiny
 
     return save_tiny(tmp_path_factory.mktemp("tiny"), chat)
+
+
+@pytest.fixture(scope="session")
+def wiki_mini() -> Path:
+    """The folder of real questions and passages that development uses; what needs it is skipped without."""
+    folder = Path(__file__).parents[2] / "shared" / "data" / "wiki-mini"
+    if not folder.is_dir():
+        pytest.skip(f"needs the real questions of {folder}")
+    return folder

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exsearch.data.normalise import normalise
 from exsearch.evaluation.metrics import accuracy, exact_match, f1, passage_recall
-from exsearch.evaluation.normalise import normalise
 
 texts = st.text(alphabet=st.sampled_from("ab the. A-é1"), max_size=15)
 

@@ -103,7 +103,7 @@ class Narrator:
 
 def _supports(title: str, text: str, evidence: str) -> bool:
     """Whether a passage shares at least two thirds of the words of the recorded fact."""
-    from exsearch.evaluation.normalise import normalise
+    from exsearch.data.normalise import normalise
 
     words = set(normalise(evidence).split())
     return len(words & set(normalise(f"{title} {text}").split())) >= 2 / 3 * len(words)

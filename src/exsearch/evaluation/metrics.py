@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from exsearch.evaluation.normalise import normalise
+from exsearch.data.normalise import normalise
 
 
 def exact_match(answer: str, aliases: list[str]) -> float:

@@ -1,0 +1,99 @@
+"""`exsearch data import`: question files of other formats, brought into ours."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from exsearch.cli.options import json_option
+
+if TYPE_CHECKING:
+    from exsearch.data.importing import Imported
+
+_path = click.Path(path_type=Path)
+
+
+@click.command("import")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=_path)
+@click.option("--out", type=_path, required=True, help="Question file to write.")
+@click.option("--format", default="auto", show_default=True, help="Format of the files: see docs/data.md.")
+@click.option("--corpus", "folder", type=_path, help="Corpus folder in which to look for the gold passages.")
+@click.option("--against", type=_path, multiple=True, help="Question file that must not share a question. Repeatable.")
+@click.option("--drop-leaks", is_flag=True, help="Leave out questions that are asked elsewhere or twice.")
+@click.option("--limit", type=click.IntRange(min=1), help="Keep the first so many questions.")
+@click.option("--decompositions", type=_path, help="Sub-questions of 2WikiMultihopQA, JSON lines.")
+@click.option("--aliases", type=_path, help="id_aliases.json of 2WikiMultihopQA.")
+@json_option
+def import_(
+    files: tuple[Path, ...],
+    out: Path,
+    format: str,
+    folder: Path | None,
+    against: tuple[Path, ...],
+    drop_leaks: bool,
+    limit: int | None,
+    decompositions: Path | None,
+    aliases: Path | None,
+    as_json: bool,
+) -> None:
+    """Write the questions of FILE... as one question file.
+
+    Recognised are HotpotQA, 2WikiMultihopQA, MuSiQue, Natural Questions (open), TriviaQA, PopQA, Bamboogle, the shapes
+    of Search-R1, FlashRAG, SearchLM and KILT, our own question files, and any with `question` and `answer` or
+    `answers`; as JSON, JSON lines, Parquet, comma or tab separated.
+    """
+    from exsearch.corpus.store import Corpus
+    from exsearch.data.importing import import_questions
+
+    corpus = None if folder is None else Corpus.open(folder)
+    imported = import_questions(
+        files,
+        out,
+        None if format == "auto" else format,
+        corpus=corpus,
+        against=against,
+        limit=limit,
+        drop_leaks=drop_leaks,
+        decompositions=decompositions,
+        names=aliases,
+    )
+    if as_json:
+        import msgspec
+
+        click.echo(msgspec.json.encode({"out": str(out), **msgspec.to_builtins(imported, enc_hook=str)}))
+    else:
+        _describe(out, imported)
+
+
+def _describe(out: Path, imported: "Imported") -> None:
+    from exsearch.data.importing import FEW, reasons
+
+    formats = ", ".join(imported.formats)
+    click.echo(f"{out}: {imported.questions} questions ({formats}), {imported.answers} answers")
+    if imported.hops:
+        click.echo("hops: " + ", ".join(f"{count} with {hops}" for hops, count in sorted(imported.hops.items())))
+    if imported.with_sub_questions:
+        click.echo(f"sub-questions: {imported.with_sub_questions} questions have them")
+    if imported.gold_found or imported.gold_unresolved:
+        click.echo(
+            f"gold passages: {imported.gold_found} found, {imported.gold_unresolved} not; "
+            f"{imported.with_gold} questions have all of theirs"
+        )
+    for unresolved in imported.first_unresolved:
+        passage = unresolved.passage
+        click.echo(f"  not found: {passage.title or passage.id!r} (question {unresolved.question!r})", err=True)
+    if imported.unresolved:
+        click.echo(f"  all of them: {imported.unresolved}", err=True)
+    if imported.gold_without_corpus:
+        click.echo(f"gold passages: {imported.gold_without_corpus} named by title are left out without --corpus")
+    if imported.left_out:
+        click.echo(f"left out: {reasons(imported)}")
+    for line in imported.first_left_out:
+        click.echo(f"  left out: {line}", err=True)
+    if imported.empty_answers:
+        click.echo(f"dropped: {imported.empty_answers} answers of which normalisation leaves nothing")
+    click.echo(f"leaks: {len(imported.leaks)} questions are asked elsewhere or twice")
+    for leak in imported.leaks[:FEW]:
+        click.echo(f"  {leak.id}: also {leak.other} in {leak.file}", err=True)
+    if len(imported.leaks) > FEW:
+        click.echo(f"  and {len(imported.leaks) - FEW} more; --json lists all", err=True)

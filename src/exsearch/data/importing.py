@@ -1,0 +1,220 @@
+"""Brings question files of other formats into ours: checked, with the passages of a corpus, without leaks unseen."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from exsearch.corpus.store import Corpus
+from exsearch.data.gold import GoldFinder
+from exsearch.data.normalise import normalise
+from exsearch.data.question import Question
+from exsearch.data.readers.annotated import Annotated, LeftOut, NamedPassage
+from exsearch.data.readers.formats import TWO_WIKI, QuestionFile, known_formats
+from exsearch.errors import UsageError
+from exsearch.files import write_jsonl
+
+FEW = 5
+"""So many of the records left out are named."""
+
+
+class Leak(msgspec.Struct, frozen=True):
+    """A question that is asked elsewhere in the same words, case, punctuation and articles aside."""
+
+    id: str
+    file: str
+    """Where else: a file of `--against`, or of the input."""
+    other: str
+    """The id of the question there."""
+
+
+class Unresolved(msgspec.Struct, frozen=True):
+    """A gold passage that is not in the corpus: a line of `.unresolved.jsonl`."""
+
+    question: str
+    passage: NamedPassage
+
+
+class Imported(msgspec.Struct):
+    """What an import came to."""
+
+    questions: int = 0
+    formats: Counter[str] = msgspec.field(default_factory=Counter)
+    hops: Counter[int] = msgspec.field(default_factory=Counter)
+    """Questions by number of hops, where the source tells."""
+    answers: int = 0
+    """Aliases of all questions together."""
+    empty_answers: int = 0
+    """Aliases dropped since nothing is left of them when they are normalised."""
+    with_sub_questions: int = 0
+    gold_found: int = 0
+    """Passages that were named, one a question and passage."""
+    gold_unresolved: int = 0
+    gold_without_corpus: int = 0
+    """Passages named by title while there was no corpus to look in."""
+    with_gold: int = 0
+    """Questions of whose gold passages all were found."""
+    unresolved: Path | None = None
+    """The file that lists the unresolved passages."""
+    first_unresolved: list[Unresolved] = []
+    left_out: Counter[str] = msgspec.field(default_factory=Counter)
+    """Records by the reason why they are left out."""
+    first_left_out: list[str] = []
+    leaks: list[Leak] = []
+    leaks_dropped: bool = False
+
+
+def import_questions(
+    files: Sequence[Path],
+    out: Path,
+    format: str | None = None,
+    *,
+    corpus: Corpus | None = None,
+    against: Sequence[Path] = (),
+    limit: int | None = None,
+    drop_leaks: bool = False,
+    decompositions: Path | None = None,
+    names: Path | None = None,
+) -> Imported:
+    """Write the questions of `files`, the first `limit`, to `out`, with what the sources know of each.
+
+    Without `format`, that of each file is recognised. Raises UsageError for a file that cannot be read to its end, for
+    formats mixed in one file, for an id that occurs twice, and where no question is left; `out` is what it was then.
+    """
+    job = _Import(against, drop_leaks)
+    formats = known_formats(decompositions, names)
+    for file in [QuestionFile(path, formats, format) for path in files]:
+        for place, read in file:
+            if limit is not None and len(job.kept) >= limit:
+                break
+            if (decompositions or names) and file.format != TWO_WIKI:
+                raise UsageError(
+                    f"{file.path}: is in the format {file.format}; sub-questions and aliases go with {TWO_WIKI}"
+                )
+            if job.add(file.path, place, read):
+                job.report.formats[str(file.format)] += 1
+    if not job.kept:
+        raise UsageError(f"{', '.join(map(str, files))}: no question is left: {reasons(job.report)}")
+    return job.write(out, corpus)
+
+
+def reasons(imported: Imported) -> str:
+    """Say how many records are left out for which reason."""
+    return ", ".join(f"{count} ({reason})" for reason, count in imported.left_out.items())
+
+
+class _Import:
+    """The questions kept so far, and what was noticed about them."""
+
+    def __init__(self, against: Sequence[Path], drop_leaks: bool) -> None:
+        self.kept: list[Annotated] = []
+        self.report = Imported(leaks_dropped=drop_leaks)
+        self._places: dict[str, str] = {}
+        self._asked: dict[str, tuple[str, str]] = {}
+        for path in against:
+            for _, read in QuestionFile(path, known_formats()):
+                if isinstance(read, Annotated):
+                    self._asked.setdefault(_words(read.question), (str(path), read.question.id))
+
+    def add(self, path: Path, place: str, read: Annotated | LeftOut) -> bool:
+        """Keep a record, unless something is wrong with it; return whether it is kept."""
+        where = f"{path}, {place}"
+        if isinstance(read, LeftOut):
+            return self._leave_out(where, read.reason)
+        question = read.question
+        if question.id in self._places:
+            raise UsageError(f"{where}: the id {question.id!r} occurs twice, first in {self._places[question.id]}")
+        self._places[question.id] = where
+        answers = [answer for answer in question.answers if normalise(answer)]
+        if not question.text.strip():
+            return self._leave_out(where, "no text", question.id)
+        if not question.answers:
+            return self._leave_out(where, "no answer", question.id)
+        if not answers:
+            return self._leave_out(where, "no answer of which normalisation leaves anything", question.id)
+        words = _words(question)
+        if words in self._asked:
+            self.report.leaks.append(Leak(question.id, *self._asked[words]))
+            if self.report.leaks_dropped:
+                return self._leave_out(where, "asked elsewhere or twice", question.id)
+        self._asked.setdefault(words, (str(path), question.id))
+        self.report.empty_answers += len(question.answers) - len(answers)
+        self.kept.append(msgspec.structs.replace(read, question=msgspec.structs.replace(question, answers=answers)))
+        return True
+
+    def _leave_out(self, where: str, reason: str, id: str | None = None) -> bool:
+        self.report.left_out[reason] += 1
+        if len(self.report.first_left_out) < FEW:
+            self.report.first_left_out.append(f"{where}: {reason}" + (f" (id {id!r})" if id is not None else ""))
+        return False
+
+    def write(self, out: Path, corpus: Corpus | None) -> Imported:
+        """Write what is kept, and the list of passages that are not in the corpus beside it."""
+        report = self.report
+        finder = None
+        if corpus is not None:
+            finder = GoldFinder(corpus, (named for read in self.kept for named in _named(read)))
+        unresolved: list[Unresolved] = []
+        questions = []
+        for read in self.kept:
+            question = self._resolved(read, finder, unresolved)
+            questions.append(question)
+            report.questions += 1
+            report.answers += len(question.answers)
+            report.hops.update([question.hops] if question.hops else [])
+            report.with_sub_questions += bool(question.sub_questions)
+            report.with_gold += bool(question.gold_passages)
+        write_jsonl(out, questions)
+        beside = out.with_suffix(".unresolved.jsonl")
+        beside.unlink(missing_ok=True)
+        if unresolved:
+            write_jsonl(beside, unresolved)
+            report.unresolved, report.first_unresolved = beside, unresolved[:FEW]
+        return report
+
+    def _resolved(self, read: Annotated, finder: GoldFinder | None, unresolved: list[Unresolved]) -> Question:
+        """Return a question with the ids of its passages.
+
+        If one of its gold passages is missing it gets none of them: recall over the others would be too high.
+        """
+        found = {named: _find(named, finder) for named in _named(read)}
+        there = {_key(named) for named, ids in found.items() if ids}
+        missing = {_key(named): named for named, ids in found.items() if not ids}
+        self.report.gold_found += len(there)
+        if finder is None:
+            self.report.gold_without_corpus += len(missing)
+        else:
+            self.report.gold_unresolved += len(missing)
+            unresolved += [Unresolved(read.question.id, named) for named in missing.values()]
+        complete = all(found[named] for named in read.gold)
+        subs = zip(read.question.sub_questions, read.of_sub_questions, strict=True)
+        return msgspec.structs.replace(
+            read.question,
+            gold_passages=list(dict.fromkeys(id for named in read.gold for id in found[named])) if complete else [],
+            sub_questions=[
+                msgspec.structs.replace(sub, passage=next(iter(found[named]), None) if named else None)
+                for sub, named in subs
+            ],
+        )
+
+
+def _named(read: Annotated) -> list[NamedPassage]:
+    return [*read.gold, *(named for named in read.of_sub_questions if named)]
+
+
+def _key(named: NamedPassage) -> tuple[str | None, ...]:
+    """Identify a passage, whichever of its sentences is meant."""
+    return named.id, named.title, named.text
+
+
+def _find(named: NamedPassage, finder: GoldFinder | None) -> list[str]:
+    """Return the ids of a passage. Without a corpus only an id without a title is taken at its word."""
+    if finder is not None:
+        return finder.find(named)
+    return [named.id] if named.id is not None and named.title is None else []
+
+
+def _words(question: Question) -> str:
+    """Return what makes two questions the same."""
+    return normalise(question.text) or question.text.strip()

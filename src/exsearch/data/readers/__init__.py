@@ -1,0 +1,1 @@
+"""Readers of the question files that people have."""

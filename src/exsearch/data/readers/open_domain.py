@@ -1,0 +1,128 @@
+"""Questions and answers without paragraphs: Natural Questions, TriviaQA, PopQA, Bamboogle, and files of no fame."""
+
+import ast
+from typing import Any
+
+import msgspec
+
+from exsearch.data.question import Question
+from exsearch.data.readers.annotated import Annotated, Id, Text, aliases, known_id
+
+
+class _Plain(msgspec.Struct):
+    question: str
+    answer: Text | list[Text] | None = None
+    answers: Text | list[Text] | None = None
+    id: Id | None = None
+
+
+def is_plain(fields: dict[str, Any]) -> bool:
+    """Return whether a record has a question and an answer, or several, called so."""
+    return "question" in fields and ("answer" in fields or "answers" in fields)
+
+
+def is_nq_open(fields: dict[str, Any]) -> bool:
+    """Return whether a record has a question, its answers as a list, and nothing else."""
+    answer = fields.get("answer")
+    return fields.keys() == {"question", "answer"} and (isinstance(answer, list) or str(answer).startswith("["))
+
+
+def read_plain(fields: dict[str, Any], id: str) -> Annotated:
+    """Read a question and its answers, a list or, in a table's cell, what is written like one."""
+    record = msgspec.convert(fields, _Plain)
+    found = [*as_list(record.answer), *as_list(record.answers)]
+    return Annotated(Question(known_id(id, record.id), record.question, aliases(found)))
+
+
+_UNKNOWN = "<unk>"
+"""What hub copies of TriviaQA hold where the answer is kept secret."""
+
+
+class _TriviaAnswer(msgspec.Struct):
+    native_value: str | None = msgspec.field(name="Value", default=None)
+    native_aliases: list[str] = msgspec.field(name="Aliases", default=[])
+    native_human: list[str] = msgspec.field(name="HumanAnswers", default=[])
+    value: str | None = None
+    aliases: list[str] = []
+
+    def texts(self) -> list[str]:
+        known = None if self.value == _UNKNOWN else self.value
+        return aliases([self.native_value, known, *self.native_aliases, *self.aliases, *self.native_human])
+
+
+class _Trivia(msgspec.Struct):
+    question: str
+    question_id: str
+    answer: _TriviaAnswer | None = None
+
+
+class _NativeTrivia(msgspec.Struct, rename="pascal"):
+    question: str
+    question_id: str
+    answer: _TriviaAnswer | None = None
+
+
+def is_triviaqa(fields: dict[str, Any]) -> bool:
+    """Return whether a record has the keys of TriviaQA, in its own files or in hub copies."""
+    return {"QuestionId", "Question"} <= fields.keys() or {"question_id", "question"} <= fields.keys()
+
+
+def read_triviaqa(fields: dict[str, Any], id: str) -> Annotated:
+    """Read a question with all aliases as they are written; what the source has normalised is derived from them."""
+    record = msgspec.convert(fields, _NativeTrivia if "QuestionId" in fields else _Trivia)
+    assert isinstance(record, _NativeTrivia | _Trivia)
+    return Annotated(Question(record.question_id, record.question, record.answer.texts() if record.answer else []))
+
+
+class _PopQA(msgspec.Struct):
+    id: Id
+    question: str
+    possible_answers: str | list[str]
+    prop: str | None = None
+
+
+def is_popqa(fields: dict[str, Any]) -> bool:
+    """Return whether a record has PopQA's list of answers."""
+    return "possible_answers" in fields
+
+
+def read_popqa(fields: dict[str, Any], id: str) -> Annotated:
+    """Read a question about a relation, which is its type."""
+    record = msgspec.convert(fields, _PopQA)
+    return Annotated(
+        Question(str(record.id), record.question, aliases(as_list(record.possible_answers)), type=record.prop)
+    )
+
+
+class _Bamboogle(msgspec.Struct, rename="pascal"):
+    question: str
+    answer: Text | list[Text] | None = None
+
+
+def is_bamboogle(fields: dict[str, Any]) -> bool:
+    """Return whether a record has Bamboogle's capital letters."""
+    return {"Question", "Answer"} <= fields.keys()
+
+
+def read_bamboogle(fields: dict[str, Any], id: str) -> Annotated:
+    """Read a question and its answer; they have no ids."""
+    record = msgspec.convert(fields, _Bamboogle)
+    return Annotated(Question(id, record.question, aliases(as_list(record.answer))))
+
+
+def as_list(value: Text | list[Text] | list[str] | None) -> list[Text]:
+    """Return one value, several, or what a cell writes like a list in JSON or Python, as a list."""
+    if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
+        value = _written(value)
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _written(cell: str) -> Text | list[Text]:
+    for read in (msgspec.json.decode, ast.literal_eval):
+        try:
+            return msgspec.convert(read(cell), list[Text])
+        except (msgspec.DecodeError, ValueError, SyntaxError):
+            continue
+    return cell

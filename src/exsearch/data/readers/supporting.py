@@ -1,0 +1,83 @@
+"""HotpotQA, distractor and fullwiki, native and as hub copies hold it; 2WikiMultihopQA shares its paragraphs."""
+
+from typing import Any
+
+import msgspec
+
+from exsearch.data.question import Question
+from exsearch.data.readers.annotated import Annotated, Id, NamedPassage, Text, aliases, known_id
+
+
+class FactColumns(msgspec.Struct):
+    """Supporting facts as columns, as in hub copies."""
+
+    title: list[str]
+    sent_id: list[int]
+
+
+class ParagraphColumns(msgspec.Struct):
+    """Paragraphs as columns. Copies of HotpotQA call their sentences `sentences`, those of 2Wiki `content`."""
+
+    title: list[str]
+    sentences: list[list[str]] | None = None
+    content: list[list[str]] | None = None
+
+
+class Supported(msgspec.Struct):
+    """Paragraphs, and which sentences of them support the answer."""
+
+    supporting_facts: list[tuple[str, int]] | FactColumns | None = None
+    context: list[tuple[str, list[str]]] | ParagraphColumns | None = None
+
+    def gold(self) -> list[NamedPassage]:
+        """Return the paragraphs with a supporting fact, each once, in the order of the facts.
+
+        A fact may name a sentence or a paragraph that is not there; of such a paragraph only the title is known.
+        """
+        facts = self.supporting_facts or []
+        if isinstance(facts, FactColumns):
+            facts = list(zip(facts.title, facts.sent_id, strict=True))
+        given = self.context or []
+        if isinstance(given, ParagraphColumns):
+            given = list(zip(given.title, given.sentences or given.content or [], strict=True))
+        paragraphs = dict(given)
+        found = []
+        for title in dict.fromkeys(title for title, _ in facts):
+            sentences = paragraphs.get(title, [])
+            supporting = [n for name, n in facts if name == title and 0 <= n < len(sentences)]
+            text = " ".join(sentences) or None
+            found.append(NamedPassage(None, title, text, tuple(sentences[n].strip() for n in supporting)))
+        return found
+
+
+class _HotpotQA(Supported, kw_only=True):
+    question: str
+    hub_id: Id | None = msgspec.field(name="id", default=None)
+    native_id: Id | None = msgspec.field(name="_id", default=None)
+    answer: Text | None = None
+    type: str | None = None
+
+
+def is_hotpotqa(fields: dict[str, Any]) -> bool:
+    """Return whether a record has paragraphs with titles."""
+    return "question" in fields and isinstance(fields.get("context"), list | dict)
+
+
+def read_hotpotqa(fields: dict[str, Any], id: str) -> Annotated:
+    """Read a question, its answer and the facts that support it; the source has no sub-questions."""
+    record = msgspec.convert(fields, _HotpotQA)
+    gold = record.gold()
+    question = Question(
+        known_id(id, record.native_id, record.hub_id),
+        record.question,
+        aliases([record.answer]),
+        type=record.type,
+        hops=len(gold) or None,
+        evidence=evidence_of(gold),
+    )
+    return Annotated(question, gold)
+
+
+def evidence_of(gold: list[NamedPassage]) -> list[str]:
+    """Return the supporting sentences of all passages."""
+    return [sentence for passage in gold for sentence in passage.sentences]

@@ -1,0 +1,158 @@
+"""2WikiMultihopQA: HotpotQA's paragraphs and facts, and evidence triples, one a hop.
+
+Two files may come with it: Wikidata's aliases of the answers (`id_aliases.json` of the source), and sub-questions in
+words. Without the latter, a hop is asked for by the subject and relation of its triple.
+"""
+
+import re
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from exsearch.data.question import Question, SubQuestion
+from exsearch.data.readers.annotated import Annotated, Id, NamedPassage, Text, aliases, known_id
+from exsearch.data.readers.sentences import sentence_with
+from exsearch.data.readers.supporting import Supported, evidence_of
+from exsearch.files import read_jsonl
+
+Triple = tuple[str, str, str]
+_IN_BRACKETS = re.compile(r"\s*\([^)]*\)$")
+_MOST_ORDERED = 6
+"""So many hops at most are put in order by trying all orders; the source has up to five."""
+
+
+class Asked(msgspec.Struct):
+    """A sub-question of a decomposition file; its answer is a sentence."""
+
+    question: str
+    answer: str
+
+
+class _Decomposition(msgspec.Struct):
+    id: str = msgspec.field(name="_id")
+    sub_questions: list[Asked]
+
+
+class _Names(msgspec.Struct):
+    id: str = msgspec.field(name="Q_id")
+    aliases: list[str] = []
+    demonyms: list[str] = []
+
+
+class _TripleColumns(msgspec.Struct):
+    fact: list[str]
+    relation: list[str]
+    entity: list[str]
+
+
+class _TwoWiki(Supported, kw_only=True):
+    question: str
+    hub_id: Id | None = msgspec.field(name="id", default=None)
+    native_id: Id | None = msgspec.field(name="_id", default=None)
+    answer: Text | None = None
+    type: str | None = None
+    evidences: list[Triple] | _TripleColumns | None = None
+    answer_id: str | None = None
+    evidences_id: list[Triple] | None = None
+
+    def triples(self) -> list[Triple]:
+        if isinstance(self.evidences, _TripleColumns):
+            columns = self.evidences
+            return list(zip(columns.fact, columns.relation, columns.entity, strict=True))
+        return self.evidences or []
+
+
+def read_decompositions(path: Path) -> dict[str, list[Asked]]:
+    """Read a file of sub-questions, by the id of their question."""
+    return {line.id: line.sub_questions for line in read_jsonl(path, _Decomposition)}
+
+
+def read_names(path: Path) -> dict[str, list[str]]:
+    """Read `id_aliases.json`, JSON lines despite its name: aliases and demonyms by Wikidata id."""
+    return {line.id: [*line.aliases, *line.demonyms] for line in read_jsonl(path, _Names)}
+
+
+def is_two_wiki(fields: dict[str, Any]) -> bool:
+    """Return whether a record has paragraphs and evidence triples."""
+    return "question" in fields and "context" in fields and "evidences" in fields
+
+
+class TwoWikiReader:
+    """Reads records of 2WikiMultihopQA with what the accompanying files know about them."""
+
+    def __init__(self, decompositions: dict[str, list[Asked]], names: dict[str, list[str]]) -> None:
+        """Keep sub-questions by question id, and names by Wikidata id; either may be empty."""
+        self._decompositions = decompositions
+        self._names = names
+
+    def read(self, fields: dict[str, Any], id: str) -> Annotated:
+        """Read a question with a sub-question for each triple."""
+        record = msgspec.convert({name: _unwritten(name, value) for name, value in fields.items()}, _TwoWiki)
+        id = known_id(id, record.native_id, record.hub_id)
+        gold = record.gold()
+        triples = record.triples()
+        asked = self._decompositions.get(id, [])
+        texts = _in_order(asked, triples) if len(asked) == len(triples) else [f"{t[0]} {t[1]}" for t in triples]
+        objects = [ids[2] for ids in record.evidences_id or []] or [""] * len(triples)
+        subs, passages = [], []
+        for number, (triple, text, object) in enumerate(zip(triples, texts, objects, strict=True)):
+            passage = _passage_of(triple, number, gold) if gold else None
+            answers = aliases([triple[2], *self._names.get(object, [])])
+            subs.append(SubQuestion(text, answers, evidence=(" ".join(passage.sentences) or None) if passage else None))
+            passages.append(passage)
+        question = Question(
+            id,
+            record.question,
+            aliases([record.answer, *self._names.get(record.answer_id or "", [])]),
+            type=record.type,
+            hops=len(gold) or None,
+            sub_questions=subs,
+            evidence=evidence_of(gold),
+        )
+        return Annotated(question, gold, passages)
+
+
+def _unwritten(name: str, value: object) -> object:
+    """Return what a cell of some hub copies holds as JSON."""
+    if isinstance(value, str) and name in ("context", "supporting_facts", "evidences"):
+        return msgspec.json.decode(value)
+    return value
+
+
+def _in_order(asked: list[Asked], triples: list[Triple]) -> list[str]:
+    """Return the sub-questions in the order of the triples they ask for, which the file does not always keep."""
+
+    def fit(order: tuple[Asked, ...]) -> int:
+        return sum(
+            (_bare(subject) in sub.question.casefold()) + (_bare(object) in sub.answer.casefold())
+            for sub, (subject, _, object) in zip(order, triples, strict=True)
+        )
+
+    orders = permutations(asked) if len(asked) <= _MOST_ORDERED else [tuple(asked)]
+    return [sub.question for sub in max(orders, key=fit)]
+
+
+def _passage_of(triple: Triple, number: int, gold: list[NamedPassage]) -> NamedPassage:
+    """Return the gold passage about the subject of a triple, the `number`-th, with the sentence that states it.
+
+    Titles differ from subjects now and then; then the object decides, and at last the order, which is mostly the same.
+    Where the supporting sentences do not have the object, as the source counted sentences otherwise than it cut them,
+    the paragraph is searched.
+    """
+    subject, relation, object = triple
+
+    def fit(place: int) -> tuple[bool, bool, bool]:
+        named = _bare(gold[place].title or "") == _bare(subject)
+        return named, any(object in sentence for sentence in gold[place].sentences), place == number
+
+    passage = gold[max(range(len(gold)), key=fit)]
+    stating = next((sentence for sentence in passage.sentences if object in sentence), None)
+    stating = stating or sentence_with(object, f"{subject} {relation}", passage.text or "")
+    return msgspec.structs.replace(passage, sentences=(stating,) if stating else passage.sentences)
+
+
+def _bare(name: str) -> str:
+    """Return a name in lower case without what tells it from its namesakes in brackets."""
+    return _IN_BRACKETS.sub("", name).casefold()

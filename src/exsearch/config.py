@@ -34,7 +34,7 @@ class ModelConfig(_Section, frozen=True):
     device: str = "auto"
     """`auto` takes a GPU if there is one; else a torch device such as `cpu` or `cuda:0`."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Of generation, scoring and the forward pass of training; `auto` is bf16 where the processor has it."""
+    """Of generation, scoring and the forward pass of training; `auto` is bf16 on hardware that is faster in it."""
     engine: Literal["transformers", "vllm", "openai"] = "transformers"
     """What generates and scores."""
     adapter: str = ""

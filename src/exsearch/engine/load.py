@@ -13,6 +13,7 @@ from exsearch.engine.copies import CopiedEngine
 from exsearch.engine.hf import HFEngine
 from exsearch.errors import UsageError
 from exsearch.files import fingerprint
+from exsearch.precision import bfloat16_is_fast
 
 
 class Conversation(Protocol):
@@ -42,10 +43,7 @@ def pick_dtype(config: ModelConfig) -> torch.dtype:
     """Return the floating-point type that the settings mean on this machine."""
     if config.precision != "auto":
         return {"bf16": torch.bfloat16, "fp32": torch.float32}[config.precision]
-    if pick_device(config).startswith("cuda"):
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    # Without AVX-512 BF16 or AMX, bfloat16 is emulated and slower than float32.
-    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+    return torch.bfloat16 if bfloat16_is_fast(pick_device(config)) else torch.float32
 
 
 def load_engine(folder: Path, config: ModelConfig, chat: Conversation, context: int, seats: int) -> Engine:

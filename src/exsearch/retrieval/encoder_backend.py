@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from exsearch.errors import UsageError
+from exsearch.precision import bfloat16_is_fast
 from exsearch.retrieval.encoder_checkpoint import Checkpoint
 
 Backend = Literal["torch-float32", "torch-bfloat16", "openvino-float32", "openvino-bfloat16"]
@@ -38,8 +39,8 @@ def best_backend() -> Backend:
     Says on stderr, once, what is lost where a package is missing.
     """
     if torch.cuda.is_available():
-        return "torch-bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "torch-float32"
-    bfloat16 = torch.cpu._is_avx512_bf16_supported()
+        return "torch-bfloat16" if bfloat16_is_fast("cuda") else "torch-float32"
+    bfloat16 = bfloat16_is_fast("cpu")
     if importlib.util.find_spec("openvino") is not None:
         return "openvino-bfloat16" if bfloat16 else "openvino-float32"
     print("  encoding by torch; OpenVINO is faster on a CPU: pip install 'exsearch[retrieval]'", file=sys.stderr)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from exsearch.errors import UsageError
+from exsearch.precision import bfloat16_is_fast
 from exsearch.retrieval.encoder_checkpoint import EMBEDDED, content_hash
 from exsearch.retrieval.encoder_plain import embedded_folder
 from exsearch.retrieval.index import EncoderInfo
@@ -66,10 +67,8 @@ class SentenceEncoder:
 
 
 def best_precision() -> str:
-    """Return bfloat16 where the hardware computes in it, else float32."""
-    if torch.cuda.is_available():
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
+    """Return bfloat16 where the hardware computes faster in it, else float32."""
+    return "bfloat16" if bfloat16_is_fast("cuda" if torch.cuda.is_available() else "cpu") else "float32"
 
 
 def _load(id: str) -> Any:

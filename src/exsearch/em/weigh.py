@@ -11,11 +11,11 @@ import numpy as np
 
 from exsearch.agent.trajectory import StopReason, Trajectory, answer_logprob
 from exsearch.config import WeighConfig
+from exsearch.data.normalise import normalise
 from exsearch.data.question import Question
 from exsearch.em.weighted import Weighted
 from exsearch.errors import UsageError
 from exsearch.evaluation.metrics import exact_match, f1
-from exsearch.evaluation.normalise import normalise
 
 
 @dataclass(frozen=True)

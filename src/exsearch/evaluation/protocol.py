@@ -6,8 +6,8 @@ import msgspec
 
 from exsearch.agent.grammar import ExSearchGrammar
 from exsearch.config import AgentConfig
+from exsearch.data import normalise
 from exsearch.data.question import Question
-from exsearch.evaluation import normalise
 from exsearch.files import fingerprint, write_json
 
 

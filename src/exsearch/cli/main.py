@@ -24,6 +24,7 @@ VERBS = {
     "learn": "M-step: fine-tune on weighted trajectories.",
     "train": "Run the whole EM loop from a recipe.",
     "eval": "Evaluate a model on held-out questions.",
+    "score": "Score anybody's predictions, under any normaliser.",
     "export": "Copy a run's best model, with a model card, to where others can use it.",
     "view": "Write a run's report as one HTML page.",
     "doctor": "Say what is installed, what is missing and how to get it.",

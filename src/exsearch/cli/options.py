@@ -51,3 +51,8 @@ def make_agents(config: "Config", index: str) -> "Agents":
     from exsearch.engine.builtin import resolve_model
 
     return load_agents(config, resolve_model(config.model.path), index)
+
+
+def printable(text: str) -> str:
+    """Replace control characters: text from outside must not be able to steer the terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from exsearch.cli.options import printable
+
 
 @click.command()
 @click.argument("index")
@@ -25,11 +27,6 @@ def search(index: str, query: str, k: int, corpus: Path | None, as_json: bool) -
     if not hits:
         click.echo("no passage matches", err=True)
     for hit in hits:
-        click.echo(f"{hit.rank:>3}. {hit.score:8.3f}  {_printable(hit.passage.title)}")
-        snippet = textwrap.shorten(_printable(hit.passage.text), 200, placeholder=" ...")
+        click.echo(f"{hit.rank:>3}. {hit.score:8.3f}  {printable(hit.passage.title)}")
+        snippet = textwrap.shorten(printable(hit.passage.text), 200, placeholder=" ...")
         click.echo(textwrap.indent(textwrap.fill(snippet, 90), " " * 15))
-
-
-def _printable(text: str) -> str:
-    """Replace control characters: a passage must not be able to steer the terminal."""
-    return "".join(character if character.isprintable() else " " for character in text)

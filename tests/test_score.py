@@ -118,6 +118,7 @@ def test_records_of_any_ids_and_answers_are_read_back(answers: dict[str, str]) -
         ("3", "no predictions"),
         ("[3]", "no predictions"),
         ("not json", "line 1"),
+        ("[" * 100_000, "nested too deeply"),
         (lines({"id": "q1", "pred": "x"}) + "{torn", "line 2"),
         (lines({"id": "q1", "pred": "x"}, {"id": "q1", "pred": "y"}), "line 2: a second prediction for 'q1'"),
         ('{"q1": "x", "q1": "y"}', "'q1' occurs twice"),
@@ -146,6 +147,15 @@ def test_predictions_for_other_questions_are_refused(tmp_path: Path) -> None:
     path.write_text('{"x1": "a", "x2": "b"}')
     with pytest.raises(UsageError, match=r"no prediction has the id .* x1, x2 here and q1, q2, q3 there"):
         match(read_predictions(path), QUESTIONS)
+
+
+def test_text_that_cannot_be_written_again_is_scored_and_reported(questions: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(r'{"id": "q1", "pred": "\ud800World War I"}' "\n" r'{"id": "\ud83d\u001b[31m", "pred": "x"}')
+    [file] = json.loads(run(path, "--questions", questions, "--json"))["predictions"]
+    assert file["extra"] == ["?\u001b[31m"]
+    assert file["figures"]["squad"]["em"]["mean"] == pytest.approx(1 / 3, abs=1e-5), "? is punctuation"
+    assert "\u001b" not in run(path, "--questions", questions)
 
 
 def run(*arguments: object) -> str:

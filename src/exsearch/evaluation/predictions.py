@@ -111,7 +111,10 @@ def _lines(path: Path, content: bytes, whole: ValueError) -> list[tuple[str, Any
 
 def _decode(content: bytes) -> Any:
     """Decode JSON; raise ValueError if it is none, or names one thing twice, of which either could be meant."""
-    return json.loads(content, object_pairs_hook=_unique)
+    try:
+        return json.loads(content, object_pairs_hook=_unique)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> Record:
@@ -134,9 +137,10 @@ def _from_records(path: Path, records: list[tuple[str, Any]]) -> Predictions:
         id_ = record[id_field]
         if isinstance(id_, bool) or not isinstance(id_, (str, int)):
             raise UsageError(f"{where}: {id_field!r} is no text and no number")
-        if str(id_) in answers:
-            raise UsageError(f"{where}: a second prediction for {str(id_)!r}; keep one answer a question")
-        answers[str(id_)] = _text(record[field], f"{where}, {field!r}")
+        name = _encodable(str(id_))
+        if name in answers:
+            raise UsageError(f"{where}: a second prediction for {name!r}; keep one answer a question")
+        answers[name] = _text(record[field], f"{where}, {field!r}")
     return Predictions(path, field, answers)
 
 
@@ -155,7 +159,7 @@ def _fields(path: Path, record: Record) -> tuple[str, str]:
 def _texts(path: Path, table: Record) -> dict[str, str | None]:
     if not table:
         raise UsageError(f"{path}: {_NONE}")
-    return {id_: _text(value, f"{path}, {id_!r}") for id_, value in table.items()}
+    return {_encodable(id_): _text(value, f"{path}, {id_!r}") for id_, value in table.items()}
 
 
 def _text(value: Any, where: str) -> str | None:
@@ -170,4 +174,9 @@ def _text(value: Any, where: str) -> str | None:
         raise UsageError(f"{where}: a prediction is one text, not {type(value).__name__}")
     if value is not None and "<answer>" in value:
         raise UsageError(f"{where}: holds an <answer> tag; give what stands in it, not the transcript")
-    return value
+    return None if value is None else _encodable(value)
+
+
+def _encodable(text: str) -> str:
+    """Replace halves of surrogate pairs, which JSON can write but no file or server can be sent."""
+    return text.encode("utf-8", "replace").decode()

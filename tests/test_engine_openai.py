@@ -91,6 +91,6 @@ def test_a_server_that_is_busy_is_asked_again_and_one_that_refuses_is_not(engine
 
 
 def test_a_server_that_is_not_there_is_a_usage_error(chat: ChatFormat, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("exsearch.engine.openai.RETRIES", 1)
+    monkeypatch.setattr("exsearch.engine.endpoint.RETRIES", 1)
     with pytest.raises(UsageError, match="cannot be reached"):
         connect("http://127.0.0.1:9/v1", chat)

@@ -1,20 +1,24 @@
 """Evaluation of several sets of questions at once."""
 
+import asyncio
+import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.rollout import Agent
+from exsearch.agent.rollout import Agent, Draw
 from exsearch.cli.eval import eval_
 from exsearch.config import AgentConfig, RolloutConfig
 from exsearch.corpus.passage import Passage
 from exsearch.data.question import Question
 from exsearch.errors import UsageError
-from exsearch.evaluation.evaluate import TRAJECTORIES, Evaluation, evaluate
+from exsearch.evaluation.evaluate import TRAJECTORIES, Evaluation, evaluate, score
 from exsearch.evaluation.folder import read_evaluation
 from exsearch.evaluation.protocol import make_protocol
+from exsearch.evaluation.scores import Scores, read_scores
 from exsearch.files import write_jsonl
 from scripted import ScriptedEngine, StaticRetriever
 
@@ -41,11 +45,24 @@ def evaluations(root: Path, questions: dict[str, list[Question]]) -> list[Evalua
     return [Evaluation(root / name, own, make_protocol(AGENT, "index", own)) for name, own in questions.items()]
 
 
+def but_seconds(found: list[Scores]) -> list[object]:
+    """The scores without what the clock says."""
+    seconds = {"model_seconds": None, "search_seconds": None}
+    return [
+        msgspec.structs.replace(
+            scores,
+            figures={name: figure for name, figure in scores.figures.items() if name not in seconds},
+            questions=[msgspec.structs.replace(row, **seconds) for row in scores.questions],
+        )
+        for scores in found
+    ]
+
+
 def test_sets_evaluated_together_score_as_each_alone_though_ids_repeat(agent: Agent, tmp_path: Path) -> None:
     sets = {"first": FIRST, "second": SECOND}
     together = evaluate(agent, evaluations(tmp_path / "together", sets), "m", "evaluate")
     alone = [evaluate(agent, [one], "m", "evaluate")[0] for one in evaluations(tmp_path / "alone", sets)]
-    assert together == alone
+    assert but_seconds(together) == but_seconds(alone)
     assert [scores.figures["em"].mean for scores in together] == [1.0, 0.0]
     assert [len(scores.questions) for scores in together] == [3, 5]
 
@@ -57,7 +74,7 @@ def test_only_what_a_set_lacks_is_answered_when_it_is_continued(agent: Agent, tm
     journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:2]))
     assert isinstance(agent.engine, ScriptedEngine)
     agent.engine.turns.clear()
-    assert evaluate(agent, sets, "m", "evaluate") == whole
+    assert but_seconds(evaluate(agent, sets, "m", "evaluate")) == but_seconds(whole)
     assert agent.engine.turns.count(0) == 3
 
 
@@ -84,3 +101,31 @@ def test_the_command_leaves_all_that_a_comparison_needs(
     assert found.answers == {"q0": "the answer", "q1": "the answer", "q2": "the answer", "q3": None}
     assert found.protocol["question_count"] == 4
     assert '"kind":"evaluation"' in (tmp_path / "e" / "report.html").read_text(encoding="utf-8")
+
+
+def test_scores_say_what_was_read_recorded_and_spent(agent: Agent, tmp_path: Path) -> None:
+    questions = [msgspec.structs.replace(question, gold_passages=["a", "b"]) for question in FIRST]
+    [scores] = evaluate(agent, evaluations(tmp_path, {"first": questions}), "m", "evaluate")
+    means = {name: figure.mean for name, figure in scores.figures.items()}
+    assert (means["recall"], means["precision"], means["any_gold"]) == (0.5, 1.0, 1.0)
+    assert (means["grounded"], means["answer_recorded"]) == (0.0, 0.0), "the passage says text, the fact known"
+    assert means["cover_em"] == means["em"] == 1.0
+    assert means["model_seconds"] > 0 and "cached_tokens" in means
+    assert read_scores(tmp_path / "first") == scores
+
+
+def test_a_question_that_was_not_answered_is_wrong_even_where_nothing_is_left_of_its_answer(agent: Agent) -> None:
+    [failed] = asyncio.run(agent.trajectories(Question("q", "Which letter?", ["A"]), 0, Draw(0, 0.0)))
+    assert failed.answer is None
+    scores = score("m", [Question("q", "Which letter?", ["A"])], [failed], "feed")
+    assert scores.figures["em"].mean == 0.0
+    assert "precision" not in scores.figures and scores.figures["recall"].n == 0
+
+
+def test_scores_written_before_there_were_more_figures_are_still_read(tmp_path: Path) -> None:
+    row = {"question_id": "q", "em": 1, "f1": 1, "acc": 1, "recall": None, "searches": 2, "tokens": 9}
+    row |= {"answer_logprob": -1.0, "stop_reason": "answered"}
+    old = {"name": "m", "protocol": "feed", "figures": {}, "stop_reasons": {}, "by_hops": {}, "questions": [row]}
+    (tmp_path / "scores.json").write_text(json.dumps(old))
+    [read] = read_scores(tmp_path).questions
+    assert (read.em, read.cover_em, read.model_seconds) == (1.0, None, None)

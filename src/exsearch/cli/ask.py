@@ -95,15 +95,9 @@ class Narrator:
             click.secho(f"  no answer: {attempt.stop_reason}", fg="red")
             return
         click.secho(f"  answer  {attempt.answer}", fg="green", bold=True)
+        from exsearch.evaluation.reading import supports
+
         for number, step in enumerate(attempt.steps, start=1):
             for hit in step.hits:
-                if step.evidence and _supports(hit.passage.title, hit.passage.text, step.evidence):
+                if step.evidence and supports(hit.passage.title, hit.passage.text, step.evidence):
                     click.echo(f"          rests on [{number}.{hit.rank}] {hit.passage.title} ({hit.passage.id})")
-
-
-def _supports(title: str, text: str, evidence: str) -> bool:
-    """Whether a passage shares at least two thirds of the words of the recorded fact."""
-    from exsearch.data.normalise import normalise
-
-    words = set(normalise(evidence).split())
-    return len(words & set(normalise(f"{title} {text}").split())) >= 2 / 3 * len(words)

@@ -26,6 +26,7 @@ VERBS = {
     "train": "Run the whole EM loop from a recipe.",
     "eval": "Evaluate a model on held-out questions.",
     "compare": "Compare two evaluations on the same questions.",
+    "score": "Score anybody's predictions, under any normaliser.",
     "export": "Copy a run's best model, with a model card, to where others can use it.",
     "view": "Write the report of a run or an evaluation as one HTML page.",
     "doctor": "Say what is installed, what is missing and how to get it.",

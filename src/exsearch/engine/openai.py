@@ -10,13 +10,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-import httpx2 as httpx
-
 from exsearch.engine.base import Completion, EngineError, EngineStats, Finish, Sampling, TokenIds
+from exsearch.engine.endpoint import Endpoint, first_choice
 from exsearch.errors import UsageError
-
-RETRIES = 4
-"""Of requests that the server refused for now (429, 5xx) or did not receive; the pause doubles from half a second."""
 
 
 class OpenAIEngine:
@@ -39,11 +35,9 @@ class OpenAIEngine:
         """Talk to the server at `url`, which ends in `/v1`; ask it what it can do. Raises UsageError, EngineError."""
         self.fingerprint = f"{model}@{api}"
         self.context_size, self.seats, self.stats = context, seats, EngineStats()
-        self._url, self._model, self._api = url.rstrip("/"), model, api
+        self._endpoint, self._model, self._api = Endpoint(url, key, seconds), model, api
         self._encode, self._decode, self._messages = encode, decode, messages
-        self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-        self._retokenise, self._seconds = retokenise, seconds
-        self._clients: dict[int, tuple[asyncio.AbstractEventLoop, httpx.AsyncClient]] = {}
+        self._retokenise = retokenise
         self.scores = asyncio.run(self._can_score()) if api == "completions" else False
 
     def open(self) -> "OpenAIEngine":
@@ -67,7 +61,7 @@ class OpenAIEngine:
         }
         if self._api == "chat":
             return await self._chat(prompt, common, sampling)
-        answer = await self._post(
+        answer = await self._endpoint.post(
             "completions",
             common
             | {
@@ -79,7 +73,7 @@ class OpenAIEngine:
                 "skip_special_tokens": False,
             },
         )
-        choice, usage = _choice(answer), answer.get("usage") or {}
+        choice, usage = first_choice(answer), answer.get("usage") or {}
         cached = int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
         ids, logprobs = choice.get("token_ids"), (choice.get("logprobs") or {}).get("token_logprobs")
         finish: Finish = "stop" if choice.get("finish_reason") == "stop" else "length"
@@ -89,15 +83,15 @@ class OpenAIEngine:
         return self._retokenised(choice.get("text"), finish, sampling, len(prompt))
 
     async def _chat(self, prompt: TokenIds, common: dict[str, Any], sampling: Sampling) -> Completion:
-        answer = await self._post("chat/completions", common | {"messages": self._messages(prompt)})
-        choice = _choice(answer)
+        answer = await self._endpoint.post("chat/completions", common | {"messages": self._messages(prompt)})
+        choice = first_choice(answer)
         finish = "stop" if choice.get("finish_reason") == "stop" else "length"
         return self._retokenised((choice.get("message") or {}).get("content"), finish, sampling, len(prompt))
 
     def _retokenised(self, text: object, finish: str, sampling: Sampling, prompt: int) -> Completion:
         """Return the tokens that this model's tokenizer makes of a server's text, without log-probs."""
         if not isinstance(text, str):
-            raise EngineError(f"{self._url}: the answer has no text")
+            raise EngineError(f"{self._endpoint.url}: the answer has no text")
         stop = sampling.stop_ids[:1] if finish == "stop" else []
         ids = (self._encode(text) + stop)[: sampling.max_new_tokens]
         self._count(prompt, 0, len(ids))
@@ -107,15 +101,15 @@ class OpenAIEngine:
 
     async def logprobs(self, prefix: TokenIds, target: TokenIds) -> list[float]:
         """Score the target behind the prefix; see Seat. Raises EngineError if the server has no prompt log-probs."""
-        answer = await self._post(
+        answer = await self._endpoint.post(
             "completions",
             {"model": self._model, "prompt": prefix + target, "max_tokens": 1, "temperature": 0.0}
             | {"echo": True, "logprobs": 0},
         )
-        values = (_choice(answer).get("logprobs") or {}).get("token_logprobs") or []
+        values = (first_choice(answer).get("logprobs") or {}).get("token_logprobs") or []
         scored = values[len(prefix) : len(prefix) + len(target)]
         if len(scored) != len(target) or None in scored:
-            raise EngineError(f"{self._url}: the server returned no log-probs of the prompt")
+            raise EngineError(f"{self._endpoint.url}: the server returned no log-probs of the prompt")
         self.stats.scored_tokens += len(target)
         return [float(value) for value in scored]
 
@@ -133,42 +127,3 @@ class OpenAIEngine:
         self.stats.prefilled_tokens += prompt - cached
         self.stats.cached_tokens += cached
         self.stats.generated_tokens += generated
-
-    async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Send a request, again where that is safe and may help; raises EngineError."""
-        for trial in range(RETRIES):
-            if trial:
-                await asyncio.sleep(0.5 * 2 ** (trial - 1))
-            try:
-                response = await self._client().post(f"{self._url}/{path}", json=body, headers=self._headers)
-            except httpx.TimeoutException:
-                raise EngineError(f"{self._url}: no answer within {self._seconds:g} s") from None
-            except httpx.TransportError as error:
-                failed = EngineError(f"{self._url} cannot be reached: {error}")
-                continue
-            if response.status_code == 200:
-                try:
-                    answer = response.json()
-                except ValueError:
-                    raise EngineError(f"{self._url}: the answer is not JSON") from None
-                if not isinstance(answer, dict):
-                    raise EngineError(f"{self._url}: the answer is not a JSON object")
-                return answer
-            failed = EngineError(f"{self._url}: HTTP {response.status_code}: {response.text[:200]}")
-            if response.status_code != 429 and response.status_code < 500:
-                break
-        raise failed
-
-    def _client(self) -> httpx.AsyncClient:
-        """Return the connections of the running event loop; those of a loop that is gone are dropped."""
-        loop = asyncio.get_running_loop()
-        if id(loop) not in self._clients or self._clients[id(loop)][0] is not loop:
-            self._clients = {id(loop): (loop, httpx.AsyncClient(timeout=self._seconds, limits=httpx.Limits()))}
-        return self._clients[id(loop)][1]
-
-
-def _choice(answer: dict[str, Any]) -> dict[str, Any]:
-    choices = answer.get("choices")
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise EngineError("the server's answer has no choices")
-    return choices[0]

@@ -7,15 +7,19 @@ import msgspec
 
 from exsearch.agent.journal import Agents, first_samples, run_journaled
 from exsearch.agent.rollout import Draw
-from exsearch.agent.trajectory import Trajectory, answer_logprob
+from exsearch.agent.trajectory import Cost, Trajectory, answer_logprob
 from exsearch.data.question import Question
 from exsearch.errors import UsageError
 from exsearch.evaluation.bootstrap import figure
-from exsearch.evaluation.metrics import accuracy, exact_match, f1, passage_recall
+from exsearch.evaluation.metrics import answer_scores
 from exsearch.evaluation.protocol import Protocol
+from exsearch.evaluation.reading import answer_recorded, grounded, reading
 from exsearch.evaluation.scores import QuestionScore, Scores, has_scores, read_scores, write_scores
 
 TRAJECTORIES = "trajectories.jsonl"
+_NO_FIGURE = ("question_id", "stop_reason")
+_ALWAYS = ("em", "f1", "acc", "recall", "searches", "tokens", "answer_logprob")
+"""Figures that readers of scores.json expect, though they be over no questions."""
 
 
 class Evaluation(msgspec.Struct, frozen=True):
@@ -57,40 +61,51 @@ def score(name: str, questions: list[Question], trajectories: list[Trajectory], 
 
 
 def _question_score(question: Question, trajectory: Trajectory) -> QuestionScore:
-    answer = trajectory.answer or ""
-    read = {hit.passage.id for step in trajectory.steps for hit in step.hits}
+    answer, steps, cost = trajectory.answer, trajectory.steps, trajectory.cost
+    scores = answer_scores(answer, question.answers)
+    found = reading(question.gold_passages, steps)
+    measured = cost != Cost()
     return QuestionScore(
         question_id=question.id,
-        em=exact_match(answer, question.answers),
-        f1=f1(answer, question.answers),
-        acc=accuracy(answer, question.answers),
-        recall=passage_recall(question.gold_passages, read),
-        searches=len(trajectory.steps),
+        em=scores["em"],
+        f1=scores["f1"],
+        acc=scores["acc"],
+        recall=found.recall,
+        searches=len(steps),
         tokens=sum(trajectory.loss_mask),
         answer_logprob=answer_logprob(trajectory.alias_scores, "sum") if trajectory.alias_scores else None,
         stop_reason=trajectory.stop_reason.value,
+        cover_em=scores["cover_em"],
+        sub_em=scores["sub_em"],
+        f1_hotpotqa=scores["f1_hotpotqa"],
+        precision=found.precision,
+        step_recall=found.step_recall,
+        step_precision=found.step_precision,
+        any_gold=found.any_gold,
+        grounded=grounded(steps),
+        answer_recorded=answer_recorded(answer, steps),
+        prefilled_tokens=cost.prefilled_tokens if measured else None,
+        cached_tokens=cost.cached_tokens if measured else None,
+        model_seconds=cost.model_seconds if measured else None,
+        search_seconds=cost.search_seconds if measured else None,
     )
 
 
 def aggregate(name: str, rows: list[QuestionScore], questions: list[Question], protocol: str) -> Scores:
-    """Return the means with their intervals."""
-    columns = {
-        "em": [row.em for row in rows],
-        "f1": [row.f1 for row in rows],
-        "acc": [row.acc for row in rows],
-        "recall": [row.recall for row in rows if row.recall is not None],
-        "searches": [float(row.searches) for row in rows],
-        "tokens": [float(row.tokens) for row in rows],
-        "answer_logprob": [row.answer_logprob for row in rows if row.answer_logprob is not None],
-    }
+    """Return the means with their intervals; figures that no question has are left out, if readers can do without."""
+    columns = {field: _column(rows, field) for field in QuestionScore.__struct_fields__ if field not in _NO_FIGURE}
     by_hops: dict[str, list[float]] = {}
     for question, row in zip(questions, rows, strict=True):
         by_hops.setdefault(str(question.hops or "unknown"), []).append(row.em)
     return Scores(
         name=name,
         protocol=protocol,
-        figures={column: figure(values) for column, values in columns.items()},
+        figures={column: figure(values) for column, values in columns.items() if values or column in _ALWAYS},
         stop_reasons=dict(Counter(row.stop_reason for row in rows)),
         by_hops={hops: figure(values) for hops, values in sorted(by_hops.items())},
         questions=rows,
     )
+
+
+def _column(rows: list[QuestionScore], field: str) -> list[float]:
+    return [float(value) for row in rows if (value := getattr(row, field)) is not None]

@@ -33,6 +33,26 @@ class QuestionScore(msgspec.Struct, frozen=True):
     answer_logprob: float | None
     """log p(y | x, z) over the aliases, in nats; None where the trajectory ended without an answer turn."""
     stop_reason: str
+    # What follows was added later: None in older files, and where it cannot be told of a question.
+    cover_em: float | None = None
+    sub_em: float | None = None
+    f1_hotpotqa: float | None = None
+    precision: float | None = None
+    """Share of the distinct passages read that are gold."""
+    step_recall: float | None = None
+    """Mean over the searches of the share of the gold passages among the hits of one."""
+    step_precision: float | None = None
+    any_gold: float | None = None
+    """Whether any gold passage was read."""
+    grounded: float | None = None
+    """Share of the recorded facts that a passage of their own search supports."""
+    answer_recorded: float | None = None
+    """Whether a recorded fact contains the answer; None for yes and no."""
+    prefilled_tokens: int | None = None
+    """This and what follows depend on what else was in flight; None where nothing was measured."""
+    cached_tokens: int | None = None
+    model_seconds: float | None = None
+    search_seconds: float | None = None
 
 
 class Scores(msgspec.Struct, frozen=True):
@@ -43,7 +63,7 @@ class Scores(msgspec.Struct, frozen=True):
     protocol: str
     """Fingerprint of the protocol: scores compare only where it is equal."""
     figures: dict[str, Figure]
-    """em, f1, acc, recall, searches, tokens, answer_logprob; recall and answer_logprob over fewer questions."""
+    """By the fields of QuestionScore; each over the questions that have it."""
     stop_reasons: dict[str, int]
     by_hops: dict[str, Figure]
     """Exact match of the questions with that many hops."""

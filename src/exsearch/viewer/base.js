@@ -124,6 +124,19 @@ const METRICS = {
   searches: { label: "Searches", unit: "per question" },
   tokens: { label: "Tokens", unit: "generated per question" },
   answer_logprob: { label: "log p(y | x, z)", unit: "nats" },
+  cover_em: { label: "Cover EM", unit: "%" },
+  sub_em: { label: "Sub EM", unit: "%" },
+  f1_hotpotqa: { label: "F1, yes/no whole", unit: "%" },
+  precision: { label: "Passage precision", unit: "%" },
+  step_recall: { label: "Recall of a search", unit: "%" },
+  step_precision: { label: "Precision of a search", unit: "%" },
+  any_gold: { label: "Any gold passage", unit: "%" },
+  grounded: { label: "Facts supported", unit: "%" },
+  answer_recorded: { label: "Answer recorded", unit: "%" },
+  prefilled_tokens: { label: "Tokens", unit: "prefilled per question" },
+  cached_tokens: { label: "Tokens", unit: "cached per question" },
+  model_seconds: { label: "Model", unit: "seconds per question" },
+  search_seconds: { label: "Search", unit: "seconds per question" },
 };
 
 /** A figure of the metric `key`, in its unit. */

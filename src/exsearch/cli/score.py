@@ -1,0 +1,116 @@
+"""`exsearch score`: anybody's predictions under any normaliser, or all of them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from exsearch.cli.options import json_option, printable
+
+if TYPE_CHECKING:
+    from exsearch.data.question import Question
+    from exsearch.evaluation.predictions import Matched
+    from exsearch.evaluation.rescore import Rescored
+    from exsearch.evaluation.scores import Figure
+
+
+@click.command()
+@click.argument("predictions", type=click.Path(path_type=Path))
+@click.option("--questions", type=click.Path(path_type=Path), required=True, help="Question file (JSONL).")
+@click.option("--normaliser", default="squad", show_default=True, help="Name of a normaliser, or all.")
+@click.option("--other", type=click.Path(path_type=Path), help="Other predictions, to compare with these.")
+@click.option("--judge", "url", help="OpenAI-compatible endpoint, ending in /v1, that judges the answers, too.")
+@click.option("--judge-model", help="The judge's name there.")
+@click.option("--judge-key-file", type=click.Path(path_type=Path), help="File with the endpoint's API key.")
+@json_option
+def score(
+    predictions: Path,
+    questions: Path,
+    normaliser: str,
+    other: Path | None,
+    url: str | None,
+    judge_model: str | None,
+    judge_key_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Score the answers in PREDICTIONS, of whatever system, by the gold answers of a question file.
+
+    Read are trajectories.jsonl, JSON lines or lists with an id and an answer, {id: answer}, and the formats of
+    HotpotQA, 2WikiMultihopQA, MuSiQue, KILT, FlashRAG and SearchLM. A question without a prediction counts as wrong.
+    """
+    import msgspec
+
+    from exsearch.data.normalise import NORMALISERS
+    from exsearch.data.question import read_questions
+    from exsearch.errors import UsageError, nearest
+    from exsearch.evaluation.predictions import match, read_predictions
+    from exsearch.evaluation.rescore import report, values
+
+    if normaliser not in ("all", *NORMALISERS):
+        known = ", ".join(NORMALISERS)
+        raise UsageError(f"no normaliser {normaliser!r}{nearest(normaliser, list(NORMALISERS))}; all, or {known}")
+    if bool(url) != bool(judge_model):
+        raise UsageError("--judge and --judge-model go together: a URL, and the model's name there")
+    names = list(NORMALISERS) if normaliser == "all" else [normaliser]
+    asked = read_questions(questions)
+    files = [match(read_predictions(path), asked) for path in (predictions, other) if path is not None]
+    scored = [values(asked, file.answers, names) for file in files]
+    if url and judge_model:
+        for file, columns in zip(files, scored, strict=True):
+            columns["judge"] = {judge_model: _judged(url, judge_model, judge_key_file, asked, file)}
+    found = report(asked, files, scored)
+    if as_json:
+        click.echo(msgspec.json.encode(found).decode())
+        return
+    for name, ids in found.emptied.items():
+        _named(f"{name} leaves nothing of the gold answers of", ids, "only an answer of which nothing is left matches")
+    for each in found.predictions:
+        _print(each, len(names) > 1)
+    if found.difference:
+        click.echo(f"\n{other} minus {predictions}, paired, points")
+        _rows(found.difference, "+.2f")
+
+
+def _judged(
+    url: str, model: str, key_file: Path | None, questions: "list[Question]", predictions: "Matched"
+) -> list[float]:
+    """Return the judge's verdicts, which are kept beside the predictions."""
+    from exsearch.api_key import read_api_key
+    from exsearch.engine.endpoint import Endpoint
+    from exsearch.evaluation.judge import judge
+
+    endpoint = Endpoint(url, read_api_key(key_file) if key_file else None, seconds=600.0)
+    journal = predictions.path.with_name(f"{predictions.path.name}.verdicts.jsonl")
+    return judge(endpoint, model, questions, predictions.answers, journal)
+
+
+def _print(file: "Rescored", several: bool) -> None:
+    click.echo(f"\n{file.path} (answers in {file.field!r}), percent")
+    _named("no prediction for", file.missing, "counted as wrong")
+    _named("an empty prediction for", file.unanswered, "counted as wrong")
+    _named("no such question for predictions of", file.extra, "not scored")
+    _rows(file.figures, ".2f")
+    if several:
+        click.echo("  the same predictions, highest normaliser minus lowest, points")
+        for metric, spread in file.spread.items():
+            which = f"{spread.highest} minus {spread.lowest}" if spread.difference.mean else "no difference"
+            click.echo(f"  {metric:<18}{_interval(spread.difference, '+.2f')}  {which}")
+
+
+def _rows(figures: "dict[str, dict[str, Figure]]", style: str) -> None:
+    for name, columns in figures.items():
+        for metric, one in columns.items():
+            click.echo(f"  {name:<13}{metric:<18}{_interval(one, style)}")
+
+
+def _interval(one: "Figure", style: str) -> str:
+    mean, low, high = (format(100 * value, style) for value in (one.mean, one.low, one.high))
+    interval = f"[{low}, {high}]"
+    return f"{mean:>7}  {interval:<18}  n = {one.n}"
+
+
+def _named(what: str, ids: list[str], then: str) -> None:
+    from exsearch.evaluation.predictions import named
+
+    if ids:
+        click.echo(f"  {what} {len(ids)} ({printable(named(ids))}): {then}")

@@ -1,0 +1,61 @@
+"""HTTP to an OpenAI-compatible server: requests that are safe to repeat are, and every failure has one type."""
+
+import asyncio
+from typing import Any
+
+import httpx2 as httpx
+
+from exsearch.engine.base import EngineError
+
+RETRIES = 4
+"""Of requests that the server refused for now (429, 5xx) or did not receive; the pause doubles from half a second."""
+
+
+class Endpoint:
+    """The server at `url`, which ends in `/v1`."""
+
+    def __init__(self, url: str, key: str | None, seconds: float) -> None:
+        """Connect on first use; `seconds` is the most that one request may take."""
+        self.url, self._seconds = url.rstrip("/"), seconds
+        self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self._clients: dict[int, tuple[asyncio.AbstractEventLoop, httpx.AsyncClient]] = {}
+
+    async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Send a request, again where that is safe and may help; raises EngineError."""
+        for trial in range(RETRIES):
+            if trial:
+                await asyncio.sleep(0.5 * 2 ** (trial - 1))
+            try:
+                response = await self._client().post(f"{self.url}/{path}", json=body, headers=self._headers)
+            except httpx.TimeoutException:
+                raise EngineError(f"{self.url}: no answer within {self._seconds:g} s") from None
+            except httpx.TransportError as error:
+                failed = EngineError(f"{self.url} cannot be reached: {error}")
+                continue
+            if response.status_code == 200:
+                try:
+                    answer = response.json()
+                except ValueError:
+                    raise EngineError(f"{self.url}: the answer is not JSON") from None
+                if not isinstance(answer, dict):
+                    raise EngineError(f"{self.url}: the answer is not a JSON object")
+                return answer
+            failed = EngineError(f"{self.url}: HTTP {response.status_code}: {response.text[:200]}")
+            if response.status_code != 429 and response.status_code < 500:
+                break
+        raise failed
+
+    def _client(self) -> httpx.AsyncClient:
+        """Return the connections of the running event loop; those of a loop that is gone are dropped."""
+        loop = asyncio.get_running_loop()
+        if id(loop) not in self._clients or self._clients[id(loop)][0] is not loop:
+            self._clients = {id(loop): (loop, httpx.AsyncClient(timeout=self._seconds, limits=httpx.Limits()))}
+        return self._clients[id(loop)][1]
+
+
+def first_choice(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return the first choice of an answer; raises EngineError if it has none."""
+    choices = answer.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise EngineError("the server's answer has no choices")
+    return choices[0]

@@ -1,0 +1,182 @@
+"""Reads anybody's predictions: who predicts writes one answer a question, each in a format of their own.
+
+Read are JSON lines, a JSON list, or `{"output": [...]}` (SearchLM) of records with an id and an answer; HotpotQA's and
+2WikiMultihopQA's `{"answer": {id: text}}`; and `{id: text}`. A file is refused where its scores would be wrong.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from exsearch.data.question import Question
+from exsearch.errors import UsageError
+
+IDS = ("id", "question_id", "query_id", "_id", "qid")
+ANSWERS = ("prediction", "predicted_answer", "pred", "pred_ans", "output", "response", "answer")
+"""`answer` last: where another of these stands beside it, it is the gold answer."""
+GOLD = ("answers", "answer_aliases", "golden_answers", "gold_answers", "ground_truth", "supporting_facts")
+"""Beside an `answer` and nothing else that could be a prediction, these tell a file of questions."""
+
+_NONE = "holds no predictions; give records with an id and an answer, or {id: answer}"
+
+Record = dict[str, Any]
+
+
+class Predictions(msgspec.Struct, frozen=True):
+    """The answers of one file."""
+
+    path: Path
+    field: str
+    """Where in a record the answer was found."""
+    answers: dict[str, str | None]
+    """By question id; None where the record says that there is none."""
+
+
+class Matched(msgspec.Struct, frozen=True):
+    """The predictions of one file in the order of the questions."""
+
+    path: Path
+    field: str
+    """Where in a record the answer was found."""
+    answers: list[str | None]
+    missing: list[str]
+    """Ids of questions without a prediction."""
+    unanswered: list[str]
+    """Ids of questions whose prediction is null or blank."""
+    extra: list[str]
+    """Ids of predictions that no question has; not scored."""
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read a file of predictions; raises UsageError for one that is malformed, ambiguous or holds no predictions."""
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise UsageError(f"{path}: no such file") from None
+    try:
+        whole = _decode(content)
+    except ValueError as error:
+        return _from_records(path, _lines(path, content, error))
+    if isinstance(whole, list):
+        return _from_records(path, [(f"entry {number}", record) for number, record in enumerate(whole, start=1)])
+    if not isinstance(whole, dict):
+        raise UsageError(f"{path}: {_NONE}")
+    if isinstance(whole.get("answer"), dict):
+        return Predictions(path, "answer", _texts(path, whole["answer"]))
+    if any(key in whole for key in IDS):
+        return _from_records(path, [("line 1", whole)])
+    if isinstance(whole.get("output"), list):
+        return _from_records(path, [(f"entry {number}", r) for number, r in enumerate(whole["output"], start=1)])
+    return Predictions(path, "the value of each id", _texts(path, whole))
+
+
+def match(predictions: Predictions, questions: list[Question]) -> Matched:
+    """Put the predictions in the order of the questions; raises UsageError if no id is in both."""
+    found = predictions.answers
+    known = {question.id for question in questions}
+    extra = [id_ for id_ in found if id_ not in known]
+    if len(extra) == len(found):
+        raise UsageError(
+            f"{predictions.path}: no prediction has the id of a question; the first are {named(extra)} here and "
+            f"{named([question.id for question in questions])} there"
+        )
+    return Matched(
+        path=predictions.path,
+        field=predictions.field,
+        answers=[found.get(question.id) for question in questions],
+        missing=[question.id for question in questions if question.id not in found],
+        unanswered=[q.id for q in questions if q.id in found and not (found[q.id] or "").strip()],
+        extra=extra,
+    )
+
+
+def named(ids: list[str]) -> str:
+    """Return the first ids of a list, for a message."""
+    return ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
+
+
+def _lines(path: Path, content: bytes, whole: ValueError) -> list[tuple[str, Any]]:
+    """Return the records of JSON lines with where each stands; `whole` is why the file is no single JSON value."""
+    records = []
+    for number, line in enumerate(content.splitlines(), start=1):
+        try:
+            if line.strip():
+                records.append((f"line {number}", _decode(line)))
+        except ValueError as error:
+            raise UsageError(f"{path}, line {number}: {error if records else whole}") from None
+    return records
+
+
+def _decode(content: bytes) -> Any:
+    """Decode JSON; raise ValueError if it is none, or names one thing twice, of which either could be meant."""
+    try:
+        return json.loads(content, object_pairs_hook=_unique)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> Record:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
+        raise ValueError(f"{twice!r} occurs twice")
+    return found
+
+
+def _from_records(path: Path, records: list[tuple[str, Any]]) -> Predictions:
+    if not records or not all(isinstance(record, dict) for _, record in records):
+        raise UsageError(f"{path}: {_NONE}")
+    id_field, field = _fields(path, records[0][1])
+    answers: dict[str, str | None] = {}
+    for place, record in records:
+        where = f"{path}, {place}"
+        if id_field not in record or field not in record:
+            raise UsageError(f"{where}: has no {id_field!r} and {field!r} as the first has; do not mix formats")
+        id_ = record[id_field]
+        if isinstance(id_, bool) or not isinstance(id_, (str, int)):
+            raise UsageError(f"{where}: {id_field!r} is no text and no number")
+        name = _encodable(str(id_))
+        if name in answers:
+            raise UsageError(f"{where}: a second prediction for {name!r}; keep one answer a question")
+        answers[name] = _text(record[field], f"{where}, {field!r}")
+    return Predictions(path, field, answers)
+
+
+def _fields(path: Path, record: Record) -> tuple[str, str]:
+    """Return the fields of id and answer, by the first record."""
+    id_field = next((key for key in IDS if key in record), None)
+    field = next((key for key in ANSWERS if key in record), None)
+    if id_field is None or field is None:
+        has = ", ".join(map(repr, record))
+        raise UsageError(f"{path}: the first record has {has}; needed are one of {IDS} and one of {ANSWERS}")
+    if field == "answer" and any(key in record for key in GOLD):
+        raise UsageError(f"{path}: these are questions with their gold answers, not predictions")
+    return id_field, field
+
+
+def _texts(path: Path, table: Record) -> dict[str, str | None]:
+    if not table:
+        raise UsageError(f"{path}: {_NONE}")
+    return {_encodable(id_): _text(value, f"{path}, {id_!r}") for id_, value in table.items()}
+
+
+def _text(value: Any, where: str) -> str | None:
+    """Return an answer as a text; KILT's `[{"answer": ...}]` and FlashRAG's `{"pred": ...}` hold one."""
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
+        value = value[0].get("answer")
+    elif isinstance(value, dict) and "pred" in value:
+        value = value["pred"]
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = str(value)
+    if value is not None and not isinstance(value, str):
+        raise UsageError(f"{where}: a prediction is one text, not {type(value).__name__}")
+    if value is not None and "<answer>" in value:
+        raise UsageError(f"{where}: holds an <answer> tag; give what stands in it, not the transcript")
+    return None if value is None else _encodable(value)
+
+
+def _encodable(text: str) -> str:
+    """Replace halves of surrogate pairs, which JSON can write but no file or server can be sent."""
+    return text.encode("utf-8", "replace").decode()

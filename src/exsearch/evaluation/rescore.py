@@ -1,0 +1,127 @@
+"""Predictions under several normalisers: how much of a score, and of a difference between two files, is metric."""
+
+import msgspec
+
+from exsearch.data.normalise import NORMALISERS
+from exsearch.data.question import Question
+from exsearch.evaluation.bootstrap import figure, paired_difference
+from exsearch.evaluation.metrics import METRICS, answer_scores
+from exsearch.evaluation.predictions import Matched
+from exsearch.evaluation.scores import Figure
+
+Values = dict[str, dict[str, list[float]]]
+"""By normaliser (or who else tells right from wrong) and metric, one value a question, in order."""
+Figures = dict[str, dict[str, Figure]]
+"""By the same."""
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """How far apart the normalisers score the same predictions by one metric: so much of it is metric."""
+
+    lowest: str
+    highest: str
+    difference: Figure
+    """Of the highest minus the lowest, paired over the questions."""
+
+
+class Rescored(msgspec.Struct, frozen=True):
+    """One file of predictions."""
+
+    path: str
+    field: str
+    """Where in a record the answer was found."""
+    missing: list[str]
+    """Ids of questions without a prediction; they count as wrong."""
+    unanswered: list[str]
+    """Ids of questions whose prediction is null or blank; they count as wrong."""
+    extra: list[str]
+    """Ids that no question has; not scored."""
+    figures: Figures
+    spread: dict[str, Spread]
+    """By metric."""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What `exsearch score` found out."""
+
+    n: int
+    """Questions."""
+    emptied: dict[str, list[str]]
+    """By normaliser, the ids of questions of whose gold answers it leaves nothing.
+
+    There any answer of which nothing is left matches, such as "The" for "A", and no other one does.
+    """
+    predictions: list[Rescored]
+    difference: Figures
+    """The second file minus the first, paired over the questions; empty with one file."""
+
+
+def values(questions: list[Question], answers: list[str | None], normalisers: list[str]) -> Values:
+    """Score one answer a question under each normaliser; None and blank answers are wrong in all metrics."""
+    found: Values = {}
+    for name in normalisers:
+        rows = [answer_scores(a, q.answers, NORMALISERS[name]) for q, a in zip(questions, answers, strict=True)]
+        found[name] = {metric: [row[metric] for row in rows] for metric in METRICS}
+    return found
+
+
+def report(questions: list[Question], files: list[Matched], scored: list[Values]) -> Report:
+    """Sum up one file of predictions, or two and their difference; `scored` has the values of each."""
+    return Report(
+        n=len(questions),
+        emptied=_emptied(questions, [name for name in scored[0] if name in NORMALISERS]),
+        predictions=[_rescored(file, columns) for file, columns in zip(files, scored, strict=True)],
+        difference=_figures(_minus(scored[1], scored[0])) if len(scored) > 1 else {},
+    )
+
+
+def _rescored(file: Matched, scored: Values) -> Rescored:
+    return Rescored(
+        path=str(file.path),
+        field=file.field,
+        missing=file.missing,
+        unanswered=file.unanswered,
+        extra=file.extra,
+        figures=_figures(scored),
+        spread=_spread(scored),
+    )
+
+
+def _emptied(questions: list[Question], normalisers: list[str]) -> dict[str, list[str]]:
+    found = {
+        name: [q.id for q in questions if not any(NORMALISERS[name](answer) for answer in q.answers)]
+        for name in normalisers
+    }
+    return {name: ids for name, ids in found.items() if ids}
+
+
+def _figures(scored: Values) -> Figures:
+    known: dict[tuple[float, ...], Figure] = {}  # an interval takes a while, and many columns are equal
+
+    def of(column: list[float]) -> Figure:
+        key = tuple(column)
+        if key not in known:
+            known[key] = figure(column)
+        return known[key]
+
+    return {name: {metric: of(column) for metric, column in columns.items()} for name, columns in scored.items()}
+
+
+def _minus(b: Values, a: Values) -> Values:
+    return {
+        name: {
+            metric: [after - before for before, after in zip(column, b[name][metric], strict=True)]
+            for metric, column in columns.items()
+        }
+        for name, columns in a.items()
+    }
+
+
+def _spread(scored: Values) -> dict[str, Spread]:
+    """Compare the normalisers by each metric; of equal ones the first counts."""
+    found = {}
+    for metric in METRICS:
+        sums = {name: sum(columns[metric]) for name, columns in scored.items() if metric in columns}
+        low, high = min(sums, key=sums.__getitem__), max(sums, key=sums.__getitem__)
+        found[metric] = Spread(low, high, paired_difference(scored[low][metric], scored[high][metric]))
+    return found

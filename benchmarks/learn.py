@@ -11,8 +11,9 @@ The sides take turns, round after round, each in a process of its own:
 * `trainer`: transformers' Trainer, padded, all tokens projected to the vocabulary, four trajectories a pass.
 * `trl`: TRL's SFTTrainer with packing, in the environment that --trl names.
 
-All start from the same weights, in float32 with a bfloat16 forward pass, full fine-tuning, AdamW, batches of 8
-trajectories of weight 1. Tokens are those of the trajectories, without padding.
+All start from the same weights, in float32, full fine-tuning, AdamW, batches of 8 trajectories of weight 1; the
+forward pass is in bfloat16 where that is faster, or as --precision says. Tokens are those of the trajectories, without
+padding. The loss of the first step shows that the sides learn the same; TRL's packs are no batches of 8.
 
 Prints a table and writes benchmarks/results/learn.json.
 """
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import torch
 from page import insert_table, rows
 from retrieval_data import load_set
 
@@ -40,6 +42,7 @@ from exsearch.em.explore import explore
 from exsearch.em.learn import weighted_examples
 from exsearch.em.weigh import weigh
 from exsearch.files import read_jsonl, write_text
+from exsearch.precision import bfloat16_is_fast
 from exsearch.retrieval.index import build_index
 from exsearch.training.example import Example
 from exsearch.training.tree import grow
@@ -47,6 +50,7 @@ from exsearch.training.tree import grow
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "learn.json"
 SIDE = HERE / "learn_side.py"
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def main() -> None:
@@ -59,6 +63,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16" if bfloat16_is_fast(DEVICE) else "fp32")
     parser.add_argument("--trl", type=Path, help="python of an environment with trl, datasets and transformers")
     options = parser.parse_args()
     model = sorted(options.run.glob("iter-*/checkpoint"))[-1]
@@ -91,6 +96,7 @@ def main() -> None:
             "computed_of_a_batch": len(tree.token_ids) / sum(len(e.token_ids) for e in examples[: options.batch]),
         },
         "batch": options.batch,
+        "precision": options.precision,
         "sides": found,
         "ratios": {f"ours / {name}": ratio(found, "ours", name) for name in sides if name in ("trainer", "trl")}
         | {"ours, 2 ranks / ours": ratio(found, "ours, 2 ranks", "ours")},
@@ -134,6 +140,7 @@ def measure(command: list[str], data: Path, model: Path, options: argparse.Names
     out = options.work / "figures.json"
     out.unlink(missing_ok=True)
     words = [str(data), str(model), "--batch", str(options.batch), "--steps", str(options.steps), "--out", str(out)]
+    words += ["--precision", options.precision]
     log = options.work / "side.log"
     with log.open("w", encoding="utf-8") as file:
         done = subprocess.run([*command, *words], stdout=file, stderr=subprocess.STDOUT, check=False)
@@ -157,13 +164,14 @@ def table(result: dict[str, Any]) -> str:
         f"`{result['command']}`: {told['count']} trajectories of {told['tokens']:.0f} tokens, "
         f"{told['loss_tokens']:.0f} of them with loss; of a batch of {result['batch']} the packed tree computes "
         f"{told['computed_of_a_batch']:.0%}; "
-        f"{result['machine']['cores']} cores."
+        f"{result['machine']['cores']} cores, {result['precision']}."
     )
     lines = [
         [
             name,
             f"{statistics.median(one['tokens_per_second'] for one in rounds):.0f}",
             f"{max(one['peak_bytes'] for one in rounds) / 1e9:.2f}",
+            f"{rounds[0]['losses'][0]:.4f}",
         ]
         for name, rounds in result["sides"].items()
     ]
@@ -173,7 +181,7 @@ def table(result: dict[str, Any]) -> str:
     return "\n\n".join(
         [
             about,
-            rows(["", "tokens/s, median", "peak GB of a process"], lines),
+            rows(["", "tokens/s, median", "peak GB of a process", "loss of the first step"], lines),
             rows(["", "median (least to most of a round)"], ratios),
         ]
     )

@@ -35,6 +35,8 @@ class Question(msgspec.Struct, frozen=True, omit_defaults=True):
     """Number of passages that must be read."""
     gold_passages: list[str] = []
     sub_questions: list[SubQuestion] = []
+    evidence: list[str] = []
+    """The sentences of the gold passages that support the answer."""
 
 
 def read_questions(path: Path, limit: int | None = None, unanswered: bool = False) -> list[Question]:

@@ -14,6 +14,7 @@ VERBS = {
     "quickstart": "Train a search agent from nothing, in minutes, and explain each stage.",
     "ask": "Answer a question by searching, step by step.",
     "corpus": "Import passages, or make a synthetic world of them.",
+    "data": "Make warm-up trajectories of questions, and pair questions with documents.",
     "index": "Build an index of a corpus.",
     "search": "Ask an index one query.",
     "serve": "Offer an index to other programs over HTTP or MCP, or check a server.",

@@ -65,8 +65,11 @@ class DataConfig(_Section, frozen=True):
     """Index folder, URL of a retrieval server, or `replay:FILE`."""
     record: str = ""
     """File that records all searches, so that `replay:FILE` answers them later with no index at hand."""
+    warmup: str = ""
+    """File of ready trajectories for the warm-up, as `exsearch data warmup` writes it."""
     train: str = ""
-    """Question file to learn from: the first part for warm-up where it has decompositions, the rest to explore."""
+    """Question file to learn from: the first part for warm-up where it has annotations, the rest to explore; all to
+    explore but what `warmup` has."""
     dev: str = ""
     """Question file that chooses the best iteration."""
     test: str = ""
@@ -162,6 +165,9 @@ class WarmupConfig(TrainingConfig, frozen=True):
 
     questions: Count = 200
     """The first so many training questions are turned into gold trajectories; 0 for a model that knows the grammar."""
+    gold: Literal["require", "insert"] = "require"
+    """A gold passage that the index does not return: leave the question out, or put the passage in place of the last
+    hit, at a random rank."""
 
 
 class ExploreConfig(_Section, frozen=True):

@@ -80,6 +80,18 @@ def write_jsonl(path: Path, records: Iterable[object]) -> int:
     return count
 
 
+def write_json_list(path: Path, records: Iterable[object]) -> int:
+    """Write a JSON list, one line a record, atomically; return how many. Only one record is held at a time."""
+    encoder = msgspec.json.Encoder()
+    count = 0
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        for record in records:
+            file.write((b",\n" if count else b"[\n") + encoder.encode(record))
+            count += 1
+        file.write(b"\n]\n" if count else b"[]\n")
+    return count
+
+
 def read_jsonl(path: Path, kind: type[T]) -> Iterator[T]:
     """Yield the records of a JSONL file; raise UsageError with file and line at the first that is not a `kind`."""
     decoder = msgspec.json.Decoder(kind)

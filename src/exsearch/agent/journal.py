@@ -61,6 +61,18 @@ def run_journaled(
     return {each.path: each.trajectories() for each in opened}
 
 
+def read_journal(path: Path) -> list[Trajectory]:
+    """Return what a journal holds, repaired as for going on with it; an empty one is made if there is none."""
+    _set_damaged_aside(path)
+    with Journal(path) as journal:
+        return _complete(journal)
+
+
+def _set_damaged_aside(path: Path) -> None:
+    for fault in set_damaged_aside(path, Trajectory):
+        print(f"{fault}: set aside in {path.name}.damaged, and made again", file=sys.stderr)
+
+
 @dataclass
 class _Opened:
     """A journal in use."""
@@ -80,8 +92,7 @@ class _Opened:
 
 
 def _open(path: Path, questions: list[Question], agents: Agents, seed: int, stack: ExitStack) -> _Opened:
-    for fault in set_damaged_aside(path, Trajectory):
-        print(f"{fault}: set aside in {path.name}.damaged, and made again", file=sys.stderr)
+    _set_damaged_aside(path)
     journal = stack.enter_context(Journal(path))
     done: dict[str, Found] = {question.id: {} for question in questions}
     for trajectory in _complete(journal):

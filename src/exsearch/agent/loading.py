@@ -1,5 +1,7 @@
 """From settings to an agent: in this process, or on a cluster."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from exsearch.agent.chat import ChatFormat
@@ -7,14 +9,38 @@ from exsearch.agent.journal import Agents
 from exsearch.agent.rollout import Agent
 from exsearch.config import Config
 from exsearch.engine.load import load_engine
+from exsearch.errors import UsageError
 from exsearch.retrieval.base import Retriever
-from exsearch.retrieval.opening import open_retriever
+from exsearch.retrieval.opening import is_replay, open_retriever
+from exsearch.retrieval.replay import Recorder
 
 
 def load_retriever(config: Config, index: str) -> Retriever:
     """Open an index, recording its searches where the settings say so."""
     record_to = Path(config.data.record) if config.data.record else None
     return open_retriever(index, record_to=record_to, seconds=config.rollout.search_seconds)
+
+
+@contextmanager
+def resumable_retriever(config: Config, index: str, out: Path) -> Iterator[Retriever]:
+    """Open an index for the making of `out`: what was searched for before a kill is not searched for again.
+
+    Until `out` is there, searches are recorded beside it, unless the settings record them anyway.
+    """
+    if config.data.record or is_replay(index):
+        yield load_retriever(config, index)
+        return
+    file = out.with_name(f".{out.name}.searches")
+    recorder = Recorder(load_retriever(config, index), file)
+    try:
+        yield recorder
+    except BaseException as error:
+        recorder.close()
+        if isinstance(error, UsageError):  # it would fail again
+            file.unlink()
+        raise
+    recorder.close()
+    file.unlink()
 
 
 def load_agent(config: Config, model: Path, retriever: Retriever) -> Agent:

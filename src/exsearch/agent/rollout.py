@@ -166,7 +166,7 @@ class Agent:
             queue_seconds=round(completion.queue_seconds, 5),
             prefilled_tokens=completion.prefilled,
             cached_tokens=completion.cached,
-            generated_tokens=len(completion.token_ids),
+            generated_tokens=len(completion.token_ids) if completion.generated is None else completion.generated,
         )
         attempt.cost += attempt.turn_cost
         attempt.exact &= completion.exact

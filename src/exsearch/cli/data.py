@@ -3,11 +3,15 @@
 import click
 
 from exsearch.cli.data_import import import_
+from exsearch.cli.data_retrieve import retrieve
+from exsearch.cli.data_warmup import warmup
 
 
 @click.group()
 def data() -> None:
-    """Import questions of known data sets, check them, and find their gold passages."""
+    """Import questions of known data sets, pair them with documents, make warm-up trajectories of them."""
 
 
 data.add_command(import_)
+data.add_command(retrieve)
+data.add_command(warmup)

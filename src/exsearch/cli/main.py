@@ -14,7 +14,7 @@ VERBS = {
     "quickstart": "Train a search agent from nothing, in minutes, and explain each stage.",
     "ask": "Answer a question by searching, step by step.",
     "corpus": "Import passages, or make a synthetic world of them.",
-    "data": "Import questions of known data sets, check them, and find their gold passages.",
+    "data": "Import questions, pair them with documents, make warm-up trajectories of them.",
     "index": "Build an index of a corpus.",
     "search": "Ask an index one query.",
     "serve": "Offer an index to other programs over HTTP or MCP, or check a server.",

@@ -1,58 +1,78 @@
 """`exsearch warmup`: supervised fine-tuning on gold trajectories."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from exsearch.cli.options import (
     config_option,
-    index_option,
     json_option,
     model_option,
     set_option,
     settings,
 )
 
+if TYPE_CHECKING:
+    from exsearch.agent.chat import ChatFormat
+    from exsearch.agent.trajectory import Trajectory
+    from exsearch.config import Config
+
 
 @click.command()
-@click.argument("questions", type=click.Path(path_type=Path))
-@index_option
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--index", help="Index folder, URL of a server, or replay:FILE. For ready trajectories not needed.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Checkpoint folder to write.")
 @model_option
 @config_option
 @set_option
 @json_option
 def warmup(
-    questions: Path,
-    index: str,
+    file: Path,
+    index: str | None,
     out: Path,
     model: str | None,
     recipe: Path | None,
     overrides: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Teach the model the grammar from QUESTIONS, whose decompositions become trajectories over the index.
+    """Teach the model the grammar from FILE: ready trajectories, or questions whose annotations become trajectories.
 
-    The first `warmup.questions` of the file are used. The trajectories are kept in OUT.trajectories.jsonl.
+    Of ready trajectories, as `exsearch data warmup` writes them, all are used; of questions the first
+    `warmup.questions`, over the index. The trajectories are kept in OUT.trajectories.jsonl.
     """
     from exsearch.agent.chat import ChatFormat
-    from exsearch.agent.loading import load_retriever
     from exsearch.cli.training import run_training
-    from exsearch.data.question import read_questions
-    from exsearch.em.warmup import gold_trajectories
+    from exsearch.em.warmup import are_trajectories, read_warmup
     from exsearch.engine.builtin import resolve_model
-    from exsearch.errors import UsageError
     from exsearch.files import write_jsonl
     from exsearch.training.example import example_from
 
     config = settings(recipe, overrides, model__path=model)
-    chosen = read_questions(questions, config.warmup.questions)
-    retriever = load_retriever(config, index)
     base = resolve_model(config.model.path)
     chat = ChatFormat.load(base)
-    gold = gold_trajectories(chosen, retriever, chat, config.agent)
-    if not gold:
-        raise UsageError(f"{questions}: no question has a decomposition whose passages this index returns")
+    gold = read_warmup(file, chat) if are_trajectories(file) else _from_annotations(file, index, chat, config)
     write_jsonl(out.with_name(f"{out.name}.trajectories.jsonl"), gold)
     examples = [example_from(trajectory, 1.0, None, chat) for trajectory in gold]
     run_training(base, examples, out, config.warmup, config, "warmup", as_json)
+
+
+def _from_annotations(file: Path, index: str | None, chat: "ChatFormat", config: "Config") -> "list[Trajectory]":
+    from exsearch.agent.loading import load_retriever
+    from exsearch.data.question import read_questions
+    from exsearch.em.gold import GoldPassages
+    from exsearch.em.warmup import gold_trajectories
+    from exsearch.errors import UsageError
+    from exsearch.retrieval.opening import corpus_of
+
+    if index is None:
+        raise UsageError(f"{file}: holds questions; say in which index their passages are (--index)")
+    questions = read_questions(file, config.warmup.questions)
+    retriever = load_retriever(config, index)
+    passages = GoldPassages(corpus_of(index), config.warmup.gold, config.seed)
+    gold = gold_trajectories(questions, retriever, chat, config.agent, passages)
+    if not gold:
+        raise UsageError(
+            f"{file}: no question has annotations whose passages this index returns; `exsearch data warmup` says why"
+        )
+    return gold

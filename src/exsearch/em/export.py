@@ -84,7 +84,9 @@ def model_card(folder: RunFolder, config: Config, summary: RunSummary, name: str
 
 def _training(config: Config, summary: RunSummary, name: str) -> str:
     lines = [f"* Began with: `{config.model.path}`"]
-    if config.warmup.questions:
+    if config.data.warmup:
+        lines.append(f"* Warm-up: the trajectories of `{config.data.warmup}`")
+    elif config.warmup.questions:
         lines.append(f"* Warm-up: {config.warmup.questions} questions with gold trajectories")
     for iteration in summary.iterations:
         lines.append(

@@ -19,9 +19,10 @@ from exsearch.agent.trajectory import Trajectory
 from exsearch.config import Config, TrainingConfig
 from exsearch.data.question import Question, read_questions
 from exsearch.em.explore import explore
+from exsearch.em.gold import GoldPassages
 from exsearch.em.learn import weighted_examples
 from exsearch.em.run_folder import Comparison, Iteration, RunFolder, RunSummary
-from exsearch.em.warmup import gold_trajectories
+from exsearch.em.warmup import gold_trajectories, read_warmup
 from exsearch.em.weigh import WeightSummary, summarise, weigh
 from exsearch.em.weighted import Weighted
 from exsearch.engine.builtin import resolve_model
@@ -34,6 +35,7 @@ from exsearch.evaluation.evaluate import Evaluation, evaluate
 from exsearch.evaluation.protocol import Protocol, make_protocol, write_protocol
 from exsearch.evaluation.scores import Figure, has_scores, read_scores
 from exsearch.files import read_jsonl, write_json, write_jsonl
+from exsearch.retrieval.opening import corpus_of
 from exsearch.training.example import Example, example_from
 from exsearch.training.trainer import train
 
@@ -55,14 +57,18 @@ class EMRun:
         self.train_questions = read_questions(Path(data.train), data.train_limit)
         self.dev_questions = read_questions(Path(data.dev), data.dev_limit)
         self.test_questions = read_questions(Path(data.test), data.test_limit)
-        if len(self.train_questions) <= config.warmup.questions:
+        self.gold_passages = GoldPassages(corpus_of(data.index), config.warmup.gold, config.seed)
+        self.pool = self._to_explore()
+        if not self.pool:
             raise UsageError(
-                f"{data.train}: {len(self.train_questions)} questions, of which warmup.questions takes "
-                f"{config.warmup.questions}: none are left to explore"
+                f"{data.train}: {len(self.train_questions)} questions, and the warm-up takes all of them "
+                f"({'data.warmup' if data.warmup else 'warmup.questions'}): none are left to explore"
             )
         say(f"Model: {config.model.path}; what is not a folder here is made or fetched once, into your cache folder.")
         self.base = resolve_model(config.model.path)
         self.chat = ChatFormat.load(self.base)
+        if data.warmup:
+            read_warmup(Path(data.warmup), self.chat)  # to refuse now what it would refuse after the baselines
         self.protocol = self._protocol(self.test_questions)
         self.folder.claim(config)
         write_protocol(root / "protocol.json", self.protocol)
@@ -116,12 +122,12 @@ class EMRun:
 
     def warm_up(self) -> None:
         """Teach the grammar by supervised fine-tuning on gold trajectories."""
-        if self.config.warmup.questions == 0:
+        if not self._warms_up:
             self.say("Warm-up: none, the model is taken to know the grammar.")
             return
-        questions = self.train_questions[: self.config.warmup.questions]
-        gold = gold_trajectories(questions, self.retriever, self.chat, self.config.agent)
-        self.say(f"Warm-up: learn the grammar from {len(gold)} gold trajectories (of {len(questions)} questions).")
+        gold = self._gold_trajectories()
+        source = self.config.data.warmup or f"of {self.config.warmup.questions} questions"
+        self.say(f"Warm-up: learn the grammar from {len(gold)} gold trajectories ({source}).")
         write_jsonl(self.folder.warmup_trajectories, gold)
         self._train("warmup", self.base, self._warmup_examples(), self.config.warmup)
 
@@ -159,10 +165,9 @@ class EMRun:
 
     def questions_of(self, number: int) -> list[Question]:
         """Return the questions of an iteration: the next ones after the warm-up's, wrapping around."""
-        pool = self.train_questions[self.config.warmup.questions :]
-        count = min(self.config.explore.questions, len(pool))
+        count = min(self.config.explore.questions, len(self.pool))
         first = (number - 1) * count
-        return [pool[(first + offset) % len(pool)] for offset in range(count)]
+        return [self.pool[(first + offset) % len(self.pool)] for offset in range(count)]
 
     def assess(self, name: str) -> None:
         """Evaluate a model on the test, validation and first explored training questions."""
@@ -226,7 +231,7 @@ class EMRun:
 
     def _checkpoint(self, name: str) -> Path:
         """Return a model's checkpoint; without a warm-up, the model of that name is the base."""
-        if name == "warmup" and self.config.warmup.questions == 0:
+        if name == "warmup" and not self._warms_up:
             return self.base
         return self.folder.checkpoint(name)
 
@@ -235,6 +240,24 @@ class EMRun:
 
     def _protocol(self, questions: list[Question]) -> Protocol:
         return make_protocol(self.config.agent, self.retriever.fingerprint, questions)
+
+    @property
+    def _warms_up(self) -> bool:
+        return bool(self.config.data.warmup) or self.config.warmup.questions > 0
+
+    def _to_explore(self) -> list[Question]:
+        """Return the training questions that the warm-up does not learn from."""
+        if not self.config.data.warmup:
+            return self.train_questions[self.config.warmup.questions :]
+        ready = {trajectory.question_id for trajectory in read_jsonl(Path(self.config.data.warmup), Trajectory)}
+        return [question for question in self.train_questions if question.id not in ready]
+
+    def _gold_trajectories(self) -> list[Trajectory]:
+        config = self.config
+        if config.data.warmup:
+            return read_warmup(Path(config.data.warmup), self.chat)
+        questions = self.train_questions[: config.warmup.questions]
+        return gold_trajectories(questions, self.retriever, self.chat, config.agent, self.gold_passages)
 
     def _warmup_examples(self) -> list[Example]:
         gold = read_jsonl(self.folder.warmup_trajectories, Trajectory)

@@ -1,73 +1,144 @@
-"""Warm-up trajectories from gold decompositions, with the passages that the real index returns."""
+"""Warm-up trajectories from annotations, with the passages that the real index returns."""
+
+from collections.abc import Iterator
+from pathlib import Path
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammar import Action, ExSearchGrammar
+from exsearch.agent.rollout import MIN_PASSAGE_TOKENS
 from exsearch.agent.trajectory import Step, StopReason, Trajectory
 from exsearch.agent.transcript import Transcript
 from exsearch.config import AgentConfig
 from exsearch.data.question import Question
-from exsearch.retrieval.base import Hit, Retriever
+from exsearch.em.gold import GoldPassages, Hop, LeftOut, LeftOutError, plan, search_all
+from exsearch.em.quality import Outcome, evidence_was_cut
+from exsearch.errors import UsageError
+from exsearch.files import read_jsonl
+from exsearch.progress import progress
+from exsearch.retrieval.base import Retriever
+
+BATCH = 64
+"""Questions that are searched for together."""
+GOLD = "gold"
+"""The model fingerprint of trajectories from annotations."""
 
 
 def gold_trajectories(
-    questions: list[Question], retriever: Retriever, chat: ChatFormat, config: AgentConfig
+    questions: list[Question],
+    retriever: Retriever,
+    chat: ChatFormat,
+    config: AgentConfig,
+    gold: GoldPassages | None = None,
 ) -> list[Trajectory]:
-    """Write out the decomposition of each question as a trajectory.
+    """Return the trajectories of `gold_outcomes`."""
+    outcomes = gold_outcomes(questions, retriever, chat, config, gold)
+    return [outcome.trajectory for outcome in outcomes if outcome.trajectory is not None]
 
-    Left out are questions without a full decomposition, and those for which the index does not return the passage
-    that holds the evidence: such a trajectory would teach the model to record what it has not read.
+
+def gold_outcomes(
+    questions: list[Question],
+    retriever: Retriever,
+    chat: ChatFormat,
+    config: AgentConfig,
+    gold: GoldPassages | None = None,
+) -> Iterator[Outcome]:
+    """Write out the annotations of each question as a trajectory, or say why not; in order.
+
+    By default questions are left out for which the index does not return the passage that holds the evidence: such a
+    trajectory would teach the model to record what it has not read. So are those that do not fit into the budgets.
     """
-    usable = [q for q in questions if 0 < len(q.sub_questions) <= config.max_steps and all(_complete(q))]
-    hits = iter(retriever.search([s.text for q in usable for s in q.sub_questions], config.passages))
-    trajectories = []
-    for question in usable:
-        found = [next(hits) for _ in question.sub_questions]
-        if all(_holds(h, s.passage) for h, s in zip(found, question.sub_questions, strict=True)):
-            trajectories.append(_write(question, found, retriever.fingerprint, chat, config))
-    return trajectories
+    gold = gold or GoldPassages(None, "require", 0)
+    with progress("gold trajectories", len(questions)) as bar:
+        for start in range(0, len(questions), BATCH):
+            batch = questions[start : start + BATCH]
+            plans = [plan(question, gold, config) for question in batch]
+            for question, hops in zip(batch, search_all(plans, retriever, config.passages), strict=True):
+                yield _outcome(question, hops, retriever.fingerprint, chat, config)
+            bar.advance(len(batch))
 
 
-def _complete(question: Question) -> list[bool]:
-    return [bool(sub.evidence and sub.passage) for sub in question.sub_questions]
+def _outcome(
+    question: Question, hops: list[Hop] | LeftOut, index: str, chat: ChatFormat, config: AgentConfig
+) -> Outcome:
+    if isinstance(hops, LeftOut):
+        return Outcome(question, left_out=hops.value)
+    try:
+        trajectory = write_trajectory(question, hops, question.answers[0], GOLD, index, chat, config)
+    except LeftOutError as error:
+        return Outcome(question, left_out=error.reason.value)
+    return Outcome(question, trajectory, inserted=sum(hop.inserted for hop in hops))
 
 
-def _holds(hits: list[Hit], passage: str | None) -> bool:
-    return any(hit.passage.id == passage for hit in hits)
+def write_trajectory(
+    question: Question, hops: list[Hop], answer: str, author: str, index: str, chat: ChatFormat, config: AgentConfig
+) -> Trajectory:
+    """Return the trajectory of these searches; raises LeftOutError if it does not fit into the budgets.
 
-
-def _write(question: Question, found: list[list[Hit]], index: str, chat: ChatFormat, config: AgentConfig) -> Trajectory:
+    `author` and `index` are the fingerprints of who wrote it and of the index.
+    """
     grammar = ExSearchGrammar()
     transcript = Transcript(chat, grammar, question.text)
 
     def say(text: str) -> None:
         ids = [*chat.encode(text), chat.stop_id]
+        if len(ids) > config.turn_tokens:
+            raise LeftOutError(LeftOut.TURN_TOO_LONG)
         transcript.said(ids, [0.0] * len(ids))
 
     steps: list[Step] = []
     evidence: str | None = None
-    for sub, hits in zip(question.sub_questions, found, strict=True):
-        say(grammar.turn(Action(evidence, sub.text)))
+    for hop in hops:
+        say(grammar.turn(Action(evidence, hop.query)))
         left = config.max_steps - len(steps)
         most = config.passages * config.passage_tokens
-        transcript.show(hits, transcript.passage_budget(config.context, config.turn_tokens, left, most))
-        evidence = sub.evidence
-        steps.append(Step(sub.text, hits, evidence))
+        room = transcript.passage_budget(config.context, config.turn_tokens, left, most)
+        if room < config.passages * MIN_PASSAGE_TOKENS:
+            raise LeftOutError(LeftOut.CONTEXT_FULL)
+        transcript.show(hop.hits, room)
+        evidence = hop.evidence
+        steps.append(Step(hop.query, hop.hits, evidence))
     say(grammar.turn(Action(evidence, None)))
     transcript.ask_answer()
     start = transcript.answer_start
-    say(question.answers[0])
-    return Trajectory(
+    say(answer)
+    trajectory = Trajectory(
         question_id=question.id,
         sample=0,
         steps=steps,
-        answer=question.answers[0],
+        answer=answer,
         stop_reason=StopReason.ANSWERED,
         token_ids=transcript.token_ids,
         loss_mask=transcript.loss_mask,
         logprobs=transcript.logprobs,
         answer_start=start,
         seed=0,
-        model_fingerprint="gold",
+        model_fingerprint=author,
         index_fingerprint=index,
         shortened_passages=transcript.shortened_passages,
     )
+    if evidence_was_cut(trajectory, chat):
+        raise LeftOutError(LeftOut.EVIDENCE_CUT)
+    return trajectory
+
+
+def are_trajectories(path: Path) -> bool:
+    """Return whether the first line of a file is a trajectory, not a question."""
+    return any("token_ids" in line for line, _ in zip(read_jsonl(path, dict), range(1), strict=False))
+
+
+def read_warmup(path: Path, chat: ChatFormat) -> list[Trajectory]:
+    """Read ready trajectories; raises UsageError for one that is not answered or has another model's tokens."""
+    trajectories = list(read_jsonl(path, Trajectory))
+    for trajectory in trajectories:
+        name = f"{path}, trajectory of question {trajectory.question_id!r}"
+        if trajectory.answer is None or trajectory.answer_start is None:
+            raise UsageError(f"{name}: has no answer")
+        ids, answer = trajectory.token_ids, [*chat.encode(trajectory.answer), chat.stop_id]
+        if ids[: len(chat.head)] != chat.head or ids[trajectory.answer_start :] != answer:
+            raise UsageError(
+                f"{name}: its tokens are not of this model's tokenizer; make the file with `exsearch data warmup "
+                "--model` and this model"
+            )
+    if not trajectories:
+        raise UsageError(f"{path}: holds no trajectories")
+    return trajectories

@@ -39,6 +39,8 @@ class Completion(msgspec.Struct, frozen=True):
     """Prompt tokens whose keys and values were there already."""
     queue_seconds: float = 0.0
     """From the call to the engine's first work on it."""
+    generated: int | None = None
+    """Tokens that the engine counts as generated, where those are not `token_ids`, such as hidden reasoning."""
     exact: bool = True
     """False where ids or log-probs are not the engine's own, such as those of text tokenised again."""
 

@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from exsearch.engine.base import Completion, EngineError, EngineStats, Finish, Sampling, TokenIds
 from exsearch.engine.endpoint import Endpoint, first_choice
 from exsearch.errors import UsageError
@@ -86,7 +88,8 @@ class OpenAIEngine:
         answer = await self._endpoint.post("chat/completions", common | {"messages": self._messages(prompt)})
         choice = first_choice(answer)
         finish = "stop" if choice.get("finish_reason") == "stop" else "length"
-        return self._retokenised((choice.get("message") or {}).get("content"), finish, sampling, len(prompt))
+        said = self._retokenised((choice.get("message") or {}).get("content"), finish, sampling, len(prompt))
+        return _with_usage(said, answer.get("usage") or {})
 
     def _retokenised(self, text: object, finish: str, sampling: Sampling, prompt: int) -> Completion:
         """Return the tokens that this model's tokenizer makes of a server's text, without log-probs."""
@@ -127,3 +130,12 @@ class OpenAIEngine:
         self.stats.prefilled_tokens += prompt - cached
         self.stats.cached_tokens += cached
         self.stats.generated_tokens += generated
+
+
+def _with_usage(said: Completion, usage: dict[str, Any]) -> Completion:
+    """Return the completion with the server's own count of tokens, which is what it charges for, if it tells them."""
+    if not usage.get("prompt_tokens"):
+        return said
+    cached = int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
+    prefilled, generated = int(usage["prompt_tokens"]) - cached, int(usage.get("completion_tokens") or 0)
+    return msgspec.structs.replace(said, prefilled=prefilled, cached=cached, generated=generated)

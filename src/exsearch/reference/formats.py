@@ -1,6 +1,8 @@
 """The JSON files of SearchLM.
 
 * Questions: a list of `{"query_id", "question", "answer"}`; `answer` is one string or a list of aliases.
+* Questions with documents: as above, and `retrieval`, a list of documents, each one string. The format is documented by
+  the sister project of SearchLM (direct-rag-learning); the strings are those that SearchLM's search function makes.
 * Trajectories: `{"score", "output", "config"}`, where `output` is a list of `{"query_id", "question", "answer",
   "prediction", "messages", ...}` and `messages` are the turns as `{"role", "content"}`.
 * Weighted trajectories, what `align` learns from: a list of `{"messages", "prob", ...}`.
@@ -15,6 +17,7 @@ from exsearch.agent.trajectory import Trajectory
 from exsearch.data.question import Question
 from exsearch.errors import UsageError
 from exsearch.files import read_json
+from exsearch.retrieval.pairing import PairedQuestion
 
 
 class SourceQuestion(msgspec.Struct, frozen=True):
@@ -23,6 +26,17 @@ class SourceQuestion(msgspec.Struct, frozen=True):
     question: str
     answer: str | list[str]
     query_id: str | int | None = None
+
+
+class SourcePaired(msgspec.Struct, frozen=True):
+    """A question with its documents."""
+
+    query_id: str
+    question: str
+    answer: str
+    """The canonical alias: SearchLM's code takes one string."""
+    retrieval: list[str]
+    """Best first, `Title: TITLE. Content: TEXT`."""
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -80,6 +94,12 @@ def read_source_questions(path: Path, left: int, right: int | None) -> list[Ques
     if not questions:
         raise UsageError(f"{path}: no questions from --left {left} to --right {right}; the file has {len(entries)}")
     return questions
+
+
+def paired_of(paired: PairedQuestion) -> SourcePaired:
+    """Return a question with its documents as the reference has it."""
+    documents = [f"Title: {hit.title}. Content: {hit.text}" for hit in paired.hits]
+    return SourcePaired(paired.id, paired.text, paired.answers[0], documents)
 
 
 def output_of(trajectory: Trajectory, question: Question, chat: ChatFormat) -> Output:

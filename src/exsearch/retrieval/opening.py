@@ -2,9 +2,13 @@
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from exsearch.errors import UsageError
 from exsearch.retrieval.base import Retriever
+
+if TYPE_CHECKING:
+    from exsearch.corpus.store import Corpus
 
 _REPLAY = "replay:"
 
@@ -23,15 +27,31 @@ def open_retriever(
     """
     if record_to is None:
         return _open(location, corpus, seconds)
-    if location.startswith(_REPLAY):
+    if is_replay(location):
         raise UsageError(f"{location}: is a recording already; name an index, or no file to record to")
     from exsearch.retrieval.replay import Recorder
 
     return Recorder(_open(location, corpus, seconds), record_to)
 
 
+def corpus_of(location: str) -> "Corpus | None":
+    """Return the corpus of an index folder; None for a server or a recording. Raises UsageError as opening does."""
+    if is_replay(location) or "://" in location:
+        return None
+    from exsearch.corpus.store import Corpus
+    from exsearch.retrieval.index import read_index_info
+
+    folder = Path(location)
+    return Corpus.open(folder / read_index_info(folder).corpus)
+
+
+def is_replay(location: str) -> bool:
+    """Return whether the location is that of recorded searches."""
+    return location.startswith(_REPLAY)
+
+
 def _open(location: str, corpus: Path | None, seconds: float) -> Retriever:
-    if location.startswith(_REPLAY):
+    if is_replay(location):
         from exsearch.retrieval.replay import Replay
 
         file, *fingerprint = re.split(r"#(?=[0-9a-f]{16}$)", location.removeprefix(_REPLAY))

@@ -64,6 +64,10 @@ class Recorder:
             found |= self._searches.read(self.fingerprint, missing, k)
         return [found[query] for query in queries]
 
+    def close(self) -> None:
+        """Finish the file; there are no searches after this."""
+        self._searches.close()
+
 
 class Replay:
     """Answers recorded searches bit for bit, and no others. Safe to share between threads."""
@@ -116,7 +120,7 @@ class _Searches:
                 isolation_level=None,
                 check_same_thread=False,
             )
-            weakref.finalize(self, _close, self._connection)
+            self.close = weakref.finalize(self, _close, self._connection)
             if writing:
                 self._create_tables_if_empty()
             self._refuse_other_files()

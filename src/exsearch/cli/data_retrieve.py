@@ -1,0 +1,58 @@
+"""`exsearch data retrieve`: pair every question with its top documents."""
+
+from pathlib import Path
+
+import click
+
+from exsearch.cli.options import config_option, index_option, json_option, set_option, settings
+
+
+@click.command()
+@click.argument("questions", type=click.Path(path_type=Path))
+@index_option
+@click.option("-k", type=click.IntRange(min=1), default=20, show_default=True, help="Documents a question.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="File to write.")
+@click.option(
+    "--format",
+    "layout",
+    type=click.Choice(["ours", "reference"]),
+    default="ours",
+    show_default=True,
+    help="JSON lines of questions with hits, or SearchLM's JSON list with `retrieval`.",
+)
+@config_option
+@set_option
+@json_option
+def retrieve(
+    questions: Path,
+    index: str,
+    k: int,
+    out: Path,
+    layout: str,
+    recipe: Path | None,
+    overrides: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Search for the text of each question of the file QUESTIONS and write the documents beside it.
+
+    The same command continues one that was stopped. With `--set data.record=FILE` the searches are recorded, too, so
+    that replay:FILE answers them with no index at hand.
+    """
+    import json
+
+    from exsearch.agent.loading import resumable_retriever
+    from exsearch.data.question import read_questions
+    from exsearch.files import write_json_list, write_jsonl
+    from exsearch.reference.formats import paired_of
+    from exsearch.retrieval.pairing import pair
+
+    config = settings(recipe, overrides)
+    chosen = read_questions(questions, unanswered=layout == "ours")
+    with resumable_retriever(config, index, out) as retriever:
+        fingerprint = retriever.fingerprint
+        paired = pair(chosen, retriever, k)
+        count = write_jsonl(out, paired) if layout == "ours" else write_json_list(out, map(paired_of, paired))
+    if as_json:
+        click.echo(json.dumps({"questions": count, "k": k, "index": fingerprint, "out": str(out)}))
+    else:
+        click.echo(f"{out}: {count} questions, each with up to {k} documents of index {fingerprint}")

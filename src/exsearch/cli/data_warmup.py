@@ -1,0 +1,140 @@
+"""`exsearch data warmup`: warm-up trajectories as a file, from annotations or by a teacher."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from exsearch.cli.options import config_option, index_option, json_option, model_option, set_option, settings
+
+if TYPE_CHECKING:
+    from exsearch.agent.chat import ChatFormat
+    from exsearch.config import Config
+    from exsearch.em.quality import WarmupReport
+    from exsearch.em.teacher import Teacher
+    from exsearch.retrieval.base import Retriever
+
+
+def _price(context: click.Context, option: click.Parameter, value: str | None) -> tuple[float, float] | None:
+    if value is None:
+        return None
+    try:
+        prompt, completion = map(float, value.split(","))
+    except ValueError:
+        raise click.BadParameter("write two numbers, such as 0.15,0.60: for a million tokens in and out") from None
+    return prompt, completion
+
+
+@click.command()
+@click.argument("questions", type=click.Path(path_type=Path))
+@index_option
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="File of trajectories to write (JSONL).")
+@model_option
+@click.option(
+    "--gold",
+    type=click.Choice(["require", "insert"]),
+    help="A gold passage that the index does not return: leave the question out, or insert it. Sets warmup.gold.",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many questions.")
+@click.option("--teacher", metavar="URL", help="Chat endpoint, ending in /v1, of a model that writes the trajectories.")
+@click.option("--teacher-model", metavar="NAME", help="Its name there.")
+@click.option("--api-key-file", type=click.Path(path_type=Path), help="File with the key for the teacher.")
+@click.option("--attempts", type=click.IntRange(min=1), default=2, show_default=True, help="Of the teacher a question.")
+@click.option("--price", metavar="IN,OUT", callback=_price, help="The teacher's, for a million tokens.")
+@config_option
+@set_option
+@json_option
+def warmup(
+    questions: Path,
+    index: str,
+    out: Path,
+    model: str | None,
+    gold: str | None,
+    limit: int | None,
+    teacher: str | None,
+    teacher_model: str | None,
+    api_key_file: Path | None,
+    attempts: int,
+    price: tuple[float, float] | None,
+    recipe: Path | None,
+    overrides: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Write the questions of the file QUESTIONS out as trajectories that a model can be warmed up on.
+
+    By their annotations: decompositions, or gold passages with evidence; or with --teacher, by a stronger model that
+    plays the agent. A report of what they are worth is printed and written beside OUT. Of --model only the tokenizer
+    is used. The same command continues one that was stopped.
+    """
+    import msgspec
+
+    from exsearch.agent.chat import ChatFormat
+    from exsearch.agent.loading import resumable_retriever
+    from exsearch.data.question import read_questions
+    from exsearch.em.gold import GoldPassages
+    from exsearch.em.quality import Quality
+    from exsearch.em.warmup import GOLD, gold_outcomes
+    from exsearch.engine.builtin import resolve_model
+    from exsearch.errors import UsageError
+    from exsearch.files import write_json, write_jsonl
+    from exsearch.retrieval.opening import corpus_of
+
+    if bool(teacher) != bool(teacher_model):
+        raise UsageError("--teacher and --teacher-model go together: the URL, and the model's name there")
+    config = settings(recipe, overrides, model__path=model, warmup__gold=gold)
+    chosen = read_questions(questions, limit)
+    chat = ChatFormat.load(resolve_model(config.model.path))
+    quality = Quality(chat)
+    with resumable_retriever(config, index, out) as retriever:
+        if teacher and teacher_model:
+            writer = _teacher(teacher, teacher_model, api_key_file, config, chat, retriever, attempts, out)
+            write_jsonl(out, quality.passing(writer.outcomes(chosen)))
+            report = quality.report(retriever.fingerprint, teacher_model, writer.cost(price))
+        else:
+            passages = GoldPassages(corpus_of(index), config.warmup.gold, config.seed)
+            write_jsonl(out, quality.passing(gold_outcomes(chosen, retriever, chat, config.agent, passages)))
+            report = quality.report(retriever.fingerprint, GOLD)
+    write_json(out.with_suffix(".report.json"), report)
+    if as_json:
+        click.echo(msgspec.json.encode(report).decode())
+    else:
+        _print(out, report)
+
+
+def _teacher(
+    url: str,
+    name: str,
+    key_file: Path | None,
+    config: "Config",
+    chat: "ChatFormat",
+    retriever: "Retriever",
+    attempts: int,
+    out: Path,
+) -> "Teacher":
+    from exsearch.api_key import read_api_key
+    from exsearch.em.teacher import Teacher, teacher_agent
+
+    key = read_api_key(key_file) if key_file else None
+    agent = teacher_agent(url, name, key, config, chat, retriever)
+    return Teacher(agent, name, chat, config, attempts, out.with_suffix(".teacher.jsonl"))
+
+
+def _print(out: Path, report: "WarmupReport") -> None:
+    click.echo(f"{out}: {report.trajectories} trajectories of {report.questions} questions, by {report.written_by}")
+    for reason, count in report.left_out.items():
+        click.echo(f"  left out, {reason}: {count}")
+    click.echo(f"  evidence word for word in the passages read: {report.evidence_read:.1%}")
+    click.echo(f"  words of the evidence that are in them: {report.evidence_words:.1%}")
+    click.echo(f"  answer in the recorded facts: {report.answer_follows:.1%}")
+    click.echo(
+        f"  a trajectory: {report.mean_steps} searches, {report.mean_tokens} tokens, of which "
+        f"{report.mean_learned_tokens} are learned"
+    )
+    click.echo(f"  gold passages inserted: {report.gold_inserted}, in {report.trajectories_with_inserted} trajectories")
+    if report.teacher is not None:
+        cost = report.teacher
+        click.echo(f"  attempts of the teacher: {cost.attempts}; failed: {cost.failed}")
+        price = "" if cost.price is None else f", {cost.price:.4f} in all"
+        click.echo(
+            f"  its tokens: {cost.prompt_tokens} in ({cost.cached_tokens} cached), {cost.completion_tokens} out{price}"
+        )

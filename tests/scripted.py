@@ -17,7 +17,10 @@ def lines(*turns: str) -> Script:
 
 
 class ScriptedEngine:
-    """Implements Engine and Seat. A turn that is longer than allowed is cut and does not end with a stop token."""
+    """Implements Engine and Seat. A turn that is longer than allowed is cut and does not end with a stop token.
+
+    A turn stops behind the first of the stop tokens; asked to go on from there, the engine says the rest of it.
+    """
 
     fingerprint = "scripted"
     seats = 64
@@ -32,6 +35,8 @@ class ScriptedEngine:
         self.completions: list[Completion] = []
         self.scored: list[tuple[TokenIds, TokenIds]] = []
         self.calls = 0
+        self.rests: dict[tuple[int, ...], TokenIds] = {}
+        """What is left to say behind a prompt that ends within a turn."""
 
     def open(self) -> "ScriptedEngine":
         return self
@@ -53,9 +58,13 @@ class ScriptedEngine:
         opener = self.chat.open_assistant
         turn = sum(prompt[i : i + len(opener)] == opener for i in range(len(prompt))) - 1
         self.turns.append(turn)
-        text = self.script(self.chat.decode(prompt), turn, seed)
-        ids = [*self.chat.encode(text), self.chat.stop_id][: sampling.max_new_tokens]
-        finish = "stop" if ids[-1] == self.chat.stop_id else "length"
+        whole = self.rests.get(tuple(prompt))
+        if whole is None:
+            whole = [*self.chat.encode(self.script(self.chat.decode(prompt), turn, seed)), self.chat.stop_id]
+        stop = next(place for place, token in enumerate(whole, start=1) if token in sampling.stop_ids)
+        ids = whole[: min(stop, sampling.max_new_tokens)]
+        self.rests[(*prompt, *ids)] = whole[len(ids) :]
+        finish = "stop" if ids[-1] in sampling.stop_ids else "length"
         return Completion(ids, self._logprobs(len(prompt), ids), finish)
 
     async def logprobs(self, prefix: TokenIds, target: TokenIds) -> list[float]:

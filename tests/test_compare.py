@@ -142,16 +142,24 @@ def test_different_protocols_are_refused_with_the_fields_that_differ(pair: tuple
 
 
 @settings(max_examples=10)
-@given(changed=st.sets(st.sampled_from(["grammar", "index", "normaliser", "temperature", "version"]), min_size=1))
+@given(
+    changed=st.sets(st.sampled_from(["question_count", "index", "normaliser", "temperature", "version"]), min_size=1)
+)
 def test_whatever_differs_in_a_protocol_is_named_and_nothing_else(changed: set[str]) -> None:
     protocol = make_protocol(AgentConfig(), "index", ASKED)
-    values = {"grammar": "g", "index": "i", "normaliser": "n", "temperature": 0.5, "version": 9}
+    values = {"question_count": 1, "index": "i", "normaliser": "n", "temperature": 0.5, "version": 9}
     other = msgspec.structs.replace(protocol, **{field: values[field] for field in changed})
     a, b = evaluated(protocol), evaluated(other)
     with pytest.raises(UsageError) as error:
         compare(a, b)
     named = {field for field in Protocol.__struct_fields__ if f" {field} is " in str(error.value)}
     assert named == changed
+
+
+def test_methods_compare_under_the_same_conditions() -> None:
+    one, other = (make_protocol(AgentConfig(grammar=grammar), "index", ASKED) for grammar in ("exsearch", "one-shot"))
+    assert one.method != other.method
+    assert compare(evaluated(one), evaluated(other)).n == len(ASKED)
 
 
 def evaluated(protocol: Protocol) -> Evaluated:

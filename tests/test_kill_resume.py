@@ -17,7 +17,7 @@ from exsearch.files import write_jsonl
 from exsearch.retrieval.index import build_index
 
 KILLS = 5
-JOURNALS = ("eval/warmup", "iter-1", "eval/iter-1")
+JOURNALS = ("eval/closed-book", "eval/warmup", "iter-1", "eval/iter-1")
 
 
 @pytest.fixture(scope="module")

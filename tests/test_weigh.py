@@ -224,7 +224,7 @@ def records(*pairs: tuple[float, str | None]) -> list[Weighted]:
 
 def test_equal_samples_are_learned_once_with_the_sum_of_their_weights(chat: ChatFormat) -> None:
     twins = [
-        Trajectory("q", k, [], "x", StopReason.ANSWERED, [7, 8, 9], [0, 1, 1], [0, 0, 0], 2, 0, "m", "i")
+        Trajectory("q", k, [], "x", StopReason.ANSWERED, [7, 8, 9], [0, 0, 1], [0, 0, 0], 2, 0, "m", "i")
         for k in range(3)
     ]
     [own, aliased] = weighted_examples(

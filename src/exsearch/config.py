@@ -19,6 +19,9 @@ NonNegativeFloat = Annotated[float, msgspec.Meta(ge=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 Normalisation = Literal["question", "trajectory", "token"]
+GrammarName = Literal[
+    "exsearch", "closed-book", "one-shot", "ircot", "self-ask", "search-r1", "zerosearch", "r1-searcher"
+]
 WeightingName = Literal["paper", "nll-mean", "em", "f1", "rft", "reference-v1", "uniform"]
 
 
@@ -80,8 +83,13 @@ class DataConfig(_Section, frozen=True):
 
 
 class AgentConfig(_Section, frozen=True):
-    """The agent's budgets."""
+    """The agent's grammar and budgets."""
 
+    grammar: GrammarName = "exsearch"
+    """How model and retriever talk: the project's own way, a baseline's, or that of another system's checkpoints."""
+    prompt: str = ""
+    """Words of the first prompt instead of the grammar's own, with `{question}` where the question goes: such as those
+    that another system's checkpoint was trained on."""
     max_steps: Positive = 5
     """Most searches a question."""
     passages: Positive = 3

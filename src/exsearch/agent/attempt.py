@@ -79,4 +79,5 @@ class Attempt:
             exact=self.exact,
             share=self.share,
             opening_logprob=self.opening_logprob,
+            grammar=transcript.grammar.name,
         )

@@ -5,6 +5,8 @@ and only ever appended. Text from outside (questions, passages) is encoded with 
 passage that spells `<|im_end|>` becomes ordinary characters.
 """
 
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -26,6 +28,8 @@ class ChatFormat:
         """Take the template apart; raise UsageError if its turns do not end in a special token."""
         self.tokenizer = tokenizer
         self._backend = tokenizer.backend_tokenizer
+        self.start: TokenIds = tokenizer("").input_ids
+        """Before a text that is no chat: the token of a beginning, for models that have one."""
         head, answer, close = self._split_template()
         self.head: TokenIds = self._encode(head, special=True)
         """Before the first user turn's text."""
@@ -72,6 +76,20 @@ class ChatFormat:
     def encode(self, text: str) -> TokenIds:
         """Encode text from outside: whatever it spells, no special token comes out."""
         return self._encode(text, special=False)
+
+    def ids_ending(self, strings: Sequence[str]) -> TokenIds:
+        """Return the tokens by which a text may reach the end of one of these strings.
+
+        They begin with what a string ends with, or contain a whole one.
+        """
+        ends = tuple({string[start:] for string in strings for start in range(len(string))})
+        found = (text.startswith(ends) or any(string in text for string in strings) for text in self._vocabulary)
+        return [id_ for id_, may_end in enumerate(found) if may_end]
+
+    @cached_property
+    def _vocabulary(self) -> list[str]:
+        """The text of every token."""
+        return self.tokenizer.batch_decode([[id_] for id_ in range(len(self.tokenizer))])
 
     def messages(self, ids: TokenIds) -> list[dict[str, str]]:
         """Return the conversation whose tokens these are, up to an open turn of the model."""

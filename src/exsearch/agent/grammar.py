@@ -1,10 +1,10 @@
-"""The turns of a search conversation: how they are written and how the model's are read.
+"""What is said between the model, the retriever and the user: a grammar renders prompts and reads the model's turns.
 
-The reference's grammar (arXiv 2505.20128 and its code): `<QUERY>` asks, `<SEARCH>` returns passages, `<FACT>` records
-evidence, `<FINAL>` ends the search. `<THINK>` is read as a synonym of `<QUERY>`.
+`Grammar` says what every grammar offers; `ExSearchGrammar` is the project's own. Others are in `agent/grammars`.
 """
 
 import re
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import msgspec
@@ -13,15 +13,94 @@ from exsearch.files import fingerprint
 
 
 class Action(msgspec.Struct, frozen=True):
-    """What the model decided in one turn: evidence from the last search, then a new query or the end."""
+    """What the model decided in one turn: evidence from the last search, then a new query, an answer, or the end."""
 
     evidence: str | None
     query: str | None
     """None: the model wants to answer."""
+    answer: str | None = None
+    """For grammars in which the model answers without being asked to."""
 
 
 class MalformedError(ValueError):
     """A turn does not follow the grammar."""
+
+
+class Grammar(ABC):
+    """Renders prompts and parses turns. What is not abstract has what most grammars need."""
+
+    name: ClassVar[str]
+    tags: ClassVar[tuple[str, ...]] = ()
+    """What a model's vocabulary must be able to spell."""
+    stops: ClassVar[tuple[str, ...]] = ()
+    """Strings with which the model hands over within one turn, which it goes on with after the passages.
+
+    Without any, it hands over by ending its turn of the chat, and passages are the user's.
+    """
+    raw: ClassVar[bool] = False
+    """Whether the opening is the whole prompt, without the model's chat template."""
+    forgiving: ClassVar[bool] = False
+    """Whether a turn that was cut at its token limit is read as it is: for models not trained on the grammar."""
+
+    def __init__(self, prompt: str = "") -> None:
+        """Take the words of the first prompt, with `{question}` where the question goes, instead of the grammar's."""
+        self._prompt = prompt
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the wording."""
+        rendered = [self.first_prompt("?"), self.first_query("?"), self.search_header(), self.passage(1, "?", "?")]
+        return fingerprint([self.name, *rendered, self.search_footer(), self.final_request("?"), self.answer("?")])
+
+    def first_prompt(self, question: str) -> str:
+        """Return what the model is told before anything else."""
+        if not self._prompt:
+            return self.opening(question)
+        return self._prompt.replace("{question}", self.plain(question))
+
+    @abstractmethod
+    def opening(self, question: str) -> str:
+        """Return the grammar's own words for the first prompt."""
+
+    def plain(self, text: str) -> str:
+        """Return text from outside as one line, with nothing in it that the grammar would read."""
+        return one_line(text)
+
+    def first_query(self, question: str) -> str | None:
+        """Return what is searched for before the model says anything; None if it begins."""
+        return None
+
+    def answers_after(self, max_steps: int) -> int | None:
+        """Return after how many searches the answer is asked for, whatever the model wants; None: never."""
+        return None
+
+    def search_header(self) -> str:
+        """Return what precedes the passages of a search."""
+        return "Passages:"
+
+    def passage(self, number: int, title: str, text: str) -> str:
+        """Return one passage of a search, numbered from 1; line breaks in it become spaces."""
+        return f"\n[{number}] Title: {one_line(title)} Content: {one_line(text)}"
+
+    def search_footer(self) -> str:
+        """Return what follows the passages of a search."""
+        return ""
+
+    def final_request(self, question: str) -> str:
+        """Return what asks for the answer."""
+        return f"Question: {one_line(question)}\nGive the answer alone: a name, a number or a date, no sentence."
+
+    def answer(self, text: str) -> str:
+        """Return how the model gives an answer when it is asked to."""
+        return text
+
+    @abstractmethod
+    def turn(self, action: Action) -> str:
+        """Return the model's turn for an action; `parse` reads it back."""
+
+    @abstractmethod
+    def parse(self, text: str, first: bool) -> Action:
+        """Read a turn of the model, the first or a later one; raise MalformedError if it is none."""
 
 
 _TAG = r"<(?:QUERY|THINK|FACT|FINAL|SEARCH|USER QUERY)>"
@@ -29,41 +108,36 @@ _FIRST = re.compile(r"\s*<(?:QUERY|THINK)>(?P<query>.+)", re.DOTALL)
 _LATER = re.compile(r"\s*<FACT>(?P<evidence>.*?)(?:<(?:QUERY|THINK)>(?P<query>.+)|<FINAL>\s*)", re.DOTALL)
 
 
-class ExSearchGrammar:
-    """Renders prompts and parses turns; it holds no state."""
+class ExSearchGrammar(Grammar):
+    """The reference's grammar (arXiv 2505.20128 and its code).
 
-    name: ClassVar[str] = "exsearch"
-    tags: ClassVar[tuple[str, ...]] = ("<USER QUERY>", "<QUERY>", "<SEARCH>", "<FACT>", "<FINAL>")
+    `<QUERY>` asks, `<SEARCH>` returns passages, `<FACT>` records evidence, `<FINAL>` ends the search. `<THINK>` is read
+    as a synonym of `<QUERY>`.
+    """
+
+    name = "exsearch"
+    tags = ("<USER QUERY>", "<QUERY>", "<SEARCH>", "<FACT>", "<FINAL>")
     instruction: ClassVar[str] = (
         "Answer the question by searching. Write <QUERY> and what to look up. After each search write <FACT> and what "
         "you found, then the next <QUERY>, or <FINAL> once you know enough."
     )
 
-    @property
-    def fingerprint(self) -> str:
-        """Identifies the wording."""
-        return fingerprint([self.name, self.opening("?"), self.passage(1, "?", "?"), self.final_request("?")])
-
     def opening(self, question: str) -> str:
         """Return the first user turn."""
-        return f"{self.instruction}\n<USER QUERY> {_one_line(question)}"
+        return f"{self.instruction}\n<USER QUERY> {one_line(question)}"
 
     def search_header(self) -> str:
         """Return what precedes the passages of a search."""
         return "<SEARCH>"
 
-    def passage(self, number: int, title: str, text: str) -> str:
-        """Return one passage of a search, numbered from 1; line breaks in it become spaces."""
-        return f"\n[{number}] Title: {_one_line(title)} Content: {_one_line(text)}"
-
     def final_request(self, question: str) -> str:
         """Return the user turn that asks for the answer."""
-        return f"Please give the final answer to the input question: {_one_line(question)}"
+        return f"Please give the final answer to the input question: {one_line(question)}"
 
     def turn(self, action: Action) -> str:
         """Return the model's turn for an action; `parse` reads it back."""
-        evidence = "" if action.evidence is None else f"<FACT> {_one_line(action.evidence)} "
-        return evidence + ("<FINAL>" if action.query is None else f"<QUERY> {_one_line(action.query)}")
+        evidence = "" if action.evidence is None else f"<FACT> {one_line(action.evidence)} "
+        return evidence + ("<FINAL>" if action.query is None else f"<QUERY> {one_line(action.query)}")
 
     def parse(self, text: str, first: bool) -> Action:
         """Read a turn of the model; raise MalformedError if it is not exactly one.
@@ -79,5 +153,6 @@ class ExSearchGrammar:
         return Action(fields.get("evidence"), fields.get("query"))
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """Return the text with every run of blanks and line breaks as one space."""
     return " ".join(text.split())

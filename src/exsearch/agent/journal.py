@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from exsearch.agent.grammar import Grammar
 from exsearch.agent.rollout import BRANCH, Draw, seed_of
 from exsearch.agent.trajectory import Trajectory
 from exsearch.data.question import Question
@@ -26,6 +27,7 @@ class Agents(Protocol):
 
     model_fingerprint: str
     index_fingerprint: str
+    grammar: Grammar
     in_flight: int
     """Trajectories that it has room for at once."""
 
@@ -50,7 +52,7 @@ def run_journaled(
 
     `sets` has the questions of each journal: all are in flight together. A plan asks for at most `most` samples of a
     question. A trajectory is written, with its branches, as soon as it has ended. Raises UsageError if a journal
-    belongs to another model, index or seed.
+    belongs to another model, index, grammar or seed.
     """
     with ExitStack() as stack:
         opened = [_open(path, questions, agents, draw.seed, stack) for path, questions in sets.items()]
@@ -144,5 +146,7 @@ def _check_origin(done: dict[str, Found], agents: Agents, questions: list[Questi
         for sample, found in done[question.id].items():
             if (found.model_fingerprint, found.index_fingerprint) != expected:
                 raise UsageError(f"{path}: holds trajectories of another model or index; choose another file")
+            if found.grammar != agents.grammar.name:
+                raise UsageError(f"{path}: holds trajectories of grammar {found.grammar}; choose another file")
             if found.seed != seed_of(question, sample, seed):
                 raise UsageError(f"{path}: holds trajectories of another seed; choose another file")

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from exsearch.agent.chat import ChatFormat
+from exsearch.agent.grammars.known import make_grammar
 from exsearch.agent.journal import Agents
 from exsearch.agent.rollout import Agent
 from exsearch.config import Config
@@ -44,7 +45,10 @@ def resumable_retriever(config: Config, index: str, out: Path) -> Iterator[Retri
 
 
 def load_agent(config: Config, model: Path, retriever: Retriever) -> Agent:
-    """Load a checkpoint folder in this process."""
+    """Load a checkpoint folder in this process; raises UsageError for a grammar that the endpoint cannot speak."""
+    if config.model.engine == "openai" and config.model.api == "chat" and make_grammar(config.agent).stops:
+        name = config.agent.grammar
+        raise UsageError(f"agent.grammar = {name} goes on within one turn, which model.api = chat cannot do")
     chat = ChatFormat.load(model)
     engine = load_engine(model, config.model, chat, config.agent.context, config.rollout.in_flight)
     return Agent(engine, retriever, chat, config.agent, config.rollout)

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from exsearch.agent.grammars.known import make_grammar
 from exsearch.agent.rollout import Draw
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import Config
@@ -85,6 +86,7 @@ class RayAgents:
         self._workers: list[Any] = [kind.remote(*arguments) for _ in range(count)]
         self._load = [0] * count
         self._revivals: dict[int, asyncio.Task[None]] = {}
+        self.grammar = make_grammar(config.agent)
         self.in_flight = count * config.rollout.in_flight
         try:
             told = ray.get([worker.fingerprints.remote() for worker in self._workers])

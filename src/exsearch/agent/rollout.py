@@ -12,8 +12,10 @@ import msgspec
 
 from exsearch.agent.attempt import Attempt
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.grammar import ExSearchGrammar, MalformedError
+from exsearch.agent.grammar import MalformedError
+from exsearch.agent.grammars.known import make_grammar
 from exsearch.agent.searching import Searcher
+from exsearch.agent.speaking import Speaking
 from exsearch.agent.trajectory import AliasScore, Cost, Step, StopReason, Trajectory, answer_logprob
 from exsearch.agent.transcript import Transcript
 from exsearch.config import AgentConfig, RolloutConfig
@@ -66,13 +68,17 @@ class Agent:
         """Put the parts together; the context is the smaller of the model's and the configured one."""
         self.engine, self.retriever, self.chat, self.config = engine, retriever, chat, config
         self.limits = limits or RolloutConfig()
-        self.grammar = ExSearchGrammar()
+        self.grammar = make_grammar(config)
+        asked = self.grammar.answers_after(config.max_steps)
+        self._last_search = None if asked is None else min(asked, config.max_steps)
+        """After so many searches the answer is asked for, whatever the model wants."""
         for tag in self.grammar.tags:
             if chat.decode(chat.encode(tag)) != tag:
                 raise UsageError(f"the model's vocabulary cannot spell {tag}: it comes back as another text")
         self.context = min(engine.context_size, config.context)
         self.in_flight = min(engine.seats, self.limits.in_flight)
         self.model_fingerprint, self.index_fingerprint = engine.fingerprint, retriever.fingerprint
+        self._speaking = Speaking(chat, self.grammar.stops)
         self._searcher = Searcher(retriever, config.passages, self.limits)
 
     def close(self) -> None:
@@ -117,12 +123,17 @@ class Agent:
         attempt = Attempt(question, sample, seed_of(question, sample, seed), transcript)
         if self._room(attempt) < MIN_PASSAGE_TOKENS:
             attempt.stop(StopReason.CONTEXT_FULL)
+        elif self._last_search == 0:
+            transcript.answer_next()
+        else:
+            attempt.pending_query = self.grammar.first_query(question.text)
         return attempt
 
     def _room(self, attempt: Attempt) -> int:
         """Tokens for each passage of the next search."""
         k = self.config.passages
-        steps_left = self.config.max_steps - len(attempt.steps)
+        searches = self.config.max_steps if self._last_search is None else self._last_search
+        steps_left = max(searches - len(attempt.steps), 1)
         most = k * self.config.passage_tokens
         return attempt.transcript.passage_budget(self.context, self.config.turn_tokens, steps_left, most) // k
 
@@ -132,7 +143,8 @@ class Agent:
         try:
             async with asyncio.timeout(self.limits.trajectory_seconds):
                 while attempt.running:
-                    await self._take_turn(attempt, seat, draw)
+                    if attempt.pending_query is None:
+                        await self._take_turn(attempt, seat, draw)
                     if attempt.pending_query is not None:
                         promising = await self._search_and_score(attempt, seat, draw)
                         if promising and attempt.running:
@@ -151,13 +163,12 @@ class Agent:
         return branches
 
     async def _take_turn(self, attempt: Attempt, seat: Seat, draw: Draw) -> None:
-        sampling = Sampling(self.config.turn_tokens, [self.chat.stop_id], draw.temperature, draw.top_p)
+        sampling = Sampling(self.config.turn_tokens, self._speaking.stop_ids, draw.temperature, draw.top_p)
         start = time.monotonic()
         try:
             async with asyncio.timeout(self.limits.turn_seconds):
-                completion = await seat.generate(
-                    attempt.transcript.token_ids, sampling, derive_seed(attempt.seed, attempt.turns)
-                )
+                prompt, seed = attempt.transcript.token_ids, derive_seed(attempt.seed, attempt.turns)
+                completion = await self._speaking.turn(seat, prompt, sampling, seed)
         except TimeoutError:
             raise EngineError(f"no turn within {self.limits.turn_seconds:g} s") from None
         attempt.turns += 1
@@ -174,7 +185,7 @@ class Agent:
         self._read_turn(attempt, completion)
 
     def _read_turn(self, attempt: Attempt, completion: Completion) -> None:
-        if completion.finish != "stop":
+        if completion.finish != "stop" and not self.grammar.forgiving:
             attempt.stop(StopReason.MALFORMED)
             return
         text = self.chat.decode(completion.token_ids)
@@ -189,7 +200,11 @@ class Agent:
             return
         if attempt.steps:
             attempt.steps[-1] = msgspec.structs.replace(attempt.steps[-1], evidence=action.evidence)
-        if action.query is None:
+        if action.answer is not None:
+            attempt.answer = action.answer
+            attempt.transcript.answered_within(len(completion.token_ids))
+            attempt.stop(StopReason.ANSWERED)
+        elif action.query is None:
             attempt.transcript.ask_answer()
         elif len(attempt.steps) == self.config.max_steps:
             attempt.stop(StopReason.MAX_STEPS)
@@ -221,7 +236,7 @@ class Agent:
         if room < MIN_PASSAGE_TOKENS:
             attempt.stop(StopReason.CONTEXT_FULL)
         else:
-            attempt.transcript.show(hits, room * self.config.passages)
+            attempt.transcript.show(hits, room * self.config.passages, ask=len(attempt.steps) == self._last_search)
 
     async def _score_step(self, attempt: Attempt, seat: Seat) -> float:
         """Score the gold answer as if it were asked for now; return how much likelier it has become, in nats."""
@@ -254,7 +269,7 @@ class Agent:
         """Score every gold alias behind the context."""
         scores = []
         for alias in attempt.question.answers:
-            target = [*self.chat.encode(alias), self.chat.stop_id]
+            target = attempt.transcript.answer_ids(alias)
             if len(context) + len(target) > self.context:
                 continue
             logprobs = await seat.logprobs(context, target)

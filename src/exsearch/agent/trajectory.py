@@ -100,6 +100,8 @@ class Trajectory(msgspec.Struct, frozen=True):
     """One over the number of continuations that were drawn where this one branches off: its part of a sample."""
     opening_logprob: float | None = None
     """log p(y | x) before any evidence, if the rollout was told to score steps."""
+    grammar: str = "exsearch"
+    """Name of the grammar it is written in."""
 
 
 def answer_logprob(scores: list[AliasScore], alias: str) -> float:

@@ -1,10 +1,12 @@
 """`exsearch eval`: greedy answers to held-out questions, with intervals and the protocol's fingerprint."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from exsearch.cli.options import (
+    baseline_option,
     config_option,
     index_option,
     json_option,
@@ -15,9 +17,17 @@ from exsearch.cli.options import (
     settings,
 )
 
+if TYPE_CHECKING:
+    from exsearch.evaluation.evaluate import Evaluation
+    from exsearch.evaluation.scores import Scores
+
 
 @click.command("eval")
 @model_option
+@baseline_option
+@click.option(
+    "--train", type=click.Path(path_type=Path), help="For --baseline majority: the questions to take its answer from."
+)
 @index_option
 @click.option("--questions", type=click.Path(path_type=Path), required=True, help="Question file (JSONL).")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for trajectories and scores.")
@@ -28,6 +38,8 @@ from exsearch.cli.options import (
 @json_option
 def eval_(
     model: str | None,
+    baseline: str | None,
+    train: Path | None,
     index: str,
     questions: Path,
     out: Path,
@@ -37,22 +49,27 @@ def eval_(
     ray: str | None,
     as_json: bool,
 ) -> None:
-    """Evaluate a model; the same command continues an evaluation that was stopped."""
+    """Evaluate a model, or a baseline; the same command continues an evaluation that was stopped."""
     import msgspec
 
+    from exsearch.agent.loading import load_retriever
     from exsearch.data.question import read_questions
     from exsearch.evaluation.evaluate import Evaluation, evaluate
-    from exsearch.evaluation.folder import PROTOCOL, QUESTIONS
-    from exsearch.evaluation.protocol import make_protocol, write_protocol
+    from exsearch.evaluation.folder import QUESTIONS
+    from exsearch.evaluation.protocol import make_protocol
     from exsearch.files import write_jsonl
     from exsearch.viewer.report import write_report
 
-    config = settings(recipe, overrides, model__path=model, rollout__ray=ray)
+    grammar = None if baseline == "majority" else baseline
+    config = settings(recipe, overrides, model__path=model, rollout__ray=ray, agent__grammar=grammar)
     chosen = read_questions(questions, limit)
-    agents = make_agents(config, index)
-    protocol = make_protocol(config.agent, agents.index_fingerprint, chosen)
-    [scores] = evaluate(agents, [Evaluation(out, chosen, protocol)], out.name, "evaluate")
-    write_protocol(out / PROTOCOL, protocol)
+    if baseline == "majority":
+        protocol = make_protocol(config.agent, load_retriever(config, index).fingerprint, chosen)
+        scores = _majority(train, Evaluation(out, chosen, protocol))
+    else:
+        agents = make_agents(config, index)
+        protocol = make_protocol(config.agent, agents.index_fingerprint, chosen)
+        [scores] = evaluate(agents, [Evaluation(out, chosen, protocol)], out.name, "evaluate")
     write_jsonl(out / QUESTIONS, chosen)
     report = write_report(out)
     if as_json:
@@ -63,3 +80,13 @@ def eval_(
     click.echo(f"   stop reasons  {scores.stop_reasons}")
     click.echo(f"       protocol  {scores.protocol}")
     click.echo(f"         report  {report}")
+
+
+def _majority(train: Path | None, evaluation: "Evaluation") -> "Scores":
+    from exsearch.data.question import read_questions
+    from exsearch.errors import UsageError
+    from exsearch.evaluation.baselines import majority
+
+    if train is None:
+        raise UsageError("--baseline majority takes its answer from training questions: name them with --train FILE")
+    return majority(read_questions(train), evaluation, evaluation.folder.name)

@@ -30,6 +30,12 @@ index_option = click.option("--index", required=True, help="Index folder, URL of
 ray_option = click.option(
     "--ray", metavar="ADDRESS", help="Roll out on this Ray cluster: auto, local (this machine) or HOST:PORT."
 )
+BASELINES = ("closed-book", "majority", "one-shot", "ircot", "self-ask")
+baseline_option = click.option(
+    "--baseline",
+    type=click.Choice(BASELINES),
+    help="Try a baseline instead of the agent, under the same conditions.",
+)
 model_option = click.option("--model", help="builtin:smollm2-135m, a checkpoint folder, or a Hugging Face id.")
 
 

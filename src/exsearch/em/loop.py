@@ -26,10 +26,9 @@ from exsearch.em.warmup import gold_trajectories, read_warmup
 from exsearch.em.weigh import WeightSummary, summarise, weigh
 from exsearch.em.weighted import Weighted
 from exsearch.engine.builtin import resolve_model
-from exsearch.engine.load import load_engine
 from exsearch.engine.sampling import derive_seed
 from exsearch.errors import UsageError
-from exsearch.evaluation.baselines import closed_book, majority
+from exsearch.evaluation.baselines import majority
 from exsearch.evaluation.bootstrap import paired_difference
 from exsearch.evaluation.evaluate import Evaluation, evaluate
 from exsearch.evaluation.protocol import Protocol, make_protocol, write_protocol
@@ -105,19 +104,17 @@ class EMRun:
     def baselines(self) -> None:
         """Score what every later score must beat."""
         self.say("Baselines: the untrained model without search, and the commonest training answer.")
+        agent = msgspec.structs.replace(self.config.agent, grammar="closed-book")
+        protocol = make_protocol(agent, self.retriever.fingerprint, self.test_questions)
+        evaluation = Evaluation(self.folder.test_eval("closed-book"), self.test_questions, protocol)
         with self._timed("closed-book"):
-            folder, limit = self.folder.test_eval("closed-book"), self.config.agent.turn_tokens
-            if not has_scores(folder):
-                config = self.config
-                seats = config.rollout.in_flight
-                engine = load_engine(self.base, config.model, self.chat, config.agent.context, seats)
-                closed_book(engine, self.chat, self.test_questions, self.protocol.fingerprint, folder, limit)
-                engine.shut_down()
+            if not has_scores(evaluation.folder):
+                config = msgspec.structs.replace(self.config, agent=agent)
+                agents = load_agents(config, self.base, config.data.index, self.retriever)
+                evaluate(agents, [evaluation], "closed-book", "closed-book answers")
+                agents.close()
         majority(
-            self.train_questions,
-            self.test_questions,
-            self.protocol.fingerprint,
-            self.folder.test_eval("majority"),
+            self.train_questions, Evaluation(self.folder.test_eval("majority"), self.test_questions, self.protocol)
         )
 
     def warm_up(self) -> None:

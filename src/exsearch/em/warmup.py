@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.grammar import Action, ExSearchGrammar
+from exsearch.agent.grammar import Action
+from exsearch.agent.grammars.known import make_grammar
 from exsearch.agent.rollout import MIN_PASSAGE_TOKENS
 from exsearch.agent.trajectory import Step, StopReason, Trajectory
 from exsearch.agent.transcript import Transcript
@@ -12,6 +13,7 @@ from exsearch.config import AgentConfig
 from exsearch.data.question import Question
 from exsearch.em.gold import GoldPassages, Hop, LeftOut, LeftOutError, plan, search_all
 from exsearch.em.quality import Outcome, evidence_was_cut
+from exsearch.em.warmup_one_shot import one_shot_trajectory
 from exsearch.errors import UsageError
 from exsearch.files import read_jsonl
 from exsearch.progress import progress
@@ -21,6 +23,10 @@ BATCH = 64
 """Questions that are searched for together."""
 GOLD = "gold"
 """The model fingerprint of trajectories from annotations."""
+
+DECOMPOSED = ("exsearch", "self-ask")
+"""Grammars whose turns can be written from a decomposition."""
+ONE_SHOT = "one-shot"
 
 
 def gold_trajectories(
@@ -45,15 +51,24 @@ def gold_outcomes(
     """Write out the annotations of each question as a trajectory, or say why not; in order.
 
     By default questions are left out for which the index does not return the passage that holds the evidence: such a
-    trajectory would teach the model to record what it has not read. So are those that do not fit into the budgets.
+    trajectory would teach the model to record what it has not read. So are those that do not fit into the budgets. The
+    grammar `one-shot` needs no annotations. Raises UsageError for grammars in which there is no gold.
     """
+    if config.grammar not in (*DECOMPOSED, ONE_SHOT):
+        known = ", ".join((*DECOMPOSED, ONE_SHOT))
+        raise UsageError(f"agent.grammar = {config.grammar}: gold trajectories can be written in {known} alone")
     gold = gold or GoldPassages(None, "require", 0)
     with progress("gold trajectories", len(questions)) as bar:
         for start in range(0, len(questions), BATCH):
             batch = questions[start : start + BATCH]
-            plans = [plan(question, gold, config) for question in batch]
-            for question, hops in zip(batch, search_all(plans, retriever, config.passages), strict=True):
-                yield _outcome(question, hops, retriever.fingerprint, chat, config)
+            if config.grammar == ONE_SHOT:
+                found = retriever.search([question.text for question in batch], config.passages)
+                for question, hits in zip(batch, found, strict=True):
+                    yield Outcome(question, one_shot_trajectory(question, hits, retriever.fingerprint, chat, config))
+            else:
+                plans = [plan(question, gold, config) for question in batch]
+                for question, hops in zip(batch, search_all(plans, retriever, config.passages), strict=True):
+                    yield _outcome(question, hops, retriever.fingerprint, chat, config)
             bar.advance(len(batch))
 
 
@@ -76,7 +91,7 @@ def write_trajectory(
 
     `author` and `index` are the fingerprints of who wrote it and of the index.
     """
-    grammar = ExSearchGrammar()
+    grammar = make_grammar(config)
     transcript = Transcript(chat, grammar, question.text)
 
     def say(text: str) -> None:
@@ -115,6 +130,7 @@ def write_trajectory(
         model_fingerprint=author,
         index_fingerprint=index,
         shortened_passages=transcript.shortened_passages,
+        grammar=grammar.name,
     )
     if evidence_was_cut(trajectory, chat):
         raise LeftOutError(LeftOut.EVIDENCE_CUT)

@@ -12,7 +12,7 @@ from exsearch.data.question import Question
 from exsearch.errors import UsageError
 from exsearch.evaluation.bootstrap import figure
 from exsearch.evaluation.metrics import answer_scores
-from exsearch.evaluation.protocol import Protocol
+from exsearch.evaluation.protocol import PROTOCOL, Protocol, check_protocol, write_protocol
 from exsearch.evaluation.reading import answer_recorded, grounded, reading
 from exsearch.evaluation.scores import QuestionScore, Scores, has_scores, read_scores, write_scores
 
@@ -33,14 +33,17 @@ class Evaluation(msgspec.Struct, frozen=True):
 def evaluate(agents: Agents, evaluations: list[Evaluation], name: str, label: str) -> list[Scores]:
     """Answer all questions greedily, all in flight together; finished trajectories are reused.
 
-    Raises UsageError if a folder holds the scores of another protocol, or trajectories of another model.
+    Raises UsageError if a folder holds an evaluation of another protocol, or trajectories of another model.
     """
     for evaluation in evaluations:
+        check_protocol(evaluation.folder, evaluation.protocol)
         folder = evaluation.folder
         if has_scores(folder) and read_scores(folder).protocol != evaluation.protocol.fingerprint:
             raise UsageError(
                 f"{folder}: holds scores of another protocol (questions, index or settings); choose another"
             )
+    for evaluation in evaluations:
+        write_protocol(evaluation.folder / PROTOCOL, evaluation.protocol)
     draw = Draw(seed=0, temperature=0.0, score_answers=True)
     sets = {each.folder / TRAJECTORIES: each.questions for each in evaluations}
     found = run_journaled(agents, sets, first_samples(1), 1, draw, label)

@@ -7,10 +7,10 @@ import msgspec
 from exsearch.data.question import Question, read_questions
 from exsearch.errors import UsageError
 from exsearch.evaluation.evaluate import TRAJECTORIES
+from exsearch.evaluation.protocol import PROTOCOL
 from exsearch.evaluation.scores import SCORES, Scores, has_scores, read_scores
 from exsearch.files import read_json, read_jsonl
 
-PROTOCOL = "protocol.json"
 QUESTIONS = "questions.jsonl"
 
 

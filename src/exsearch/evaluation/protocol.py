@@ -1,23 +1,33 @@
-"""Everything a score depends on besides the model. Scores compare only where its fingerprint is equal."""
+"""Everything a score depends on besides the model: the conditions, and the method that was tried under them.
+
+Scores compare only under equal conditions; their fingerprint is printed beside every score. The method is how model and
+retriever talk (a grammar and its wording, or a baseline without a model): methods are what comparisons are about.
+"""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from exsearch.agent.grammar import ExSearchGrammar
+from exsearch.agent.grammars.known import make_grammar
 from exsearch.config import AgentConfig
 from exsearch.data import normalise
 from exsearch.data.question import Question
-from exsearch.files import fingerprint, write_json
+from exsearch.errors import UsageError
+from exsearch.files import fingerprint, read_json, write_json
+
+PROTOCOL = "protocol.json"
 
 
 class Protocol(msgspec.Struct, frozen=True):
-    """The conditions of an evaluation."""
+    """The conditions of an evaluation, and its method."""
 
+    method: str
+    """Name of the grammar, or `majority`."""
     grammar: str
-    """Fingerprint of the prompt wording."""
-    agent: AgentConfig
-    """Searches, passages and token budgets."""
+    """Fingerprint of the grammar's wording; empty where there is none."""
+    agent: dict[str, int]
+    """Searches, passages and token budgets: the settings of that section but for the grammar and its prompt."""
     temperature: float
     index: str
     """Fingerprint of the index, and by it of the corpus."""
@@ -30,15 +40,18 @@ class Protocol(msgspec.Struct, frozen=True):
 
     @property
     def fingerprint(self) -> str:
-        """Return the 16 hex digits printed beside every score."""
-        return fingerprint(self)
+        """Return the 16 hex digits printed beside every score: those of the conditions, whatever the method."""
+        return fingerprint({name: value for name, value in _fields(self).items() if name not in ("method", "grammar")})
 
 
 def make_protocol(agent: AgentConfig, index: str, questions: list[Question]) -> Protocol:
-    """Return the protocol of a greedy evaluation."""
+    """Return the protocol of a greedy evaluation with the agent's grammar."""
+    budgets = _fields(agent)
+    del budgets["prompt"]  # its fingerprint is the grammar's
     return Protocol(
-        grammar=ExSearchGrammar().fingerprint,
-        agent=agent,
+        method=budgets.pop("grammar"),
+        grammar=make_grammar(agent).fingerprint,
+        agent=budgets,
         temperature=0.0,
         index=index,
         questions=fingerprint(questions),
@@ -48,4 +61,20 @@ def make_protocol(agent: AgentConfig, index: str, questions: list[Question]) -> 
 
 def write_protocol(path: Path, protocol: Protocol) -> None:
     """Write the protocol with its fingerprint as JSON."""
-    write_json(path, {"fingerprint": protocol.fingerprint, **msgspec.to_builtins(protocol)})
+    write_json(path, _written(protocol))
+
+
+def check_protocol(folder: Path, protocol: Protocol) -> None:
+    """Raise UsageError if the folder holds an evaluation, be it unfinished, of another protocol."""
+    path = folder / PROTOCOL
+    if path.exists() and read_json(path, dict[str, Any]) != _written(protocol):
+        raise UsageError(f"{folder}: holds an evaluation with another protocol (see {PROTOCOL}); choose another folder")
+
+
+def _written(protocol: Protocol) -> dict[str, Any]:
+    return {"fingerprint": protocol.fingerprint, **_fields(protocol)}
+
+
+def _fields(record: msgspec.Struct) -> dict[str, Any]:
+    fields: dict[str, Any] = msgspec.to_builtins(record)
+    return fields

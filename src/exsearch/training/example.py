@@ -38,13 +38,19 @@ def example_from(
     """Return the example that teaches a trajectory and the answer `target`; None keeps the model's own answer.
 
     The trajectory's tokens are taken as they are, never re-tokenised. With `step_credit`, the turns before the answer
-    count by what they brought: see `turn_credits`.
+    count by what they brought: see `turn_credits`. Raises UsageError for a target where the answer stands within a
+    turn, as in grammars with stop strings.
     """
     start = trajectory.answer_start
     if start is None:
         raise ValueError(f"{trajectory.question_id}/{trajectory.sample}: a trajectory without an answer turn")
     ids, mask = trajectory.token_ids, trajectory.loss_mask
     if target is not None:
+        if start and mask[start - 1]:
+            raise UsageError(
+                f"trajectory {trajectory.question_id}/{trajectory.sample}: its answer stands within a turn, so that no "
+                "gold answer can be put in its place; weigh with rft or em"
+            )
         answer = [*chat.encode(target), chat.stop_id]
         ids, mask = ids[:start] + answer, mask[:start] + [1] * len(answer)
     if not step_credit:

@@ -1,0 +1,1 @@
+"""Grammars beside the project's own: baselines, and those of other systems' checkpoints."""

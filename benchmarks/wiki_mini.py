@@ -1,0 +1,219 @@
+"""The method on real questions, from the raw files to a table: read from top to bottom, this is the whole experiment.
+
+    python benchmarks/wiki_mini.py --wiki-mini DIR [--seed 1] [--out runs/wiki-mini-1]
+
+A model of 135 million parameters learns to answer questions of HotpotQA, 2WikiMultihopQA and MuSiQue by searching in
+20,478 passages. Training files are for training and for the choice of the iteration; the dev files are only scored.
+Beside the agent stand the baselines under the same budgets, a one-shot model fine-tuned on the same questions, and
+two other weightings of the same rollouts. A stopped run continues. `--limit N` takes N questions of each file: a
+rehearsal in minutes, whose figures mean nothing and are not written down.
+
+Prints the table and writes benchmarks/results/wiki_mini-SEED.json.
+"""
+
+import argparse
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from exsearch.agent.loading import load_agents, load_retriever
+from exsearch.agent.trajectory import Trajectory
+from exsearch.config import Config, GrammarName, load_config
+from exsearch.corpus.importing import import_corpus
+from exsearch.corpus.store import Corpus
+from exsearch.data.importing import import_questions
+from exsearch.data.question import Question, read_questions
+from exsearch.em.gold import GoldPassages
+from exsearch.em.learn import weighted_examples
+from exsearch.em.loop import EMRun
+from exsearch.em.warmup import gold_trajectories
+from exsearch.em.weigh import weigh
+from exsearch.engine.builtin import resolve_model
+from exsearch.evaluation.bootstrap import figure, paired_difference
+from exsearch.evaluation.evaluate import Evaluation, evaluate
+from exsearch.evaluation.protocol import make_protocol
+from exsearch.evaluation.scores import Scores, has_scores, read_scores
+from exsearch.files import read_jsonl, write_jsonl, write_text
+from exsearch.metrics_log import MetricsLog
+from exsearch.retrieval.index import build_index
+from exsearch.training.example import Example, example_from
+from exsearch.training.trainer import train
+
+RESULTS = Path(__file__).parent / "results"
+RECIPE = Path(__file__).parent.parent / "src" / "exsearch" / "recipes" / "wiki-mini.toml"
+SETS = {"hotpotqa": ".json", "2wikimultihopqa": ".json", "musique": ".jsonl"}
+WARM_UP, CHOICE = 200, 60
+"""Training questions for the warm-up, and to choose the iteration by; the others are explored."""
+BASELINES: tuple[GrammarName, ...] = ("one-shot", "ircot", "self-ask")
+
+
+def main() -> None:
+    """Run the experiment."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--wiki-mini", type=Path, required=True)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting of the recipe")
+    options = parser.parse_args()
+    out = options.out or Path(f"runs/wiki-mini-{options.seed}")
+
+    # 1. Passages, and an index of them.
+    if not (out / "corpus").exists():
+        import_corpus(options.wiki_mini / "psgs_w100.tsv.gz", out / "corpus")
+    corpus = Corpus.open(out / "corpus")
+    index = build_index(corpus, "bm25", out / "index")
+
+    # 2. Questions, with their gold passages in the corpus. What a dev file asks is no training question.
+    dev, training = {}, []
+    for name, ending in SETS.items():
+        asked, learned = (out / "questions" / f"{name}_{split}.jsonl" for split in ("dev", "train"))
+        import_questions([options.wiki_mini / f"{name}_dev{ending}"], asked, corpus=corpus, limit=options.limit)
+        decompositions = options.wiki_mini / f"{name}_train_decomposition.jsonl"
+        import_questions(
+            [options.wiki_mini / f"{name}_train{ending}"],
+            learned,
+            corpus=corpus,
+            against=[asked],
+            drop_leaks=True,
+            limit=options.limit,
+            decompositions=decompositions if decompositions.exists() else None,
+        )
+        dev[name], training = read_questions(asked), training + read_questions(learned)
+    random.Random(options.seed).shuffle(training)
+    warm, choice = (min(count, len(training) // 3) for count in (WARM_UP, CHOICE))
+    splits = {"choice": training[:choice], "train": training[choice:], "test": [q for s in dev.values() for q in s]}
+    for name, questions in splits.items():
+        write_jsonl(out / f"{name}.jsonl", questions)
+
+    # 3. Warm-up, then expectation-maximisation.
+    files = {"index": index, "train": out / "train.jsonl", "dev": out / "choice.jsonl", "test": out / "test.jsonl"}
+    named = [f"data.{key}={path}" for key, path in files.items()]
+    config = load_config(
+        RECIPE,
+        [*named, f"warmup.questions={warm}", f"seed={options.seed}", *options.set],
+    )
+    run = EMRun(config, out / "run", print)
+    summary = run.run()
+    found = {model: read_scores(run.folder.test_eval(model)) for model in summary.models}
+
+    # 4. Other weightings of the rollouts of the first iteration, and other ways to answer.
+    for weighting in ("rft", "uniform"):
+        model = reweighted(run, weighting, out / "models" / weighting)
+        found[f"iter-1, {weighting}"] = scored(config, model, splits["test"], out / "eval" / weighting)
+    for grammar in BASELINES:
+        way = with_grammar(config, grammar)
+        found[grammar] = scored(way, run.base, splits["test"], out / "eval" / grammar)
+    model = one_shot(config, run, splits["train"], corpus, out / "models" / "one-shot")
+    name = "one-shot, fine-tuned"
+    found[name] = scored(with_grammar(config, "one-shot"), model, splits["test"], out / "eval" / "one-shot-tuned")
+
+    # 5. The table.
+    result = {
+        "seed": options.seed,
+        "chosen": summary.best,
+        "seconds": summary.seconds,
+        "iterations": msgspec.to_builtins(summary.iterations),
+        "models": {name: by_set(scores, dev) for name, scores in found.items()},
+        "differences": differences(found, summary.best),
+    }
+    if options.limit is None:
+        write_text(RESULTS / f"wiki_mini-{options.seed}.json", json.dumps(result, indent=1) + "\n")
+    show(result)
+
+
+def with_grammar(config: Config, grammar: GrammarName) -> Config:
+    """Return the settings for another way to answer, with the same budgets."""
+    return msgspec.structs.replace(config, agent=msgspec.structs.replace(config.agent, grammar=grammar))
+
+
+def scored(config: Config, model: Path, questions: list[Question], folder: Path) -> Scores:
+    """Return the scores of a model's greedy answers."""
+    if has_scores(folder):
+        return read_scores(folder)
+    agents = load_agents(config, model, config.data.index)
+    protocol = make_protocol(config.agent, agents.index_fingerprint, questions)
+    [scores] = evaluate(agents, [Evaluation(folder, questions, protocol)], folder.name, folder.name)
+    agents.close()
+    return scores
+
+
+def reweighted(run: EMRun, weighting: str, out: Path) -> Path:
+    """Return what the warm-up model becomes when it learns from the first iteration's rollouts by another weighting."""
+    settings = msgspec.structs.replace(run.config.weigh, weighting=weighting, gate="none")
+    trajectories = list(read_jsonl(run.folder.trajectories("iter-1"), Trajectory))
+    weights = weigh(trajectories, run.questions_of(1), settings)
+    examples = weighted_examples(trajectories, weights, run.chat, run.config.learn)
+    mixed = read_jsonl(run.folder.warmup_trajectories, Trajectory)
+    examples += [example_from(t, 1.0, None, run.chat) for t in mixed][: run.config.learn.warmup_mix]
+    return learned(run, run.folder.checkpoint("warmup"), examples, run.config.learn, out)
+
+
+def one_shot(config: Config, run: EMRun, questions: list[Question], corpus: Corpus, out: Path) -> Path:
+    """Return the model that learns to answer the same training questions from one search each."""
+    agent = with_grammar(config, "one-shot").agent
+    retriever = load_retriever(config, config.data.index)
+    passages = GoldPassages(corpus, config.warmup.gold, config.seed)
+    gold = gold_trajectories(questions, retriever, run.chat, agent, passages)
+    examples = [example_from(trajectory, 1.0, None, run.chat) for trajectory in gold]
+    return learned(run, resolve_model(config.model.path), examples, config.warmup, out)
+
+
+def learned(run: EMRun, base: Path, examples: list[Example], settings: Any, out: Path) -> Path:
+    """Fine-tune as the run does; return the checkpoint."""
+    log = MetricsLog(out.with_name(f"{out.name}.metrics.jsonl"))
+    train(
+        base,
+        examples,
+        out,
+        settings,
+        run.config.model,
+        run.config.seed,
+        out.name,
+        log=lambda step, figures: log.append(out.name, step, **figures),
+        rewind=lambda step: log.rewind(out.name, step),
+    )
+    return out
+
+
+def by_set(scores: Scores, dev: dict[str, list[Question]]) -> dict[str, Any]:
+    """Return the figures of each data set and of all of them together."""
+    rows = {row.question_id: row for row in scores.questions}
+    sets = {**dev, "all": [question for questions in dev.values() for question in questions]}
+    return {
+        name: {
+            metric: msgspec.to_builtins(
+                figure([float(value) for q in asked if (value := getattr(rows[q.id], metric)) is not None])
+            )
+            for metric in ("em", "f1", "acc", "recall", "searches", "tokens")
+        }
+        for name, asked in sets.items()
+    }
+
+
+def differences(found: dict[str, Scores], chosen: str) -> dict[str, Any]:
+    """Return the paired differences in F1 of the chosen model and of the last one from all others."""
+    values = {name: [row.f1 for row in scores.questions] for name, scores in found.items()}
+    last = [name for name in found if name.startswith("iter-") and "," not in name][-1]
+    return {
+        f"{mine} - {other}": msgspec.to_builtins(paired_difference(values[other], values[mine]))
+        for mine in dict.fromkeys((chosen, last))
+        for other in values
+        if other != mine
+    }
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print the figures over all questions."""
+    for name, sets in result["models"].items():
+        cells = [f"{metric} {100 * sets['all'][metric]['mean']:5.1f}" for metric in ("em", "f1", "acc", "recall")]
+        print(f"{name:>24}  {'  '.join(cells)}  searches {sets['all']['searches']['mean']:.1f}")
+    for name, one in result["differences"].items():
+        print(f"{name:>44}  F1 {100 * one['mean']:+5.1f} [{100 * one['low']:+.1f}, {100 * one['high']:+.1f}]")
+
+
+if __name__ == "__main__":
+    main()

@@ -23,6 +23,7 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
+from page import insert_table, rows
 
 from exsearch.corpus.store import Corpus
 from exsearch.data.world import World
@@ -76,7 +77,8 @@ def main() -> None:
         },
     }
     write_text(RESULT, json.dumps(result, indent=1) + "\n")
-    show(result)
+    print(table(result))
+    insert_table("encoding", table(result))
 
 
 def encode_in_turns(
@@ -161,17 +163,27 @@ def public(word: str) -> str:
     return "DIR" if Path(word).is_absolute() else word
 
 
-def show(result: dict[str, Any]) -> None:
-    """Print the table."""
-    print(f"{result['passages']} passages, {result['tokens_per_passage']} tokens each; default: {result['default']}")
-    print(f"{'':18} passages/s  tokens/s  times torch-float32   cosine mean / least   query ms")
-    for name, row in result["backends"].items():
-        ratio, cosine = row["speedup"], row["cosine"]
-        print(
-            f"{name:18} {row['passages_per_second']:10.1f} {row['tokens_per_second']:9}"
-            f"  {ratio['median']:5.2f} [{ratio['least']:.2f}, {ratio['greatest']:.2f}]"
-            f"   {cosine['mean']:.5f} / {cosine['least']:.5f}   {row['query_milliseconds']:8.2f}"
-        )
+def table(result: dict[str, Any]) -> str:
+    """Return the figures in Markdown."""
+    about = (
+        f"`{result['command']}` on {result['machine']['processor']}, {result['machine']['cores']} cores: "
+        f"{result['passages']:,} passages of {result['tokens_per_passage']} tokens; the default there is "
+        f"`{result['default']}`."
+    )
+    heads = ["", "passages/s", "tokens/s", "times torch-float32 (least to most)", "cosine, mean", "least", "ms a query"]
+    lines = [
+        [
+            name,
+            f"{row['passages_per_second']:.0f}",
+            f"{row['tokens_per_second']:,}",
+            f"{row['speedup']['median']:.2f} ({row['speedup']['least']:.2f} to {row['speedup']['greatest']:.2f})",
+            f"{row['cosine']['mean']:.5f}",
+            f"{row['cosine']['least']:.5f}",
+            f"{row['query_milliseconds']:.1f}",
+        ]
+        for name, row in result["backends"].items()
+    ]
+    return f"{about}\n\n{rows(heads, lines)}"
 
 
 if __name__ == "__main__":

@@ -245,7 +245,6 @@ def summary(built: dict[str, Any], searches: dict[int, list[dict[str, Any]]], pa
     rounds = [one for several in searches.values() for one in several]
     return {
         "build_seconds": built["build_seconds"],
-        "build_cpu_seconds": built["build_cpu_seconds"],
         "build_peak_bytes": built["memory"]["peak"],
         "index_bytes": built["index_bytes"],
         "bytes_per_passage": built["index_bytes"] / passages,
@@ -300,7 +299,6 @@ def beside(mine: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
         "speed_in_batch": batch,
         "index_bytes": mine["index_bytes"] / other["index_bytes"],
         "build_seconds": mine["build_seconds"] / other["build_seconds"],
-        "build_cpu_seconds": mine["build_cpu_seconds"] / other["build_cpu_seconds"],
         "recall": {
             cut: msgspec.to_builtins(paired_difference(other["recall"]["all"][cut], values))
             for cut, values in mine["recall"].get("all", {}).items()

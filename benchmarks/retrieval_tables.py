@@ -43,7 +43,6 @@ def sizes_and_recall(systems: dict[str, Any]) -> str:
         "system",
         "bytes/passage",
         "build s",
-        "CPU s",
         "build peak MB",
         "search peak MB",
         "of it not mapped",
@@ -53,7 +52,6 @@ def sizes_and_recall(systems: dict[str, Any]) -> str:
     for name, system in systems.items():
         memory = [system[key] / MEBI for key in ("build_peak_bytes", "search_peak_bytes", "search_anonymous_bytes")]
         row = [name, f"{system['bytes_per_passage']:,.0f}", f"{system['build_seconds']:,.1f}"]
-        row.append(f"{system['build_cpu_seconds']:,.1f}")
         row += [f"{value:,.0f}" for value in memory] + [f"{system['open_seconds']:.2f}"]
         rows.append(row + [span(cut) for cut in system["recall"].get("all", {}).values()])
     return table([*heads, "recall@2", "@5", "@20"], rows)
@@ -69,7 +67,6 @@ def differences(systems: dict[str, Any]) -> str:
         "2 cores",
         "index size",
         "build time",
-        "build CPU time",
     ]
     rows = []
     for name, system in systems.items():
@@ -79,7 +76,6 @@ def differences(systems: dict[str, Any]) -> str:
             row += [
                 f"{ratio['index_bytes']:.2f}x",
                 f"{ratio['build_seconds']:.3f}x",
-                f"{ratio['build_cpu_seconds']:.3f}x",
             ]
             rows.append(row + [span(cut, "+") for cut in ratio["recall"].values()])
     text = "Ratios of speed (median, least and most of the rounds), size and time; paired differences of recall:"
@@ -177,7 +173,6 @@ def table(heads: list[str], rows: Iterable[list[str]]) -> str:
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "retrieval-late-wiki-mini": comparison,
-    "retrieval-late-world-200000": comparison,
     "retrieval-bm25-wiki-mini": comparison,
     "retrieval-bm25-world-200000": comparison,
     "retrieval_quality": quality_table,

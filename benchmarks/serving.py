@@ -31,6 +31,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from page import insert_table, rows
+
 from exsearch.files import write_text
 from exsearch.retrieval.base import Retriever
 
@@ -70,7 +72,8 @@ def main() -> None:
         "throughput": throughput,
     }
     write_text(RESULT, json.dumps(result, indent=1) + "\n")
-    show(result)
+    print(table(result))
+    insert_table("serving", table(result))
 
 
 def prepare(passages: int, seed: int, count: int, out: Path) -> tuple[Path, list[str]]:
@@ -200,18 +203,28 @@ def work_through(port: int, requests: list[bytes], clients: int) -> float:
     return time.perf_counter() - start
 
 
-def show(result: dict[str, Any]) -> None:
-    """Print the table."""
+def table(result: dict[str, Any]) -> str:
+    """Return the figures in Markdown."""
     latency, throughput, settings = result["latency"], result["throughput"], result["settings"]
-    size = f"{settings['clients']} clients, {settings['queries_per_request']} queries a request, k = {settings['k']}"
-    print(f"bm25, {settings['passages']} passages, {result['machine']['cores']} cores")
-    print(f"\none query, median            in process {latency['in_process_median_ms']:8.2f} ms")
-    print(f"                             over HTTP  {latency['http_median_ms']:8.2f} ms")
-    print(f"                             added      {latency['added_median_ms']:8.2f} ms (target: at most 2)")
-    print(f"\n{size}")
-    print(f"queries a second, median     in process {throughput['in_process_queries_per_second']:8.0f}")
-    print(f"                             over HTTP  {throughput['http_queries_per_second']:8.0f}")
-    print(f"                             share      {throughput['http_share']:8.2f} (target: at least 0.80)")
+    about = (
+        f"`{result['command'].strip()}`: bm25 over {settings['passages']:,} passages, k = {settings['k']}, "
+        f"{result['machine']['cores']} cores; {settings['clients']} clients with {settings['queries_per_request']} "
+        "queries a request."
+    )
+    lines = [
+        ["ms of one query, median", f"{latency['in_process_median_ms']:.2f}", f"{latency['http_median_ms']:.2f}"],
+        [
+            "queries/s of all clients, median",
+            f"{throughput['in_process_queries_per_second']:,.0f}",
+            f"{throughput['http_queries_per_second']:,.0f}",
+        ],
+    ]
+    added = (
+        f"HTTP adds {latency['added_median_ms']:.2f} ms to a query at the median, "
+        f"{latency['added_95th_percentile_ms']:.2f} at the 95th percentile, and leaves "
+        f"{throughput['http_share']:.0%} of the in-process rate (median of the rounds)."
+    )
+    return "\n\n".join([about, rows(["", "in process", "over HTTP"], lines), added])
 
 
 if __name__ == "__main__":

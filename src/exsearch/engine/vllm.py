@@ -1,8 +1,8 @@
 """vLLM as an engine, in this process: asynchronous, with prefix caching, on GPU or CPU.
 
 A conversation's earlier turns and what samples of a question have in common are found in vLLM's prefix cache. A target
-is scored by as many one-token requests behind the cached prefix as it has tokens, each allowed one token only and
-asked for that token's log-prob before any such restriction: `prompt_logprobs` would compute the whole prefix again.
+is scored by forced decoding behind the cached prefix (engine/vllm_forcing.py), with the log-probs from before anything
+was forced: `prompt_logprobs` would compute the whole prefix again.
 
 What a seed draws depends on the batch it is computed in; vLLM does not promise otherwise.
 """
@@ -19,6 +19,7 @@ from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling,
 from exsearch.errors import UsageError
 
 T = TypeVar("T")
+FORCING = "exsearch.engine.vllm_forcing:Forcing"
 
 
 class VLLMEngine:
@@ -70,6 +71,7 @@ class VLLMEngine:
             tensor_parallel_size=tensor_parallel,
             data_parallel_size=data_parallel,
             disable_log_stats=True,
+            logits_processors=[FORCING],
             **arguments,
         )
         self._engine = asyncio.run_coroutine_threadsafe(_made(AsyncLLM, options), self._loop).result()
@@ -126,25 +128,22 @@ class VLLMEngine:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        async def one(index: int) -> float:
-            parameters = SamplingParams(
-                temperature=0.0,
-                max_tokens=1,
-                allowed_token_ids=[target[index]],
-                ignore_eos=True,
-                logprobs=0,
-                detokenize=False,
-                output_kind=RequestOutputKind.FINAL_ONLY,
-            )
-            output = await self._ask(prefix + target[:index], parameters)
-            self._count(len(prefix) + index, output.num_cached_tokens or 0)
-            return float(output.outputs[0].logprobs[0][target[index]].logprob)
-
-        async def every() -> list[float]:
-            return list(await asyncio.gather(*map(one, range(len(target)))))
-
+        parameters = SamplingParams(
+            temperature=0.0,
+            max_tokens=len(target),
+            extra_args={"target": target},
+            ignore_eos=True,
+            logprobs=0,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        output = await self._elsewhere(self._ask(prefix, parameters))
+        said = output.outputs[0]
+        if list(said.token_ids) != target:
+            raise EngineError("vLLM did not say the tokens that it was to score")
         self.stats.scored_tokens += len(target)
-        return await self._elsewhere(every())
+        self._count(len(prefix), output.num_cached_tokens or 0)
+        return [float(entry[token].logprob) for token, entry in zip(target, said.logprobs, strict=True)]
 
     def _count(self, tokens: int, cached: int) -> None:
         self.stats.prefilled_tokens += tokens - cached

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling, TokenIds
+from exsearch.engine.watchdog import watch
 from exsearch.errors import UsageError
 
 T = TypeVar("T")
@@ -60,6 +61,7 @@ class VLLMEngine:
             self._adapter: Any = LoRARequest("adapter", 1, str(adapter))
         else:
             self._adapter = None
+        self._watchdog = watch()
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True).start()
         options = AsyncEngineArgs(
@@ -91,6 +93,8 @@ class VLLMEngine:
 
     def shut_down(self) -> None:
         """Stop vLLM's processes and free their memory."""
+        self._watchdog.kill()
+        self._watchdog.communicate()
         self._engine.shutdown()
         self._loop.call_soon_threadsafe(self._loop.stop)
 

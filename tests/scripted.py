@@ -44,6 +44,9 @@ class ScriptedEngine:
     def close(self) -> None:
         pass
 
+    def shut_down(self) -> None:
+        """Nothing is loaded."""
+
     async def generate(self, prompt: TokenIds, sampling: Sampling, seed: int) -> Completion:
         self.calls += 1
         if self.calls - 1 == self.fails_at_call:

@@ -70,6 +70,7 @@ def eval_(
         agents = make_agents(config, index)
         protocol = make_protocol(config.agent, agents.index_fingerprint, chosen)
         [scores] = evaluate(agents, [Evaluation(out, chosen, protocol)], out.name, "evaluate")
+        agents.close()
     write_jsonl(out / QUESTIONS, chosen)
     report = write_report(out)
     if as_json:

@@ -44,7 +44,9 @@ def explore(
 
     config = settings(recipe, overrides, model__path=model, rollout__ray=ray)
     chosen = read_questions(questions, unanswered=True)
-    trajectories = run(make_agents(config, index), chosen, config.explore, config.seed, out)
+    agents = make_agents(config, index)
+    trajectories = run(agents, chosen, config.explore, config.seed, out)
+    agents.close()
     stops = dict(Counter(trajectory.stop_reason.value for trajectory in trajectories))
     if as_json:
         click.echo(json.dumps({"trajectories": len(trajectories), "stop_reasons": stops, "out": str(out)}))

@@ -65,6 +65,7 @@ def weighted(kept: list[Output], model: str, weighting: WeightingName, overrides
         raise UsageError(f"a trajectory has {longest} tokens, the model's context {engine.context_size}")
     scores: list[list[AliasScore]] = [[] for _ in kept]
     found = logprobs(engine, [prefixes[number] for number, _ in pairs], targets)
+    engine.shut_down()
     for (number, alias), values in zip(pairs, found, strict=True):
         scores[number].append(AliasScore(alias, sum(values), len(values)))
     records = weigh(

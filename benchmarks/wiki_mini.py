@@ -37,10 +37,9 @@ from exsearch.evaluation.evaluate import Evaluation, evaluate
 from exsearch.evaluation.protocol import make_protocol
 from exsearch.evaluation.scores import Scores, has_scores, read_scores
 from exsearch.files import read_jsonl, write_jsonl, write_text
-from exsearch.metrics_log import MetricsLog
 from exsearch.retrieval.index import build_index
 from exsearch.training.example import Example, example_from
-from exsearch.training.trainer import train
+from exsearch.training.logged import train_logged
 
 RESULTS = Path(__file__).parent / "results"
 RECIPE = Path(__file__).parent.parent / "src" / "exsearch" / "recipes" / "wiki-mini.toml"
@@ -164,18 +163,8 @@ def one_shot(config: Config, run: EMRun, questions: list[Question], corpus: Corp
 
 def learned(run: EMRun, base: Path, examples: list[Example], settings: Any, out: Path) -> Path:
     """Fine-tune as the run does; return the checkpoint."""
-    log = MetricsLog(out.with_name(f"{out.name}.metrics.jsonl"))
-    train(
-        base,
-        examples,
-        out,
-        settings,
-        run.config.model,
-        run.config.seed,
-        out.name,
-        log=lambda step, figures: log.append(out.name, step, **figures),
-        rewind=lambda step: log.rewind(out.name, step),
-    )
+    config = run.config
+    train_logged(base, examples, out, settings, config.model, config.tracking, config.seed, out.name)
     return out
 
 

@@ -6,7 +6,8 @@ from itertools import pairwise
 
 from exsearch.engine.sampling import derive_seed
 from exsearch.training.example import Example
-from exsearch.training.tree import MIN_SHARED, common_tokens
+from exsearch.training.ranks import Ranks
+from exsearch.training.tree import MIN_SHARED, Tree, common_tokens, grow
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
@@ -51,6 +52,21 @@ def micro_batches(batch: list[Example], max_tokens: int, multiple: int = 1) -> l
     count = -(-len(cut(max_tokens)) // multiple) * multiple
     even = bisect_left(range(max_tokens), True, key=lambda limit: len(cut(limit)) <= count)
     return cut(even)
+
+
+def trees_of_rank(parts: list[list[Example]], ranks: Ranks) -> list[Tree]:
+    """Return what this rank computes of a batch that is cut into parts.
+
+    Every rank makes as many passes as any other, since they meet in each: who has no part left repeats the first one
+    with weight 0.
+    """
+    rounds = -(-len(parts) // ranks.count)
+    places = range(ranks.rank, rounds * ranks.count, ranks.count)
+    return [grow(parts[place]) if place < len(parts) else _idle(grow(parts[0])) for place in places]
+
+
+def _idle(tree: Tree) -> Tree:
+    return Tree(tree.token_ids, tree.positions, tree.nodes, dict.fromkeys(tree.targets, 0.0))
 
 
 def _shared(a: Example, b: Example) -> int:

@@ -18,14 +18,21 @@ Restore = Callable[[int, Callable[[str], torch.Tensor]], None]
 def save_resume_point(folder: Path, step: int, state: Iterable[tuple[str, torch.Tensor]]) -> None:
     """Write the state after `step` optimiser steps; older points are removed once it is complete."""
     target = folder / f"step-{step:08d}.safetensors"
-    try:
-        with atomic_path(target) as temporary:
-            save_file({name: tensor.contiguous() for name, tensor in state}, temporary)
-    except SafetensorError as error:  # what safetensors makes of an operating-system error
-        raise ExSearchError(f"{target}: cannot write the resume point: {error}") from error
+    write_tensors(target, state)
     for path in folder.glob("*step-*"):
         if path != target:
             remove(path)
+
+
+def write_tensors(
+    target: Path, tensors: Iterable[tuple[str, torch.Tensor]], about: dict[str, str] | None = None
+) -> None:
+    """Write named tensors, with metadata, as a safetensors file; nothing is left of it if the disk is full."""
+    try:
+        with atomic_path(target) as temporary:
+            save_file({name: tensor.contiguous() for name, tensor in tensors}, temporary, metadata=about)
+    except SafetensorError as error:  # what safetensors makes of an operating-system error
+        raise ExSearchError(f"{target}: cannot write it: {error}") from error
 
 
 def load_resume_point(folder: Path, restore: Restore) -> int:

@@ -30,7 +30,7 @@ from exsearch.errors import ExSearchError, UsageError
 from exsearch.files import atomic_path, fingerprint, read_json, remove, write_json
 from exsearch.progress import progress
 from exsearch.training.attention import TREE
-from exsearch.training.batches import batch_of_step, micro_batches, steps_per_epoch
+from exsearch.training.batches import batch_of_step, micro_batches, steps_per_epoch, trees_of_rank
 from exsearch.training.example import Example
 from exsearch.training.job import Job
 from exsearch.training.launch import train_on_ranks
@@ -38,7 +38,6 @@ from exsearch.training.learner import Learner, TorchLearner
 from exsearch.training.loss import LossSums, Reference, WeightedLoss, normalised
 from exsearch.training.ranks import Ranks, joined_ranks
 from exsearch.training.resume import load_resume_point, save_resume_point
-from exsearch.training.tree import Tree, grow
 from exsearch.training.validation import hold_out, keep_if_best, read_best, validation_loss
 
 if TYPE_CHECKING:
@@ -234,24 +233,11 @@ def _steps(
 
 
 def accumulate_gradient(learner: Learner, batch: list[Example], config: TrainingConfig, ranks: Ranks) -> LossSums:
-    """Add the gradient of the loss over a batch, micro-batch by micro-batch, each rank its share; return the sums.
-
-    Every rank makes as many passes as any other, since they meet in each: who has no micro-batch left repeats its
-    first one with weight 0.
-    """
+    """Add the gradient of the loss over a batch, micro-batch by micro-batch, each rank its share; return the sums."""
     batch, mass = normalised(batch, config.normalise)
-    trees = [grow(part) for part in micro_batches(batch, config.micro_batch_tokens, ranks.count)]
-    rounds = -(-len(trees) // ranks.count)
-    sums = []
-    for number in range(rounds):
-        place = number * ranks.count + ranks.rank
-        tree = trees[place] if place < len(trees) else _idle(trees[0])
-        sums.append(learner.accumulate(tree, 1 / mass, number == rounds - 1))
+    trees = trees_of_rank(micro_batches(batch, config.micro_batch_tokens, ranks.count), ranks)
+    sums = [learner.accumulate(tree, 1 / mass, tree is trees[-1]) for tree in trees]
     return LossSums(*ranks.sum(torch.stack(sums).sum(dim=0)).tolist())
-
-
-def _idle(tree: Tree) -> Tree:
-    return Tree(tree.token_ids, tree.positions, tree.nodes, dict.fromkeys(tree.targets, 0.0))
 
 
 def _save_point(learner: Learner, ranks: Ranks, points: Path, step: int) -> None:

@@ -7,18 +7,16 @@ from pathlib import Path
 import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from exsearch.config import TrainingConfig
 from exsearch.engine.sampling import derive_seed
-from exsearch.errors import ExSearchError, UsageError
-from exsearch.files import atomic_path
-from exsearch.training.batches import micro_batches
+from exsearch.errors import UsageError
+from exsearch.training.batches import micro_batches, trees_of_rank
 from exsearch.training.example import Example
 from exsearch.training.learner import Learner
 from exsearch.training.loss import LossSums
 from exsearch.training.ranks import Ranks
-from exsearch.training.tree import grow
+from exsearch.training.resume import write_tensors
 
 
 def hold_out(examples: list[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
@@ -42,13 +40,8 @@ def hold_out(examples: list[Example], share: float, seed: int) -> tuple[list[Exa
 
 def validation_loss(learner: Learner, held: list[Example], config: TrainingConfig, ranks: Ranks) -> float:
     """Return the weighted mean loss a token of the held-out examples, in nats; each rank computes its share."""
-    trees = [grow(part) for part in micro_batches(held, config.micro_batch_tokens)]
-    sums = torch.zeros(5, device=ranks.device)
-    for number in range(-(-len(trees) // ranks.count)):
-        place = number * ranks.count + ranks.rank
-        # all ranks meet in each pass: who has no part left repeats one and does not count it
-        found = learner.measure(trees[min(place, len(trees) - 1)])
-        sums += found if place < len(trees) else 0 * found
+    trees = trees_of_rank(micro_batches(held, config.micro_batch_tokens), ranks)
+    sums = torch.stack([learner.measure(tree) for tree in trees]).sum(dim=0)
     return LossSums(*ranks.sum(sums).tolist()).per_token()["loss"]
 
 
@@ -64,12 +57,7 @@ def keep_if_best(file: Path, step: int, loss: float, weights: Iterable[tuple[str
     best = read_best(file)
     if best is not None and best.loss <= loss:
         return
-    try:
-        with atomic_path(file) as temporary:
-            about = {"best": msgspec.json.encode(Best(step, loss)).decode()}
-            save_file({name: tensor.contiguous() for name, tensor in weights}, temporary, metadata=about)
-    except SafetensorError as error:  # what safetensors makes of an operating-system error
-        raise ExSearchError(f"{file}: cannot write the best weights: {error}") from error
+    write_tensors(file, weights, {"best": msgspec.json.encode(Best(step, loss)).decode()})
 
 
 def read_best(file: Path) -> Best | None:

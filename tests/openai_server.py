@@ -5,11 +5,11 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.engine.base import Completion, Sampling, TokenIds
 from exsearch.engine.hf import HFEngine
+from scripted_server import Asked, Reply, serving
 
 
 class Endpoint:
@@ -80,25 +80,9 @@ class Endpoint:
 def running(endpoint: Endpoint) -> Iterator[str]:
     """Serve the endpoint; yield its URL."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            status, answer = endpoint.answer(self.path, body)
-            content = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+    def reply(asked: Asked) -> Reply:
+        status, answer = endpoint.answer(asked[1], asked[2])
+        return status, {}, json.dumps(answer).encode()
 
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(reply) as server:
+        yield f"http://{server.address}/v1"

@@ -3,10 +3,8 @@
 import json
 import re
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from exsearch.errors import UsageError
 from exsearch.evaluation.judge import Verdict, judge
 from exsearch.evaluation.predictions import match, read_predictions
 from exsearch.files import read_jsonl, write_jsonl
+from scripted_server import Asked, Reply, as_json, serving
 
 QUESTIONS = [
     Question("q1", "After which war was the League of Nations founded?", ["World War I", "First World War"]),
@@ -225,30 +224,15 @@ def judging(replies: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]
     """An endpoint that replies by the given answer; yields its URL and what it was asked."""
     asked: list[dict[str, Any]] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            asked.append(body | {"key": self.headers.get("Authorization")})
-            prompt = body["messages"][0]["content"]
-            [reply] = [reply for answer, reply in replies.items() if f'Given answer: "{answer}"' in prompt]
-            content = json.dumps({"choices": [{"message": {"role": "assistant", "content": reply}}]}).encode()
-            self.send_response(400 if reply is None else 200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+    def reply(request: Asked) -> Reply:
+        asked.append(request[2] | {"key": server.headers[-1].get("Authorization")})
+        prompt = request[2]["messages"][0]["content"]
+        [words] = [words for answer, words in replies.items() if f'Given answer: "{answer}"' in prompt]
+        status, headers, body = as_json({"choices": [{"message": {"role": "assistant", "content": words}}]})
+        return 400 if words is None else status, headers, body
 
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1", asked
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(reply) as server:
+        yield f"http://{server.address}/v1", asked
 
 
 def test_a_judge_is_asked_once_and_its_words_are_kept(questions: Path, tmp_path: Path) -> None:

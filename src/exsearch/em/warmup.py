@@ -13,11 +13,10 @@ from exsearch.config import AgentConfig
 from exsearch.data.question import Question
 from exsearch.em.gold import GoldPassages, Hop, LeftOut, LeftOutError, plan, search_all
 from exsearch.em.quality import Outcome, evidence_was_cut
-from exsearch.em.warmup_one_shot import one_shot_trajectory
 from exsearch.errors import UsageError
 from exsearch.files import read_jsonl
 from exsearch.progress import progress
-from exsearch.retrieval.base import Retriever
+from exsearch.retrieval.base import Hit, Retriever
 
 BATCH = 64
 """Questions that are searched for together."""
@@ -64,7 +63,7 @@ def gold_outcomes(
             if config.grammar == ONE_SHOT:
                 found = retriever.search([question.text for question in batch], config.passages)
                 for question, hits in zip(batch, found, strict=True):
-                    yield Outcome(question, one_shot_trajectory(question, hits, retriever.fingerprint, chat, config))
+                    yield Outcome(question, _one_shot_trajectory(question, hits, retriever.fingerprint, chat, config))
             else:
                 plans = [plan(question, gold, config) for question in batch]
                 for question, hops in zip(batch, search_all(plans, retriever, config.passages), strict=True):
@@ -114,9 +113,30 @@ def write_trajectory(
         steps.append(Step(hop.query, hop.hits, evidence))
     say(grammar.turn(Action(evidence, None)))
     transcript.ask_answer()
-    start = transcript.answer_start
     say(answer)
-    trajectory = Trajectory(
+    trajectory = _finished(transcript, question, steps, answer, author, index)
+    if evidence_was_cut(trajectory, chat):
+        raise LeftOutError(LeftOut.EVIDENCE_CUT)
+    return trajectory
+
+
+def _one_shot_trajectory(
+    question: Question, hits: list[Hit], index: str, chat: ChatFormat, config: AgentConfig
+) -> Trajectory:
+    """Return the question, its passages and its answer as a trajectory, whether the passages tell it or not."""
+    transcript = Transcript(chat, make_grammar(config), question.text)
+    most = config.passages * config.passage_tokens
+    transcript.show(hits, transcript.passage_budget(config.context, config.turn_tokens, 1, most), ask=True)
+    answer = transcript.answer_ids(question.answers[0])
+    transcript.said(answer, [0.0] * len(answer))
+    steps = [Step(question.text, hits, None)]
+    return _finished(transcript, question, steps, question.answers[0], GOLD, index)
+
+
+def _finished(
+    transcript: Transcript, question: Question, steps: list[Step], answer: str, author: str, index: str
+) -> Trajectory:
+    return Trajectory(
         question_id=question.id,
         sample=0,
         steps=steps,
@@ -125,16 +145,13 @@ def write_trajectory(
         token_ids=transcript.token_ids,
         loss_mask=transcript.loss_mask,
         logprobs=transcript.logprobs,
-        answer_start=start,
+        answer_start=transcript.answer_start,
         seed=0,
         model_fingerprint=author,
         index_fingerprint=index,
         shortened_passages=transcript.shortened_passages,
-        grammar=grammar.name,
+        grammar=transcript.grammar.name,
     )
-    if evidence_was_cut(trajectory, chat):
-        raise LeftOutError(LeftOut.EVIDENCE_CUT)
-    return trajectory
 
 
 def are_trajectories(path: Path) -> bool:

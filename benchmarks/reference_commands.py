@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--wiki-mini", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("runs/reference"))
     parser.add_argument("--samples", type=int, default=24, help="conversations to learn from")
-    parser.add_argument("--questions", type=int, default=12, help="to explore")
+    parser.add_argument("--questions", type=int, default=40, help="to explore")
     options = parser.parse_args()
     work = options.work.resolve()
     warm_up, index = prepare(options.wiki_mini, work)

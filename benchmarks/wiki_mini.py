@@ -106,7 +106,9 @@ def main() -> None:
     for grammar in BASELINES:
         way = with_grammar(config, grammar)
         found[grammar] = scored(way, run.base, splits["test"], out / "eval" / grammar)
-    model = one_shot(config, run, splits["train"], corpus, out / "models" / "one-shot")
+    explored = [q for number in range(1, len(summary.iterations) + 1) for q in run.questions_of(number)]
+    met = {question.id: question for question in run.train_questions[: config.warmup.questions] + explored}
+    model = one_shot(config, run, list(met.values()), corpus, out / "models" / "one-shot")
     name = "one-shot, fine-tuned"
     found[name] = scored(with_grammar(config, "one-shot"), model, splits["test"], out / "eval" / "one-shot-tuned")
 
@@ -141,8 +143,11 @@ def scored(config: Config, model: Path, questions: list[Question], folder: Path)
 
 
 def reweighted(run: EMRun, weighting: str, out: Path) -> Path:
-    """Return what the warm-up model becomes when it learns from the first iteration's rollouts by another weighting."""
-    settings = msgspec.structs.replace(run.config.weigh, weighting=weighting, gate="none")
+    """Return what the warm-up model becomes when it learns from the first iteration's rollouts by another weighting.
+
+    The gate stays, so that all weightings learn from the same questions.
+    """
+    settings = msgspec.structs.replace(run.config.weigh, weighting=weighting)
     trajectories = list(read_jsonl(run.folder.trajectories("iter-1"), Trajectory))
     weights = weigh(trajectories, run.questions_of(1), settings)
     examples = weighted_examples(trajectories, weights, run.chat, run.config.learn)
@@ -152,7 +157,7 @@ def reweighted(run: EMRun, weighting: str, out: Path) -> Path:
 
 
 def one_shot(config: Config, run: EMRun, questions: list[Question], corpus: Corpus, out: Path) -> Path:
-    """Return the model that learns to answer the same training questions from one search each."""
+    """Return the model that learns to answer the questions the agent learned from, from one search each."""
     agent = with_grammar(config, "one-shot").agent
     retriever = load_retriever(config, config.data.index)
     passages = GoldPassages(corpus, config.warmup.gold, config.seed)

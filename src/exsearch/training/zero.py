@@ -23,7 +23,7 @@ class ZeroLearner:
 
     def __init__(self, loss: WeightedLoss, config: TrainingConfig, ranks: Ranks, dtype: torch.dtype) -> None:
         """Take a model with float32 weights. Raises UsageError without DeepSpeed, or for a wrong JSON file of its."""
-        stage = int(config.sharding.removeprefix("zero"))
+        stage = self._stage = int(config.sharding.removeprefix("zero"))
         if ranks.device == "cpu":
             os.environ["DS_ACCELERATOR"] = "cpu"  # read when DeepSpeed is imported; no setting does it
         try:
@@ -87,12 +87,28 @@ class ZeroLearner:
 
     def restore(self, step: int, read: Callable[[str], torch.Tensor]) -> None:
         """Set weights and moments."""
+        import deepspeed
         from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
 
+        self._make_moments(step)
         for name, parameter in self.parameters.items():
-            safe_set_full_fp32_param(parameter, read(f"weight/{name}"))
+            weight = read(f"weight/{name}")
+            safe_set_full_fp32_param(parameter, weight)
+            # What the next forward pass takes is a copy of that, which DeepSpeed renews only after a step.
+            with torch.no_grad(), deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
+                parameter.copy_(weight)
             for moment in MOMENTS:
                 safe_set_full_optimizer_state(parameter, read(f"{moment}/{name}"), moment)
+
+    def _make_moments(self, step: int) -> None:
+        """Give AdamW the moments that it makes at its first step, as zeros: DeepSpeed can only fill what is there."""
+        zero = self._engine.optimizer
+        cut = zero.fp32_partitioned_groups_flat if self._stage == 3 else zero.single_partition_of_fp32_groups
+        for part in cut:
+            moments = {moment: torch.zeros_like(part) for moment in MOMENTS}
+            zero.optimizer.state[part] = {"step": torch.tensor(float(step)), **moments}
+        if self._stage == 2:
+            zero._lazy_init_hp_params_optimizer_state()
 
 
 def _settings(config: TrainingConfig, ranks: Ranks, dtype: torch.dtype, stage: int) -> dict[str, Any]:

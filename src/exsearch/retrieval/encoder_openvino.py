@@ -75,4 +75,6 @@ def _traced(openvino: Any, checkpoint: Checkpoint) -> Any:
             openvino.save_model(model, temporary / "model.xml", compress_to_fp16=False)
     except OSError as error:
         print(f"  the compiled encoder cannot be kept for next time: {error}", file=sys.stderr)
-    return model
+        return model
+    # The network in memory rounds otherwise than the same one read back: the first use must equal all later ones.
+    return openvino.Core().read_model(folder / "model.xml")

@@ -1,4 +1,4 @@
-"""Where the tables of the benchmarks stand: docs/benchmarks.md, between `<!-- NAME -->` and `<!-- /NAME -->`."""
+"""Where tables stand in the docs: between `<!-- NAME -->` and `<!-- /NAME -->`, mostly in docs/benchmarks.md."""
 
 import re
 from pathlib import Path
@@ -9,14 +9,14 @@ from exsearch.files import write_text
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
 
-def insert_table(name: str, table: str) -> None:
+def insert_table(name: str, table: str, page: Path = PAGE) -> None:
     """Replace what stands between the marks of `name`; raises UsageError if they are not there once."""
     block = f"<!-- {name} -->\n\n{table}\n\n<!-- /{name} -->"
     pattern = rf"<!-- {name} -->.*?<!-- /{name} -->"
-    text, count = re.subn(pattern, lambda _: block, PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    text, count = re.subn(pattern, lambda _: block, page.read_text(encoding="utf-8"), flags=re.DOTALL)
     if count != 1:
-        raise UsageError(f"{PAGE}: needs `<!-- {name} -->` and `<!-- /{name} -->` once, has them {count} times")
-    write_text(PAGE, text)
+        raise UsageError(f"{page}: needs `<!-- {name} -->` and `<!-- /{name} -->` once, has them {count} times")
+    write_text(page, text)
 
 
 def rows(header: list[str], lines: list[list[str]]) -> str:

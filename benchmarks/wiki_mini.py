@@ -12,8 +12,11 @@ Prints the table and writes benchmarks/results/wiki_mini-SEED.json.
 """
 
 import argparse
+import importlib.metadata
 import json
+import os
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,7 @@ from exsearch.em.loop import EMRun
 from exsearch.em.warmup import gold_trajectories
 from exsearch.em.weigh import weigh
 from exsearch.engine.builtin import resolve_model
+from exsearch.engine.load import pick_device
 from exsearch.evaluation.bootstrap import figure, paired_difference
 from exsearch.evaluation.evaluate import Evaluation, evaluate
 from exsearch.evaluation.protocol import make_protocol
@@ -114,7 +118,16 @@ def main() -> None:
 
     # 5. The table.
     result = {
+        "command": "python benchmarks/wiki_mini.py " + " ".join(sys.argv[1:]).replace(str(options.wiki_mini), "DIR"),
+        "versions": {name: importlib.metadata.version(name) for name in ("exsearch", "torch", "transformers")},
+        "machine": f"{len(os.sched_getaffinity(0))} cores, {config.model.engine} on {pick_device(config.model)}",
         "seed": options.seed,
+        "learned_from": {
+            "warm-up": len(list(read_jsonl(run.folder.warmup_trajectories, Trajectory))),
+            "explored an iteration": len(run.questions_of(1)),
+            "samples a question": config.explore.samples,
+            "one-shot": len(met),
+        },
         "chosen": summary.best,
         "seconds": summary.seconds,
         "iterations": msgspec.to_builtins(summary.iterations),

@@ -1,0 +1,129 @@
+"""The tables and pictures of docs/results.md, made from benchmarks/results/wiki_mini-*.json.
+
+python benchmarks/results_page.py
+"""
+
+import json
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from page import insert_table, rows
+
+from exsearch.files import write_text
+
+RESULTS = Path(__file__).parent / "results"
+DOCS = Path(__file__).parent.parent / "docs"
+SETS = {"hotpotqa": "HotpotQA", "2wikimultihopqa": "2WikiMultihopQA", "musique": "MuSiQue", "all": "all"}
+
+
+def main() -> None:
+    """Write the page's tables and one picture a seed."""
+    runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("wiki_mini-*.json"))]
+    page = DOCS / "results.md"
+    for name, table in (("scores", scores), ("sets", sets), ("differences", differences), ("iterations", iterations)):
+        insert_table(name, "\n\n".join(f"**Seed {run['seed']}**\n\n{table(run)}" for run in runs), page)
+    insert_table("commands", "\n\n".join(command(run) for run in runs), page)
+    for run in runs:
+        write_text(DOCS / "images" / f"wiki-mini-{run['seed']}.svg", picture(run))
+
+
+def scores(run: dict[str, Any]) -> str:
+    """Return every system's figures over all questions, the best F1 first."""
+    head = ["system", "EM", "F1", "Acc", "gold passages read", "searches", "tokens said", "n"]
+    lines = []
+    for name, found in _ordered(run):
+        figures = found["all"]
+        shares = [_interval(figures[metric], 100, 1) for metric in ("em", "f1", "acc", "recall")]
+        costs = [f"{figures[metric]['mean']:.1f}" for metric in ("searches", "tokens")]
+        lines.append([_named(name, run), *shares, *costs, str(figures["f1"]["n"])])
+    return rows(head, lines)
+
+
+def sets(run: dict[str, Any]) -> str:
+    """Return every system's EM, F1 and Acc on each data set."""
+    named = {key: name for key, name in SETS.items() if key != "all"}
+    head = ["system", *(f"{name} {metric}" for name in named.values() for metric in ("EM", "F1", "Acc"))]
+    lines = [
+        [_named(name, run), *(_interval(found[key][metric], 100, 1) for key in named for metric in ("em", "f1", "acc"))]
+        for name, found in _ordered(run)
+    ]
+    count = ", ".join(f"{name} n = {run['models'][run['chosen']][key]['f1']['n']}" for key, name in named.items())
+    return f"{count}.\n\n{rows(head, lines)}"
+
+
+def differences(run: dict[str, Any]) -> str:
+    """Return the paired differences in F1."""
+    lines = [[name, _interval(found, 100, 1, "+"), str(found["n"])] for name, found in run["differences"].items()]
+    return rows(["F1 of the first minus F1 of the second", "difference", "n"], lines)
+
+
+def iterations(run: dict[str, Any]) -> str:
+    """Return what each E-step saw and each M-step learned from."""
+    head = ["", "questions", "left out", "right samples", "questions with one", "effective samples", "learned from"]
+    lines = [
+        [
+            each["name"],
+            str(each["questions"]),
+            str(each["skipped"]),
+            f"{100 * each['sample_exact_match']:.1f}%",
+            f"{100 * each['any_exact_match']:.1f}%",
+            f"{each['effective_sample_size']:.2f}",
+            str(each["examples"]),
+        ]
+        for each in run["iterations"]
+    ]
+    return rows(head, lines)
+
+
+def command(run: dict[str, Any]) -> str:
+    """Return the command of a run, what it learned from, where, and how long its parts took."""
+    versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
+    learned = ", ".join(f"{name}: {count}" for name, count in run["learned_from"].items())
+    parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in run["seconds"].items())
+    return f"```shell\n{run['command']}\n```\n\n{run['machine']}; {versions}. Learned from {learned}. Time: {parts}."
+
+
+def picture(run: dict[str, Any]) -> str:
+    """Return F1 over all questions as bars with intervals, the best first."""
+    systems = _ordered(run)
+    left, width, step = 190, 640, 30
+    height = 50 + step * len(systems)
+    most = max(found["all"]["f1"]["high"] for _, found in systems) * 1.05
+
+    def x(value: float) -> float:
+        return left + (width - left - 60) * value / most
+
+    svg = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
+        'font-size="13">',
+        f'<rect width="{width}" height="{height}" fill="#fbfaf7"/>',
+        f'<text x="{left}" y="22">F1 in percent over all questions, 95% intervals (seed {run["seed"]})</text>',
+    ]
+    for number, (name, found) in enumerate(systems):
+        figure, y = found["all"]["f1"], 40 + step * number
+        colour = "#2c7fb8" if name.startswith("iter-") and "," not in name else "#b9c4c9"
+        svg += [
+            f'<text x="{left - 8}" y="{y + 14}" text-anchor="end">{escape(name)}</text>',
+            f'<rect x="{left}" y="{y}" width="{x(figure["mean"]) - left:.1f}" height="18" fill="{colour}"/>',
+            f'<path d="M{x(figure["low"]):.1f} {y + 9}H{x(figure["high"]):.1f}" stroke="#333" stroke-width="1.5"/>',
+            f'<text x="{x(figure["high"]) + 6:.1f}" y="{y + 14}">{100 * figure["mean"]:.1f}</text>',
+        ]
+    return "\n".join([*svg, "</svg>", ""])
+
+
+def _ordered(run: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return sorted(run["models"].items(), key=lambda item: -item[1]["all"]["f1"]["mean"])
+
+
+def _named(name: str, run: dict[str, Any]) -> str:
+    return f"**{name}** (chosen)" if name == run["chosen"] else name
+
+
+def _interval(found: dict[str, Any], scale: int, digits: int, sign: str = "") -> str:
+    mean, low, high = (f"{scale * found[part]:{sign}.{digits}f}" for part in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
+
+
+if __name__ == "__main__":
+    main()

@@ -64,4 +64,4 @@ def test_an_exported_lora_run_answers_in(package: str, program: str, exported: P
         [sys.executable, script, exported, QUESTION], capture_output=True, text=True, cwd=tmp_path, timeout=600
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.strip().splitlines()[-1] == f"said: {ANSWER}"
+    assert f"said: {ANSWER}" in done.stdout.splitlines()

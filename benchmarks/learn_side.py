@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16")
+    parser.add_argument("--lean", action="store_true", help="of exsearch: trade speed for memory")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -59,6 +60,8 @@ Result = tuple[list[float], list[float], list[str]]
 
 def exsearch(examples: list[dict[str, Any]], options: argparse.Namespace) -> Result:
     """Train by exsearch's own trainer, on this process or on all that torchrun started."""
+    import msgspec
+
     from exsearch.config import TrainingConfig
     from exsearch.training.example import Example
     from exsearch.training.learner import TorchLearner
@@ -67,6 +70,8 @@ def exsearch(examples: list[dict[str, Any]], options: argparse.Namespace) -> Res
     from exsearch.training.trainer import accumulate_gradient, load_for_training
 
     config = TrainingConfig(normalise="token", learning_rate=RATE)
+    if options.lean:
+        config = msgspec.structs.replace(config, micro_batch_tokens=512, gradient_checkpointing=True)
     model, _ = load_for_training(options.model, config, 0)
     dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
     packed = [Example(e["token_ids"], e["loss_mask"], e["answer_start"]) for e in examples]

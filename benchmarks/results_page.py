@@ -16,6 +16,18 @@ RESULTS = Path(__file__).parent / "results"
 DOCS = Path(__file__).parent.parent / "docs"
 SETS = {"hotpotqa": "HotpotQA", "2wikimultihopqa": "2WikiMultihopQA", "musique": "MuSiQue", "all": "all"}
 
+AT_SCALE = {
+    "questions": 20_000,
+    "samples": 5,
+    "parameters": 7.6e9,
+    "flops": 989e12,
+    "bandwidth": 3.35e12,
+    "utilisation": 0.4,
+    "batch": 256,
+    "cache_bytes": 57_344,
+}
+"""A model like Qwen2.5-7B (28 layers, 4 heads of 128 for keys and values) on H100s by their data sheet, in bfloat16."""
+
 
 def main() -> None:
     """Write the page's tables and one picture a seed."""
@@ -24,6 +36,7 @@ def main() -> None:
     for name, table in (("scores", scores), ("sets", sets), ("differences", differences), ("iterations", iterations)):
         insert_table(name, "\n\n".join(f"**Seed {run['seed']}**\n\n{table(run)}" for run in runs), page)
     insert_table("commands", "\n\n".join(command(run) for run in runs), page)
+    insert_table("scale", at_scale(runs[0]), page)
     for run in runs:
         write_text(DOCS / "images" / f"wiki-mini-{run['seed']}.svg", picture(run))
 
@@ -37,19 +50,22 @@ def scores(run: dict[str, Any]) -> str:
         shares = [_interval(figures[metric], 100, 1) for metric in ("em", "f1", "acc", "recall")]
         costs = [f"{figures[metric]['mean']:.1f}" for metric in ("searches", "tokens")]
         lines.append([_named(name, run), *shares, *costs, str(figures["f1"]["n"])])
-    return rows(head, lines)
+    return f"{rows(head, lines)}\n\n![F1 of all systems](images/wiki-mini-{run['seed']}.svg)"
 
 
 def sets(run: dict[str, Any]) -> str:
     """Return every system's EM, F1 and Acc on each data set."""
     named = {key: name for key, name in SETS.items() if key != "all"}
-    head = ["system", *(f"{name} {metric}" for name in named.values() for metric in ("EM", "F1", "Acc"))]
+    counts = {key: run["models"][run["chosen"]][key]["f1"]["n"] for key in named}
+    head = ["EM<br>F1<br>Acc", *(f"{name}, n = {counts[key]}" for key, name in named.items())]
     lines = [
-        [_named(name, run), *(_interval(found[key][metric], 100, 1) for key in named for metric in ("em", "f1", "acc"))]
+        [
+            _named(name, run),
+            *("<br>".join(_interval(found[key][m], 100, 1) for m in ("em", "f1", "acc")) for key in named),
+        ]
         for name, found in _ordered(run)
     ]
-    count = ", ".join(f"{name} n = {run['models'][run['chosen']][key]['f1']['n']}" for key, name in named.items())
-    return f"{count}.\n\n{rows(head, lines)}"
+    return rows(head, lines)
 
 
 def differences(run: dict[str, Any]) -> str:
@@ -82,6 +98,29 @@ def command(run: dict[str, Any]) -> str:
     learned = ", ".join(f"{name}: {count}" for name, count in run["learned_from"].items())
     parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in run["seconds"].items())
     return f"```shell\n{run['command']}\n```\n\n{run['machine']}; {versions}. Learned from {learned}. Time: {parts}."
+
+
+def at_scale(run: dict[str, Any]) -> str:
+    """Return what an iteration of a model of 7B parameters on 8 GPUs would take, with trajectories like the run's."""
+    each, last = run["trajectory"], run["iterations"][0]
+    learned = last["examples"] / (last["questions"] * run["learned_from"]["samples a question"])
+    count = AT_SCALE["questions"] * AT_SCALE["samples"]
+    forward = 2 * AT_SCALE["parameters"] / (AT_SCALE["flops"] * AT_SCALE["utilisation"])  # GPU seconds a token
+    # A decoding step reads the weights and every trajectory's cache, which is half full on average.
+    read = 2 * AT_SCALE["parameters"] + AT_SCALE["batch"] * each["tokens"] / 2 * AT_SCALE["cache_bytes"]
+    decode = read / (AT_SCALE["bandwidth"] * AT_SCALE["utilisation"]) / AT_SCALE["batch"]
+    parts = {
+        "explore: tokens said": (count * each["said"], decode),
+        "explore: tokens read": (count * (each["tokens"] - each["said"]), forward),
+        "learn: tokens of the trajectories kept": (count * learned * each["tokens"], 3 * forward),
+    }
+    lines = [
+        [name, f"{tokens / 1e6:,.0f} million", f"{tokens * seconds / 3600:,.1f}", f"{tokens * seconds / 480:,.0f}"]
+        for name, (tokens, seconds) in parts.items()
+    ]
+    told = f"{count:,.0f} trajectories, {count * each['searches']:,.0f} searches"
+    told += f", {count * each['bytes'] / 1e9:,.1f} GB of journal."
+    return f"{told}\n\n{rows(['', 'tokens', 'GPU hours', 'minutes on 8 GPUs'], lines)}"
 
 
 def picture(run: dict[str, Any]) -> str:

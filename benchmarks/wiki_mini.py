@@ -16,7 +16,9 @@ import importlib.metadata
 import json
 import os
 import random
+import statistics
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +130,7 @@ def main() -> None:
             "samples a question": config.explore.samples,
             "one-shot": len(met),
         },
+        "trajectory": lengths(run),
         "chosen": summary.best,
         "seconds": summary.seconds,
         "iterations": msgspec.to_builtins(summary.iterations),
@@ -148,10 +151,9 @@ def scored(config: Config, model: Path, questions: list[Question], folder: Path)
     """Return the scores of a model's greedy answers."""
     if has_scores(folder):
         return read_scores(folder)
-    agents = load_agents(config, model, config.data.index)
-    protocol = make_protocol(config.agent, agents.index_fingerprint, questions)
-    [scores] = evaluate(agents, [Evaluation(folder, questions, protocol)], folder.name, folder.name)
-    agents.close()
+    with closing(load_agents(config, model, config.data.index)) as agents:
+        protocol = make_protocol(config.agent, agents.index_fingerprint, questions)
+        [scores] = evaluate(agents, [Evaluation(folder, questions, protocol)], folder.name, folder.name)
     return scores
 
 
@@ -164,8 +166,7 @@ def reweighted(run: EMRun, weighting: str, out: Path) -> Path:
     trajectories = list(read_jsonl(run.folder.trajectories("iter-1"), Trajectory))
     weights = weigh(trajectories, run.questions_of(1), settings)
     examples = weighted_examples(trajectories, weights, run.chat, run.config.learn)
-    mixed = read_jsonl(run.folder.warmup_trajectories, Trajectory)
-    examples += [example_from(t, 1.0, None, run.chat) for t in mixed][: run.config.learn.warmup_mix]
+    examples += run.to_mix_in()
     return learned(run, run.folder.checkpoint("warmup"), examples, run.config.learn, out)
 
 
@@ -198,6 +199,18 @@ def by_set(scores: Scores, dev: dict[str, list[Question]]) -> dict[str, Any]:
             for metric in ("em", "f1", "acc", "recall", "searches", "tokens")
         }
         for name, asked in sets.items()
+    }
+
+
+def lengths(run: EMRun) -> dict[str, float]:
+    """Return means over the first iteration's trajectories: tokens, those that the model said, searches, bytes."""
+    file = run.folder.trajectories("iter-1")
+    explored = list(read_jsonl(file, Trajectory))
+    return {
+        "tokens": statistics.mean(len(each.token_ids) for each in explored),
+        "said": statistics.mean(sum(each.loss_mask) for each in explored),
+        "searches": statistics.mean(len(each.steps) for each in explored),
+        "bytes": file.stat().st_size / len(explored),
     }
 
 

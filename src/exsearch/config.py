@@ -127,7 +127,7 @@ class TrainingConfig(_Section, frozen=True):
     epochs: Positive = 2
     batch_size: Positive = 16
     """Trajectories an optimiser step, over all devices."""
-    micro_batch_tokens: Positive = 4096
+    micro_batch_tokens: Positive = 2048
     """Most tokens of one forward pass, those that examples begin with alike counted once; changes memory and speed,
     never the gradient."""
     gradient_checkpointing: bool = False

@@ -50,6 +50,8 @@ def eval_(
     as_json: bool,
 ) -> None:
     """Evaluate a model, or a baseline; the same command continues an evaluation that was stopped."""
+    from contextlib import closing
+
     import msgspec
 
     from exsearch.agent.loading import load_retriever
@@ -67,10 +69,9 @@ def eval_(
         protocol = make_protocol(config.agent, load_retriever(config, index).fingerprint, chosen)
         scores = _majority(train, Evaluation(out, chosen, protocol))
     else:
-        agents = make_agents(config, index)
-        protocol = make_protocol(config.agent, agents.index_fingerprint, chosen)
-        [scores] = evaluate(agents, [Evaluation(out, chosen, protocol)], out.name, "evaluate")
-        agents.close()
+        with closing(make_agents(config, index)) as agents:
+            protocol = make_protocol(config.agent, agents.index_fingerprint, chosen)
+            [scores] = evaluate(agents, [Evaluation(out, chosen, protocol)], out.name, "evaluate")
     write_jsonl(out / QUESTIONS, chosen)
     report = write_report(out)
     if as_json:

@@ -38,15 +38,15 @@ def explore(
     """Sample K trajectories of each question in the file QUESTIONS, scored against its gold answers."""
     import json
     from collections import Counter
+    from contextlib import closing
 
     from exsearch.data.question import read_questions
     from exsearch.em.explore import explore as run
 
     config = settings(recipe, overrides, model__path=model, rollout__ray=ray)
     chosen = read_questions(questions, unanswered=True)
-    agents = make_agents(config, index)
-    trajectories = run(agents, chosen, config.explore, config.seed, out)
-    agents.close()
+    with closing(make_agents(config, index)) as agents:
+        trajectories = run(agents, chosen, config.explore, config.seed, out)
     stops = dict(Counter(trajectory.stop_reason.value for trajectory in trajectories))
     if as_json:
         click.echo(json.dumps({"trajectories": len(trajectories), "stop_reasons": stops, "out": str(out)}))

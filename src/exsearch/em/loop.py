@@ -7,7 +7,7 @@ is skipped when that is there, so the same command continues a run that was cut 
 import gc
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -110,9 +110,8 @@ class EMRun:
         with self._timed("closed-book"):
             if not has_scores(evaluation.folder):
                 config = msgspec.structs.replace(self.config, agent=agent)
-                agents = load_agents(config, self.base, config.data.index, self.retriever)
-                evaluate(agents, [evaluation], "closed-book", "closed-book answers")
-                agents.close()
+                with closing(load_agents(config, self.base, config.data.index, self.retriever)) as agents:
+                    evaluate(agents, [evaluation], "closed-book", "closed-book answers")
         majority(
             self.train_questions, Evaluation(self.folder.test_eval("majority"), self.test_questions, self.protocol)
         )
@@ -155,10 +154,14 @@ class EMRun:
         examples = weighted_examples(trajectories, weights, self.chat, self.config.learn)
         count = len(examples)
         self.say(f"M-step of {name}: learn from {count} trajectories, each by its weight.")
-        if self.config.learn.warmup_mix:
-            examples += self._warmup_examples()[: self.config.learn.warmup_mix]
+        examples += self.to_mix_in()
         self._train(name, self._checkpoint(previous), examples, self.config.learn)
         return count
+
+    def to_mix_in(self) -> list[Example]:
+        """Return the examples of the warm-up that each M-step learns from, too."""
+        mixed = self.config.learn.warmup_mix
+        return self._warmup_examples()[:mixed] if mixed else []
 
     def questions_of(self, number: int) -> list[Question]:
         """Return the questions of an iteration: the next ones after the warm-up's, wrapping around."""

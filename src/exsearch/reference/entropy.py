@@ -64,8 +64,10 @@ def weighted(kept: list[Output], model: str, weighting: WeightingName, overrides
     if longest > engine.context_size:
         raise UsageError(f"a trajectory has {longest} tokens, the model's context {engine.context_size}")
     scores: list[list[AliasScore]] = [[] for _ in kept]
-    found = logprobs(engine, [prefixes[number] for number, _ in pairs], targets)
-    engine.shut_down()
+    try:
+        found = logprobs(engine, [prefixes[number] for number, _ in pairs], targets)
+    finally:
+        engine.shut_down()
     for (number, alias), values in zip(pairs, found, strict=True):
         scores[number].append(AliasScore(alias, sum(values), len(values)))
     records = weigh(

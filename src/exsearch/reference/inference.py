@@ -7,6 +7,7 @@ its reason, and counts as wrong: the reference lost such questions.
 
 import argparse
 import os
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -45,11 +46,10 @@ def run(options: argparse.Namespace) -> Path:
     questions = read_source_questions(options.input_file, options.left, options.right)
     name = f"{options.input_file.stem}.{options.left}-{options.left + len(questions)}"
     model = resolve_model(config.model.path)
-    agents = load_agents(config, model, index)
     sampling = msgspec.structs.replace(config.explore, samples=options.samples)
     journal = options.output_dir / f"{name}.trajectories.jsonl"
-    trajectories = explore(agents, questions, sampling, config.seed, journal, "inference")
-    agents.close()
+    with closing(load_agents(config, model, index)) as agents:
+        trajectories = explore(agents, questions, sampling, config.seed, journal, "inference")
     chat = ChatFormat.load(model)
     by_id = {question.id: question for question in questions}
     outputs = [output_of(trajectory, by_id[trajectory.question_id], chat) for trajectory in trajectories]

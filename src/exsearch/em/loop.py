@@ -4,7 +4,6 @@ Reads top to bottom as the method of DESIGN.md section 2. Every stage leaves a f
 is skipped when that is there, so the same command continues a run that was cut off.
 """
 
-import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -34,6 +33,7 @@ from exsearch.evaluation.evaluate import Evaluation, evaluate
 from exsearch.evaluation.protocol import Protocol, make_protocol, write_protocol
 from exsearch.evaluation.scores import Figure, has_scores, read_scores
 from exsearch.files import read_jsonl, write_json, write_jsonl
+from exsearch.memory import give_back_memory
 from exsearch.retrieval.opening import corpus_of
 from exsearch.training.example import Example, example_from
 from exsearch.training.trainer import train
@@ -279,6 +279,7 @@ class EMRun:
                 log=lambda step, figures: metrics.append(stage, step, **figures),
                 rewind=lambda step: metrics.rewind(stage, step),
             )
+        give_back_memory()
 
     def _agents_for(self, checkpoint: Path) -> Agents:
         if self._agents is None or self._loaded != checkpoint:
@@ -292,7 +293,7 @@ class EMRun:
         if self._agents is not None:
             self._agents.close()
         self._agents = None
-        gc.collect()
+        give_back_memory()
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -95,8 +95,15 @@ class VLLMEngine:
         """Stop vLLM's processes and free their memory."""
         self._watchdog.kill()
         self._watchdog.communicate()
+        asyncio.run_coroutine_threadsafe(self._stop_listening(), self._loop).result()
         self._engine.shutdown()
+        del self._engine  # at the end of the interpreter its finaliser would fail, and say so
         self._loop.call_soon_threadsafe(self._loop.stop)
+
+    async def _stop_listening(self) -> None:
+        """End the task that hears of vLLM's processes: it would take their end for a crash and log it as an error."""
+        if self._engine.output_handler is not None:
+            self._engine.output_handler.cancel()
 
     async def generate(self, prompt: TokenIds, sampling: Sampling, seed: int) -> Completion:
         """Continue the prompt; see Seat."""

@@ -69,9 +69,13 @@ def sets(run: dict[str, Any]) -> str:
 
 
 def differences(run: dict[str, Any]) -> str:
-    """Return the paired differences in F1."""
-    lines = [[name, _interval(found, 100, 1, "+"), str(found["n"])] for name, found in run["differences"].items()]
-    return rows(["F1 of the first minus F1 of the second", "difference", "n"], lines)
+    """Return the paired differences."""
+    f1, recall = (run["differences"][metric] for metric in ("f1", "recall"))
+    lines = [
+        [name, _interval(f1[name], 100, 1, "+"), _interval(recall[name], 100, 1, "+"), str(f1[name]["n"])]
+        for name in f1
+    ]
+    return rows(["the first minus the second", "F1", "gold passages read", "n"], lines)
 
 
 def iterations(run: dict[str, Any]) -> str:

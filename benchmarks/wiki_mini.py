@@ -6,18 +6,18 @@ A model of 135 million parameters learns to answer questions of HotpotQA, 2WikiM
 20,478 passages. Training files are for training and for the choice of the iteration; the dev files are only scored.
 Beside the agent stand the baselines under the same budgets, a one-shot model fine-tuned on the same questions, and
 two other weightings of the same rollouts. A stopped run continues. `--limit N` takes N questions of each file: a
-rehearsal in minutes, whose figures mean nothing and are not written down.
+rehearsal in minutes, whose figures mean nothing and stay in its folder.
 
 Prints the table and writes benchmarks/results/wiki_mini-SEED.json.
 """
 
 import argparse
 import importlib.metadata
-import json
 import os
 import random
 import statistics
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ from exsearch.evaluation.bootstrap import figure, paired_difference
 from exsearch.evaluation.evaluate import Evaluation, evaluate
 from exsearch.evaluation.protocol import make_protocol
 from exsearch.evaluation.scores import Scores, has_scores, read_scores
-from exsearch.files import read_jsonl, write_jsonl, write_text
+from exsearch.files import read_jsonl, write_json, write_jsonl
 from exsearch.retrieval.index import build_index
 from exsearch.training.example import Example, example_from
 from exsearch.training.logged import train_logged
@@ -104,22 +104,9 @@ def main() -> None:
     run = EMRun(config, out / "run", print)
     summary = run.run()
     found = {model: read_scores(run.folder.test_eval(model)) for model in summary.models}
-
-    # 4. Other weightings of the rollouts of the first iteration, and other ways to answer.
-    for weighting in ("rft", "uniform"):
-        model = reweighted(run, weighting, out / "models" / weighting)
-        found[f"iter-1, {weighting}"] = scored(config, model, splits["test"], out / "eval" / weighting)
-    for grammar in BASELINES:
-        way = with_grammar(config, grammar)
-        found[grammar] = scored(way, run.base, splits["test"], out / "eval" / grammar)
     explored = [q for number in range(1, len(summary.iterations) + 1) for q in run.questions_of(number)]
     met = {question.id: question for question in run.train_questions[: config.warmup.questions] + explored}
-    model = one_shot(config, run, list(met.values()), corpus, out / "models" / "one-shot")
-    name = "one-shot, fine-tuned"
-    found[name] = scored(with_grammar(config, "one-shot"), model, splits["test"], out / "eval" / "one-shot-tuned")
-
-    # 5. The table.
-    result = {
+    about = {
         "command": "python benchmarks/wiki_mini.py " + " ".join(sys.argv[1:]).replace(str(options.wiki_mini), "DIR"),
         "versions": {name: importlib.metadata.version(name) for name in ("exsearch", "torch", "transformers")},
         "machine": f"{len(os.sched_getaffinity(0))} cores, {config.model.engine} on {pick_device(config.model)}",
@@ -134,12 +121,36 @@ def main() -> None:
         "chosen": summary.best,
         "seconds": summary.seconds,
         "iterations": msgspec.to_builtins(summary.iterations),
-        "models": {name: by_set(scores, dev) for name, scores in found.items()},
-        "differences": differences(found, summary.best),
     }
-    if options.limit is None:
-        write_text(RESULTS / f"wiki_mini-{options.seed}.json", json.dumps(result, indent=1) + "\n")
-    show(result)
+    written = RESULTS / f"wiki_mini-{options.seed}.json" if options.limit is None else out / "result.json"
+    write_json(written, table(about, found, dev))
+
+    # 4. Other weightings of the rollouts of the first iteration, and other ways to answer; the table grows with each.
+    for name, scores in others(run, list(met.values()), corpus, splits["test"], out):
+        found[name] = scores
+        write_json(written, table(about, found, dev))
+    show(table(about, found, dev))
+
+
+def others(
+    run: EMRun, met: list[Question], corpus: Corpus, test: list[Question], out: Path
+) -> Iterator[tuple[str, Scores]]:
+    """Yield the names and scores of what stands beside the agent, `met` being what it learned from."""
+    for weighting in ("rft", "uniform"):
+        model = reweighted(run, weighting, out / "models" / weighting)
+        yield f"iter-1, {weighting}", scored(run.config, model, test, out / "eval" / weighting)
+    for grammar in BASELINES:
+        yield grammar, scored(with_grammar(run.config, grammar), run.base, test, out / "eval" / grammar)
+    model = one_shot(run.config, run, met, corpus, out / "models" / "one-shot")
+    way = with_grammar(run.config, "one-shot")
+    yield "one-shot, fine-tuned", scored(way, model, test, out / "eval" / "one-shot-tuned")
+
+
+def table(about: dict[str, Any], found: dict[str, Scores], dev: dict[str, list[Question]]) -> dict[str, Any]:
+    """Return what is written down: the figures of all systems, and how the agent differs from them."""
+    models = {name: by_set(scores, dev) for name, scores in found.items()}
+    compared = {metric: differences(found, about["chosen"], metric) for metric in ("f1", "recall")}
+    return {**about, "models": models, "differences": compared}
 
 
 def with_grammar(config: Config, grammar: GrammarName) -> Config:
@@ -214,9 +225,9 @@ def lengths(run: EMRun) -> dict[str, float]:
     }
 
 
-def differences(found: dict[str, Scores], chosen: str) -> dict[str, Any]:
-    """Return the paired differences in F1 of the chosen model and of the last one from all others."""
-    values = {name: [row.f1 for row in scores.questions] for name, scores in found.items()}
+def differences(found: dict[str, Scores], chosen: str, metric: str) -> dict[str, Any]:
+    """Return the paired differences of the chosen model and of the last one from all others."""
+    values = {name: [float(getattr(row, metric) or 0) for row in scores.questions] for name, scores in found.items()}
     last = [name for name in found if name.startswith("iter-") and "," not in name][-1]
     return {
         f"{mine} - {other}": msgspec.to_builtins(paired_difference(values[other], values[mine]))
@@ -231,7 +242,7 @@ def show(result: dict[str, Any]) -> None:
     for name, sets in result["models"].items():
         cells = [f"{metric} {100 * sets['all'][metric]['mean']:5.1f}" for metric in ("em", "f1", "acc", "recall")]
         print(f"{name:>24}  {'  '.join(cells)}  searches {sets['all']['searches']['mean']:.1f}")
-    for name, one in result["differences"].items():
+    for name, one in result["differences"]["f1"].items():
         print(f"{name:>44}  F1 {100 * one['mean']:+5.1f} [{100 * one['low']:+.1f}, {100 * one['high']:+.1f}]")
 
 

@@ -55,6 +55,8 @@ from exsearch.training.tree import grow
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "learn.json"
 SIDE = HERE / "learn_side.py"
+LEAN = ("ours", "ours, lean")
+"""Sides whose memory is compared."""
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -106,7 +108,7 @@ def main() -> None:
         "sides": found,
         "ratios": {f"ours / {name}": ratio(found, "ours", name) for name in sides if name in ("trainer", "trl")}
         | {"ours, 2 ranks / ours": ratio(found, "ours, 2 ranks", "ours")}
-        | {f"peak memory, {name} / trainer": memory_ratio(found, name, "trainer") for name in ("ours", "ours, lean")},
+        | {f"peak memory, {name} / trainer": ratio(found, name, "trainer", "peak_bytes") for name in LEAN},
     }
     write_text(RESULT, json.dumps(result, indent=1) + "\n")
     print(table(result))
@@ -157,16 +159,12 @@ def measure(command: list[str], data: Path, model: Path, options: argparse.Names
     return figures
 
 
-def ratio(found: dict[str, list[dict[str, Any]]], above: str, below: str) -> list[float]:
-    """Return the least, median and largest ratio of tokens a second of the rounds."""
+def ratio(
+    found: dict[str, list[dict[str, Any]]], above: str, below: str, figure: str = "tokens_per_second"
+) -> list[float]:
+    """Return the least, median and largest ratio of a figure of the rounds."""
     pairs = zip(found[above], found[below], strict=True)
-    values = sorted(a["tokens_per_second"] / b["tokens_per_second"] for a, b in pairs)
-    return [values[0], statistics.median(values), values[-1]]
-
-
-def memory_ratio(found: dict[str, list[dict[str, Any]]], above: str, below: str) -> list[float]:
-    """Return the least, median and largest ratio of peak memory of the rounds."""
-    values = sorted(a["peak_bytes"] / b["peak_bytes"] for a, b in zip(found[above], found[below], strict=True))
+    values = sorted(a[figure] / b[figure] for a, b in pairs)
     return [values[0], statistics.median(values), values[-1]]
 
 

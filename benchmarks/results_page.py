@@ -1,6 +1,6 @@
 """The tables and pictures of docs/results.md, made from benchmarks/results/wiki_mini-*.json.
 
-python benchmarks/results_page.py
+Run `python benchmarks/results_page.py` whenever one of them is new.
 """
 
 import json
@@ -14,7 +14,7 @@ from exsearch.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
 DOCS = Path(__file__).parent.parent / "docs"
-SETS = {"hotpotqa": "HotpotQA", "2wikimultihopqa": "2WikiMultihopQA", "musique": "MuSiQue", "all": "all"}
+SETS = {"hotpotqa": "HotpotQA", "2wikimultihopqa": "2WikiMultihopQA", "musique": "MuSiQue"}
 
 AT_SCALE = {
     "questions": 20_000,
@@ -55,13 +55,12 @@ def scores(run: dict[str, Any]) -> str:
 
 def sets(run: dict[str, Any]) -> str:
     """Return every system's EM, F1 and Acc on each data set."""
-    named = {key: name for key, name in SETS.items() if key != "all"}
-    counts = {key: run["models"][run["chosen"]][key]["f1"]["n"] for key in named}
-    head = ["EM<br>F1<br>Acc", *(f"{name}, n = {counts[key]}" for key, name in named.items())]
+    of_chosen = run["models"][run["chosen"]]
+    head = ["EM<br>F1<br>Acc", *(f"{name}, n = {of_chosen[key]['f1']['n']}" for key, name in SETS.items())]
     lines = [
         [
             _named(name, run),
-            *("<br>".join(_interval(found[key][m], 100, 1) for m in ("em", "f1", "acc")) for key in named),
+            *("<br>".join(_interval(found[key][m], 100, 1) for m in ("em", "f1", "acc")) for key in SETS),
         ]
         for name, found in _ordered(run)
     ]

@@ -79,10 +79,19 @@ def test_two_ranks_make_the_steps_of_one(alone: Path, tiny_checkpoint: Path, tmp
     assert_same_change(tiny_checkpoint, alone / "checkpoint", tmp_path / "checkpoint")
 
 
+def test_a_run_that_was_stopped_continues_on_another_number_of_ranks(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    run(tiny_checkpoint, tmp_path / "whole", CONFIG)
+    out = tmp_path / "checkpoint"
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_checkpoint, out, CONFIG, last=2)
+    steps = run(tiny_checkpoint, out, msgspec.structs.replace(CONFIG, ranks=2, sharding="fsdp"))
+    assert list(steps) == [2, 3]
+    assert float((weights(out) - weights(tmp_path / "whole")).norm()) < 1e-3
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ("none", "fsdp"),
         ("fsdp", "fsdp"),
         ("zero2", "zero2"),
         ("zero2", "zero3"),

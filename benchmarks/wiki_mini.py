@@ -136,11 +136,11 @@ def others(
     run: EMRun, met: list[Question], corpus: Corpus, test: list[Question], out: Path
 ) -> Iterator[tuple[str, Scores]]:
     """Yield the names and scores of what stands beside the agent, `met` being what it learned from."""
+    for grammar in BASELINES:
+        yield grammar, scored(with_grammar(run.config, grammar), run.base, test, out / "eval" / grammar)
     for weighting in ("rft", "uniform"):
         model = reweighted(run, weighting, out / "models" / weighting)
         yield f"iter-1, {weighting}", scored(run.config, model, test, out / "eval" / weighting)
-    for grammar in BASELINES:
-        yield grammar, scored(with_grammar(run.config, grammar), run.base, test, out / "eval" / grammar)
     model = one_shot(run.config, run, met, corpus, out / "models" / "one-shot")
     way = with_grammar(run.config, "one-shot")
     yield "one-shot, fine-tuned", scored(way, model, test, out / "eval" / "one-shot-tuned")
@@ -185,7 +185,7 @@ def one_shot(config: Config, run: EMRun, questions: list[Question], corpus: Corp
     """Return the model that learns to answer the questions the agent learned from, from one search each."""
     agent = with_grammar(config, "one-shot").agent
     retriever = load_retriever(config, config.data.index)
-    passages = GoldPassages(corpus, config.warmup.gold, config.seed)
+    passages = GoldPassages(corpus, config.warmup.gold, config.seed, config.warmup.facts)
     gold = gold_trajectories(questions, retriever, run.chat, agent, passages)
     examples = [example_from(trajectory, 1.0, None, run.chat) for trajectory in gold]
     return learned(run, resolve_model(config.model.path), examples, config.warmup, out)

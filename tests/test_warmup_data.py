@@ -165,6 +165,28 @@ def test_without_sub_questions_the_question_is_asked_then_titles_that_were_read(
         assert all(sentence in recorded for sentence in question.evidence)
 
 
+def test_a_conclusion_is_what_the_sub_question_asked_or_the_next_title_behind_the_evidence(
+    folder: Path, tmp_path: Path, write: Write
+) -> None:
+    concluding = ("--gold", "insert", "--set", "warmup.facts=conclusion")
+    questions = {question.id: question for question in read_questions(folder / "questions.jsonl")}
+    decomposed, _ = write(tmp_path / "d.jsonl", *concluding)
+    for trajectory in decomposed:
+        for step, sub in zip(trajectory.steps, questions[trajectory.question_id].sub_questions, strict=True):
+            assert (step.evidence or "").startswith(f"{sub.evidence} ")
+            assert (step.evidence or "").removeprefix(f"{sub.evidence} ") in sub.answers
+    plain, _ = write(tmp_path / "p.jsonl", "--gold", "insert", questions="supported.jsonl")
+    supported, report = write(tmp_path / "s.jsonl", *concluding, questions="supported.jsonl")
+    assert report["evidence_read"] == 1.0
+    concluded = 0
+    for before, after in zip(plain, supported, strict=True):
+        told = [*([step.query] for step in after.steps[1:]), questions[after.question_id].answers]
+        for old, new, names in zip(before.steps, after.steps, told, strict=True):
+            assert new.evidence in (old.evidence, *(f"{old.evidence} {name}" for name in names))
+            concluded += new.evidence != old.evidence
+    assert concluded > len(supported)
+
+
 def test_a_question_that_finds_nothing_is_no_step_unless_its_passage_is_inserted(
     folder: Path, chat: ChatFormat
 ) -> None:

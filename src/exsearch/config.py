@@ -176,6 +176,9 @@ class WarmupConfig(TrainingConfig, frozen=True):
     gold: Literal["require", "insert"] = "require"
     """A gold passage that the index does not return: leave the question out, or put the passage in place of the last
     hit, at a random rank."""
+    facts: Literal["evidence", "conclusion"] = "evidence"
+    """What is recorded of a search: the sentences of evidence, or these and then what they tell: the sub-question's
+    answer, or the title to ask for next."""
 
 
 class ExploreConfig(_Section, frozen=True):

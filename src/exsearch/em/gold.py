@@ -58,6 +58,7 @@ class Hop:
     query: str
     hits: list[Hit]
     evidence: str
+    """What is recorded."""
     inserted: bool = False
     """Whether the gold passage was put among the hits."""
 
@@ -66,13 +67,26 @@ Plan = Generator[str, list[Hit], list[Hop]]
 
 
 class GoldPassages:
-    """Finds gold passages among hits, or puts them there; knows the corpus, if it is at hand."""
+    """Finds gold passages among hits, or puts them there; knows the corpus, if it is at hand, and what to record."""
 
-    def __init__(self, corpus: Corpus | None, policy: str, seed: int) -> None:
-        """Take `require` or `insert` as policy; raises UsageError for `insert` without a corpus to insert from."""
+    def __init__(self, corpus: Corpus | None, policy: str, seed: int, facts: str = "evidence") -> None:
+        """Take `warmup.gold` as policy, and `warmup.facts`.
+
+        Raises UsageError for `insert` without a corpus to insert from.
+        """
         if policy == "insert" and corpus is None:
             raise UsageError("warmup.gold = insert takes passages from the corpus: name an index folder as the index")
         self._corpus, self._insert, self._seed = corpus, policy == "insert", seed
+        self._concluding = facts == "conclusion"
+
+    def fact(self, evidence: str, found: list[str]) -> str:
+        """Return what is recorded of a search: its evidence and, if so set, what was found by it.
+
+        Of the aliases in `found` it is the first that stands in the evidence, or else the first.
+        """
+        if not self._concluding or not found:
+            return evidence
+        return f"{evidence} {next((alias for alias in found if accuracy(evidence, [alias])), found[0])}"
 
     def passage(self, id: str) -> Passage:
         """Return a gold passage; raises LeftOutError."""
@@ -133,7 +147,7 @@ def _decomposed(question: Question, gold: GoldPassages, config: AgentConfig) -> 
             raise LeftOutError(LeftOut.NO_ANNOTATION)
         hits = yield sub.text
         hits, inserted = gold.with_gold(hits, sub.passage, question, len(hops), config.passages)
-        hops.append(Hop(sub.text, hits, sub.evidence, inserted))
+        hops.append(Hop(sub.text, hits, gold.fact(sub.evidence, sub.answers), inserted))
     return hops
 
 
@@ -159,9 +173,12 @@ def _supported(question: Question, gold: GoldPassages, config: AgentConfig) -> P
                 if query != question.text:
                     raise
         if found := _found(missing, hits):
-            hops.append(Hop(query, hits, " ".join(evidence[id] for id in found), inserted))
+            recorded = " ".join(evidence[id] for id in found)
             known = "\n".join([known, *(f"{hit.passage.title}\n{hit.passage.text}" for hit in hits)])
             missing = {id: passage for id, passage in missing.items() if id not in found}
+            sought = [_bare(passage.title) for passage in missing.values()] or question.answers
+            told = [name for name in sought if accuracy(recorded, [name])]
+            hops.append(Hop(query, hits, gold.fact(recorded, told), inserted))
         if missing:
             named = _named(missing, known)
             if named is None:

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 import msgspec
-from page import rows
+from page import interval, rows
 
 from exsearch.errors import ExSearchError, UsageError
 from exsearch.evaluation.bootstrap import figure
@@ -157,17 +157,12 @@ def _table(name: str, group: list[Record]) -> str:
 def _row(each: Record, figures: dict[str, Figure]) -> list[str]:
     return [
         *map(_plain, (each.system, each.model, each.training)),
-        *(_interval(figures[name], 100, 1) if name in figures else "" for name in SHARES),
-        _interval(figures["searches"], 1, 2),
+        *(interval(msgspec.to_builtins(figures[name]), 100) if name in figures else "" for name in SHARES),
+        interval(msgspec.to_builtins(figures["searches"]), digits=2),
         str(figures["em"].n),
         ", ".join(map(str, each.seeds)),
         each.date.isoformat(),
     ]
-
-
-def _interval(found: Figure, scale: int, digits: int) -> str:
-    mean, low, high = (f"{scale * value:.{digits}f}" for value in (found.mean, found.low, found.high))
-    return f"{mean} [{low}, {high}]"
 
 
 def _plain(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from exsearch.errors import UsageError
 from exsearch.files import write_text
@@ -23,3 +24,9 @@ def rows(header: list[str], lines: list[list[str]]) -> str:
     """Return a table in Markdown, all columns but the first aligned to the right."""
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join("| " + " | ".join(line) + " |" for line in [header, rule, *lines])
+
+
+def interval(found: dict[str, Any], scale: int = 1, digits: int = 1, sign: str = "") -> str:
+    """Return the mean of a figure, as JSON has it, with its interval."""
+    mean, low, high = (f"{scale * found[part]:{sign}.{digits}f}" for part in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"

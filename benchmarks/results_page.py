@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from page import insert_table, rows
+from page import insert_table, interval, rows
 
 from exsearch.files import write_text
 
@@ -47,7 +47,7 @@ def scores(run: dict[str, Any]) -> str:
     lines = []
     for name, found in _ordered(run):
         figures = found["all"]
-        shares = [_interval(figures[metric], 100, 1) for metric in ("em", "f1", "acc", "recall")]
+        shares = [interval(figures[metric], 100) for metric in ("em", "f1", "acc", "recall")]
         costs = [f"{figures[metric]['mean']:.1f}" for metric in ("searches", "tokens")]
         lines.append([_named(name, run), *shares, *costs, str(figures["f1"]["n"])])
     return f"{rows(head, lines)}\n\n![F1 of all systems](images/wiki-mini-{run['seed']}.svg)"
@@ -60,7 +60,7 @@ def sets(run: dict[str, Any]) -> str:
     lines = [
         [
             _named(name, run),
-            *("<br>".join(_interval(found[key][m], 100, 1) for m in ("em", "f1", "acc")) for key in SETS),
+            *("<br>".join(interval(found[key][m], 100) for m in ("em", "f1", "acc")) for key in SETS),
         ]
         for name, found in _ordered(run)
     ]
@@ -71,7 +71,7 @@ def differences(run: dict[str, Any]) -> str:
     """Return the paired differences."""
     f1, recall = (run["differences"][metric] for metric in ("f1", "recall"))
     lines = [
-        [name, _interval(f1[name], 100, 1, "+"), _interval(recall[name], 100, 1, "+"), str(f1[name]["n"])]
+        [name, interval(f1[name], 100, sign="+"), interval(recall[name], 100, sign="+"), str(f1[name]["n"])]
         for name in f1
     ]
     return rows(["the first minus the second", "F1", "gold passages read", "n"], lines)
@@ -160,11 +160,6 @@ def _ordered(run: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 def _named(name: str, run: dict[str, Any]) -> str:
     return f"**{name}** (chosen)" if name == run["chosen"] else name
-
-
-def _interval(found: dict[str, Any], scale: int, digits: int, sign: str = "") -> str:
-    mean, low, high = (f"{scale * found[part]:{sign}.{digits}f}" for part in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]"
 
 
 if __name__ == "__main__":

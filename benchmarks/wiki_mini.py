@@ -72,7 +72,8 @@ def main() -> None:
     corpus = Corpus.open(out / "corpus")
     index = build_index(corpus, "bm25", out / "index")
 
-    # 2. Questions, with their gold passages in the corpus. What a dev file asks is no training question.
+    # 2. Questions, with their gold passages in the corpus. What a dev file asks is no training question. The warm-up
+    #    learns from decompositions alone: two ways to ask in so few examples were learned worse than one.
     dev, training = {}, []
     for name, ending in SETS.items():
         asked, learned = (out / "questions" / f"{name}_{split}.jsonl" for split in ("dev", "train"))
@@ -90,7 +91,13 @@ def main() -> None:
         dev[name], training = read_questions(asked), training + read_questions(learned)
     random.Random(options.seed).shuffle(training)
     warm, choice = (min(count, len(training) // 3) for count in (WARM_UP, CHOICE))
-    splits = {"choice": training[:choice], "train": training[choice:], "test": [q for s in dev.values() for q in s]}
+    decomposed = [question for question in training[choice:] if question.sub_questions][:warm]
+    explored = [question for question in training[choice:] if question not in decomposed]
+    splits = {
+        "choice": training[:choice],
+        "train": decomposed + explored,  # the first ones are the warm-up's
+        "test": [question for asked in dev.values() for question in asked],
+    }
     for name, questions in splits.items():
         write_jsonl(out / f"{name}.jsonl", questions)
 
@@ -99,7 +106,7 @@ def main() -> None:
     named = [f"data.{key}={path}" for key, path in files.items()]
     config = load_config(
         RECIPE,
-        [*named, f"warmup.questions={warm}", f"seed={options.seed}", *options.set],
+        [*named, f"warmup.questions={len(decomposed)}", f"seed={options.seed}", *options.set],
     )
     run = EMRun(config, out / "run", print)
     summary = run.run()
@@ -185,7 +192,7 @@ def one_shot(config: Config, run: EMRun, questions: list[Question], corpus: Corp
     """Return the model that learns to answer the questions the agent learned from, from one search each."""
     agent = with_grammar(config, "one-shot").agent
     retriever = load_retriever(config, config.data.index)
-    passages = GoldPassages(corpus, config.warmup.gold, config.seed, config.warmup.facts)
+    passages = GoldPassages(corpus, config.warmup, config.seed)
     gold = gold_trajectories(questions, retriever, run.chat, agent, passages)
     examples = [example_from(trajectory, 1.0, None, run.chat) for trajectory in gold]
     return learned(run, resolve_model(config.model.path), examples, config.warmup, out)

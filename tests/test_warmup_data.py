@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.trajectory import Trajectory
 from exsearch.cli.main import exsearch
-from exsearch.config import AgentConfig, parse_config
+from exsearch.config import AgentConfig, WarmupConfig, parse_config
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, write_corpus
 from exsearch.data.question import Question, SubQuestion, read_questions
@@ -117,8 +117,8 @@ def test_inserting_depends_on_the_seed_alone_and_at_no_rank_more_than_at_another
     write(tmp_path / "a.jsonl", "--gold", "insert")
     write(tmp_path / "b.jsonl", "--gold", "insert")
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
-    gold = GoldPassages(Corpus.open(folder / "corpus"), "insert", seed=0)
-    other = GoldPassages(Corpus.open(folder / "corpus"), "insert", seed=1)
+    gold = GoldPassages(Corpus.open(folder / "corpus"), WarmupConfig(gold="insert"), seed=0)
+    other = GoldPassages(Corpus.open(folder / "corpus"), WarmupConfig(gold="insert"), seed=1)
     [question, *_] = read_questions(folder / "questions.jsonl")
     hits = [Hit(Passage(f"x{rank}", "t", "x"), 1.0 / rank, rank) for rank in (1, 2, 3)]
 
@@ -135,7 +135,7 @@ def test_inserting_depends_on_the_seed_alone_and_at_no_rank_more_than_at_another
 def test_an_inserted_passage_costs_at_most_the_last_hit(folder: Path, found: int, k: int, step: int) -> None:
     hits = [Hit(Passage(f"x{rank}", "t", "x"), 1.0 / rank, rank) for rank in range(1, min(found, k) + 1)]
     [question, *_] = read_questions(folder / "questions.jsonl")
-    gold = GoldPassages(Corpus.open(folder / "corpus"), "insert", seed=0)
+    gold = GoldPassages(Corpus.open(folder / "corpus"), WarmupConfig(gold="insert"), seed=0)
     new, inserted = gold.with_gold(hits, question.gold_passages[0], question, step, k)
     assert inserted
     assert [hit.rank for hit in new] == list(range(1, len(new) + 1))
@@ -165,26 +165,30 @@ def test_without_sub_questions_the_question_is_asked_then_titles_that_were_read(
         assert all(sentence in recorded for sentence in question.evidence)
 
 
-def test_a_conclusion_is_what_the_sub_question_asked_or_the_next_title_behind_the_evidence(
+def test_a_fact_may_be_the_sub_question_and_its_answer(folder: Path, tmp_path: Path, write: Write) -> None:
+    written, report = write(tmp_path / "w.jsonl", "--set", "warmup.facts=answer")
+    questions = {question.id: question for question in read_questions(folder / "questions.jsonl")}
+    for trajectory in written:
+        subs = questions[trajectory.question_id].sub_questions
+        assert [step.evidence for step in trajectory.steps] == [f"{sub.text} {sub.answers[0]}" for sub in subs]
+    assert report["answer_follows"] == 1.0
+
+
+def test_shuffled_passages_are_the_same_ones_with_the_gold_passage_at_any_rank(
     folder: Path, tmp_path: Path, write: Write
 ) -> None:
-    concluding = ("--gold", "insert", "--set", "warmup.facts=conclusion")
-    questions = {question.id: question for question in read_questions(folder / "questions.jsonl")}
-    decomposed, _ = write(tmp_path / "d.jsonl", *concluding)
-    for trajectory in decomposed:
-        for step, sub in zip(trajectory.steps, questions[trajectory.question_id].sub_questions, strict=True):
-            assert (step.evidence or "").startswith(f"{sub.evidence} ")
-            assert (step.evidence or "").removeprefix(f"{sub.evidence} ") in sub.answers
-    plain, _ = write(tmp_path / "p.jsonl", "--gold", "insert", questions="supported.jsonl")
-    supported, report = write(tmp_path / "s.jsonl", *concluding, questions="supported.jsonl")
-    assert report["evidence_read"] == 1.0
-    concluded = 0
-    for before, after in zip(plain, supported, strict=True):
-        told = [*([step.query] for step in after.steps[1:]), questions[after.question_id].answers]
-        for old, new, names in zip(before.steps, after.steps, told, strict=True):
-            assert new.evidence in (old.evidence, *(f"{old.evidence} {name}" for name in names))
-            concluded += new.evidence != old.evidence
-    assert concluded > len(supported)
+    ranked, _ = write(tmp_path / "r.jsonl")
+    shuffled, _ = write(tmp_path / "s.jsonl", "--set", "warmup.order=shuffled")
+    gold = {question.id: question.gold_passages for question in read_questions(folder / "questions.jsonl")}
+    ranks = []
+    for before, after in zip(ranked, shuffled, strict=True):
+        for old, new in zip(before.steps, after.steps, strict=True):
+            assert sorted(hit.passage.id for hit in new.hits) == sorted(hit.passage.id for hit in old.hits)
+            assert [hit.rank for hit in new.hits] == [1, 2, 3]
+            ranks += [hit.rank for hit in new.hits if hit.passage.id in gold[after.question_id]]
+    assert all(ranks.count(rank) > len(ranks) / 6 for rank in (1, 2, 3))
+    again, _ = write(tmp_path / "again.jsonl", "--set", "warmup.order=shuffled")
+    assert again == shuffled
 
 
 def test_a_question_that_finds_nothing_is_no_step_unless_its_passage_is_inserted(
@@ -204,7 +208,7 @@ def test_a_question_that_finds_nothing_is_no_step_unless_its_passage_is_inserted
     question = msgspec.structs.replace(question, evidence=["Ilse Kranmar was born in Tarn."])
     queries = {}
     for policy in ("require", "insert"):
-        gold = GoldPassages(corpus, policy, seed=0)
+        gold = GoldPassages(corpus, WarmupConfig(gold=policy), seed=0)
         [outcome] = gold_outcomes([question], OnlyByTitle([]), chat, AgentConfig(passages=1), gold)
         assert outcome.trajectory is not None
         queries[policy] = [step.query for step in outcome.trajectory.steps]

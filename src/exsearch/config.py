@@ -176,9 +176,11 @@ class WarmupConfig(TrainingConfig, frozen=True):
     gold: Literal["require", "insert"] = "require"
     """A gold passage that the index does not return: leave the question out, or put the passage in place of the last
     hit, at a random rank."""
-    facts: Literal["evidence", "conclusion"] = "evidence"
-    """What is recorded of a search: the sentences of evidence, or these and then what they tell: the sub-question's
-    answer, or the title to ask for next."""
+    facts: Literal["evidence", "answer"] = "evidence"
+    """What is recorded of a sub-question: the sentence of evidence, or the sub-question and its answer."""
+    order: Literal["ranked", "shuffled"] = "ranked"
+    """How the passages of a search stand in a gold trajectory: as the index ranks them, or in a random order, so that
+    the place of the gold passage tells nothing."""
 
 
 class ExploreConfig(_Section, frozen=True):

@@ -91,7 +91,7 @@ def warmup(
             write_jsonl(out, quality.passing(writer.outcomes(chosen)))
             report = quality.report(retriever.fingerprint, teacher_model, writer.cost(price))
         else:
-            passages = GoldPassages(corpus_of(index), config.warmup.gold, config.seed, config.warmup.facts)
+            passages = GoldPassages(corpus_of(index), config.warmup, config.seed)
             write_jsonl(out, quality.passing(gold_outcomes(chosen, retriever, chat, config.agent, passages)))
             report = quality.report(retriever.fingerprint, GOLD)
     write_json(out.with_suffix(".report.json"), report)

@@ -69,7 +69,7 @@ def _from_annotations(file: Path, index: str | None, chat: "ChatFormat", config:
         raise UsageError(f"{file}: holds questions; say in which index their passages are (--index)")
     questions = read_questions(file, config.warmup.questions)
     retriever = load_retriever(config, index)
-    passages = GoldPassages(corpus_of(index), config.warmup.gold, config.seed, config.warmup.facts)
+    passages = GoldPassages(corpus_of(index), config.warmup, config.seed)
     gold = gold_trajectories(questions, retriever, chat, config.agent, passages)
     if not gold:
         raise UsageError(

@@ -9,10 +9,12 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from exsearch.config import AgentConfig
+import msgspec
+
+from exsearch.config import AgentConfig, WarmupConfig
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus
-from exsearch.data.question import Question
+from exsearch.data.question import Question, SubQuestion
 from exsearch.engine.sampling import derive_seed
 from exsearch.errors import UsageError
 from exsearch.evaluation.metrics import accuracy
@@ -69,24 +71,15 @@ Plan = Generator[str, list[Hit], list[Hop]]
 class GoldPassages:
     """Finds gold passages among hits, or puts them there; knows the corpus, if it is at hand, and what to record."""
 
-    def __init__(self, corpus: Corpus | None, policy: str, seed: int, facts: str = "evidence") -> None:
-        """Take `warmup.gold` as policy, and `warmup.facts`.
-
-        Raises UsageError for `insert` without a corpus to insert from.
-        """
-        if policy == "insert" and corpus is None:
+    def __init__(self, corpus: Corpus | None, config: WarmupConfig, seed: int) -> None:
+        """Take the settings; raises UsageError for `gold = insert` without a corpus to insert from."""
+        if config.gold == "insert" and corpus is None:
             raise UsageError("warmup.gold = insert takes passages from the corpus: name an index folder as the index")
-        self._corpus, self._insert, self._seed = corpus, policy == "insert", seed
-        self._concluding = facts == "conclusion"
+        self._corpus, self._config, self._seed = corpus, config, seed
 
-    def fact(self, evidence: str, found: list[str]) -> str:
-        """Return what is recorded of a search: its evidence and, if so set, what was found by it.
-
-        Of the aliases in `found` it is the first that stands in the evidence, or else the first.
-        """
-        if not self._concluding or not found:
-            return evidence
-        return f"{evidence} {next((alias for alias in found if accuracy(evidence, [alias])), found[0])}"
+    def fact(self, sub: SubQuestion) -> str:
+        """Return what is recorded of a sub-question: its evidence, or itself and its answer."""
+        return f"{sub.text} {sub.answers[0]}" if self._config.facts == "answer" else sub.evidence or ""
 
     def passage(self, id: str) -> Passage:
         """Return a gold passage; raises LeftOutError."""
@@ -104,13 +97,20 @@ class GoldPassages:
         """
         if any(hit.passage.id == id for hit in hits):
             return hits, False
-        if not self._insert:
+        if self._config.gold == "require":
             raise LeftOutError(LeftOut.NOT_FOUND)
         passage = self.passage(id)
-        scored = [(hit.passage, hit.score) for hit in hits[: k - 1]]
-        place = random.Random(derive_seed(self._seed, question.id, step)).randrange(len(scored) + 1)
-        scored.insert(place, (passage, hits[-1].score if hits else 0.0))
-        return [Hit(*each, rank) for rank, each in enumerate(scored, start=1)], True
+        kept = hits[: k - 1]
+        place = random.Random(derive_seed(self._seed, question.id, step)).randrange(len(kept) + 1)
+        score = hits[-1].score if hits else 0.0
+        return _ranked([*kept[:place], Hit(passage, score, 0), *kept[place:]]), True
+
+    def shown(self, hits: list[Hit], question: Question, step: int) -> list[Hit]:
+        """Return hits in the order in which they are shown, which depends on seed, question and step alone."""
+        if self._config.order == "ranked":
+            return hits
+        draw = random.Random(derive_seed(self._seed, question.id, step, "order"))
+        return _ranked(draw.sample(hits, len(hits)))
 
 
 def search_all(plans: list[Plan], retriever: Retriever, k: int) -> list[list[Hop] | LeftOut]:
@@ -147,7 +147,7 @@ def _decomposed(question: Question, gold: GoldPassages, config: AgentConfig) -> 
             raise LeftOutError(LeftOut.NO_ANNOTATION)
         hits = yield sub.text
         hits, inserted = gold.with_gold(hits, sub.passage, question, len(hops), config.passages)
-        hops.append(Hop(sub.text, hits, gold.fact(sub.evidence, sub.answers), inserted))
+        hops.append(Hop(sub.text, gold.shown(hits, question, len(hops)), gold.fact(sub), inserted))
     return hops
 
 
@@ -176,9 +176,7 @@ def _supported(question: Question, gold: GoldPassages, config: AgentConfig) -> P
             recorded = " ".join(evidence[id] for id in found)
             known = "\n".join([known, *(f"{hit.passage.title}\n{hit.passage.text}" for hit in hits)])
             missing = {id: passage for id, passage in missing.items() if id not in found}
-            sought = [_bare(passage.title) for passage in missing.values()] or question.answers
-            told = [name for name in sought if accuracy(recorded, [name])]
-            hops.append(Hop(query, hits, gold.fact(recorded, told), inserted))
+            hops.append(Hop(query, gold.shown(hits, question, len(hops)), recorded, inserted))
         if missing:
             named = _named(missing, known)
             if named is None:
@@ -187,6 +185,10 @@ def _supported(question: Question, gold: GoldPassages, config: AgentConfig) -> P
     if len(hops) > config.max_steps:
         raise LeftOutError(LeftOut.TOO_MANY_STEPS)
     return hops
+
+
+def _ranked(hits: list[Hit]) -> list[Hit]:
+    return [msgspec.structs.replace(hit, rank=rank) for rank, hit in enumerate(hits, start=1)]
 
 
 def _found(passages: dict[str, Passage], hits: list[Hit]) -> list[str]:

@@ -56,7 +56,7 @@ class EMRun:
         self.train_questions = read_questions(Path(data.train), data.train_limit)
         self.dev_questions = read_questions(Path(data.dev), data.dev_limit)
         self.test_questions = read_questions(Path(data.test), data.test_limit)
-        self.gold_passages = GoldPassages(corpus_of(data.index), config.warmup.gold, config.seed, config.warmup.facts)
+        self.gold_passages = GoldPassages(corpus_of(data.index), config.warmup, config.seed)
         self.pool = self._to_explore()
         if not self.pool:
             raise UsageError(

@@ -9,7 +9,7 @@ from exsearch.agent.grammars.known import make_grammar
 from exsearch.agent.rollout import MIN_PASSAGE_TOKENS
 from exsearch.agent.trajectory import Step, StopReason, Trajectory
 from exsearch.agent.transcript import Transcript
-from exsearch.config import AgentConfig
+from exsearch.config import AgentConfig, WarmupConfig
 from exsearch.data.question import Question
 from exsearch.em.gold import GoldPassages, Hop, LeftOut, LeftOutError, plan, search_all
 from exsearch.em.quality import Outcome, evidence_was_cut
@@ -56,7 +56,7 @@ def gold_outcomes(
     if config.grammar not in (*DECOMPOSED, ONE_SHOT):
         known = ", ".join((*DECOMPOSED, ONE_SHOT))
         raise UsageError(f"agent.grammar = {config.grammar}: gold trajectories can be written in {known} alone")
-    gold = gold or GoldPassages(None, "require", 0)
+    gold = gold or GoldPassages(None, WarmupConfig(), 0)
     with progress("gold trajectories", len(questions)) as bar:
         for start in range(0, len(questions), BATCH):
             batch = questions[start : start + BATCH]

@@ -149,6 +149,17 @@ def test_only_answered_trajectories_are_scored_against_every_alias(chat: ChatFor
     assert agent.rollout(tasks[:1], Draw(1, 1.0))[0].alias_scores == []
 
 
+def test_an_alias_that_the_model_said_is_not_scored_again(chat: ChatFormat) -> None:
+    agent = make_agent(chat, lines(*ANSWERING[:-1], "City of Paris"))
+    trajectory = roll(agent)
+    assert trajectory.answer_start is not None
+    assert [chat.decode(target[:-1]) for _, target in agent.engine.scored] == ["Paris"]  # type: ignore[attr-defined]
+    [_, own] = trajectory.alias_scores
+    assert own.alias == "City of Paris"
+    assert own.logprob == pytest.approx(sum(trajectory.logprobs[trajectory.answer_start :]), abs=1e-4)
+    assert own.tokens == len(trajectory.token_ids) - trajectory.answer_start
+
+
 def test_passages_that_are_too_long_are_shortened_and_counted(chat: ChatFormat) -> None:
     long, short = Passage("a", "Long", "word " * 300), Passage("b", "Short", "end")
     agent = Agent(ScriptedEngine(chat, lines(*ANSWERING)), StaticRetriever([long, short]), chat, CONFIG)

@@ -266,12 +266,15 @@ class Agent:
         return attempt.transcript.token_ids[: attempt.transcript.answer_start]
 
     async def _score(self, attempt: Attempt, seat: Seat, context: TokenIds) -> list[AliasScore]:
-        """Score every gold alias behind the context."""
-        scores = []
+        """Score every gold alias behind the context; one that the model said there has its log-probs already."""
+        transcript, scores = attempt.transcript, []
         for alias in attempt.question.answers:
-            target = attempt.transcript.answer_ids(alias)
+            target = transcript.answer_ids(alias)
             if len(context) + len(target) > self.context:
                 continue
-            logprobs = await seat.logprobs(context, target)
+            if attempt.exact and target == transcript.token_ids[len(context) :]:
+                logprobs = transcript.logprobs[len(context) :]
+            else:
+                logprobs = await seat.logprobs(context, target)
             scores.append(AliasScore(alias, round(sum(logprobs), 5), len(logprobs)))
         return scores

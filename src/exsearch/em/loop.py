@@ -97,6 +97,7 @@ class EMRun:
             if waited == self.config.loop.patience:
                 self.say(f"Validation has not improved for {waited} iterations: stopping.")
                 break
+        self._free_engine()
         summary = self.summarise(models, iterations)
         self.folder.metrics.close()
         return summary

@@ -172,7 +172,10 @@ def test_the_loss_is_on_what_the_model_said_and_answers_are_scored_in_its_place(
     assert chat.decode(trajectory.token_ids[:start]).endswith("<answer>")
     assert chat.decode(trajectory.token_ids[start:]) == " Paris </answer>"
     scored = [chat.decode(target) for prefix, target in agent.engine.scored if prefix == trajectory.token_ids[:start]]
-    assert scored == [" Paris </answer>", " City of Paris </answer>"]
+    assert scored == [" City of Paris </answer>"]
+    [said, other] = trajectory.alias_scores
+    assert (said.alias, other.alias) == ("Paris", "City of Paris")
+    assert said.logprob == pytest.approx(sum(trajectory.logprobs[start:]), abs=1e-4)
     with pytest.raises(UsageError, match="stands within a turn"):
         example_from(trajectory, 1.0, "City of Paris", chat)
     assert example_from(trajectory, 1.0, None, chat).token_ids == trajectory.token_ids

@@ -174,23 +174,6 @@ def test_a_fact_may_be_the_sub_question_and_its_answer(folder: Path, tmp_path: P
     assert report["answer_follows"] == 1.0
 
 
-def test_shuffled_passages_are_the_same_ones_with_the_gold_passage_at_any_rank(
-    folder: Path, tmp_path: Path, write: Write
-) -> None:
-    ranked, _ = write(tmp_path / "r.jsonl")
-    shuffled, _ = write(tmp_path / "s.jsonl", "--set", "warmup.order=shuffled")
-    gold = {question.id: question.gold_passages for question in read_questions(folder / "questions.jsonl")}
-    ranks = []
-    for before, after in zip(ranked, shuffled, strict=True):
-        for old, new in zip(before.steps, after.steps, strict=True):
-            assert sorted(hit.passage.id for hit in new.hits) == sorted(hit.passage.id for hit in old.hits)
-            assert [hit.rank for hit in new.hits] == [1, 2, 3]
-            ranks += [hit.rank for hit in new.hits if hit.passage.id in gold[after.question_id]]
-    assert all(ranks.count(rank) > len(ranks) / 6 for rank in (1, 2, 3))
-    again, _ = write(tmp_path / "again.jsonl", "--set", "warmup.order=shuffled")
-    assert again == shuffled
-
-
 def test_a_question_that_finds_nothing_is_no_step_unless_its_passage_is_inserted(
     folder: Path, chat: ChatFormat
 ) -> None:

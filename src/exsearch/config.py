@@ -178,9 +178,6 @@ class WarmupConfig(TrainingConfig, frozen=True):
     hit, at a random rank."""
     facts: Literal["evidence", "answer"] = "evidence"
     """What is recorded of a sub-question: the sentence of evidence, or the sub-question and its answer."""
-    order: Literal["ranked", "shuffled"] = "ranked"
-    """How the passages of a search stand in a gold trajectory: as the index ranks them, or in a random order, so that
-    the place of the gold passage tells nothing."""
 
 
 class ExploreConfig(_Section, frozen=True):

@@ -9,8 +9,6 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from enum import StrEnum
 
-import msgspec
-
 from exsearch.config import AgentConfig, WarmupConfig
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus
@@ -100,17 +98,10 @@ class GoldPassages:
         if self._config.gold == "require":
             raise LeftOutError(LeftOut.NOT_FOUND)
         passage = self.passage(id)
-        kept = hits[: k - 1]
-        place = random.Random(derive_seed(self._seed, question.id, step)).randrange(len(kept) + 1)
-        score = hits[-1].score if hits else 0.0
-        return _ranked([*kept[:place], Hit(passage, score, 0), *kept[place:]]), True
-
-    def shown(self, hits: list[Hit], question: Question, step: int) -> list[Hit]:
-        """Return hits in the order in which they are shown, which depends on seed, question and step alone."""
-        if self._config.order == "ranked":
-            return hits
-        draw = random.Random(derive_seed(self._seed, question.id, step, "order"))
-        return _ranked(draw.sample(hits, len(hits)))
+        scored = [(hit.passage, hit.score) for hit in hits[: k - 1]]
+        place = random.Random(derive_seed(self._seed, question.id, step)).randrange(len(scored) + 1)
+        scored.insert(place, (passage, hits[-1].score if hits else 0.0))
+        return [Hit(*each, rank) for rank, each in enumerate(scored, start=1)], True
 
 
 def search_all(plans: list[Plan], retriever: Retriever, k: int) -> list[list[Hop] | LeftOut]:
@@ -147,7 +138,7 @@ def _decomposed(question: Question, gold: GoldPassages, config: AgentConfig) -> 
             raise LeftOutError(LeftOut.NO_ANNOTATION)
         hits = yield sub.text
         hits, inserted = gold.with_gold(hits, sub.passage, question, len(hops), config.passages)
-        hops.append(Hop(sub.text, gold.shown(hits, question, len(hops)), gold.fact(sub), inserted))
+        hops.append(Hop(sub.text, hits, gold.fact(sub), inserted))
     return hops
 
 
@@ -173,10 +164,9 @@ def _supported(question: Question, gold: GoldPassages, config: AgentConfig) -> P
                 if query != question.text:
                     raise
         if found := _found(missing, hits):
-            recorded = " ".join(evidence[id] for id in found)
+            hops.append(Hop(query, hits, " ".join(evidence[id] for id in found), inserted))
             known = "\n".join([known, *(f"{hit.passage.title}\n{hit.passage.text}" for hit in hits)])
             missing = {id: passage for id, passage in missing.items() if id not in found}
-            hops.append(Hop(query, gold.shown(hits, question, len(hops)), recorded, inserted))
         if missing:
             named = _named(missing, known)
             if named is None:
@@ -185,10 +175,6 @@ def _supported(question: Question, gold: GoldPassages, config: AgentConfig) -> P
     if len(hops) > config.max_steps:
         raise LeftOutError(LeftOut.TOO_MANY_STEPS)
     return hops
-
-
-def _ranked(hits: list[Hit]) -> list[Hit]:
-    return [msgspec.structs.replace(hit, rank=rank) for rank, hit in enumerate(hits, start=1)]
 
 
 def _found(passages: dict[str, Passage], hits: list[Hit]) -> list[str]:

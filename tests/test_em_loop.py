@@ -1,0 +1,40 @@
+"""The EM loop as other programs use it: in their own process."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exsearch.agent.journal import Agents
+from exsearch.config import parse_config
+from exsearch.corpus.store import write_corpus
+from exsearch.data.world import World
+from exsearch.em import loop
+from exsearch.em.loop import EMRun
+from exsearch.files import write_jsonl
+from exsearch.retrieval.index import build_index
+
+
+def test_no_engine_is_left_when_the_loop_ends(
+    tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(seed=4, passages=400)
+    index = build_index(write_corpus(tmp_path / "corpus", world.passages()), "bm25", tmp_path / "index")
+    write_jsonl(tmp_path / "questions.jsonl", world.questions("train", 8, [2]))
+    events: list[str] = []
+    load = loop.load_agents
+
+    def watched(*words: Any) -> Agents:
+        agents = load(*words)
+        close = agents.close
+        monkeypatch.setattr(agents, "close", lambda: (events.append("closed"), close()))
+        events.append("loaded")
+        return agents
+
+    monkeypatch.setattr(loop, "load_agents", watched)
+    data = {"index": str(index), **dict.fromkeys(("train", "dev", "test"), str(tmp_path / "questions.jsonl"))}
+    settings = ["warmup.questions=4", "warmup.epochs=1", "explore.questions=2", "explore.samples=2"]
+    settings += ["learn.warmup_mix=4", "loop.iterations=1", "agent.max_steps=2", "agent.turn_tokens=48"]
+    config = parse_config({"data": data, "model": {"path": str(tiny_checkpoint)}}, settings, "test")
+    EMRun(config, tmp_path / "run", lambda line: None).run()
+    assert events.count("loaded") == events.count("closed") > 0

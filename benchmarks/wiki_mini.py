@@ -43,6 +43,7 @@ from exsearch.evaluation.evaluate import Evaluation, evaluate
 from exsearch.evaluation.protocol import make_protocol
 from exsearch.evaluation.scores import Scores, has_scores, read_scores
 from exsearch.files import read_jsonl, write_json, write_jsonl
+from exsearch.memory import give_back_memory
 from exsearch.retrieval.index import build_index
 from exsearch.training.example import Example, example_from
 from exsearch.training.logged import train_logged
@@ -202,6 +203,7 @@ def learned(run: EMRun, base: Path, examples: list[Example], settings: Any, out:
     """Fine-tune as the run does; return the checkpoint."""
     config = run.config
     train_logged(base, examples, out, settings, config.model, config.tracking, config.seed, out.name)
+    give_back_memory()  # the engine that scores the model wants it
     return out
 
 

@@ -74,7 +74,7 @@ def main() -> None:
     index = build_index(corpus, "bm25", out / "index")
 
     # 2. Questions, with their gold passages in the corpus. What a dev file asks is no training question. The warm-up
-    #    learns from decompositions alone: two ways to ask in so few examples were learned worse than one.
+    #    learns from decompositions alone, which ask one way: its questions stand first, the others are explored.
     dev, training = {}, []
     for name, ending in SETS.items():
         asked, learned = (out / "questions" / f"{name}_{split}.jsonl" for split in ("dev", "train"))
@@ -93,10 +93,9 @@ def main() -> None:
     random.Random(options.seed).shuffle(training)
     warm, choice = (min(count, len(training) // 3) for count in (WARM_UP, CHOICE))
     decomposed = [question for question in training[choice:] if question.sub_questions][:warm]
-    explored = [question for question in training[choice:] if question not in decomposed]
     splits = {
         "choice": training[:choice],
-        "train": decomposed + explored,  # the first ones are the warm-up's
+        "train": decomposed + [question for question in training[choice:] if question not in decomposed],
         "test": [question for asked in dev.values() for question in asked],
     }
     for name, questions in splits.items():

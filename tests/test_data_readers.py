@@ -160,9 +160,9 @@ def test_2wiki_takes_words_from_a_decomposition_in_any_order_and_names_from_wiki
     json_lines(tmp_path / "names", names)
     _, [found] = read(file, decompositions=tmp_path / "asked", names=tmp_path / "names")
     assert found.question.answers == ["Karn", "Karn City", "Karnish"]
-    assert [(sub.text, sub.answers) for sub in found.question.sub_questions] == [
-        ("Who made Ostrel?", ["Mira Ostrel", "M. O."]),
-        ("Where did Mira Ostrel die?", ["Karn", "Karn City", "Karnish"]),
+    assert [(sub.text, sub.answers, sub.statement) for sub in found.question.sub_questions] == [
+        ("Who made Ostrel?", ["Mira Ostrel", "M. O."], "The maker of Ostrel is Mira Ostrel."),
+        ("Where did Mira Ostrel die?", ["Karn", "Karn City", "Karnish"], "Mira Ostrel died in Karn."),
     ]
 
 
@@ -329,7 +329,12 @@ texts = st.text(min_size=1).filter(lambda text: bool(normalise(text)))
 aliases = st.lists(texts, min_size=1, max_size=3)
 passage_ids = st.text(min_size=1, max_size=5)
 sub_questions = st.builds(
-    SubQuestion, st.text(), st.lists(st.text(), max_size=2), st.none() | passage_ids, st.none() | st.text()
+    SubQuestion,
+    st.text(),
+    st.lists(st.text(), max_size=2),
+    st.none() | passage_ids,
+    st.none() | st.text(),
+    st.none() | st.text(),
 )
 questions = st.builds(
     Question,

@@ -11,6 +11,7 @@ from exsearch.corpus.store import write_corpus
 from exsearch.data.world import World
 from exsearch.em import loop
 from exsearch.em.loop import EMRun
+from exsearch.errors import UsageError
 from exsearch.files import write_jsonl
 from exsearch.retrieval.index import build_index
 
@@ -38,3 +39,17 @@ def test_no_engine_is_left_when_the_loop_ends(
     config = parse_config({"data": data, "model": {"path": str(tiny_checkpoint)}}, settings, "test")
     EMRun(config, tmp_path / "run", lambda line: None).run()
     assert events.count("loaded") == events.count("closed") > 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "needed"),
+    [
+        ("weigh.gate_gain=1.0", r"weigh\.gate_gain needs explore\.score_opening"),
+        ("learn.step_credit=1.0", r"learn\.step_credit needs explore\.score_steps"),
+    ],
+)
+def test_scores_that_exploring_will_not_bring_are_missed_at_once(tmp_path: Path, setting: str, needed: str) -> None:
+    data = dict.fromkeys(("index", "train", "dev", "test"), str(tmp_path / "nothing is read"))
+    with pytest.raises(UsageError, match=needed):
+        EMRun(parse_config({"data": data}, [setting], "test"), tmp_path / "run", lambda line: None)
+    assert not (tmp_path / "run").exists()

@@ -258,6 +258,9 @@ def test_scored_steps_tell_what_each_fact_was_worth(agent: Agent, tmp_path: Path
         for t in scored
     ]
     assert timeless(unscored) == timeless(plain), "scoring changes nothing else"
+    opened = explore(agent, QUESTIONS, ExploreConfig(samples=6, score_opening=True), 3, tmp_path / "opened.jsonl")
+    assert [t.opening_logprob for t in opened] == [t.opening_logprob for t in scored]
+    assert all(step.answer_logprob is None for t in opened for step in t.steps)
 
 
 def test_a_damaged_line_of_a_journal_is_named_set_aside_and_made_again(

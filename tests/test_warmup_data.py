@@ -174,6 +174,26 @@ def test_a_fact_may_be_the_sub_question_and_its_answer(folder: Path, tmp_path: P
     assert report["answer_follows"] == 1.0
 
 
+def test_a_fact_may_be_the_answer_in_a_sentence_where_there_is_one(folder: Path, tmp_path: Path, write: Write) -> None:
+    stated = [
+        msgspec.structs.replace(
+            question,
+            sub_questions=[
+                msgspec.structs.replace(question.sub_questions[0], statement="So it is."),
+                *question.sub_questions[1:],
+            ],
+        )
+        for question in read_questions(folder / "questions.jsonl")
+    ]
+    write_jsonl(tmp_path / "stated.jsonl", stated)
+    settings = ["--set", "warmup.facts=statement"]
+    written, _ = write(tmp_path / "w.jsonl", *settings, questions=str(tmp_path / "stated.jsonl"))
+    subs = {question.id: question.sub_questions for question in stated}
+    for trajectory in written:
+        second = subs[trajectory.question_id][1]
+        assert [step.evidence for step in trajectory.steps] == ["So it is.", f"{second.text} {second.answers[0]}"]
+
+
 def test_a_question_that_finds_nothing_is_no_step_unless_its_passage_is_inserted(
     folder: Path, chat: ChatFormat
 ) -> None:

@@ -156,6 +156,27 @@ def test_a_gate_drops_or_damps_a_question_without_a_good_sample(
     assert damped == pytest.approx([w * min(1, best / threshold) for w in free])
 
 
+@given(groups(), st.floats(-1e3, 0), st.floats(0.1, 20))
+def test_a_gate_may_ask_how_much_likelier_the_evidence_made_the_answer(
+    group: list[Trajectory], opening: float, least: float
+) -> None:
+    group = [msgspec.structs.replace(t, opening_logprob=opening) for t in group]
+    values = [answer_logprob(t.alias_scores, "sum") for t in group if t.alias_scores]
+    rise = max(values) - opening - least if values else -math.inf
+    assume(not values or abs(rise) > 1e-6)
+    free = weights(group)
+    dropped = weights(group, gate="drop", gate_probability=1e-300, gate_gain=least)
+    damped = weights(group, gate="damp", gate_probability=1e-300, gate_gain=least)
+    assume(not values or max(values) > -600)
+    assert dropped == (free if rise >= 0 else [0.0] * len(group))
+    assert damped == pytest.approx([w * math.exp(min(0.0, rise)) for w in free])
+
+
+def test_what_the_evidence_brought_must_have_been_scored() -> None:
+    with pytest.raises(UsageError, match=r"weigh\.gate_gain needs .* explore\.score_opening"):
+        weights([trajectory(0, "Curie", [(-1.0, 2)])], gate="drop", gate_gain=1.0)
+
+
 @given(st.lists(scores, min_size=1, max_size=5))
 def test_aliases_combine_to_the_probability_of_any_or_of_the_best(pairs: list[tuple[float, int]]) -> None:
     made = [AliasScore(f"alias {number}", lp, n) for number, (lp, n) in enumerate(pairs)]

@@ -176,8 +176,9 @@ class WarmupConfig(TrainingConfig, frozen=True):
     gold: Literal["require", "insert"] = "require"
     """A gold passage that the index does not return: leave the question out, or put the passage in place of the last
     hit, at a random rank."""
-    facts: Literal["evidence", "answer"] = "evidence"
-    """What is recorded of a sub-question: the sentence of evidence, or the sub-question and its answer."""
+    facts: Literal["evidence", "answer", "statement"] = "evidence"
+    """What is recorded of a sub-question: the sentence of evidence, the sub-question and its answer, or its answer in a
+    sentence of its own (of a source without one, the same as `answer`)."""
 
 
 class ExploreConfig(_Section, frozen=True):
@@ -193,8 +194,10 @@ class ExploreConfig(_Section, frozen=True):
     """If not 0, so many samples are drawn first, and further ones, up to `samples`, until the weights are settled."""
     settled: PositiveFloat = 0.3
     """Weights are settled if the relative standard error of the mean of p(y | x, z) over the samples is below this."""
+    score_opening: bool = False
+    """Score the gold answer before the first passage is read, too: does it need evidence at all?"""
     score_steps: bool = False
-    """Score the gold answer after every recorded fact, too: which search brought the evidence?"""
+    """The same, and after every recorded fact: which search brought the evidence?"""
     branches: Positive = 1
     """Continuations of a trajectory from the step after which log p(y | ...) first rose by `branch_gain`; 1 is none."""
     branch_gain: PositiveFloat = 2.0
@@ -215,6 +218,9 @@ class WeighConfig(_Section, frozen=True):
     gate: Literal["none", "drop", "damp"] = "none"
     """A question whose best p(y | x, z) is below `gate_probability` is dropped, or damped by their ratio."""
     gate_probability: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.1
+    gate_gain: NonNegativeFloat = 0.0
+    """If not 0, the gate asks this, too, of a question's best log p(y | x, z) - log p(y | x), in nats: guesses do not
+    pass. Needs `explore.score_opening`."""
 
 
 class LearnConfig(TrainingConfig, frozen=True):

@@ -42,8 +42,10 @@ class Draw(msgspec.Struct, frozen=True):
     top_p: float = 1.0
     score_answers: bool = False
     """Compute log p(y | x, z) of every gold alias at the end, while the context is in the engine's cache."""
+    score_opening: bool = False
+    """The same before the first passage is read."""
     score_steps: bool = False
-    """The same after every recorded fact."""
+    """The same, and after every recorded fact."""
     branches: int = 1
     """See ExploreConfig; scores steps, too."""
     branch_gain: float = 2.0
@@ -214,7 +216,7 @@ class Agent:
     async def _search_and_score(self, attempt: Attempt, seat: Seat, draw: Draw) -> bool:
         """Search, and meanwhile score what is known so far if told to; return whether that has become promising."""
         search = asyncio.create_task(self._search(attempt))
-        scored = draw.score_steps or draw.branches > 1
+        scored = draw.score_steps or draw.branches > 1 or (draw.score_opening and not attempt.steps)
         try:
             gain = await self._score_step(attempt, seat) if scored and self.engine.scores else 0.0
         except BaseException:

@@ -20,6 +20,8 @@ class SubQuestion(msgspec.Struct, frozen=True, omit_defaults=True):
     """Id of the passage that holds the answer."""
     evidence: str | None = None
     """The sentence or fact of that passage that answers it."""
+    statement: str | None = None
+    """Its answer in a sentence of its own, where the source has one."""
 
 
 class Question(msgspec.Struct, frozen=True, omit_defaults=True):

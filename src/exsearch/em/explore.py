@@ -29,6 +29,7 @@ def explore(
         temperature=config.temperature,
         top_p=config.top_p,
         score_answers=True,
+        score_opening=config.score_opening,
         score_steps=config.score_steps,
         branches=config.branches,
         branch_gain=config.branch_gain,

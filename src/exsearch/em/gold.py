@@ -76,8 +76,11 @@ class GoldPassages:
         self._corpus, self._config, self._seed = corpus, config, seed
 
     def fact(self, sub: SubQuestion) -> str:
-        """Return what is recorded of a sub-question: its evidence, or itself and its answer."""
-        return f"{sub.text} {sub.answers[0]}" if self._config.facts == "answer" else sub.evidence or ""
+        """Return what is recorded of a sub-question by the settings."""
+        if self._config.facts == "evidence":
+            return sub.evidence or ""
+        stated = sub.statement if self._config.facts == "statement" else None
+        return stated or f"{sub.text} {sub.answers[0]}"
 
     def passage(self, id: str) -> Passage:
         """Return a gold passage; raises LeftOutError."""

@@ -52,6 +52,7 @@ class EMRun:
         for key in ("index", "train", "dev", "test"):
             if not getattr(data, key):
                 raise UsageError(f"the config names no data.{key}")
+        _check_scores(config)
         self.retriever = load_retriever(config, data.index)
         self.train_questions = read_questions(Path(data.train), data.train_limit)
         self.dev_questions = read_questions(Path(data.dev), data.dev_limit)
@@ -313,6 +314,15 @@ class EMRun:
                     if stage not in ("stage", "step"):
                         total[stage] = round(total.get(stage, 0.0) + float(seconds), 1)
         return total
+
+
+def _check_scores(config: Config) -> None:
+    """Raise UsageError for a setting that needs scores which exploring will not bring."""
+    steps = config.explore.score_steps or config.explore.branches > 1
+    if config.weigh.gate_gain and not (steps or config.explore.score_opening):
+        raise UsageError("weigh.gate_gain needs explore.score_opening = true")
+    if config.learn.step_credit and not steps:
+        raise UsageError("learn.step_credit needs explore.score_steps = true")
 
 
 def encode_summary(summary: RunSummary) -> str:

@@ -28,6 +28,8 @@ class Sample:
     """The same with each alias divided by its number of tokens."""
     exact_match: float
     f1: float
+    gain: float | None
+    """log p(y | x, z) - log p(y | x): what the evidence brought, in nats; None if the latter was not scored."""
 
 
 Weighting = Callable[[list[Sample], float], list[float]]
@@ -145,20 +147,27 @@ def _sample(trajectory: Trajectory, question: Question, alias: str) -> Sample:
             f"trajectory {trajectory.question_id}/{trajectory.sample} has no alias_scores: "
             "explore it with gold answers at hand"
         )
-    answer = trajectory.answer or ""
+    answer, opening = trajectory.answer or "", trajectory.opening_logprob
+    logprob = answer_logprob(trajectory.alias_scores, alias)
     return Sample(
-        logprob=answer_logprob(trajectory.alias_scores, alias),
+        logprob=logprob,
         mean_logprob=max(s.logprob / s.tokens for s in trajectory.alias_scores),
         exact_match=exact_match(answer, question.answers),
         f1=f1(answer, question.answers),
+        gain=None if opening is None else logprob - opening,
     )
 
 
 def _gate(samples: list[Sample], config: WeighConfig) -> float:
-    """Return the factor of a question by its best absolute p(y | x, z)."""
+    """Return the factor of a question by its best absolute p(y | x, z), and by the best gain if that is asked for."""
     if config.gate == "none" or not samples:
         return 1.0
     ratio = math.exp(max(sample.logprob for sample in samples)) / config.gate_probability
+    if config.gate_gain:
+        gain = max((sample.gain for sample in samples if sample.gain is not None), default=None)
+        if gain is None:
+            raise UsageError("weigh.gate_gain needs trajectories explored with explore.score_opening")
+        ratio = min(ratio, math.exp(min(0.0, gain - config.gate_gain)))
     if config.gate == "damp":
         return min(1.0, ratio)
     return float(ratio >= 1)

@@ -27,7 +27,7 @@ class Asked(msgspec.Struct):
     """A sub-question of a decomposition file; its answer is a sentence."""
 
     question: str
-    answer: str
+    answer: str | None = None
 
 
 class _Decomposition(msgspec.Struct):
@@ -94,13 +94,15 @@ class TwoWikiReader:
         gold = record.gold()
         triples = record.triples()
         asked = self._decompositions.get(id, [])
-        texts = _in_order(asked, triples) if len(asked) == len(triples) else [f"{t[0]} {t[1]}" for t in triples]
+        named = [Asked(f"{subject} {relation}") for subject, relation, _ in triples]
+        asked = _in_order(asked, triples) if len(asked) == len(triples) else named
         objects = [ids[2] for ids in record.evidences_id or []] or [""] * len(triples)
         subs, passages = [], []
-        for number, (triple, text, object) in enumerate(zip(triples, texts, objects, strict=True)):
+        for number, (triple, sub, object) in enumerate(zip(triples, asked, objects, strict=True)):
             passage = _passage_of(triple, number, gold) if gold else None
             answers = aliases([triple[2], *self._names.get(object, [])])
-            subs.append(SubQuestion(text, answers, evidence=(" ".join(passage.sentences) or None) if passage else None))
+            evidence = (" ".join(passage.sentences) or None) if passage else None
+            subs.append(SubQuestion(sub.question, answers, evidence=evidence, statement=sub.answer))
             passages.append(passage)
         question = Question(
             id,
@@ -121,17 +123,17 @@ def _unwritten(name: str, value: object) -> object:
     return value
 
 
-def _in_order(asked: list[Asked], triples: list[Triple]) -> list[str]:
+def _in_order(asked: list[Asked], triples: list[Triple]) -> list[Asked]:
     """Return the sub-questions in the order of the triples they ask for, which the file does not always keep."""
 
     def fit(order: tuple[Asked, ...]) -> int:
         return sum(
-            (_bare(subject) in sub.question.casefold()) + (_bare(object) in sub.answer.casefold())
+            (_bare(subject) in sub.question.casefold()) + (_bare(object) in (sub.answer or "").casefold())
             for sub, (subject, _, object) in zip(order, triples, strict=True)
         )
 
     orders = permutations(asked) if len(asked) <= _MOST_ORDERED else [tuple(asked)]
-    return [sub.question for sub in max(orders, key=fit)]
+    return list(max(orders, key=fit))
 
 
 def _passage_of(triple: Triple, number: int, gold: list[NamedPassage]) -> NamedPassage:

@@ -74,7 +74,8 @@ def main() -> None:
     index = build_index(corpus, "bm25", out / "index")
 
     # 2. Questions, with their gold passages in the corpus. What a dev file asks is no training question. The warm-up
-    #    learns from decompositions alone, which ask one way: its questions stand first, the others are explored.
+    #    learns from decompositions into sentences, which ask and record one way: its questions stand first, the others
+    #    are explored.
     dev, training = {}, []
     for name, ending in SETS.items():
         asked, learned = (out / "questions" / f"{name}_{split}.jsonl" for split in ("dev", "train"))
@@ -92,7 +93,7 @@ def main() -> None:
         dev[name], training = read_questions(asked), training + read_questions(learned)
     random.Random(options.seed).shuffle(training)
     warm, choice = (min(count, len(training) // 3) for count in (WARM_UP, CHOICE))
-    decomposed = [question for question in training[choice:] if question.sub_questions][:warm]
+    decomposed = [question for question in training[choice:] if is_stated(question)][:warm]
     splits = {
         "choice": training[:choice],
         "train": decomposed + [question for question in training[choice:] if question not in decomposed],
@@ -137,6 +138,11 @@ def main() -> None:
         found[name] = scores
         write_json(written, table(about, found, dev))
     show(table(about, found, dev))
+
+
+def is_stated(question: Question) -> bool:
+    """Return whether a question has sub-questions with their answers in sentences."""
+    return bool(question.sub_questions) and all(sub.statement for sub in question.sub_questions)
 
 
 def others(

@@ -5,6 +5,7 @@ words. Without the latter, a hop is asked for by the subject and relation of its
 """
 
 import re
+from collections.abc import Iterable
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,7 @@ def _unwritten(name: str, value: object) -> object:
 def _in_order(asked: list[Asked], triples: list[Triple]) -> list[Asked]:
     """Return the sub-questions in the order of the triples they ask for, which the file does not always keep."""
 
-    def fit(order: tuple[Asked, ...]) -> int:
+    def fit(order: Iterable[Asked]) -> int:
         return sum(
             (_bare(subject) in sub.question.casefold()) + (_bare(object) in (sub.answer or "").casefold())
             for sub, (subject, _, object) in zip(order, triples, strict=True)

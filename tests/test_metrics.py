@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from exsearch.data.normalise import NORMALISERS, Normaliser, normalise
@@ -193,6 +193,7 @@ def test_every_normaliser_is_done_after_one_pass(text: str, name: str) -> None:
 
 
 @given(texts, st.lists(texts, min_size=1, max_size=3), st.sampled_from(list(NORMALISERS.values())))
+@example("1 1.-1", ["1..1 1"], NORMALISERS["dpr"])
 def test_what_matches_exactly_matches_leniently_and_all_scores_are_shares(
     answer: str, aliases: list[str], by: Normaliser
 ) -> None:
@@ -201,7 +202,8 @@ def test_what_matches_exactly_matches_leniently_and_all_scores_are_shares(
     assert scores["em"] <= scores["cover_em"] and scores["em"] <= scores["sub_em"]
     assert scores["acc"] <= scores["cover_em"] and scores["acc"] <= scores["sub_em"]
     assert scores["f1_hotpotqa"] <= scores["f1"] <= scores["f1_musique"]
-    assert scores["f1_hotpotqa"] <= scores["answer_precision"] or scores["f1_hotpotqa"] <= scores["answer_recall"]
+    rounding = 1e-12  # of precision and recall of 0.8 the harmonic mean is 0.8000000000000002
+    assert scores["f1_hotpotqa"] <= max(scores["answer_precision"], scores["answer_recall"]) + rounding
 
 
 @given(texts, texts)

@@ -6,6 +6,11 @@ import sys
 
 import torch
 
+_MMAP_THRESHOLD = -3
+"""M_MMAP_THRESHOLD of mallopt(3)."""
+_MAPPED = 256 * 1024
+"""Bytes from which a block is mapped on its own by `free_at_once`: the smallest that a pass has many of."""
+
 
 def give_back_memory() -> None:
     """Return unused memory to the machine and to its GPUs.
@@ -20,3 +25,15 @@ def give_back_memory() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl has not
         if trim is not None:
             trim(0)
+
+
+def free_at_once() -> None:
+    """Let the C library give large blocks back as soon as they are freed, for the rest of this process.
+
+    It would keep them in its heap and raise the size from which it does not, up to 32 MB: between the weights and
+    moments that stay, holes are left where activations and gradients of a pass have been. Mapping costs time.
+    """
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none, and gives them back by itself
+        if mallopt is not None:
+            mallopt(_MMAP_THRESHOLD, _MAPPED)

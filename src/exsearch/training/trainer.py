@@ -28,6 +28,7 @@ from exsearch.engine.load import pick_device, pick_dtype
 from exsearch.engine.sampling import derive_seed
 from exsearch.errors import ExSearchError, UsageError
 from exsearch.files import atomic_path, fingerprint, read_json, remove, write_json
+from exsearch.memory import free_at_once
 from exsearch.progress import progress
 from exsearch.training.attention import TREE
 from exsearch.training.batches import batch_of_step, micro_batches, steps_per_epoch, trees_of_rank
@@ -133,6 +134,7 @@ def load_for_training(
     adapted = add_lora(model, config.lora_rank) if config.lora_rank else None
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable()
+        free_at_once()  # who trades time for memory wants the holes between the weights back, too
     model.train()
     return model, adapted
 

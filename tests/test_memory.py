@@ -38,7 +38,7 @@ from exsearch.memory import free_at_once
 large = torch.zeros(4_000_000)
 del large  # since it was freed, glibc keeps blocks of up to this size in its heap
 {call}
-blocks = [torch.zeros(200_000) for _ in range(400)]  # 320 MB
+blocks = [torch.zeros(400_000) for _ in range(200)]  # 320 MB
 full = resident()
 blocks = blocks[1::2]  # every second one stays
 print(full - resident())

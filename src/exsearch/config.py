@@ -131,7 +131,7 @@ class TrainingConfig(_Section, frozen=True):
     """Most tokens of one forward pass, those that examples begin with alike counted once; changes memory and speed,
     never the gradient."""
     gradient_checkpointing: bool = False
-    """Keep no activations within layers and compute them again: a third more time for a fraction of the memory."""
+    """Keep no activations within layers and compute them again: two thirds more time, half the memory."""
     normalise: Normalisation = "question"
     """What the loss is a mean over: questions, whose weights sum to one (the paper's), trajectories, each the mean over
     its own tokens, or tokens."""

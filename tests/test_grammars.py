@@ -132,6 +132,12 @@ def test_the_words_of_the_first_prompt_can_be_anybodys(chat: ChatFormat, name: G
     assert one.fingerprint == other.fingerprint and one.grammar != other.grammar
 
 
+def test_what_a_repeated_query_brings_is_a_condition_of_a_score() -> None:
+    same, other = (make_protocol(AgentConfig(repeated=each), "index", [QUESTION]) for each in ("same", "next"))
+    assert "repeated" not in same.agent and other.agent["repeated"] == "next"
+    assert same.fingerprint != other.fingerprint
+
+
 def test_a_prompt_without_the_question_is_refused() -> None:
     with pytest.raises(UsageError, match=r"agent\.prompt: write \{question\} where the question goes"):
         make_grammar(AgentConfig(prompt="Find out."))

@@ -1,5 +1,7 @@
 """Rollouts: every way a trajectory can end, within its budget of tokens."""
 
+from typing import Literal
+
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -45,6 +47,19 @@ def test_a_question_is_answered_after_its_searches(chat: ChatFormat) -> None:
     assert [(s.query, s.evidence) for s in trajectory.steps] == [("France", "a country"), ("its capital", "Paris")]
     assert [[hit.passage.id for hit in step.hits] for step in trajectory.steps] == [["a", "b"], ["a", "b"]]
     assert (trajectory.model_fingerprint, trajectory.index_fingerprint) == ("scripted", "static")
+
+
+@pytest.mark.parametrize(
+    ("repeated", "read"), [("same", ["a", "a", "a", "a"]), ("next", ["a", "a", "b", None])], ids=["same", "next"]
+)
+def test_a_query_asked_again_brings_what_is_configured(
+    repeated: Literal["same", "next"], read: list[str | None], chat: ChatFormat
+) -> None:
+    config = AgentConfig(max_steps=4, passages=1, passage_tokens=60, turn_tokens=24, repeated=repeated)
+    said = lines("<QUERY> x", *(f"<FACT> y <QUERY> {query}" for query in ("z", "x", "x")), "<FACT> y <FINAL>", "Paris")
+    trajectory = roll(make_agent(chat, said, config))
+    assert trajectory.stop_reason == StopReason.ANSWERED
+    assert [step.hits[0].passage.id if step.hits else None for step in trajectory.steps] == read
 
 
 def test_asking_for_one_search_more_than_allowed_ends_with_max_steps(chat: ChatFormat) -> None:

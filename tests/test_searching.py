@@ -41,6 +41,22 @@ def test_what_is_asked_at_once_is_searched_for_once() -> None:
     assert retriever.calls == [["a", "b"]]
 
 
+def test_the_pages_of_a_ranking_follow_each_other_to_its_end() -> None:
+    ranking = [Hit(Passage(name, name, "text"), 1.0, rank) for rank, name in enumerate("abcde", 1)]
+
+    class Ranked(Retriever):
+        def search(self, queries: list[str], k: int) -> list[list[Hit]]:
+            return [ranking[:k] for _ in queries]
+
+    async def run() -> list[list[Hit]]:
+        searcher = Searcher(Ranked(None), 2, LIMITS)
+        return list(await asyncio.gather(*(searcher.search("q", page) for page in (3, 1, 2, 4))))
+
+    third, first, second, fourth = asyncio.run(run())
+    assert first + second + third == ranking
+    assert fourth == []
+
+
 def test_one_bad_query_costs_the_others_nothing() -> None:
     def answer(queries: list[str]) -> list[list[Hit]]:
         if "bad" in queries:

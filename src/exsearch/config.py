@@ -94,6 +94,9 @@ class AgentConfig(_Section, frozen=True):
     """Most searches a question."""
     passages: Positive = 3
     """Passages a search (k)."""
+    repeated: Literal["same", "next"] = "same"
+    """What a query brings that was asked before in the trajectory, word for word: the same passages, or those that rank
+    next."""
     passage_tokens: Positive = 160
     """Most tokens a passage; longer ones are shortened and counted."""
     turn_tokens: Positive = 64

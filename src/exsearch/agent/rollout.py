@@ -228,7 +228,9 @@ class Agent:
     async def _search(self, attempt: Attempt) -> None:
         """Search and show the passages."""
         query, start = attempt.pending_query or "", time.monotonic()
-        hits = await self._searcher.search(query)
+        asked_before = sum(step.query == query for step in attempt.steps)
+        page = 1 + asked_before if self.config.repeated == "next" else 1
+        hits = await self._searcher.search(query, page)
         seconds = round(time.monotonic() - start, 5)
         room = self._room(attempt)
         attempt.cost += Cost(search_seconds=seconds)

@@ -11,6 +11,10 @@ PAUSE = 0.1
 """Seconds before a failed search is tried again for the first time."""
 
 
+Asked = tuple[str, int]
+"""A query and the page of its ranking that is wanted, from 1."""
+
+
 class Searcher:
     """Collects queries while the retriever is busy and searches for them together, in a thread of its own.
 
@@ -20,20 +24,23 @@ class Searcher:
     """
 
     def __init__(self, retriever: Retriever, k: int, config: RolloutConfig) -> None:
-        """Search for `k` passages a query."""
+        """Search for `k` passages a query and page."""
         self._retriever, self._k, self._config = retriever, k, config
         self._worker = Worker("search")
-        self._waiting: dict[str, list[asyncio.Future[list[Hit]]]] = {}
+        self._waiting: dict[Asked, list[asyncio.Future[list[Hit]]]] = {}
         self._driver: asyncio.Task[None] | None = None
 
-    async def search(self, query: str) -> list[Hit]:
-        """Return the hits of a query; raises RetrievalError, after the retries, or at once if time is up."""
+    async def search(self, query: str, page: int = 1) -> list[Hit]:
+        """Return the hits of a query; raises RetrievalError, after the retries, or at once if time is up.
+
+        `page` counts from 1: those that rank first, the next as many, and so on.
+        """
         for trial in range(self._config.search_retries + 1):
             if trial:
                 await asyncio.sleep(PAUSE * 2 ** (trial - 1))
             try:
                 async with asyncio.timeout(self._config.search_seconds):
-                    return await self._ask(query)
+                    return await self._ask((query, page))
             except TimeoutError:
                 self._abandon()
                 raise RetrievalError(f"no answer within {self._config.search_seconds:g} s") from None
@@ -41,9 +48,9 @@ class Searcher:
                 failed = error
         raise failed
 
-    async def _ask(self, query: str) -> list[Hit]:
+    async def _ask(self, asked: Asked) -> list[Hit]:
         future: asyncio.Future[list[Hit]] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(query, []).append(future)
+        self._waiting.setdefault(asked, []).append(future)
         if self._driver is None or self._driver.done():
             self._driver = asyncio.create_task(self._drive())
         return await future
@@ -52,25 +59,23 @@ class Searcher:
         while self._waiting:
             await asyncio.sleep(0)  # who is about to ask joins this batch
             batch, self._waiting = self._waiting, {}
-            for query, outcome in zip(batch, await self._outcomes(list(batch)), strict=True):
-                for future in batch[query]:
-                    if future.done():
-                        continue
-                    if isinstance(outcome, RetrievalError):
-                        future.set_exception(outcome)
-                    else:
-                        future.set_result(outcome)
+            for page in sorted({page for _, page in batch}):
+                queries = [query for query, asked in batch if asked == page]
+                for query, outcome in zip(queries, await self._outcomes(queries, page), strict=True):
+                    _settle(batch[query, page], outcome)
 
-    async def _outcomes(self, queries: list[str]) -> Sequence[list[Hit] | RetrievalError]:
+    async def _outcomes(self, queries: list[str], page: int) -> Sequence[list[Hit] | RetrievalError]:
         """Search for all at once, or each alone if that fails."""
+        first, last = (page - 1) * self._k, page * self._k
         try:
-            return await self._worker.run(lambda: _checked(self._retriever.search(queries, self._k), queries, self._k))
+            found = await self._worker.run(lambda: _checked(self._retriever.search(queries, last), queries, last))
+            return [hits[first:] for hits in found]
         except Exception as error:
             if len(queries) == 1:
                 if isinstance(error, RetrievalError):
                     return [error]
                 return [RetrievalError(f"the retriever failed: {type(error).__name__}: {error}")]
-        return [outcome for query in queries for outcome in await self._outcomes([query])]
+        return [outcome for query in queries for outcome in await self._outcomes([query], page)]
 
     def _abandon(self) -> None:
         """Leave the thread that did not return in time; what waits for it runs out of time, too."""
@@ -78,6 +83,17 @@ class Searcher:
         if self._driver is not None:
             self._driver.cancel()
         self._driver = asyncio.create_task(self._drive()) if self._waiting else None
+
+
+def _settle(waiting: list[asyncio.Future[list[Hit]]], outcome: list[Hit] | RetrievalError) -> None:
+    """Tell all who still wait for a search how it ended."""
+    for future in waiting:
+        if future.done():
+            continue
+        if isinstance(outcome, RetrievalError):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
 
 
 def _checked(found: list[list[Hit]], queries: list[str], k: int) -> list[list[Hit]]:

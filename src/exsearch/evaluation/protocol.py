@@ -26,7 +26,7 @@ class Protocol(msgspec.Struct, frozen=True):
     """Name of the grammar, or `majority`."""
     grammar: str
     """Fingerprint of the grammar's wording; empty where there is none."""
-    agent: dict[str, int]
+    agent: dict[str, int | str]
     """Searches, passages and token budgets: the settings of that section but for the grammar and its prompt."""
     temperature: float
     index: str
@@ -48,6 +48,8 @@ def make_protocol(agent: AgentConfig, index: str, questions: list[Question]) -> 
     """Return the protocol of a greedy evaluation with the agent's grammar."""
     budgets = _fields(agent)
     del budgets["prompt"]  # its fingerprint is the grammar's
+    if agent.repeated == "same":
+        del budgets["repeated"]  # what all did before there was a choice: their fingerprints stay
     return Protocol(
         method=budgets.pop("grammar"),
         grammar=make_grammar(agent).fingerprint,

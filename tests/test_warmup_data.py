@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import msgspec
@@ -245,6 +245,20 @@ def test_what_cannot_be_taught_is_left_out_with_its_reason(chat: ChatFormat, rea
     retriever = StaticRetriever([Passage("p", "t", f"He is A. {LONG} The end is A.")])
     [outcome] = gold_outcomes([question], retriever, chat, AgentConfig(**changes))
     assert (outcome.trajectory, outcome.left_out) == (None, reason)
+
+
+@pytest.mark.parametrize("facts", ["answer", "statement"])
+def test_what_was_cut_off_a_passage_is_not_to_be_told_in_other_words(
+    chat: ChatFormat, facts: Literal["answer", "statement"]
+) -> None:
+    question, _ = FAULTS["evidence_cut"]
+    retriever = StaticRetriever([Passage("p", "t", f"He is A. {LONG} The end is A.")])
+    gold = GoldPassages(None, WarmupConfig(facts=facts), seed=0)
+    [cut] = gold_outcomes([question], retriever, chat, AgentConfig(), gold)
+    [whole] = gold_outcomes(
+        [question], retriever, chat, AgentConfig(passages=1, max_steps=1, passage_tokens=2000), gold
+    )
+    assert cut.left_out == "evidence_cut" and whole.trajectory is not None
 
 
 def test_the_report_tells_facts_that_are_not_in_the_passages(chat: ChatFormat) -> None:

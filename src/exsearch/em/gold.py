@@ -61,6 +61,8 @@ class Hop:
     """What is recorded."""
     inserted: bool = False
     """Whether the gold passage was put among the hits."""
+    source: str | None = None
+    """What the passages say of it, where something else is recorded."""
 
 
 Plan = Generator[str, list[Hit], list[Hop]]
@@ -141,7 +143,7 @@ def _decomposed(question: Question, gold: GoldPassages, config: AgentConfig) -> 
             raise LeftOutError(LeftOut.NO_ANNOTATION)
         hits = yield sub.text
         hits, inserted = gold.with_gold(hits, sub.passage, question, len(hops), config.passages)
-        hops.append(Hop(sub.text, hits, gold.fact(sub), inserted))
+        hops.append(Hop(sub.text, hits, gold.fact(sub), inserted, sub.evidence))
     return hops
 
 

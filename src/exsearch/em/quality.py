@@ -146,12 +146,12 @@ def evidence_was_read(trajectory: Trajectory, chat: ChatFormat) -> bool:
     )
 
 
-def evidence_was_cut(trajectory: Trajectory, chat: ChatFormat) -> bool:
-    """Return whether a sentence recorded stands in a passage of its step, but not in what was shown of it."""
+def evidence_was_cut(trajectory: Trajectory, evidence: list[str], chat: ChatFormat) -> bool:
+    """Return whether a sentence of a step's evidence stands in a passage of it, but not in what was shown of that."""
     return any(
         not accuracy(text, [sentence]) and any(accuracy(hit.passage.text, [sentence]) for hit in step.hits)
-        for step, text in zip(trajectory.steps, _shown(trajectory, chat), strict=True)
-        for sentence in _sentences(step.evidence)
+        for step, text, told in zip(trajectory.steps, _shown(trajectory, chat), evidence, strict=True)
+        for sentence in _sentences(told)
     )
 
 

@@ -115,7 +115,7 @@ def write_trajectory(
     transcript.ask_answer()
     say(answer)
     trajectory = _finished(transcript, question, steps, answer, author, index)
-    if evidence_was_cut(trajectory, chat):
+    if evidence_was_cut(trajectory, [hop.source or hop.evidence for hop in hops], chat):
         raise LeftOutError(LeftOut.EVIDENCE_CUT)
     return trajectory
 

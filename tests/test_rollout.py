@@ -164,6 +164,19 @@ def test_only_answered_trajectories_are_scored_against_every_alias(chat: ChatFor
     assert agent.rollout(tasks[:1], Draw(1, 1.0))[0].alias_scores == []
 
 
+def test_what_an_alias_has_in_common_with_what_was_said_is_not_scored_again(chat: ChatFormat) -> None:
+    agent = make_agent(chat, lines(*ANSWERING[:-1], "City of Lyon"))
+    trajectory = roll(agent)
+    [first, second] = agent.engine.scored  # type: ignore[attr-defined]
+    context = trajectory.token_ids[: trajectory.answer_start]
+    assert first == (context, [*chat.encode("Paris"), chat.stop_id])
+    assert (second[0], chat.decode(second[1][:-1])) == (context + chat.encode("City of"), " Paris")
+    whole = [*chat.encode("City of Paris"), chat.stop_id]
+    score = trajectory.alias_scores[1]
+    assert score.tokens == len(whole)
+    assert score.logprob == pytest.approx(sum(ScriptedEngine._logprobs(len(context), whole)), abs=1e-4)
+
+
 def test_an_alias_that_the_model_said_is_not_scored_again(chat: ChatFormat) -> None:
     agent = make_agent(chat, lines(*ANSWERING[:-1], "City of Paris"))
     trajectory = roll(agent)

@@ -7,6 +7,7 @@ those that search are searched for together, meanwhile.
 import asyncio
 import time
 from collections.abc import Callable
+from itertools import takewhile
 
 import msgspec
 
@@ -270,15 +271,16 @@ class Agent:
         return attempt.transcript.token_ids[: attempt.transcript.answer_start]
 
     async def _score(self, attempt: Attempt, seat: Seat, context: TokenIds) -> list[AliasScore]:
-        """Score every gold alias behind the context; one that the model said there has its log-probs already."""
+        """Score every gold alias behind the context; as far as the model said it there, its log-probs are known."""
         transcript, scores = attempt.transcript, []
+        said = transcript.token_ids[len(context) :] if attempt.exact else []
         for alias in attempt.question.answers:
             target = transcript.answer_ids(alias)
             if len(context) + len(target) > self.context:
                 continue
-            if attempt.exact and target == transcript.token_ids[len(context) :]:
-                logprobs = transcript.logprobs[len(context) :]
-            else:
-                logprobs = await seat.logprobs(context, target)
+            known = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(target, said, strict=False)))
+            logprobs = transcript.logprobs[len(context) : len(context) + known]
+            if known < len(target):
+                logprobs = logprobs + await seat.logprobs(context + target[:known], target[known:])
             scores.append(AliasScore(alias, round(sum(logprobs), 5), len(logprobs)))
         return scores

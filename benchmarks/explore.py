@@ -11,7 +11,8 @@ The sides take turns, round after round, on the same engine:
 * `offline`: the engine's own limit. The tokens of `ours` are all known beforehand: each trajectory's prompts are fed
   and its turns forced token by token, as many at once as there are seats, without retriever, grammar or waiting.
 * `loop`: what the method's first code did. One trajectory at a time, every turn a chat call that begins with an empty
-  cache, then a pass of its own over each trajectory for the scores. It runs on the first `--loop-questions` questions.
+  cache, then a pass of its own over each trajectory for the scores. Samples of a question share nothing in it, so that
+  it walks one of each.
 * `copies`: `ours` with two copies of the model in processes of their own (`model.data_parallel = 2`; only
   for transformers on processors).
 * `ray`: `ours` in two Ray workers of one core each (with `--ray`).
@@ -105,7 +106,6 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=Path("runs/quickstart"))
     parser.add_argument("--engine", default="transformers", choices=["transformers", "vllm"])
     parser.add_argument("--questions", type=int, default=16)
-    parser.add_argument("--loop-questions", type=int, default=1)
     parser.add_argument("--in-flight", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
@@ -117,8 +117,8 @@ def main() -> None:
     ours = make_agent(config, options.run, RolloutConfig(in_flight=options.in_flight))
     alone = RolloutConfig(in_flight=1)
     # every pass of the transformers engine has a row for each seat, so the loop gets an engine with one
-    single = ours if options.engine == "vllm" else make_agent(config, options.run, alone)
-    single = Agent(Forgetful(single.engine), single.retriever, single.chat, config.agent, alone)
+    walker = ours if options.engine == "vllm" else make_agent(config, options.run, alone)
+    single = Agent(Forgetful(walker.engine), walker.retriever, walker.chat, config.agent, alone)
     copies = None
     if options.engine == "transformers" and not torch.cuda.is_available():
         model = msgspec.structs.replace(config.model, data_parallel=2)
@@ -135,17 +135,17 @@ def main() -> None:
             len(trajectories) / run_explore(ours, questions, config, options.seed, False)[1]
         )
         rates.setdefault("offline", []).append(len(trajectories) / replay(ours, trajectories, questions))
-        rates.setdefault("loop", []).append(loop(single, questions[: options.loop_questions], config, options.seed))
+        rates.setdefault("loop", []).append(loop(single, questions, config, options.seed))
         if copies:
             found, seconds = run_explore(copies, questions, config, options.seed, True)
             rates.setdefault("copies", []).append(len(found) / seconds)
         if options.ray:
             rates.setdefault("ray", []).append(len(trajectories) / on_ray(config, options, questions))
         print({name: round(values[-1], 3) for name, values in rates.items()}, flush=True)
-    if copies:
-        copies.close()
+    for agent in {ours, walker, copies} - {None}:
+        agent.close()
     result = {
-        "command": "python benchmarks/explore.py " + " ".join(w for w in sys.argv[1:] if "/" not in w),
+        "command": "python benchmarks/explore.py " + " ".join(sys.argv[1:]).replace(str(options.run), "RUN"),
         "versions": {name: importlib.metadata.version(name) for name in ("exsearch", "torch", "transformers")},
         "machine": {"cores": len(os.sched_getaffinity(0)), "processor": platform.machine()},
         "settings": {
@@ -229,11 +229,8 @@ def turns(trajectory: Trajectory) -> list[tuple[int, int]]:
 def loop(agent: Agent, questions: list[Question], config: Config, seed: int) -> float:
     """Roll out one trajectory after another, then score each anew; return trajectories a second."""
     start = time.monotonic()
-    trajectories = []
-    for question in questions:
-        for sample in range(SAMPLES):
-            draw = Draw(seed, config.explore.temperature, config.explore.top_p)
-            trajectories += agent.rollout([(question, sample)], draw)
+    draw = Draw(seed, config.explore.temperature, config.explore.top_p)
+    trajectories = [trajectory for question in questions for trajectory in agent.rollout([(question, 0)], draw)]
     answers = {question.id: question.answers for question in questions}
     for trajectory in trajectories:
         if trajectory.answer_start is not None:

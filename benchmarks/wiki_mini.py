@@ -19,6 +19,7 @@ import statistics
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ from exsearch.training.logged import train_logged
 RESULTS = Path(__file__).parent / "results"
 RECIPE = Path(__file__).parent.parent / "src" / "exsearch" / "recipes" / "wiki-mini.toml"
 SETS = {"hotpotqa": ".json", "2wikimultihopqa": ".json", "musique": ".jsonl"}
-WARM_UP, CHOICE = 200, 60
+WARM_UP, CHOICE = 48, 60
 """Training questions for the warm-up, and to choose the iteration by; the others are explored."""
 BASELINES: tuple[GrammarName, ...] = ("one-shot", "ircot", "self-ask")
 
@@ -74,9 +75,9 @@ def main() -> None:
     index = build_index(corpus, "bm25", out / "index")
 
     # 2. Questions, with their gold passages in the corpus. What a dev file asks is no training question. The warm-up
-    #    learns from decompositions into sentences, which ask and record one way: its questions stand first, the others
-    #    are explored.
-    dev, training = {}, []
+    #    learns from decompositions into sentences, which ask and record one way: its questions stand first. The others
+    #    are explored, except for those that ask yes or no, whose answer is guessed whatever was read.
+    dev, training = {}, {}
     for name, ending in SETS.items():
         asked, learned = (out / "questions" / f"{name}_{split}.jsonl" for split in ("dev", "train"))
         import_questions([options.wiki_mini / f"{name}_dev{ending}"], asked, corpus=corpus, limit=options.limit)
@@ -90,13 +91,16 @@ def main() -> None:
             limit=options.limit,
             decompositions=decompositions if decompositions.exists() else None,
         )
-        dev[name], training = read_questions(asked), training + read_questions(learned)
-    random.Random(options.seed).shuffle(training)
-    warm, choice = (min(count, len(training) // 3) for count in (WARM_UP, CHOICE))
-    decomposed = [question for question in training[choice:] if is_stated(question)][:warm]
+        dev[name], training[name] = read_questions(asked), read_questions(learned)
+    shuffled = [question for questions in training.values() for question in questions]
+    random.Random(options.seed).shuffle(shuffled)
+    warm, choice = (min(count, len(shuffled) // 3) for count in (WARM_UP, CHOICE))
+    stated = [question for question in shuffled[choice:] if is_stated(question)][:warm]
+    left = [question for question in shuffled[choice:] if question not in stated and not is_yes_or_no(question)]
+    explored = in_turns([[question for question in left if question in of_set] for of_set in training.values()])
     splits = {
-        "choice": training[:choice],
-        "train": decomposed + [question for question in training[choice:] if question not in decomposed],
+        "choice": shuffled[:choice],
+        "train": stated + explored,
         "test": [question for asked in dev.values() for question in asked],
     }
     for name, questions in splits.items():
@@ -107,7 +111,7 @@ def main() -> None:
     named = [f"data.{key}={path}" for key, path in files.items()]
     config = load_config(
         RECIPE,
-        [*named, f"warmup.questions={len(decomposed)}", f"seed={options.seed}", *options.set],
+        [*named, f"warmup.questions={len(stated)}", f"seed={options.seed}", *options.set],
     )
     run = EMRun(config, out / "run", print)
     summary = run.run()
@@ -143,6 +147,16 @@ def main() -> None:
 def is_stated(question: Question) -> bool:
     """Return whether a question has sub-questions with their answers in sentences."""
     return bool(question.sub_questions) and all(sub.statement for sub in question.sub_questions)
+
+
+def is_yes_or_no(question: Question) -> bool:
+    """Return whether a question is answered with yes or no."""
+    return any(answer.strip().lower() in ("yes", "no") for answer in question.answers)
+
+
+def in_turns(sets: list[list[Question]]) -> list[Question]:
+    """Return the questions of all sets, one of each as long as it has any: a large set must not drown the others."""
+    return [question for row in zip_longest(*sets) for question in row if question is not None]
 
 
 def others(

@@ -6,7 +6,7 @@ from pathlib import Path
 import exsearch
 
 LAYERS = [
-    {"errors", "files", "api_key", "progress", "config", "metrics_log", "tracking", "precision", "memory"},
+    {"errors", "files", "api_key", "progress", "config", "metrics_log", "tracking", "precision", "memory", "onednn"},
     {"corpus", "data"},
     {"retrieval", "engine"},
     {"agent"},

@@ -25,6 +25,7 @@ from exsearch.engine.base import Completion, EngineError, EngineStats, Finish, S
 from exsearch.engine.sampling import draw, uniforms
 from exsearch.engine.slots import SlotCache
 from exsearch.engine.worker import Worker
+from exsearch.onednn import use_onednn
 
 CHUNKS = range(16, 257, 16)
 """Prompt tokens of one pass: the largest as long as there are so many, then the smallest that holds the rest. Which it
@@ -112,6 +113,7 @@ class HFEngine:
 
             model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
         torch.nn.Module.to(model, device)
+        use_onednn(model)
         return cls(model, fingerprint, seats)
 
     def open(self) -> "_Seat":

@@ -29,6 +29,7 @@ from exsearch.engine.sampling import derive_seed
 from exsearch.errors import ExSearchError, UsageError
 from exsearch.files import atomic_path, fingerprint, read_json, remove, write_json
 from exsearch.memory import free_at_once
+from exsearch.onednn import use_onednn
 from exsearch.progress import progress
 from exsearch.training.attention import TREE
 from exsearch.training.batches import batch_of_step, micro_batches, steps_per_epoch, trees_of_rank
@@ -128,6 +129,7 @@ def load_for_training(
     disable_progress_bar()
     quantisation = quantisation_of(config, dtype) if config.quantise != "none" else None
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, quantization_config=quantisation)
+    use_onednn(model)
     if config.frozen_layers:
         _freeze(model, config.frozen_layers)
     torch.manual_seed(derive_seed(seed, "adapter"))

@@ -198,7 +198,7 @@ def table(result: dict[str, Any]) -> str:
         f"{told['loss_tokens']:.0f} of them with loss; {result['machine']['cores']} cores, {result['precision']}. "
         f"Of the tokens the packed tree computes {share['ours']:.0%} and the padded batches {share['trainer']:.0%}. "
         f"The projection to the vocabulary is {share['head']:.0%} of a token's work, and ours projects tokens with "
-        f"loss alone. By arithmetic, ours / trainer is {share['bound']:.2f} at most."
+        f"loss alone. By the number of products, ours / trainer is {share['bound']:.2f} at most."
     )
     lines = [
         [

@@ -31,6 +31,7 @@ from exsearch.config import Config, GrammarName, load_config
 from exsearch.corpus.importing import import_corpus
 from exsearch.corpus.store import Corpus
 from exsearch.data.importing import import_questions
+from exsearch.data.normalise import normalise
 from exsearch.data.question import Question, read_questions
 from exsearch.em.gold import GoldPassages
 from exsearch.em.learn import weighted_examples
@@ -151,7 +152,7 @@ def is_stated(question: Question) -> bool:
 
 def is_yes_or_no(question: Question) -> bool:
     """Return whether a question is answered with yes or no."""
-    return any(answer.strip().lower() in ("yes", "no") for answer in question.answers)
+    return any(normalise(answer) in ("yes", "no") for answer in question.answers)
 
 
 def in_turns(sets: list[list[Question]]) -> list[Question]:

@@ -7,7 +7,6 @@ those that search are searched for together, meanwhile.
 import asyncio
 import time
 from collections.abc import Callable
-from itertools import takewhile
 
 import msgspec
 
@@ -21,7 +20,7 @@ from exsearch.agent.trajectory import AliasScore, Cost, Step, StopReason, Trajec
 from exsearch.agent.transcript import Transcript
 from exsearch.config import AgentConfig, RolloutConfig
 from exsearch.data.question import Question
-from exsearch.engine.base import Completion, Engine, EngineError, Sampling, Seat, TokenIds
+from exsearch.engine.base import Completion, Engine, EngineError, Sampling, Seat, TokenIds, common_start
 from exsearch.engine.sampling import derive_seed
 from exsearch.errors import UsageError
 from exsearch.retrieval.base import RetrievalError, Retriever
@@ -278,7 +277,7 @@ class Agent:
             target = transcript.answer_ids(alias)
             if len(context) + len(target) > self.context:
                 continue
-            known = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(target, said, strict=False)))
+            known = common_start(target, said)
             logprobs = transcript.logprobs[len(context) : len(context) + known]
             if known < len(target):
                 logprobs = logprobs + await seat.logprobs(context + target[:known], target[known:])

@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from exsearch.engine.attention import GROUPED
-from exsearch.engine.base import Completion, EngineError, EngineStats, Finish, Sampling, TokenIds
+from exsearch.engine.base import Completion, EngineError, EngineStats, Finish, Sampling, TokenIds, common_start
 from exsearch.engine.sampling import draw, uniforms
 from exsearch.engine.slots import SlotCache
 from exsearch.engine.worker import Worker
@@ -194,7 +194,7 @@ class HFEngine:
         if call.seat.slot is None:
             call.seat.slot, call.cached = self._take_slot(needed)
         else:
-            call.cached = _common(self._contents[call.seat.slot], needed)
+            call.cached = common_start(self._contents[call.seat.slot], needed)
         self._contents[call.seat.slot] = needed[: call.cached]
         self.stats.cached_tokens += call.cached
 
@@ -203,7 +203,7 @@ class HFEngine:
 
         What another slot holds beyond that is copied. Returns the slot and how many tokens it now holds.
         """
-        common = [_common(contents, needed) for contents in self._contents]
+        common = [common_start(contents, needed) for contents in self._contents]
         free = [slot for slot in range(self.seats) if slot not in self._taken]
         slot = max(free, key=lambda slot: (common[slot], -len(self._contents[slot])))
         source = max(range(self.seats), key=lambda other: common[other])
@@ -314,12 +314,3 @@ class _Seat:
     def close(self) -> None:
         if self.slot is not None:
             self._engine.release(self.slot)
-
-
-def _common(contents: TokenIds, wanted: TokenIds) -> int:
-    """Return how many tokens both begin with."""
-    most = min(len(contents), len(wanted))
-    if contents[:most] == wanted[:most]:
-        return most
-    differs = np.array(contents[:most]) != np.array(wanted[:most])
-    return int(differs.argmax())

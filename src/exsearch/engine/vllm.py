@@ -48,14 +48,13 @@ class VLLMEngine:
         from vllm.platforms import current_platform
 
         self.fingerprint, self.seats, self.stats = fingerprint, seats, EngineStats()
-        arguments: dict[str, Any] = {}
+        # of a GPU's memory, or of the machine's, which copies share and others need too
+        arguments: dict[str, Any] = {"gpu_memory_utilization": 0.85}
         if current_platform.is_cpu():
             # with chunked prefill a request with a seed stops the engine on CPUs (the generator has no offset there)
             arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(context, 8192)}
             # only full blocks are found again: of the default 128 tokens, every turn and score computes half anew
-            arguments["block_size"] = 32
-        # of a GPU's memory, or of the machine's, which copies share and others need too
-        arguments["gpu_memory_utilization"] = 0.5 / data_parallel if current_platform.is_cpu() else 0.85
+            arguments |= {"block_size": 32, "gpu_memory_utilization": 0.5 / data_parallel}
         if adapter is not None:
             from vllm.lora.request import LoRARequest
 

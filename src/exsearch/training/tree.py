@@ -8,6 +8,7 @@ learned behind it is the sum over the examples that it belongs to. The gradient 
 from collections import defaultdict
 from dataclasses import dataclass
 
+from exsearch.engine.base import common_start
 from exsearch.training.example import Example
 
 MIN_SHARED = 16
@@ -74,7 +75,7 @@ def _add(
         if len(example.token_ids) > depth:
             groups[example.token_ids[depth]].append(example)
     for group in groups.values():
-        stop = common_tokens(group, depth)
+        stop = common_tokens(group)
         shared = stop - depth >= MIN_SHARED
         for part, end in [(group, stop)] if shared else [([one], len(one.token_ids)) for one in group]:
             start = len(tree.token_ids)
@@ -87,11 +88,7 @@ def _add(
             _add(tree, part, end, (*ancestors, len(tree.nodes) - 1), places)
 
 
-def common_tokens(examples: list[Example], known: int = 0) -> int:
-    """Return how many tokens all examples begin with, given that the first `known` are the same."""
+def common_tokens(examples: list[Example]) -> int:
+    """Return how many tokens all examples begin with."""
     sequences = [example.token_ids for example in examples]
-    first, last = min(sequences), max(sequences)  # in order, what these two share all between them share
-    for position in range(known, min(len(first), len(last))):
-        if first[position] != last[position]:
-            return position
-    return min(len(first), len(last))
+    return common_start(min(sequences), max(sequences))  # in order, what these two share all between them share

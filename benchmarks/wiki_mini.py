@@ -53,7 +53,7 @@ from exsearch.training.logged import train_logged
 RESULTS = Path(__file__).parent / "results"
 RECIPE = Path(__file__).parent.parent / "src" / "exsearch" / "recipes" / "wiki-mini.toml"
 SETS = {"hotpotqa": ".json", "2wikimultihopqa": ".json", "musique": ".jsonl"}
-WARM_UP, CHOICE = 48, 60
+WARM_UP, CHOICE = 16, 60
 """Training questions for the warm-up, and to choose the iteration by; the others are explored."""
 BASELINES: tuple[GrammarName, ...] = ("one-shot", "ircot", "self-ask")
 

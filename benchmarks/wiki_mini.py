@@ -45,7 +45,6 @@ from exsearch.evaluation.evaluate import Evaluation, evaluate
 from exsearch.evaluation.protocol import make_protocol
 from exsearch.evaluation.scores import Scores, has_scores, read_scores
 from exsearch.files import read_jsonl, write_json, write_jsonl
-from exsearch.memory import give_back_memory
 from exsearch.retrieval.index import build_index
 from exsearch.training.example import Example, example_from
 from exsearch.training.logged import train_logged
@@ -139,7 +138,7 @@ def main() -> None:
     write_json(written, table(about, found, dev))
 
     # 4. Other weightings of the rollouts of the first iteration, and other ways to answer; the table grows with each.
-    for name, scores in others(run, list(met.values()), corpus, splits["test"], out):
+    for name, scores in others(run, list(met.values()), splits["test"], out):
         found[name] = scores
         write_json(written, table(about, found, dev))
     show(table(about, found, dev))
@@ -160,16 +159,14 @@ def in_turns(sets: list[list[Question]]) -> list[Question]:
     return [question for row in zip_longest(*sets) for question in row if question is not None]
 
 
-def others(
-    run: EMRun, met: list[Question], corpus: Corpus, test: list[Question], out: Path
-) -> Iterator[tuple[str, Scores]]:
+def others(run: EMRun, met: list[Question], test: list[Question], out: Path) -> Iterator[tuple[str, Scores]]:
     """Yield the names and scores of what stands beside the agent, `met` being what it learned from."""
     for grammar in BASELINES:
         yield grammar, scored(with_grammar(run.config, grammar), run.base, test, out / "eval" / grammar)
     for weighting in ("rft", "uniform"):
         model = reweighted(run, weighting, out / "models" / weighting)
         yield f"iter-1, {weighting}", scored(run.config, model, test, out / "eval" / weighting)
-    model = one_shot(run.config, run, met, corpus, out / "models" / "one-shot")
+    model = one_shot(run, met, out / "models" / "one-shot")
     way = with_grammar(run.config, "one-shot")
     yield "one-shot, fine-tuned", scored(way, model, test, out / "eval" / "one-shot-tuned")
 
@@ -209,11 +206,12 @@ def reweighted(run: EMRun, weighting: str, out: Path) -> Path:
     return learned(run, run.folder.checkpoint("warmup"), examples, run.config.learn, out)
 
 
-def one_shot(config: Config, run: EMRun, questions: list[Question], corpus: Corpus, out: Path) -> Path:
+def one_shot(run: EMRun, questions: list[Question], out: Path) -> Path:
     """Return the model that learns to answer the questions the agent learned from, from one search each."""
+    config = run.config
     agent = with_grammar(config, "one-shot").agent
     retriever = load_retriever(config, config.data.index)
-    passages = GoldPassages(corpus, config.warmup, config.seed)
+    passages = GoldPassages.of_index(config.data.index, config)
     gold = gold_trajectories(questions, retriever, run.chat, agent, passages)
     examples = [example_from(trajectory, 1.0, None, run.chat) for trajectory in gold]
     return learned(run, resolve_model(config.model.path), examples, config.warmup, out)
@@ -223,7 +221,6 @@ def learned(run: EMRun, base: Path, examples: list[Example], settings: Any, out:
     """Fine-tune as the run does; return the checkpoint."""
     config = run.config
     train_logged(base, examples, out, settings, config.model, config.tracking, config.seed, out.name)
-    give_back_memory()  # the engine that scores the model wants it
     return out
 
 

@@ -16,7 +16,7 @@ from exsearch.files import write_jsonl
 from exsearch.retrieval.index import build_index
 
 
-def test_no_engine_is_left_when_the_loop_ends(
+def test_no_engine_is_left_when_the_loop_ends_or_fails(
     tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(seed=4, passages=400)
@@ -37,8 +37,13 @@ def test_no_engine_is_left_when_the_loop_ends(
     settings = ["warmup.questions=4", "warmup.epochs=1", "explore.questions=2", "explore.samples=2"]
     settings += ["learn.warmup_mix=4", "loop.iterations=1", "agent.max_steps=2", "agent.turn_tokens=48"]
     config = parse_config({"data": data, "model": {"path": str(tiny_checkpoint)}}, settings, "test")
-    EMRun(config, tmp_path / "run", lambda line: None).run()
+    with monkeypatch.context() as failing:
+        failing.setattr(loop, "weigh", lambda *words: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            EMRun(config, tmp_path / "run", lambda line: None).run()
     assert events.count("loaded") == events.count("closed") > 0
+    EMRun(config, tmp_path / "run", lambda line: None).run()
+    assert events.count("loaded") == events.count("closed")
 
 
 @pytest.mark.parametrize(

@@ -32,9 +32,14 @@ def atomic_path(target: Path) -> Iterator[Path]:
             raise UsageError(
                 f"{target}: a {'folder' if target.is_dir() else 'file'} is in the way; choose another path"
             )
-        if target.is_dir():
-            remove(target)
-        temporary.replace(target)
+        if target.is_dir():  # no rename can take a full folder's place, and removing it takes longer than two renames
+            replaced = target.with_name(f".{target.name}.replaced")
+            remove(replaced)
+            target.replace(replaced)
+            temporary.replace(target)
+            remove(replaced)
+        else:
+            temporary.replace(target)
     except BaseException:
         remove(temporary)
         raise

@@ -11,6 +11,7 @@ from exsearch.agent.rollout import Agent
 from exsearch.config import Config
 from exsearch.engine.load import load_engine
 from exsearch.errors import UsageError
+from exsearch.memory import give_back_memory
 from exsearch.retrieval.base import Retriever
 from exsearch.retrieval.opening import is_replay, open_retriever
 from exsearch.retrieval.replay import Recorder
@@ -59,6 +60,7 @@ def load_agents(config: Config, model: Path, index: str, opened: Retriever | Non
 
     An agent of this process searches in `opened`, the index, if that is at hand.
     """
+    give_back_memory()  # what a training has left: the engine may be a process of its own
     if not config.rollout.ray:
         return load_agent(config, model, opened or load_retriever(config, index))
     from exsearch.agent.ray_agents import RayAgents

@@ -77,7 +77,6 @@ def warmup(
     from exsearch.engine.builtin import resolve_model
     from exsearch.errors import UsageError
     from exsearch.files import write_json, write_jsonl
-    from exsearch.retrieval.opening import corpus_of
 
     if bool(teacher) != bool(teacher_model):
         raise UsageError("--teacher and --teacher-model go together: the URL, and the model's name there")
@@ -91,7 +90,7 @@ def warmup(
             write_jsonl(out, quality.passing(writer.outcomes(chosen)))
             report = quality.report(retriever.fingerprint, teacher_model, writer.cost(price))
         else:
-            passages = GoldPassages(corpus_of(index), config.warmup, config.seed)
+            passages = GoldPassages.of_index(index, config)
             write_jsonl(out, quality.passing(gold_outcomes(chosen, retriever, chat, config.agent, passages)))
             report = quality.report(retriever.fingerprint, GOLD)
     write_json(out.with_suffix(".report.json"), report)

@@ -63,13 +63,12 @@ def _from_annotations(file: Path, index: str | None, chat: "ChatFormat", config:
     from exsearch.em.gold import GoldPassages
     from exsearch.em.warmup import gold_trajectories
     from exsearch.errors import UsageError
-    from exsearch.retrieval.opening import corpus_of
 
     if index is None:
         raise UsageError(f"{file}: holds questions; say in which index their passages are (--index)")
     questions = read_questions(file, config.warmup.questions)
     retriever = load_retriever(config, index)
-    passages = GoldPassages(corpus_of(index), config.warmup, config.seed)
+    passages = GoldPassages.of_index(index, config)
     gold = gold_trajectories(questions, retriever, chat, config.agent, passages)
     if not gold:
         raise UsageError(

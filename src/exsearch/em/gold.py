@@ -9,7 +9,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from exsearch.config import AgentConfig, WarmupConfig
+from exsearch.config import AgentConfig, Config, WarmupConfig
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus
 from exsearch.data.question import Question, SubQuestion
@@ -17,6 +17,7 @@ from exsearch.engine.sampling import derive_seed
 from exsearch.errors import UsageError
 from exsearch.evaluation.metrics import accuracy
 from exsearch.retrieval.base import Hit, Retriever
+from exsearch.retrieval.opening import corpus_of
 
 
 class LeftOut(StrEnum):
@@ -76,6 +77,11 @@ class GoldPassages:
         if config.gold == "insert" and corpus is None:
             raise UsageError("warmup.gold = insert takes passages from the corpus: name an index folder as the index")
         self._corpus, self._config, self._seed = corpus, config, seed
+
+    @classmethod
+    def of_index(cls, location: str, config: Config) -> "GoldPassages":
+        """Take the corpus of an index, if it is at hand, and the settings; raises UsageError as above."""
+        return cls(corpus_of(location), config.warmup, config.seed)
 
     def fact(self, sub: SubQuestion) -> str:
         """Return what is recorded of a sub-question by the settings."""

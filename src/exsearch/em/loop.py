@@ -34,7 +34,6 @@ from exsearch.evaluation.protocol import Protocol, make_protocol, write_protocol
 from exsearch.evaluation.scores import Figure, has_scores, read_scores
 from exsearch.files import read_jsonl, write_json, write_jsonl
 from exsearch.memory import give_back_memory
-from exsearch.retrieval.opening import corpus_of
 from exsearch.training.example import Example, example_from
 from exsearch.training.trainer import train
 
@@ -57,7 +56,7 @@ class EMRun:
         self.train_questions = read_questions(Path(data.train), data.train_limit)
         self.dev_questions = read_questions(Path(data.dev), data.dev_limit)
         self.test_questions = read_questions(Path(data.test), data.test_limit)
-        self.gold_passages = GoldPassages(corpus_of(data.index), config.warmup, config.seed)
+        self.gold_passages = GoldPassages.of_index(data.index, config)
         self.pool = self._to_explore()
         if not self.pool:
             raise UsageError(
@@ -80,6 +79,14 @@ class EMRun:
 
     def run(self) -> RunSummary:
         """Run what is not done yet; return the summary, which is also written to the folder."""
+        try:
+            summary = self._stages()
+        finally:
+            self._free_engine()
+            self.folder.metrics.close()
+        return summary
+
+    def _stages(self) -> RunSummary:
         self.baselines()
         self.warm_up()
         models = ["warmup"]
@@ -98,10 +105,7 @@ class EMRun:
             if waited == self.config.loop.patience:
                 self.say(f"Validation has not improved for {waited} iterations: stopping.")
                 break
-        self._free_engine()
-        summary = self.summarise(models, iterations)
-        self.folder.metrics.close()
-        return summary
+        return self.summarise(models, iterations)
 
     def baselines(self) -> None:
         """Score what every later score must beat."""
@@ -281,7 +285,6 @@ class EMRun:
                 log=lambda step, figures: metrics.append(stage, step, **figures),
                 rewind=lambda step: metrics.rewind(stage, step),
             )
-        give_back_memory()
 
     def _agents_for(self, checkpoint: Path) -> Agents:
         if self._agents is None or self._loaded != checkpoint:

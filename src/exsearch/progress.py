@@ -23,10 +23,13 @@ class Progress:
             print(f"  {self.label}: {self.done}/{self.total}{self._pace(now)} {note}".rstrip(), file=sys.stderr)
 
     def _pace(self, now: float) -> str:
-        rate = (self.done - self._first) / max(now - self._start, 1e-9)
+        seconds = max(now - self._start, 1e-9)
         if self.done >= self.total:
-            return f", {now - self._start:.0f} s"
-        return f", {rate:.1f}/s, {(self.total - self.done) / max(rate, 1e-9):.0f} s left"
+            return f", {seconds:.0f} s"
+        if self.done == self._first:
+            return ""
+        rate = (self.done - self._first) / seconds
+        return f", {rate:.1f}/s, {(self.total - self.done) / rate:.0f} s left"
 
 
 class _Bar(Progress):

@@ -9,7 +9,7 @@ questions of wiki-mini. BM25's best 100 are re-ranked by exact MaxSim in float32
 question's gold passages among the best. Differences from the untrained encoder are paired, over the same questions,
 with 95% bootstrap intervals. Without --wiki-mini only the worlds are used. A killed run continues.
 
-Prints a table and writes benchmarks/results/retriever_training.json.
+Prints a table, puts it into docs/retriever.md, and writes benchmarks/results/retriever_training.json.
 """
 
 import argparse
@@ -19,11 +19,11 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from page import insert_table, interval, rows
 from retrieval_data import load_set, source, text_of, wiki_questions
 
 from exsearch.config import ModelConfig
@@ -39,6 +39,7 @@ from exsearch.training.retriever import RetrieverConfig, train_retriever
 from exsearch.training.retriever_triples import add_negatives, pairs_of_questions, sample_pairs
 
 RESULT = Path(__file__).parent / "results" / "retriever_training.json"
+DOCS = Path(__file__).parent.parent / "docs" / "retriever.md"
 CANDIDATES = 100
 CUTOFFS = (2, 5, 20)
 TRAIN_SEED, TEST_SEED = 1, 2
@@ -51,7 +52,6 @@ Recalls = dict[str, list[float]]
 class TestSet(msgspec.Struct):
     """Queries, the passages that each should find, and the best of BM25."""
 
-    corpus: Path
     queries: list[str]
     gold: list[list[str]]
     candidates: list[list[str]]
@@ -74,13 +74,14 @@ def main() -> None:
     parser.add_argument("--test-questions", type=int, help="of each test set; all by default, 200 of the world")
     options = parser.parse_args()
     trained = {f"{name}, {scope}": train(name, scope, options) for name in sets(options) for scope in options.scopes}
-    tests = {name: test for kind in sets(options) for name, test in test_sets(kind, options)}
     encoders = {"untrained": options.encoder, **{label: row["encoder"] for label, row in trained.items()}}
     recalls: dict[str, dict[str, Recalls]] = {}
-    for name, test in tests.items():
-        recalls[name] = {"bm25": recall(test, test.candidates)}
+    for kind in sets(options):
+        corpus, tests = test_sets(kind, options)
+        recalls |= {name: {"bm25": recall(test, test.candidates)} for name, test in tests.items()}
         for label, encoder in encoders.items():
-            recalls[name][label] = reranked(name, test, encoder, options)
+            for name, found in reranked(corpus, tests, encoder, options).items():
+                recalls[name][label] = found
     if options.wiki_mini:
         parts = [recalls[name] for name in ("hotpotqa", "2wikimultihopqa", "musique")]
         recalls["wiki-mini questions"] = {
@@ -92,10 +93,11 @@ def main() -> None:
         "versions": {name: importlib.metadata.version(name) for name in ("exsearch", "torch", "transformers")},
         "machine": {"cores": len(os.sched_getaffinity(0)), "processor": platform.machine()},
         "training": {label: {k: v for k, v in row.items() if k != "encoder"} for label, row in trained.items()},
-        "tests": {name: report(rows) for name, rows in recalls.items()},
+        "tests": {name: report(found) for name, found in recalls.items()},
     }
     write_text(RESULT, json.dumps(result, indent=1) + "\n")
-    show(result)
+    insert_table("retriever_training", text := table(result), DOCS)
+    print(text)
 
 
 def sets(options: argparse.Namespace) -> list[str]:
@@ -139,65 +141,72 @@ def world_corpus(world: World, folder: Path) -> Corpus:
     return Corpus.open(folder / "corpus")
 
 
-def test_sets(kind: str, options: argparse.Namespace) -> Iterator[tuple[str, TestSet]]:
-    """Yield the test sets of the world of another seed, or of wiki-mini."""
+def test_sets(kind: str, options: argparse.Namespace) -> tuple[Corpus, dict[str, TestSet]]:
+    """Return the corpus and the test sets of the world of another seed, or of wiki-mini."""
     limit = options.test_questions
+    asked: dict[str, list[tuple[str, list[str]]]] = {}
     if kind == "world":
         world = World(TEST_SEED, options.world_passages)
         corpus = world_corpus(world, options.out / "other-world")
         questions = list(world.questions("test", limit=limit or 200))
-        asked = {
-            "world questions": [(question.text, question.gold_passages) for question in questions],
-            "world sub-questions": [
-                (sub.text, [sub.passage]) for question in questions for sub in question.sub_questions if sub.passage
-            ],
-        }
+        asked["world questions"] = with_gold(questions)
+        asked["world sub-questions"] = sub_questions(questions)
         index = build_index(corpus, "bm25", options.out / "other-world" / "bm25")
     else:
         corpus, questions = load_set("wiki-mini", options.out / "wiki-mini", options.wiki_mini)
-        asked = {}
-        for question in questions:
-            asked.setdefault(source(question), []).append((question.text, question.gold_passages))
-        asked["musique sub-questions"] = [
-            (sub.text, [sub.passage])
-            for question in questions
-            for sub in question.sub_questions
-            if sub.passage and source(question) == "musique"
-        ]
-        asked = {name: pairs[:limit] for name, pairs in asked.items()}
+        of_source = {name: [each for each in questions if source(each) == name] for name in map(source, questions)}
+        asked = {name: with_gold(several)[:limit] for name, several in of_source.items()}
+        asked["musique sub-questions"] = sub_questions(of_source["musique"])[:limit]
         index = options.out / "wiki-mini" / "bm25"
     retriever = open_index(index)
+    tests = {}
     for name, pairs in asked.items():
-        hits = retriever.search([query for query, _ in pairs], CANDIDATES)
-        candidates = [[hit.passage.id for hit in found] for found in hits]
-        yield name, TestSet(corpus.folder, [query for query, _ in pairs], [gold for _, gold in pairs], candidates)
+        queries, gold = [query for query, _ in pairs], [wanted for _, wanted in pairs]
+        hits = retriever.search(queries, CANDIDATES)
+        tests[name] = TestSet(queries, gold, [[hit.passage.id for hit in found] for found in hits])
+    return corpus, tests
 
 
-def reranked(name: str, test: TestSet, encoder: str, options: argparse.Namespace) -> Recalls:
-    """Return the recall of a test set's candidates in the order of exact MaxSim."""
+def with_gold(questions: list[Question]) -> list[tuple[str, list[str]]]:
+    """Return what each question asks, and its gold passages."""
+    return [(question.text, question.gold_passages) for question in questions]
+
+
+def sub_questions(questions: list[Question]) -> list[tuple[str, list[str]]]:
+    """Return what the sub-questions ask whose passage is known, and that passage."""
+    return [(sub.text, [sub.passage]) for question in questions for sub in question.sub_questions if sub.passage]
+
+
+def reranked(
+    corpus: Corpus, tests: dict[str, TestSet], encoder: str, options: argparse.Namespace
+) -> dict[str, Recalls]:
+    """Return the recall of each test set's candidates in the order of exact MaxSim; a passage is encoded once."""
     loaded = TokenEncoder(encoder)
-    kept = options.out / "recall" / f"{name}-{options.test_questions}-{loaded.info.hash}.json"
+    kept = options.out / "recall" / f"{'-'.join(tests)}-{options.test_questions}-{loaded.info.hash}.json"
     if kept.exists():
-        return read_json(kept, Recalls)
-    corpus = Corpus.open(test.corpus)
-    queries = loaded.encode_queries(test.queries)
-    wanted: dict[str, list[int]] = {}
-    for number, candidates in enumerate(test.candidates):
-        for id in candidates:
-            wanted.setdefault(id, []).append(number)
-    scores: list[dict[str, float]] = [{} for _ in test.queries]
+        return read_json(kept, dict[str, Recalls])
+    queries = {name: loaded.encode_queries(test.queries) for name, test in tests.items()}
+    wanted: dict[str, list[tuple[str, int]]] = {}
+    for name, test in tests.items():
+        for number, candidates in enumerate(test.candidates):
+            for id in candidates:
+                wanted.setdefault(id, []).append((name, number))
+    scores: dict[str, list[dict[str, float]]] = {name: [{} for _ in test.queries] for name, test in tests.items()}
     ids = list(wanted)
-    with progress(f"{name}, {encoder}", len(ids)) as bar:
+    with progress(f"{', '.join(tests)} by {encoder}", len(ids)) as bar:
         for start in range(0, len(ids), 1024):
             part = ids[start : start + 1024]
-            rows = corpus.rows_of(part)
-            texts = [text_of(passage) for passage in corpus.rows([rows[id] for id in part])]
+            rows_of = corpus.rows_of(part)
+            texts = [text_of(passage) for passage in corpus.rows([rows_of[id] for id in part])]
             for id, vectors in zip(part, loaded.encode_passages(texts, advance=bar.advance), strict=True):
-                for number in wanted[id]:
-                    best = (queries[number] @ vectors.T).max(axis=1, initial=-1.0)
-                    scores[number][id] = float(best.sum())
-    order = [sorted(found, key=lambda id, found=found: -found[id]) for found in scores]
-    write_json(kept, recalls := recall(test, order))
+                for name, number in wanted[id]:
+                    best = (queries[name][number] @ vectors.T).max(axis=1, initial=-1.0)
+                    scores[name][number][id] = float(best.sum())
+    recalls = {
+        name: recall(test, [sorted(found, key=found.__getitem__, reverse=True) for found in scores[name]])
+        for name, test in tests.items()
+    }
+    write_json(kept, recalls)
     return recalls
 
 
@@ -209,15 +218,15 @@ def recall(test: TestSet, found: list[list[str]]) -> Recalls:
     }
 
 
-def report(rows: dict[str, Recalls]) -> dict[str, Any]:
+def report(found: dict[str, Recalls]) -> dict[str, Any]:
     """Return recalls with intervals, and the difference of each trained encoder from the untrained one."""
-    table: dict[str, Any] = {}
-    for label, values in rows.items():
-        table[label] = {k: msgspec.to_builtins(figure(v)) for k, v in values.items()}
+    reported: dict[str, Any] = {}
+    for label, values in found.items():
+        reported[label] = {k: msgspec.to_builtins(figure(v)) for k, v in values.items()}
         if label not in ("bm25", "untrained"):
-            gains = {k: paired_difference(rows["untrained"][k], v) for k, v in values.items()}
-            table[label]["gain"] = {k: msgspec.to_builtins(gain) for k, gain in gains.items()}
-    return table
+            gains = {k: paired_difference(found["untrained"][k], v) for k, v in values.items()}
+            reported[label]["gain"] = {k: msgspec.to_builtins(gain) for k, gain in gains.items()}
+    return reported
 
 
 def public(word: str) -> str:
@@ -225,19 +234,25 @@ def public(word: str) -> str:
     return "DIR" if Path(word).is_absolute() else word
 
 
-def show(result: dict[str, Any]) -> None:
-    """Print the table."""
-    for name, rows in result["tests"].items():
-        print(f"\n{name}, n = {rows['bm25']['@5']['n']}: recall" + "".join(f"{f'@{k}':>24}" for k in CUTOFFS))
-        for label, row in rows.items():
-            cells = [f"{row[f'@{k}']['mean']:.3f}" for k in CUTOFFS]
-            if "gain" in row:
-                gains = [row["gain"][f"@{k}"] for k in CUTOFFS]
-                cells = [
-                    f"{cell} {gain['mean']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]"
-                    for cell, gain in zip(cells, gains, strict=True)
-                ]
-            print(f"  {label:24}" + "".join(f"  {cell:>30}" for cell in cells))
+def table(result: dict[str, Any]) -> str:
+    """Return the recalls, of trained encoders with what they gain over the untrained one."""
+    lines = []
+    for name, rankings in result["tests"].items():
+        for number, (label, found) in enumerate(rankings.items()):
+            cells = []
+            for k in CUTOFFS:
+                recalled, gain = found[f"@{k}"], found.get("gain", {}).get(f"@{k}")
+                more = f"<br>{interval(gain, digits=3, sign='+')}" if gain else ""
+                cells.append(f"{recalled['mean']:.3f}{more}")
+            lines.append(["" if number else f"{name}, n = {found['@5']['n']}", label, *cells])
+    training = ", ".join(
+        f"{label}: {row['triples']:,} triples" + (f" in {row['seconds'] / 60:.0f} min" if row["seconds"] else "")
+        for label, row in result["training"].items()
+    )
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    return f"`{result['command']}` on {result['machine']['cores']} cores; {versions}. Trained: {training}.\n\n" + rows(
+        ["questions", "ranked by", *(f"recall@{k}" for k in CUTOFFS)], lines
+    )
 
 
 if __name__ == "__main__":

@@ -74,9 +74,10 @@ def main() -> None:
     corpus = Corpus.open(out / "corpus")
     index = build_index(corpus, "bm25", out / "index")
 
-    # 2. Questions, with their gold passages in the corpus. What a dev file asks is no training question. The warm-up
-    #    learns from decompositions into sentences, which ask and record one way: its questions stand first. The others
-    #    are explored, except for those that ask yes or no, whose answer is guessed whatever was read.
+    # 2. Questions, with their gold passages in the corpus. What a dev file asks is no training question. The iteration
+    #    is chosen by questions of all sets in equal parts, as dev has them. The warm-up learns from decompositions into
+    #    sentences, which ask and record one way: its questions stand first. The others are explored, except for those
+    #    that ask yes or no, whose answer is guessed whatever was read.
     dev, training = {}, {}
     for name, ending in SETS.items():
         asked, learned = (out / "questions" / f"{name}_{split}.jsonl" for split in ("dev", "train"))
@@ -92,15 +93,17 @@ def main() -> None:
             decompositions=decompositions if decompositions.exists() else None,
         )
         dev[name], training[name] = read_questions(asked), read_questions(learned)
-    shuffled = [question for questions in training.values() for question in questions]
-    random.Random(options.seed).shuffle(shuffled)
-    warm, choice = (min(count, len(shuffled) // 3) for count in (WARM_UP, CHOICE))
-    stated = [question for question in shuffled[choice:] if is_stated(question)][:warm]
-    left = [question for question in shuffled[choice:] if question not in stated and not is_yes_or_no(question)]
-    explored = in_turns([[question for question in left if question in of_set] for of_set in training.values()])
+    for questions in training.values():
+        random.Random(options.seed).shuffle(questions)
+    mixed = in_turns(list(training.values()))
+    warm, chosen_by = (min(count, len(mixed) // 3) for count in (WARM_UP, CHOICE))
+    choice = mixed[:chosen_by]
+    stated = [question for question in mixed[chosen_by:] if is_stated(question)][:warm]
+    taken = {question.id for question in choice + stated}
+    to_explore = [[q for q in of_set if q.id not in taken and not is_yes_or_no(q)] for of_set in training.values()]
     splits = {
-        "choice": shuffled[:choice],
-        "train": stated + explored,
+        "choice": choice,
+        "train": stated + in_turns(to_explore),
         "test": [question for asked in dev.values() for question in asked],
     }
     for name, questions in splits.items():

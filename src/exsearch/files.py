@@ -32,17 +32,24 @@ def atomic_path(target: Path) -> Iterator[Path]:
             raise UsageError(
                 f"{target}: a {'folder' if target.is_dir() else 'file'} is in the way; choose another path"
             )
-        if target.is_dir():  # no rename can take a full folder's place, and removing it takes longer than two renames
-            replaced = target.with_name(f".{target.name}.replaced")
-            remove(replaced)
-            target.replace(replaced)
-            temporary.replace(target)
-            remove(replaced)
-        else:
-            temporary.replace(target)
+        put_in_place(temporary, target)
     except BaseException:
         remove(temporary)
         raise
+
+
+def put_in_place(new: Path, target: Path) -> None:
+    """Rename `new` to its sibling `target`, which is replaced if it exists.
+
+    No rename can take the place of a folder that is not empty: the old one is renamed, too, and removed in the end,
+    since a kill while it is removed would leave half of it.
+    """
+    replaced = target.with_name(f".{target.name}.replaced")
+    remove(replaced)
+    if target.is_dir():
+        target.replace(replaced)
+    new.replace(target)
+    remove(replaced)
 
 
 def remove(path: Path) -> None:

@@ -16,7 +16,7 @@ from exsearch.corpus.store import Corpus, none_deleted, refuse_to_replace
 from exsearch.corpus.tables import HUB, PARQUET_MAGIC, is_saved_dataset, open_dataset, open_parquet
 from exsearch.corpus.writer import SEGMENT_ROWS, CorpusWriter, discard_unlisted, sole_writer
 from exsearch.errors import UsageError
-from exsearch.files import fingerprint, read_json, read_jsonl, remove, write_json
+from exsearch.files import fingerprint, put_in_place, read_json, read_jsonl, remove, write_json
 from exsearch.progress import progress
 
 FEW = 5
@@ -104,9 +104,8 @@ def import_corpus(
         except UsageError:
             remove(partial)
             raise
-        remove(out)
         job.complete()
-        partial.replace(out)
+        put_in_place(partial, out)
     return msgspec.structs.replace(imported, rejected=imported.rejected and out / imported.rejected.name)
 
 

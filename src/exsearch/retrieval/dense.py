@@ -101,9 +101,14 @@ class Dense:
         require_same_encoder(self._encoder.info, built_with, opened.folder)
 
     @staticmethod
+    def encoder_hash(parameters: DenseParameters) -> str:
+        """Return the content hash of the encoder as it is now."""
+        return _fresh_encoder(parameters).info.hash
+
+    @staticmethod
     def prepare(corpus: Corpus, shared: Path, parameters: DenseParameters) -> EncoderInfo:
         """Train what `index` needs on passages spread evenly over the corpus."""
-        encoder = _passage_encoder(parameters, best_precision())
+        encoder = _fresh_encoder(parameters)
 
         def sample(count: int) -> Floats:
             rows = np.unique(np.linspace(0, len(corpus) - 1, min(count, len(corpus))).astype(np.int64)).tolist()
@@ -171,3 +176,9 @@ def _encoder(parameters: DenseParameters, precision: str) -> SentenceEncoder:
 def _passage_encoder(parameters: DenseParameters, precision: str) -> SentenceEncoder:
     """Return the encoder; a build needs it for each segment."""
     return _encoder(parameters, precision)
+
+
+def _fresh_encoder(parameters: DenseParameters) -> SentenceEncoder:
+    """Load the encoder anew: its folder may hold other weights than when this process last used it."""
+    _passage_encoder.cache_clear()
+    return _passage_encoder(parameters, best_precision())

@@ -77,9 +77,9 @@ class Hybrid(Fused):
         super().__init__(members, parameters.k0, parameters.depth, reranker, parameters.rerank)
 
     @staticmethod
-    def build_members(corpus: Corpus, folder: Path, parameters: HybridParameters) -> None:
+    def build_members(corpus: Corpus, folder: Path, parameters: HybridParameters, ray: str | None) -> None:
         """Build the members, or extend them; what is complete stays as it is."""
         if parameters.reranker is not None:
             write_json(folder / "reranker.json", RerankerInfo(Reranker(parameters.reranker).hash))
         for kind in parameters.members:
-            build_index(corpus, kind, folder / "members" / kind, **getattr(parameters, kind))
+            build_index(corpus, kind, folder / "members" / kind, ray=ray, **getattr(parameters, kind))

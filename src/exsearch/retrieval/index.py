@@ -17,11 +17,13 @@ import msgspec
 
 from exsearch.corpus.store import Corpus, refuse_to_replace
 from exsearch.errors import ExSearchError, UsageError, nearest
-from exsearch.files import atomic_path, fingerprint, read_json, remove, write_json
+from exsearch.files import atomic_path, fingerprint, put_in_place, read_json, remove, write_json
 from exsearch.progress import progress
 from exsearch.retrieval.base import Retriever
 
 FORMAT = 2
+_PLAN = "plan.json"
+"""What a build that is not finished is to become."""
 KINDS = {
     "bm25": "exsearch.retrieval.bm25:Bm25",
     "late": "exsearch.retrieval.late:Late",
@@ -98,6 +100,10 @@ class Kind(Protocol):
         """Open the index; raises OSError, ValueError or KeyError if its files are damaged."""
         ...
 
+    def encoder_hash(self, parameters: Any) -> str:
+        """Return the content hash of the encoder, as it is now; only asked of kinds that have one."""
+        ...
+
     def prepare(self, corpus: Corpus, shared: Path, parameters: Any) -> EncoderInfo | None:
         """Fill `shared`, an empty folder, once; return the encoder, if one is used."""
         ...
@@ -124,8 +130,8 @@ class Composite(Protocol):
         """Open the index; raises OSError, ValueError or KeyError if its files are damaged."""
         ...
 
-    def build_members(self, corpus: Corpus, folder: Path, parameters: Any) -> None:
-        """Build the parts in `folder`, or bring them up to date."""
+    def build_members(self, corpus: Corpus, folder: Path, parameters: Any, ray: str | None) -> None:
+        """Build the parts in `folder`, or bring them up to date, on a Ray cluster if one is named."""
         ...
 
 
@@ -140,7 +146,8 @@ def build_index(corpus: Corpus, kind: str, out: Path, *, ray: str | None = None,
     refuse_to_replace(out, "index.json")
     settings = check_parameters(kind, parameters)
     plan = {"format": FORMAT, "kind": kind, "parameters": msgspec.to_builtins(settings)}
-    if _extends(out, plan, corpus):
+    if _extends(out, plan, corpus, settings):
+        (out / _PLAN).unlink(missing_ok=True)
         _fill(out, corpus, settings, plan, ray)
         return out
     folder = out.with_name(f".{out.name}.partial")
@@ -150,9 +157,8 @@ def build_index(corpus: Corpus, kind: str, out: Path, *, ray: str | None = None,
     except ExSearchError:
         remove(folder)  # it would fail again; after a kill, Ctrl-C or a full disk the folder is continued
         raise
-    (folder / "plan.json").unlink()
-    remove(out)
-    folder.replace(out)
+    put_in_place(folder, out)
+    (out / _PLAN).unlink()  # last: without it, a finished folder would be taken for another build's and be made anew
     return out
 
 
@@ -221,7 +227,7 @@ def check_parameters(kind: str, parameters: dict[str, Any]) -> Any:
         raise UsageError(f"index kind {kind!r}: {error}") from None
 
 
-def _extends(out: Path, plan: dict[str, Any], corpus: Corpus) -> bool:
+def _extends(out: Path, plan: dict[str, Any], corpus: Corpus, settings: Any) -> bool:
     """Whether the index at `out` is what `plan` would make of the first rows of `corpus`."""
     if not (out / "index.json").is_file():
         return False
@@ -229,14 +235,18 @@ def _extends(out: Path, plan: dict[str, Any], corpus: Corpus) -> bool:
     if info.format != FORMAT:
         return False
     there = read_index_info(out)
-    return plan == {"format": FORMAT, "kind": there.kind, "parameters": there.parameters} and (
-        corpus.prefix(there.passages) == there.corpus_prefix
-    )
+    if plan != {"format": FORMAT, "kind": there.kind, "parameters": there.parameters}:
+        return False
+    if corpus.prefix(there.passages) != there.corpus_prefix:
+        return False
+    # an encoder of the same name may have been trained again
+    encodes = cast(Kind, _implementation(there.kind))
+    return there.encoder is None or encodes.encoder_hash(settings) == there.encoder.hash
 
 
 def _begin(folder: Path, plan: dict[str, Any]) -> None:
     """Make `folder`, unless a killed build of the same plan left it."""
-    path = folder / "plan.json"
+    path = folder / _PLAN
     if path.is_file() and msgspec.json.decode(path.read_bytes()) == plan:
         return
     remove(folder)
@@ -260,7 +270,7 @@ def _fill(folder: Path, corpus: Corpus, settings: Any, plan: dict[str, Any], ray
     encoder: EncoderInfo | None = None
     ranges: list[range] = []
     if hasattr(implementation, "build_members"):
-        implementation.build_members(corpus, folder, settings)
+        implementation.build_members(corpus, folder, settings, ray)
     else:
         encoder = _prepare(folder / "shared", implementation, corpus, settings)
         ranges = _ranges(folder, len(corpus), implementation.segment_rows)

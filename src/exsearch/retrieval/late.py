@@ -54,10 +54,10 @@ class LateParameters(msgspec.Struct, frozen=True):
 class Vectors:
     """The vectors of one segment, mapped: quantised ones of the tokens, and their means."""
 
-    def __init__(self, segment: Segment, codec: Codec) -> None:
+    def __init__(self, segment: Segment, codec: Codec, deleted: npt.NDArray[np.int64]) -> None:
         """Map the files; raises ValueError if they do not fit together."""
         self.rows = segment.rows
-        self.offsets: npt.NDArray[np.int64] = np.load(segment.folder / "offsets.npy", allow_pickle=False)
+        self.offsets = np.asarray(np.load(segment.folder / "offsets.npy", mmap_mode="r", allow_pickle=False))
         self.means = np.asarray(np.load(segment.folder / "means.npy", mmap_mode="r", allow_pickle=False))
         path = segment.folder / "codes.u8"
         tokens = int(self.offsets[-1])
@@ -67,6 +67,9 @@ class Vectors:
             or self.means.shape != (len(segment.rows), codec.axes.shape[1])
         ):
             raise ValueError(f"the files in {segment.folder} do not fit together")
+        self.left_out = np.diff(self.offsets) == 0
+        """[passages], whether one has no word or is deleted."""
+        self.left_out[deleted[(deleted >= self.rows.start) & (deleted < self.rows.stop)] - self.rows.start] = True
         mapped = np.memmap(path, dtype=np.uint8, mode="r") if tokens else np.empty(0, dtype=np.uint8)
         self.codes = np.asarray(mapped).reshape(tokens, codec.groups)
 
@@ -86,8 +89,8 @@ class Late:
         self._corpus = opened.corpus
         self._parameters = parameters
         self._codec = Codec.load(opened.shared)
-        self._vectors = [Vectors(segment, self._codec) for segment in opened.segments]
         self._deleted = opened.corpus.deleted
+        self._vectors = [Vectors(segment, self._codec, self._deleted) for segment in opened.segments]
         self._starts = np.array([segment.rows.start for segment in opened.segments])
         inverted = [Segment(segment.rows, segment.folder / "bm25") for segment in opened.segments]
         self._bm25 = Bm25(dataclasses.replace(opened, parameters=Bm25Parameters(), segments=inverted))
@@ -95,9 +98,14 @@ class Late:
         require_same_encoder(self._encoder.info, opened.info.encoder, opened.folder)
 
     @staticmethod
+    def encoder_hash(parameters: LateParameters) -> str:
+        """Return the content hash of the encoder as it is now."""
+        return _fresh_encoder(parameters.encoder).info.hash
+
+    @staticmethod
     def prepare(corpus: Corpus, shared: Path, parameters: LateParameters) -> EncoderInfo:
         """Train the quantiser on passages spread evenly over the corpus."""
-        encoder = _encoder(parameters.encoder)
+        encoder = _fresh_encoder(parameters.encoder)
         if parameters.token_bytes > encoder.info.dimensions:
             raise UsageError(
                 f"token_bytes = {parameters.token_bytes}, but encoder {encoder.info.id!r} has "
@@ -173,7 +181,7 @@ class Late:
         for vectors in self._vectors:
             scores = np.empty(len(vectors.rows), dtype=np.float32)
             inner_products(scores, vectors.means, direction)
-            scores[np.diff(vectors.offsets) == 0] = -np.inf
+            scores[vectors.left_out] = -np.inf
             best.offer(scores, vectors.rows.start, above=-np.inf)
         return best.ranked()[0]
 
@@ -197,3 +205,9 @@ class Late:
 def _encoder(id: str) -> TokenEncoder:
     """Return the encoder; a build needs it for each segment."""
     return TokenEncoder(id)
+
+
+def _fresh_encoder(id: str) -> TokenEncoder:
+    """Load the encoder anew: its folder may hold other weights than when this process last used it."""
+    _encoder.cache_clear()
+    return _encoder(id)

@@ -55,19 +55,30 @@ class Plaid:
         self.fingerprint = opened.fingerprint
         self._corpus = opened.corpus
         self._parameters: PlaidParameters = opened.parameters
-        folders = [segment.folder for segment in opened.segments if (segment.folder / "plaid").is_dir()]
-        self._rows = [np.load(folder / "rows.npy", allow_pickle=False) for folder in folders]
+        worded = {  # a segment without a word has no index
+            segment.folder / "plaid": rows
+            for segment in opened.segments
+            if len(rows := np.load(segment.folder / "rows.npy", allow_pickle=False))
+        }
+        if missing := [folder for folder in worded if not folder.is_dir()]:
+            raise ValueError(f"there is no {missing[0]}")
+        self._rows = list(worded.values())
         self._gone = [int(np.isin(rows, self._corpus.deleted).sum()) for rows in self._rows]
-        self._parts = [_fast_plaid(folder / "plaid") for folder in folders]
+        self._parts = [_fast_plaid(folder) for folder in worded]
         self._lock = threading.Lock()
         self._encoder = TokenEncoder(self._parameters.encoder)
         require_same_encoder(self._encoder.info, opened.info.encoder, opened.folder)
 
     @staticmethod
+    def encoder_hash(parameters: PlaidParameters) -> str:
+        """Return the content hash of the encoder as it is now."""
+        return _fresh_encoder(parameters.encoder).info.hash
+
+    @staticmethod
     def prepare(corpus: Corpus, shared: Path, parameters: PlaidParameters) -> EncoderInfo:
         """Nothing is shared but the encoder."""
         require_library()
-        return _encoder(parameters.encoder).info
+        return _fresh_encoder(parameters.encoder).info
 
     @staticmethod
     def build_segment(
@@ -168,3 +179,9 @@ def require_library() -> None:
 def _encoder(id: str) -> TokenEncoder:
     """Return the encoder; a build needs it for each segment."""
     return TokenEncoder(id)
+
+
+def _fresh_encoder(id: str) -> TokenEncoder:
+    """Load the encoder anew: its folder may hold other weights than when this process last used it."""
+    _encoder.cache_clear()
+    return _encoder(id)

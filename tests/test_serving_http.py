@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,7 +23,7 @@ from exsearch.retrieval.base import RetrievalError, Retriever
 from exsearch.serving.app import retrieval_app
 from exsearch.serving.conformance import DIALECTS, run_checks
 from exsearch.serving.limits import Limits
-from exsearch.serving.listen import open_socket
+from exsearch.serving.listen import Http, open_socket
 from serving_server import PASSAGES, ScriptedRetriever, running, tiny_index
 
 QUERY = "capital of France"
@@ -368,3 +369,59 @@ def test_the_conformance_suite_refuses_what_is_no_server() -> None:
     ):
         with pytest.raises(UsageError):
             list(run_checks(url, dialect, QUERY))
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /hea", b"GET /health HTTP/1.1\r\nHost: x\r\n"])
+def test_a_connection_whose_request_does_not_arrive_is_cut_off(
+    index: tuple[Retriever, Corpus], monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr(Http, "head_seconds", 0.3)
+    with running(retrieval_app(*index, Limits())) as url, connected(url) as connection:
+        connection.sendall(sent)
+        assert ends(connection)
+        assert send(url, "/health")[0] == 200
+
+
+def test_a_later_request_that_does_not_arrive_is_cut_off_and_an_idle_connection_is_not(
+    index: tuple[Retriever, Corpus], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Http, "head_seconds", 0.3)
+    with running(retrieval_app(*index, Limits())) as url, connected(url) as connection:
+        for _ in range(2):
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+            time.sleep(0.5)
+        connection.sendall(b"GET /healthz HTTP/1.1\r\n")
+        assert ends(connection)
+
+
+def test_a_client_that_does_not_read_holds_a_place_and_is_cut_off(
+    index: tuple[Retriever, Corpus], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Http, "reading_seconds", 1.0)
+    body = json.dumps({"queries": ["x"] * 60_000, "topk": 1, "return_scores": True}).encode()
+    head = f"POST /retrieve HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    limits = Limits(requests=1, queries=100_000)
+    with running(retrieval_app(ScriptedRetriever(), index[1], limits)) as url, connected(url) as connection:
+        connection.sendall(head + body)
+        assert connection.recv(12) == b"HTTP/1.1 200"
+        assert search(url, "y")[0] == 503
+        wait_until(lambda: metric(url, "exsearch_requests_in_flight") == 0)  # though nothing more has been read
+        assert search(url, "y")[0] == 200
+
+
+@contextmanager
+def connected(url: str) -> Iterator[socket.socket]:
+    address = urlsplit(url)
+    with socket.create_connection((str(address.hostname), int(address.port or 0)), timeout=30) as connection:
+        yield connection
+
+
+def ends(connection: socket.socket) -> bool:
+    """Whether the server ends the connection before the time-out."""
+    try:
+        while connection.recv(1 << 20):
+            pass
+    except ConnectionResetError:
+        pass
+    return True

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -23,6 +23,7 @@ from exsearch.serving.dialects import Access, SearchRequest, colbert_get, docume
 from exsearch.serving.limits import Limits, RequestError
 from exsearch.serving.metrics import Metrics
 from exsearch.serving.openapi import openapi, overview
+from exsearch.serving.places import Places
 
 GONE = 499
 """Counted in the metrics for a client that hung up; nobody receives it."""
@@ -37,12 +38,17 @@ def retrieval_app(retriever: Retriever, corpus: Corpus, limits: Limits, api_key:
         Route("/metrics", service.metrics),
         Route("/openapi.json", service.openapi),
         # DSPy's client searches at any URL it is given
-        Route("/{path:path}", service.search, methods=["GET", "POST"]),
+        Route(
+            "/{path:path}",
+            service.search,
+            methods=["GET", "POST"],
+            middleware=[Middleware(Places, limits.requests, service.counted)],
+        ),
     ]
     return Starlette(
         routes=routes,
         middleware=[Middleware(ApiKeyRequired, key=api_key)],
-        exception_handlers={HTTPException: _http_error, Exception: _crash},
+        exception_handlers={HTTPException: _http_error, RequestError: _refusal, Exception: _crash},
         lifespan=service.lifespan,
     )
 
@@ -52,10 +58,8 @@ class _Service:
         self._fingerprint = retriever.fingerprint
         self._corpus = corpus
         self._limits = limits
-        self._in_flight = 0
-        self._metrics = Metrics()
-        self._metrics.watch("exsearch_requests_in_flight", "Requests being answered.", lambda: self._in_flight)
-        self._batcher = Batcher(retriever, self._metrics)
+        self.counted = Metrics()
+        self._batcher = Batcher(retriever, self.counted)
 
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
@@ -71,7 +75,7 @@ class _Service:
         return _json({"status": "ok"})
 
     async def metrics(self, request: Request) -> Response:
-        return Response(self._metrics.text(), media_type="text/plain; version=0.0.4")
+        return Response(self.counted.text(), media_type="text/plain; version=0.0.4")
 
     async def openapi(self, request: Request) -> Response:
         return _json(openapi())
@@ -84,10 +88,9 @@ class _Service:
         started = time.perf_counter()
         dialect, status = "none", 500
         try:
-            with self._place():
-                asked = await self._read(request)
-                dialect = asked.dialect
-                response = _json(await self._answer(asked, request))
+            asked = await self._read(request)
+            dialect = asked.dialect
+            response = _json(await self._answer(asked, request))
             status = response.status_code
         except RequestError as refused:
             status = refused.status
@@ -96,21 +99,9 @@ class _Service:
             status = GONE
             response = Response(status_code=GONE)
         finally:
-            self._metrics.requests.labels(dialect, status).inc()
-            self._metrics.seconds.labels(dialect).observe(time.perf_counter() - started)
+            self.counted.requests.labels(dialect, status).inc()
+            self.counted.seconds.labels(dialect).observe(time.perf_counter() - started)
         return response
-
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        """Hold one of the places for requests in flight; raises RequestError if none is left."""
-        if self._in_flight >= self._limits.requests:
-            self._metrics.rejected.inc()
-            raise RequestError(503, f"{self._in_flight} requests are in flight, the most this server takes; try again")
-        self._in_flight += 1
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
 
     async def _read(self, request: Request) -> SearchRequest | Access:
         """Read and recognise the request; raises RequestError."""
@@ -147,7 +138,7 @@ class _Service:
         if queries and all(faults):
             raise RequestError(400, f"the query {faults[0]}")
         searchable = [query for query, fault in zip(queries, faults, strict=True) if fault is None]
-        self._metrics.unsearchable.inc(len(queries) - len(searchable))
+        self.counted.unsearchable.inc(len(queries) - len(searchable))
         # a model's one bad query must not cost a trainer the answers to the others of its batch
         found = iter(await self._hits(searchable, k, request) if searchable else [])
         return asked.answer([next(found) if fault is None else [] for fault in faults])
@@ -213,6 +204,11 @@ def _error(status: int, message: str) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return _error(error.status_code, error.detail)
+
+
+async def _refusal(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestError)
+    return _error(error.status, error.message)
 
 
 async def _crash(request: Request, error: Exception) -> Response:

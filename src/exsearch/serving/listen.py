@@ -1,5 +1,6 @@
 """Sockets and signals: run an ASGI application until it is told to stop."""
 
+import asyncio
 import math
 import re
 import signal
@@ -7,6 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import ClassVar
 from urllib.parse import quote_from_bytes
 
 import h11
@@ -40,7 +42,7 @@ def make_server(app: ASGIApp, seconds: float) -> uvicorn.Server:
     """Return the server of `app`; when told to stop, it finishes what is in flight, within `seconds`."""
     config = uvicorn.Config(
         app,
-        http=ForgivingRequestLine,
+        http=Http,
         ws="none",
         lifespan="on",
         log_level="warning",
@@ -68,23 +70,76 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-class ForgivingRequestLine(H11Protocol):
-    """HTTP whose request line may hold spaces and bytes that are not ASCII, as hand-made URLs of clients do."""
+class Http(H11Protocol):
+    """HTTP that bears with a request line and not with a client that stalls.
+
+    The line may hold spaces and bytes that are not ASCII, as hand-made URLs of clients do. A connection is cut off on
+    which the head of a request does not arrive, or nobody reads an answer: uvicorn would keep it for ever.
+    """
+
+    head_seconds: ClassVar[float] = 20.0
+    """From the connection, or the first byte of a later request, to the end of a request's head."""
+    reading_seconds: ClassVar[float] = 60.0
+    """For a client whose buffers are full to read on."""
 
     _line = b""
     _line_passed = False
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for a request, but not for ever."""
+        super().connection_made(transport)
+        self._head = _Deadline(self.loop, self.head_seconds, transport)
+        self._reading = _Deadline(self.loop, self.reading_seconds, transport)
+        self._head.begin()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing any more."""
+        self._head.meet()
+        self._reading.meet()
+        super().connection_lost(exc)
+
     def data_received(self, data: bytes) -> None:
         """Hand the data on, with the target of a request line percent-encoded where it must be."""
-        if self.conn.their_state is h11.IDLE and not self._line_passed:
-            self._line += data
-            if b"\n" not in self._line and len(self._line) < _LONGEST_LINE:
-                return
-            data, self._line = _with_encoded_target(self._line), b""
-            self._line_passed = True
+        if self.conn.their_state is h11.IDLE:
+            self._head.begin()
+            if not self._line_passed:
+                self._line += data
+                if b"\n" not in self._line and len(self._line) < _LONGEST_LINE:
+                    return
+                data, self._line = _with_encoded_target(self._line), b""
+                self._line_passed = True
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE:
             self._line_passed = False
+            self._head.meet()
+
+    def pause_writing(self) -> None:
+        """Wait until the client has read what it was sent, but not for ever."""
+        super().pause_writing()
+        self._reading.begin()
+
+    def resume_writing(self) -> None:
+        """Send on."""
+        self._reading.meet()
+        super().resume_writing()
+
+
+class _Deadline:
+    """Cuts a connection off if it is not met within some seconds of its beginning."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, transport: asyncio.Transport) -> None:
+        self._loop, self._seconds, self._transport = loop, seconds, transport
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        """Begin, unless it has begun already."""
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._seconds, self._transport.abort)
+
+    def meet(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 def _with_encoded_target(data: bytes) -> bytes:

@@ -1,0 +1,48 @@
+"""How many requests are answered at a time."""
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from exsearch.serving.limits import RequestError
+from exsearch.serving.metrics import Metrics
+
+_PIECE = 1 << 16
+"""Bytes of an answer that are handed on at once."""
+
+
+class Places:
+    """ASGI middleware: a request holds a place until its client has been sent the answer; if none is left, it gets 503.
+
+    An answer is handed on in pieces, each when the client has read most of those before: one that does not read keeps
+    its place, and not more than some pieces of its answer in the socket's buffers.
+    """
+
+    def __init__(self, app: ASGIApp, most: int, metrics: Metrics) -> None:
+        """Take `most` requests at a time."""
+        self._app, self._most, self._metrics = app, most, metrics
+        self._taken = 0
+        metrics.watch("exsearch_requests_in_flight", "Requests being answered.", lambda: self._taken)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request; raises RequestError if no place is left."""
+        if self._taken >= self._most:
+            self._metrics.rejected.inc()
+            self._metrics.requests.labels("none", 503).inc()
+            raise RequestError(503, f"{self._taken} requests are in flight, the most this server takes; try again")
+        self._taken += 1
+        try:
+            await self._app(scope, receive, _in_pieces(send))
+        finally:
+            self._taken -= 1
+
+
+def _in_pieces(send: Send) -> Send:
+    async def sent_in_pieces(message: Message) -> None:
+        body = message.get("body", b"")
+        if len(body) <= _PIECE:
+            await send(message)
+            return
+        for start in range(0, len(body), _PIECE):
+            more = start + _PIECE < len(body) or message.get("more_body", False)
+            await send({**message, "body": body[start : start + _PIECE], "more_body": more})
+
+    return sent_in_pieces

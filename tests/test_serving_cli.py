@@ -18,12 +18,15 @@ import requests
 from click.testing import CliRunner
 
 from exsearch.cli.serve import serve
+from exsearch.corpus.store import Corpus
 from exsearch.errors import ExSearchError, UsageError
-from exsearch.retrieval.index import read_index_info
+from exsearch.retrieval.index import build_index
+from exsearch.serving import memory
 from exsearch.serving.app import retrieval_app
 from exsearch.serving.limits import Limits
 from exsearch.serving.memory import available_memory, memory_need, refuse_if_too_large
 from serving_server import running, tiny_index
+from tiny_encoders import save_plain
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +95,7 @@ def test_a_stopped_server_finishes_what_is_in_flight_and_takes_no_more(folder: P
 
 
 def test_too_little_memory_is_refused_with_the_remedy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    info = read_index_info(folder / "index")
-    need = memory_need(folder / "index", info, folder / "corpus")
+    need = memory_need(folder / "index", folder / "corpus")
     mapped = sum(file.stat().st_size for file in folder.rglob("*") if file.suffix in (".npy", ".arrow"))
     assert need.mapped == mapped
     assert 100e6 < need.resident < 1e9
@@ -110,6 +112,26 @@ def test_too_little_memory_is_refused_with_the_remedy(folder: Path, monkeypatch:
     assert listened == []
     assert CliRunner().invoke(serve, ["retrieval", str(folder / "index"), "--force"]).exit_code == 0
     assert len(listened) == 1
+
+
+def test_the_memory_of_an_index_counts_the_models_of_its_members_and_each_process(folder: Path, tmp_path: Path) -> None:
+    encoder = save_plain(tmp_path / "encoder")
+    parameters = {"members": ["bm25", "late"], "late": {"encoder": str(encoder), "token_bytes": 8}}
+    hybrid = build_index(Corpus.open(folder / "corpus"), "hybrid", tmp_path / "hybrid", **parameters)
+    plain = memory_need(folder / "index", folder / "corpus").resident
+    need = memory_need(hybrid, folder / "corpus").resident
+    assert need - plain > (500 << 20) + (encoder / "model.safetensors").stat().st_size
+    assert memory_need(hybrid, folder / "corpus", processes=3).resident == 3 * need
+
+
+def test_a_container_has_what_its_limit_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    free = available_memory()
+    for name, text in {"max": "9000000", "current": "6000000", "stat": "anon 1\ninactive_file 500000\n"}.items():
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert available_memory() == 3_500_000 < free
+    (tmp_path / "memory.max").write_text("max")
+    assert available_memory() > 3_500_000
 
 
 def test_an_open_address_without_a_key_is_warned_about(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

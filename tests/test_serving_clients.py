@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -206,6 +207,21 @@ def test_mcp_over_http_wants_its_key(index: tuple[Retriever, Corpus]) -> None:
     app = ApiKeyRequired(mcp_server(*index, Limits(k=100)).streamable_http_app(), "key")
     with running(app) as url, pytest.raises((MCPError, ExceptionGroup)):
         asyncio.run(connect(url))
+
+
+def test_mcp_gives_up_a_search_that_takes_too_long(index: tuple[Retriever, Corpus]) -> None:
+    go_on = threading.Event()
+    slow = ScriptedRetriever(lambda queries: (go_on.wait(20), None)[1])
+
+    async def ask() -> None:
+        async with Client(mcp_server(slow, index[1], Limits(k=100, seconds=0.2))) as client:
+            for _ in range(2):
+                answer = await client.call_tool("search", {"query": "x"})
+                assert answer.is_error
+                assert "more than 0.2 s" in answer.content[0].text
+            go_on.set()
+
+    asyncio.run(ask())
 
 
 def test_mcp_reports_a_retriever_that_cannot_answer(index: tuple[Retriever, Corpus]) -> None:

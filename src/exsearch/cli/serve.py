@@ -95,7 +95,8 @@ def retrieval(
         requests=max_requests,
         seconds=timeout,
     )
-    retriever, passages = _open(index, corpus, force)
+    here = 0 if replicas is None or ray not in (None, "local") else replicas
+    retriever, passages = _open(index, corpus, force, 1 + here)
     with ExitStack() as stack:
         if replicas is not None:
             from exsearch.serving.replicas import Replicas
@@ -182,15 +183,15 @@ def _require_extra() -> None:
         raise UsageError(f"serving needs {', '.join(missing)}: python -m pip install 'exsearch[serve]'")
 
 
-def _open(index: Path, corpus: Path | None, force: bool) -> "tuple[Retriever, Corpus]":
-    """Say what memory the index needs, then open it, ready to answer."""
+def _open(index: Path, corpus: Path | None, force: bool, processes: int = 1) -> "tuple[Retriever, Corpus]":
+    """Say what memory the index needs in so many processes, then open it in this one, ready to answer."""
     from exsearch.corpus.store import Corpus
     from exsearch.retrieval.index import open_index, read_index_info
     from exsearch.serving.memory import available_memory, gigabytes, memory_need, refuse_if_too_large
 
     info = read_index_info(index)
     where = corpus or index / info.corpus
-    need = memory_need(index, info, where)
+    need = memory_need(index, where, processes)
     available = available_memory()
     click.echo(
         f"{index}: {info.kind} index of {info.passages} passages; needs about {gigabytes(need.resident)} of memory "

@@ -13,7 +13,9 @@ from exsearch import __version__
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus
 from exsearch.retrieval.base import RetrievalError, Retriever
+from exsearch.serving.batching import Batcher
 from exsearch.serving.limits import Limits
+from exsearch.serving.metrics import Metrics
 
 INSTRUCTIONS = (
     "Search a collection of passages. Ask for one fact at a time, in a few words or a short question; a passage that "
@@ -49,11 +51,11 @@ class WholePassage:
 
 
 def mcp_server(retriever: Retriever, corpus: Corpus, limits: Limits) -> MCPServer[dict[str, object]]:
-    """Return the MCP server with its two tools; `limits` bounds query and k."""
+    """Return the MCP server with its two tools; `limits` bounds query, k and the time of a search."""
     server: MCPServer[dict[str, object]] = MCPServer(
         "exsearch", instructions=INSTRUCTIONS, version=__version__, log_level="WARNING"
     )
-    one_at_a_time = asyncio.Lock()  # a retriever need not be thread-safe
+    batcher = Batcher(retriever, Metrics())
     reads_only = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
 
     @server.tool(annotations=reads_only)
@@ -65,8 +67,10 @@ def mcp_server(retriever: Retriever, corpus: Corpus, limits: Limits) -> MCPServe
         if fault := limits.unsearchable(query):
             raise ToolError(f"the query {fault}")
         try:
-            async with one_at_a_time:
-                [hits] = await asyncio.to_thread(retriever.search, [query], k)
+            async with asyncio.timeout(limits.seconds):
+                [hits] = await batcher.search([query], k)
+        except TimeoutError:
+            raise ToolError(f"the search took more than {limits.seconds:g} s") from None
         except RetrievalError as error:
             raise ToolError(f"the index could not answer: {error}") from error
         found = [FoundPassage(h.passage.id, h.passage.title, h.passage.text, h.score, h.rank) for h in hits]

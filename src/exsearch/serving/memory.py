@@ -4,9 +4,11 @@ from pathlib import Path
 
 import msgspec
 import psutil
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 
 from exsearch.errors import UsageError
-from exsearch.retrieval.index import IndexInfo
+from exsearch.retrieval.index import read_index_info
 
 _TIMES_LARGER_IN_MEMORY = {".json": 6, ".faiss": 1}
 """Of the files that are read as a whole: objects of JSON take more than its text. All others are mapped."""
@@ -14,8 +16,9 @@ _PROGRAM = 300 << 20
 """Python with numpy, numba and Arrow, with some room for requests."""
 _ENCODER_LIBRARIES = 500 << 20
 """torch or OpenVINO with tokenizers."""
-_EMBEDDED_ENCODER = 100 << 20
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_OTHER_MODEL = 100 << 20
+"""The embedded encoder, or one whose weights are not at hand yet."""
+_CGROUP = Path("/sys/fs/cgroup")
 
 
 class MemoryNeed(msgspec.Struct, frozen=True):
@@ -27,8 +30,8 @@ class MemoryNeed(msgspec.Struct, frozen=True):
     """Must fit."""
 
 
-def memory_need(index: Path, info: IndexInfo, corpus: Path) -> MemoryNeed:
-    """Estimate from the sizes of the files in the two folders."""
+def memory_need(index: Path, corpus: Path, processes: int = 1) -> MemoryNeed:
+    """Estimate from the sizes of the files in the two folders, for so many processes that each open the index."""
     mapped, resident = 0, _PROGRAM
     for folder in (index, corpus):
         for file in folder.rglob("*"):
@@ -39,20 +42,39 @@ def memory_need(index: Path, info: IndexInfo, corpus: Path) -> MemoryNeed:
                 resident += size * _TIMES_LARGER_IN_MEMORY[file.suffix]
             else:
                 mapped += size
-    if info.encoder is not None:
-        weights = Path(info.encoder.id)
-        own = sum(file.stat().st_size for file in weights.glob("*.safetensors")) if weights.is_dir() else 0
-        resident += _ENCODER_LIBRARIES + (own or _EMBEDDED_ENCODER)
-    return MemoryNeed(mapped, resident)
+    if models := _models(index):
+        resident += _ENCODER_LIBRARIES + sum(map(_weights, models))
+    return MemoryNeed(mapped, resident * processes)
+
+
+def _models(index: Path) -> set[str]:
+    """Return the encoders and the re-ranker of an index, and of those that it consists of."""
+    infos = [read_index_info(file.parent) for file in index.rglob("index.json")]
+    encoders = {info.encoder.id for info in infos if info.encoder is not None}
+    return encoders | {info.parameters["reranker"] for info in infos if info.parameters.get("reranker")}
+
+
+def _weights(model: str) -> int:
+    """Return the bytes of a model's weights, in its folder or in the hub's cache."""
+    if Path(model).is_dir():
+        return sum(file.stat().st_size for file in Path(model).glob("*.safetensors")) or _OTHER_MODEL
+    try:
+        cached = try_to_load_from_cache(model, "model.safetensors")
+    except HFValidationError:  # a folder that has moved; opening the index will say so
+        cached = None
+    return Path(cached).stat().st_size if isinstance(cached, str) else _OTHER_MODEL
 
 
 def available_memory() -> int:
-    """Return the bytes that a new process can take; in a container not more than its limit."""
+    """Return the bytes that a new process can take; in a container not more than it has left."""
     available = int(psutil.virtual_memory().available)
     try:
-        return min(available, int(_CGROUP_LIMIT.read_text()))
+        limit, current = (int((_CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
+        counts = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):  # no container, or one without a limit ("max")
         return available
+    # files that nothing has read lately are dropped when memory is short
+    return max(min(available, limit - current + int(counts.get("inactive_file", 0))), 0)
 
 
 def refuse_if_too_large(index: Path, need: MemoryNeed, available: int) -> None:

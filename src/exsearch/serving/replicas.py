@@ -5,6 +5,7 @@ and corpus lie on a file system that all machines see. Ray Serve places the repl
 """
 
 import os
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,7 +66,7 @@ class Replicas:
         self.fingerprint = fingerprint
         self._count, self._seconds = count, seconds
         where = None if corpus is None else str(corpus.resolve())
-        self._name = f"exsearch-{fingerprint}"
+        self._name = f"exsearch-{fingerprint}-{uuid.uuid4().hex[:8]}"  # another server may have the same index
         self.handle = serve.run(deployment.bind(str(index.resolve()), where), name=self._name, route_prefix=None)
 
     def search(self, queries: list[str], k: int) -> list[list[Hit]]:

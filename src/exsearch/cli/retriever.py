@@ -52,7 +52,7 @@ def train(
     """Fine-tune an encoder on queries, the passages that answer them, and hits that do not.
 
     Queries are the questions' sub-questions, or the questions themselves where there are none. Use the result with
-    `exsearch index CORPUS --retriever late --encoder OUT`. Figures of each step go to OUT.metrics.jsonl.
+    `exsearch index CORPUS --retriever late --set encoder=OUT`. Figures of each step go to OUT.metrics.jsonl.
     """
     import json
 

@@ -36,10 +36,14 @@ def compress_to(corpus: Corpus, budget: int, parameters: LateParameters) -> tupl
     rows = np.unique(np.linspace(0, len(corpus) - 1, _SAMPLED).astype(np.int64))
     texts = [f"{passage.title}\n{passage.text}" for passage in corpus.rows(rows.tolist())]
     tokens = sum(map(len, encoder.encode_passages(texts, parameters.max_tokens))) / len(texts)
-    expected = 0
+    dimensions, expected = encoder.info.dimensions, 0
+    if dimensions < LADDER[-1].token_bytes:
+        raise UsageError(
+            f"encoder {encoder.info.id!r} has {dimensions} dimensions; say how many bytes a token may take"
+        )
     for step in LADDER:
-        if step.token_bytes <= encoder.info.dimensions:
-            a_passage = tokens * step.token_bytes + encoder.info.dimensions + _BM25_BYTES_A_PASSAGE
+        if step.token_bytes <= dimensions:
+            a_passage = tokens * step.token_bytes + dimensions + _BM25_BYTES_A_PASSAGE
             expected = int(len(corpus) * a_passage)
             if expected <= budget:
                 return step, expected

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 from http.client import HTTPConnection, HTTPSConnection
 from typing import Any
 from urllib.parse import urlsplit
@@ -79,8 +80,9 @@ class Probe:
         return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
     def _connect(self) -> socket.socket:
-        need(self._url.scheme == "http", "this check speaks plain HTTP only")
-        return socket.create_connection((self._url.hostname or "", self._url.port or 80), timeout=SECONDS)
+        host, secured = self._url.hostname or "", self._url.scheme == "https"
+        plain = socket.create_connection((host, self._url.port or (443 if secured else 80)), timeout=SECONDS)
+        return ssl.create_default_context().wrap_socket(plain, server_hostname=host) if secured else plain
 
     def _send(self, method: str, path: str, body: bytes | None) -> Reply:
         kind = HTTPSConnection if self._url.scheme == "https" else HTTPConnection

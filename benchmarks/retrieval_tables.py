@@ -173,6 +173,7 @@ def table(heads: list[str], rows: Iterable[list[str]]) -> str:
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "retrieval-late-wiki-mini": comparison,
+    "retrieval-late-world-200000": comparison,
     "retrieval-bm25-wiki-mini": comparison,
     "retrieval-bm25-world-200000": comparison,
     "retrieval_quality": quality_table,

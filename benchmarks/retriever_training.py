@@ -154,7 +154,8 @@ def test_sets(kind: str, options: argparse.Namespace) -> tuple[Corpus, dict[str,
         index = build_index(corpus, "bm25", options.out / "other-world" / "bm25")
     else:
         corpus, questions = load_set("wiki-mini", options.out / "wiki-mini", options.wiki_mini)
-        of_source = {name: [each for each in questions if source(each) == name] for name in map(source, questions)}
+        sources = dict.fromkeys(map(source, questions))
+        of_source = {name: [each for each in questions if source(each) == name] for name in sources}
         asked = {name: with_gold(several)[:limit] for name, several in of_source.items()}
         asked["musique sub-questions"] = sub_questions(of_source["musique"])[:limit]
         index = options.out / "wiki-mini" / "bm25"

@@ -145,8 +145,7 @@ def test_a_client_that_closes_after_a_long_body_still_sees_why_it_was_refused(ur
 
 
 def test_a_request_line_in_pieces_and_what_is_no_http_at_all(url: str) -> None:
-    address = urlsplit(url)
-    with socket.create_connection((str(address.hostname), int(address.port or 0)), timeout=30) as connection:
+    with connected(url) as connection:
         for piece in (b"GET /api/search?query=capital of", b" Fran", b"ce&k=1 HTTP/1.1\r", b"\nHost: x\r\n", b"\r\n"):
             connection.sendall(piece)
             time.sleep(0.02)
@@ -158,7 +157,7 @@ def test_a_request_line_in_pieces_and_what_is_no_http_at_all(url: str) -> None:
         while b'{"status":"ok"}' not in received:
             received += connection.recv(65536)
     for nonsense in (b"\x16\x03\x01\x02\x00\x01\x00", b"hello\r\n\r\n", b"\r\n\r\n\r\n", b"GET \xff\xfe\r\n\r\n"):
-        with socket.create_connection((str(address.hostname), int(address.port or 0)), timeout=30) as connection:
+        with connected(url) as connection:
             connection.sendall(nonsense)
             connection.shutdown(socket.SHUT_WR)
             connection.recv(65536)
@@ -249,8 +248,7 @@ def test_a_search_that_takes_too_long_is_given_up(index: tuple[Retriever, Corpus
 
 def test_a_body_that_does_not_arrive_is_given_up(index: tuple[Retriever, Corpus]) -> None:
     with running(retrieval_app(*index, Limits(seconds=0.2))) as url:
-        address = urlsplit(url)
-        with socket.create_connection((str(address.hostname), int(address.port or 0)), timeout=30) as connection:
+        with connected(url) as connection:
             connection.sendall(b"POST /retrieve HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
             received = b"".join(iter(lambda: connection.recv(65536), b""))
         assert received.startswith(b"HTTP/1.1 408 ")
@@ -263,8 +261,7 @@ def test_nobody_searches_for_a_client_that_hung_up(index: tuple[Retriever, Corpu
         first = pool.submit(search, url, "first")
         wait_until(lambda: retriever.calls)
         body = json.dumps({"queries": ["gone"]}).encode()
-        address = urlsplit(url)
-        with socket.create_connection((str(address.hostname), int(address.port or 0))) as connection:
+        with connected(url) as connection:
             head = f"POST /retrieve HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
             connection.sendall(head.encode() + body)
             wait_until(lambda: metric(url, "exsearch_requests_in_flight") == 2)
@@ -426,5 +423,7 @@ def ends(connection: socket.socket) -> bool:
         while connection.recv(1 << 20):
             pass
     except ConnectionResetError:
-        pass
+        return True
+    except TimeoutError:
+        return False
     return True

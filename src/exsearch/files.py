@@ -44,6 +44,9 @@ def put_in_place(new: Path, target: Path) -> None:
     No rename can take the place of a folder that is not empty: the old one is renamed, too, and removed in the end,
     since a kill while it is removed would leave half of it.
     """
+    if not new.is_dir():
+        new.replace(target)
+        return
     replaced = target.with_name(f".{target.name}.replaced")
     remove(replaced)
     if target.is_dir():

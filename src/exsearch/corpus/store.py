@@ -63,6 +63,11 @@ class Corpus:
             raise UsageError(f"{folder}: damaged corpus, import it again ({error})") from None
         return corpus
 
+    def deleted_in(self, rows: range) -> Rows:
+        """Return the deleted ones of `rows`, sorted and counted from the first of them."""
+        first, stop = np.searchsorted(self.deleted, [rows.start, rows.stop])
+        return self.deleted[first:stop] - rows.start
+
     def __len__(self) -> int:
         """Return the number of rows ever written; deleted ones count."""
         return self._count

@@ -87,11 +87,7 @@ class Bm25:
         parameters: Bm25Parameters = opened.parameters
         total_words = sum(postings.words for postings in self._postings)
         self._table = _score_table(parameters, total_words / len(opened.corpus))
-        deleted = opened.corpus.deleted
-        self._deleted = [
-            deleted[(deleted >= rows.start) & (deleted < rows.stop)] - rows.start
-            for rows in (postings.rows for postings in self._postings)
-        ]
+        self._deleted = [opened.corpus.deleted_in(postings.rows) for postings in self._postings]
         self._local = threading.local()
 
     @staticmethod

@@ -102,7 +102,6 @@ class Hnsw:
 
     def __init__(self, opened: OpenedIndex, dimensions: int) -> None:
         """Map the graphs; raises ValueError if the files are damaged."""
-        deleted = opened.corpus.deleted
         self._ef_search: int = opened.parameters.ef_search
         self._segments = []
         for segment in opened.segments:
@@ -110,8 +109,7 @@ class Hnsw:
                 graph = faiss.read_index(str(segment.folder / "graph.faiss"), faiss.IO_FLAG_MMAP_IFC)
             if graph.ntotal != len(segment.rows) or graph.d != dimensions:
                 raise ValueError("its files do not fit together")
-            gone = deleted[(deleted >= segment.rows.start) & (deleted < segment.rows.stop)] - segment.rows.start
-            self._segments.append((segment.rows.start, graph, _all_but(gone)))
+            self._segments.append((segment.rows.start, graph, _all_but(opened.corpus.deleted_in(segment.rows))))
 
     @staticmethod
     def train(sample: Callable[[int], Floats], passages: int, shared: Path, parameters: "DenseParameters") -> None:

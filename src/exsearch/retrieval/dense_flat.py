@@ -32,7 +32,7 @@ class Flat:
             # a private mapping: never written to, and read faster by torch than by numpy
             mapped = torch.from_file(str(path), shared=False, size=shape[0] * shape[1], dtype=torch.float16)
             self._segments.append((segment.rows, mapped.view(shape)))
-        self._deleted = opened.corpus.deleted
+        self._corpus = opened.corpus
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     @staticmethod
@@ -59,12 +59,7 @@ class Flat:
                 for first in range(0, len(rows), _PASSAGES_AT_ONCE):
                     block = vectors[first : first + _PASSAGES_AT_ONCE].to(self._device, torch.float32)
                     scores = (wanted @ block.T).cpu().numpy()
-                    scores[:, self._deleted_in(rows.start + first, len(block))] = -np.inf
+                    scores[:, self._corpus.deleted_in(rows[first : first + len(block)])] = -np.inf
                     for of_query, row in zip(some, scores, strict=True):
                         of_query.offer(row, rows.start + first, above=-np.inf)
         return [of_query.ranked() for of_query in best]
-
-    def _deleted_in(self, first: int, count: int) -> npt.NDArray[np.int64]:
-        """Return which of the `count` rows from `first` on are deleted, counted from `first`."""
-        bounds = np.searchsorted(self._deleted, [first, first + count])
-        return self._deleted[bounds[0] : bounds[1]] - first

@@ -4,6 +4,7 @@ A checkpoint knows which tokens a text becomes, which of them count, and the net
 Here the network is run, on batches of texts of similar length.
 """
 
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from exsearch.retrieval.encoder_backend import Backend, Runner, Vectors, best_ba
 from exsearch.retrieval.encoder_checkpoint import EMBEDDED, Role, TokenRow, group_by_length, load_checkpoint, pad
 from exsearch.retrieval.index import EncoderInfo
 
-__all__ = ["EMBEDDED", "TokenEncoder", "best_backend", "text_blocks"]
+__all__ = ["EMBEDDED", "TokenEncoder", "best_backend", "encoder_of_build", "fresh_encoder", "text_blocks"]
 
 _ENCODED_AT_ONCE = 1024
 
@@ -79,6 +80,18 @@ class TokenEncoder:
                 vectors[worded[number]] = state[counted]
             advance(len(group))
         return vectors
+
+
+@functools.lru_cache(maxsize=1)
+def encoder_of_build(id: str) -> TokenEncoder:
+    """Return the encoder; a build needs it for each segment."""
+    return TokenEncoder(id)
+
+
+def fresh_encoder(id: str) -> TokenEncoder:
+    """Load the encoder of a build anew: its folder may hold other weights than when this process last used it."""
+    encoder_of_build.cache_clear()
+    return encoder_of_build(id)
 
 
 def _run(runner: Runner, batches: list[TokenRow]) -> Iterator[Vectors]:

@@ -14,7 +14,6 @@ A passage without a word has no tokens, and is never a hit.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -29,7 +28,7 @@ from exsearch.files import read_json
 from exsearch.retrieval.base import Hit
 from exsearch.retrieval.bm25 import Bm25, Bm25Parameters
 from exsearch.retrieval.codec import Codec, Floats, inner_products, max_similarity
-from exsearch.retrieval.encoder import EMBEDDED, TokenEncoder, text_blocks
+from exsearch.retrieval.encoder import EMBEDDED, TokenEncoder, encoder_of_build, fresh_encoder, text_blocks
 from exsearch.retrieval.index import EncoderInfo, OpenedIndex, Segment, require_same_encoder
 from exsearch.retrieval.ranking import Best, Ranked, to_hits
 
@@ -55,7 +54,7 @@ class Vectors:
     """The vectors of one segment, mapped: quantised ones of the tokens, and their means."""
 
     def __init__(self, segment: Segment, codec: Codec, deleted: npt.NDArray[np.int64]) -> None:
-        """Map the files; raises ValueError if they do not fit together."""
+        """Map the files; `deleted` are counted from the first row. Raises ValueError if they do not fit together."""
         self.rows = segment.rows
         self.offsets = np.asarray(np.load(segment.folder / "offsets.npy", mmap_mode="r", allow_pickle=False))
         self.means = np.asarray(np.load(segment.folder / "means.npy", mmap_mode="r", allow_pickle=False))
@@ -69,7 +68,7 @@ class Vectors:
             raise ValueError(f"the files in {segment.folder} do not fit together")
         self.left_out = np.diff(self.offsets) == 0
         """[passages], whether one has no word or is deleted."""
-        self.left_out[deleted[(deleted >= self.rows.start) & (deleted < self.rows.stop)] - self.rows.start] = True
+        self.left_out[deleted] = True
         mapped = np.memmap(path, dtype=np.uint8, mode="r") if tokens else np.empty(0, dtype=np.uint8)
         self.codes = np.asarray(mapped).reshape(tokens, codec.groups)
 
@@ -89,8 +88,9 @@ class Late:
         self._corpus = opened.corpus
         self._parameters = parameters
         self._codec = Codec.load(opened.shared)
-        self._deleted = opened.corpus.deleted
-        self._vectors = [Vectors(segment, self._codec, self._deleted) for segment in opened.segments]
+        self._vectors = [
+            Vectors(segment, self._codec, opened.corpus.deleted_in(segment.rows)) for segment in opened.segments
+        ]
         self._starts = np.array([segment.rows.start for segment in opened.segments])
         inverted = [Segment(segment.rows, segment.folder / "bm25") for segment in opened.segments]
         self._bm25 = Bm25(dataclasses.replace(opened, parameters=Bm25Parameters(), segments=inverted))
@@ -100,12 +100,12 @@ class Late:
     @staticmethod
     def encoder_hash(parameters: LateParameters) -> str:
         """Return the content hash of the encoder as it is now."""
-        return _fresh_encoder(parameters.encoder).info.hash
+        return fresh_encoder(parameters.encoder).info.hash
 
     @staticmethod
     def prepare(corpus: Corpus, shared: Path, parameters: LateParameters) -> EncoderInfo:
         """Train the quantiser on passages spread evenly over the corpus."""
-        encoder = _fresh_encoder(parameters.encoder)
+        encoder = fresh_encoder(parameters.encoder)
         if parameters.token_bytes > encoder.info.dimensions:
             raise UsageError(
                 f"token_bytes = {parameters.token_bytes}, but encoder {encoder.info.id!r} has "
@@ -129,7 +129,7 @@ class Late:
         advance: Callable[[int], None],
     ) -> None:
         """Encode and quantise the passages of `rows`, title and text."""
-        encoder, codec = _encoder(parameters.encoder), Codec.load(shared)
+        encoder, codec = encoder_of_build(parameters.encoder), Codec.load(shared)
         if (shared / "encoder.json").is_file():  # an index that is extended
             require_same_encoder(encoder.info, read_json(shared / "encoder.json", EncoderInfo), folder)
         lengths: list[int] = []
@@ -187,7 +187,6 @@ class Late:
 
     def _rerank(self, query: Floats, rows: npt.NDArray[np.int64], k: int) -> Ranked:
         """Return the at most `k` best of `rows`, ascending, by MaxSim with the query's vectors [tokens, dimensions]."""
-        rows = rows[~np.isin(rows, self._deleted)]
         scores = np.full(len(rows), -np.inf, dtype=np.float32)
         if len(query):
             tables = self._codec.tables(query)
@@ -199,15 +198,3 @@ class Late:
         order = np.argsort(-scores, kind="stable")[:k]
         order = order[np.isfinite(scores[order])]
         return rows[order], scores[order]
-
-
-@functools.lru_cache(maxsize=1)
-def _encoder(id: str) -> TokenEncoder:
-    """Return the encoder; a build needs it for each segment."""
-    return TokenEncoder(id)
-
-
-def _fresh_encoder(id: str) -> TokenEncoder:
-    """Load the encoder anew: its folder may hold other weights than when this process last used it."""
-    _encoder.cache_clear()
-    return _encoder(id)

@@ -6,7 +6,6 @@ Needs the build of torch that fast-plaid was made for. On processors `late` is f
     segments/../rows.npy    int64, the row of each of its passages; one without a word is not among them
 """
 
-import functools
 import importlib.metadata
 import threading
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from exsearch.corpus.store import Corpus
 from exsearch.errors import UsageError
 from exsearch.files import read_json
 from exsearch.retrieval.base import Hit
-from exsearch.retrieval.encoder import EMBEDDED, TokenEncoder, text_blocks
+from exsearch.retrieval.encoder import EMBEDDED, TokenEncoder, encoder_of_build, fresh_encoder, text_blocks
 from exsearch.retrieval.index import EncoderInfo, OpenedIndex, require_same_encoder
 from exsearch.retrieval.ranking import Ranked, to_hits
 
@@ -72,13 +71,13 @@ class Plaid:
     @staticmethod
     def encoder_hash(parameters: PlaidParameters) -> str:
         """Return the content hash of the encoder as it is now."""
-        return _fresh_encoder(parameters.encoder).info.hash
+        return fresh_encoder(parameters.encoder).info.hash
 
     @staticmethod
     def prepare(corpus: Corpus, shared: Path, parameters: PlaidParameters) -> EncoderInfo:
         """Nothing is shared but the encoder."""
         require_library()
-        return _fresh_encoder(parameters.encoder).info
+        return fresh_encoder(parameters.encoder).info
 
     @staticmethod
     def build_segment(
@@ -90,7 +89,7 @@ class Plaid:
         advance: Callable[[int], None],
     ) -> None:
         """Encode the passages of `rows`, title and text, and give them to fast-plaid all at once, in float16."""
-        encoder = _encoder(parameters.encoder)
+        encoder = encoder_of_build(parameters.encoder)
         if (shared / "encoder.json").is_file():  # an index that is extended
             require_same_encoder(encoder.info, read_json(shared / "encoder.json", EncoderInfo), folder)
         vectors: list[torch.Tensor] = []
@@ -173,15 +172,3 @@ def require_library() -> None:
             f"fast-plaid {version} is made for torch {wanted} and crashes with torch {torch.__version__}; "
             f"install that one, or choose `late`"
         )
-
-
-@functools.lru_cache(maxsize=1)
-def _encoder(id: str) -> TokenEncoder:
-    """Return the encoder; a build needs it for each segment."""
-    return TokenEncoder(id)
-
-
-def _fresh_encoder(id: str) -> TokenEncoder:
-    """Load the encoder anew: its folder may hold other weights than when this process last used it."""
-    _encoder.cache_clear()
-    return _encoder(id)

@@ -102,12 +102,12 @@ class Http(H11Protocol):
         """Hand the data on, with the target of a request line percent-encoded where it must be."""
         if self.conn.their_state is h11.IDLE:
             self._head.begin()
-            if not self._line_passed:
-                self._line += data
-                if b"\n" not in self._line and len(self._line) < _LONGEST_LINE:
-                    return
-                data, self._line = _with_encoded_target(self._line), b""
-                self._line_passed = True
+        if self.conn.their_state is h11.IDLE and not self._line_passed:
+            self._line += data
+            if b"\n" not in self._line and len(self._line) < _LONGEST_LINE:
+                return
+            data, self._line = _with_encoded_target(self._line), b""
+            self._line_passed = True
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE:
             self._line_passed = False

@@ -4,8 +4,6 @@ from pathlib import Path
 
 import msgspec
 import psutil
-from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError
 
 from exsearch.errors import UsageError
 from exsearch.retrieval.index import read_index_info
@@ -58,6 +56,10 @@ def _weights(model: str) -> int:
     """Return the bytes of a model's weights, in its folder or in the hub's cache."""
     if Path(model).is_dir():
         return sum(file.stat().st_size for file in Path(model).glob("*.safetensors")) or _OTHER_MODEL
+    # not before: an index without a model needs nothing of the hub
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
     try:
         cached = try_to_load_from_cache(model, "model.safetensors")
     except HFValidationError:  # a folder that has moved; opening the index will say so

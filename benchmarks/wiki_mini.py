@@ -164,14 +164,14 @@ def in_turns(sets: list[list[Question]]) -> list[Question]:
 
 def others(run: EMRun, met: list[Question], test: list[Question], out: Path) -> Iterator[tuple[str, Scores]]:
     """Yield the names and scores of what stands beside the agent, `met` being what it learned from."""
-    for grammar in BASELINES:
-        yield grammar, scored(with_grammar(run.config, grammar), run.base, test, out / "eval" / grammar)
     for weighting in ("rft", "uniform"):
         model = reweighted(run, weighting, out / "models" / weighting)
         yield f"iter-1, {weighting}", scored(run.config, model, test, out / "eval" / weighting)
     model = one_shot(run, met, out / "models" / "one-shot")
     way = with_grammar(run.config, "one-shot")
     yield "one-shot, fine-tuned", scored(way, model, test, out / "eval" / "one-shot-tuned")
+    for grammar in BASELINES:
+        yield grammar, scored(with_grammar(run.config, grammar), run.base, test, out / "eval" / grammar)
 
 
 def table(about: dict[str, Any], found: dict[str, Scores], dev: dict[str, list[Question]]) -> dict[str, Any]:

@@ -96,17 +96,23 @@ def test_an_index_of_200_000_passages_killed_twice_equals_an_undisturbed_one(
 
     began = time.monotonic()
     assert start(tmp_path / "undisturbed").wait() == 0
-    takes = time.monotonic() - began
-    for share in (0.4, 0.8):
+    a_segment = (time.monotonic() - began) / len(read_index_info(tmp_path / "undisturbed").segments)
+    segments = tmp_path / ".killed.partial" / "segments"
+    for complete in (0, 1):
         process = start(tmp_path / "killed")
-        time.sleep(share * takes)
+        while len(list(segments.glob("[0-9]*"))) < complete:
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.01)
+        time.sleep(0.4 * a_segment)
         assert process.poll() is None, "it ended before it could be killed"
         process.kill()
         process.wait()
         assert not (tmp_path / "killed").exists(), "an index that is not finished can be opened"
-    began = time.monotonic()
+    built = [file for segment in segments.glob("[0-9]*") for file in segment.iterdir()]
+    made = {str(file.relative_to(segments)): file.stat().st_mtime_ns for file in built}
     assert start(tmp_path / "killed").wait() == 0
-    assert time.monotonic() - began < takes, "it began anew"
+    assert made, "nothing was complete when it was killed"
+    assert {name: (tmp_path / "killed" / "segments" / name).stat().st_mtime_ns for name in made} == made
     assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
 
 

@@ -302,6 +302,14 @@ def test_the_command_prints_the_verdicts_and_where_they_come_from(pair: tuple[Pa
     assert msgspec.convert(data, Comparison) == compared(*pair)
 
 
+def test_wordings_that_differ_compare_and_are_named(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    agent = AgentConfig(prompt="The answer is always Ann. {question}")
+    other = write(tmp_path / "other", [row(q.id, 1) for q in ASKED], agent=agent)
+    result = CliRunner().invoke(command, [str(pair[0]), str(other)])
+    assert result.exit_code == 0
+    assert result.output.splitlines()[3].startswith("  grammar: ")
+
+
 def test_what_a_model_said_cannot_steer_the_terminal(pair: tuple[Path, Path]) -> None:
     answers = [{"question_id": q.id, "answer": "\x1b[31mred\nline"} for q in ASKED]
     write_jsonl(pair[0] / TRAJECTORIES, answers)

@@ -3,15 +3,17 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from exsearch.agent.journal import Agents
+from exsearch.agent.trajectory import StopReason, Trajectory
 from exsearch.config import parse_config
 from exsearch.corpus.store import write_corpus
 from exsearch.data.world import World
 from exsearch.em import loop
 from exsearch.em.loop import EMRun
-from exsearch.errors import UsageError
+from exsearch.errors import ExSearchError, UsageError
 from exsearch.files import write_jsonl
 from exsearch.retrieval.index import build_index
 
@@ -58,3 +60,26 @@ def test_scores_that_exploring_will_not_bring_are_missed_at_once(tmp_path: Path,
     with pytest.raises(UsageError, match=needed):
         EMRun(parse_config({"data": data}, [setting], "test"), tmp_path / "run", lambda line: None)
     assert not (tmp_path / "run").exists()
+
+
+def test_an_iteration_is_not_learned_from_what_an_outage_has_left(
+    tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(seed=4, passages=400)
+    index = build_index(write_corpus(tmp_path / "corpus", world.passages()), "bm25", tmp_path / "index")
+    write_jsonl(tmp_path / "questions.jsonl", world.questions("train", 8, [2]))
+    data = {"index": str(index), **dict.fromkeys(("train", "dev", "test"), str(tmp_path / "questions.jsonl"))}
+    config = parse_config({"data": data, "model": {"path": str(tiny_checkpoint)}}, ["warmup.questions=0"], "test")
+    said: list[str] = []
+    run = EMRun(config, tmp_path / "run", said.append)
+    made = [Trajectory("q", n, [], None, StopReason.MALFORMED, [], [], [], None, 0, "m", "i") for n in range(10)]
+    down = msgspec.structs.replace(made[0], stop_reason=StopReason.RETRIEVAL_FAILED, stop_detail="no route")
+    monkeypatch.setattr(loop, "explore", lambda *words, **named: [down, *made[1:]])
+    monkeypatch.setattr(loop, "weigh", lambda *words: [])
+    run.e_step("iter-1", 1, "warmup")
+    assert said[-1] == "1 of 10 trajectories failed, the first with: no route. They weigh nothing."
+    monkeypatch.setattr(loop, "explore", lambda *words, **named: [down, down, *made[2:]])
+    run.folder.weights("iter-1").unlink()
+    with pytest.raises(ExSearchError, match=r"2 of 10 trajectories failed.*The same command makes these again"):
+        run.e_step("iter-1", 1, "warmup")
+    assert not run.folder.weights("iter-1").exists()

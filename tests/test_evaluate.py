@@ -10,16 +10,17 @@ from click.testing import CliRunner
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.rollout import Agent, Draw
+from exsearch.agent.trajectory import Trajectory
 from exsearch.cli.eval import eval_
 from exsearch.config import AgentConfig, RolloutConfig
 from exsearch.corpus.passage import Passage
 from exsearch.data.question import Question
-from exsearch.errors import UsageError
+from exsearch.errors import ExSearchError, UsageError
 from exsearch.evaluation.evaluate import TRAJECTORIES, Evaluation, evaluate, score
 from exsearch.evaluation.folder import read_evaluation
 from exsearch.evaluation.protocol import make_protocol
-from exsearch.evaluation.scores import Scores, read_scores
-from exsearch.files import write_jsonl
+from exsearch.evaluation.scores import Scores, has_scores, read_scores
+from exsearch.files import read_jsonl, write_jsonl
 from scripted import ScriptedEngine, StaticRetriever
 
 AGENT = AgentConfig(max_steps=2, passages=1, turn_tokens=16, context=512)
@@ -129,3 +130,16 @@ def test_scores_written_before_there_were_more_figures_are_still_read(tmp_path: 
     (tmp_path / "scores.json").write_text(json.dumps(old))
     [read] = read_scores(tmp_path).questions
     assert (read.em, read.cover_em, read.model_seconds) == (1.0, None, None)
+
+
+def test_an_outage_is_no_score_and_the_same_call_answers_what_it_took(chat: ChatFormat, tmp_path: Path) -> None:
+    retriever = StaticRetriever([Passage("a", "A", "text")], fails_for="numbers")
+    limits = RolloutConfig(in_flight=4, search_retries=0)
+    agent = Agent(ScriptedEngine(chat, script), retriever, chat, AGENT, limits)
+    with pytest.raises(ExSearchError, match=r"3 of 3 questions have no score.*'q0'.*the index is gone.*same command"):
+        evaluate(agent, evaluations(tmp_path, {"first": FIRST}), "m", "evaluate")
+    assert not has_scores(tmp_path / "first")
+    retriever.fails_for = None
+    [scores] = evaluate(agent, evaluations(tmp_path, {"first": FIRST}), "m", "evaluate")
+    assert (scores.figures["em"].mean, scores.stop_reasons) == (1.0, {"answered": 3})
+    assert len(list(read_jsonl(tmp_path / "first" / TRAJECTORIES, Trajectory))) == 3

@@ -276,6 +276,21 @@ def test_a_damaged_line_of_a_journal_is_named_set_aside_and_made_again(
     assert len(list(read_jsonl(journal, Trajectory))) == len(lines)
 
 
+def test_what_an_outage_failed_is_made_again_and_the_rest_is_not(
+    chat: ChatFormat, whole: tuple[bytes, list[Trajectory]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal = tmp_path / "trajectories.jsonl"
+    queries = {step.query for trajectory in whole[1] for step in trajectory.steps}
+    retriever = StaticRetriever([Passage("a", "A", "text")], fails_for=min(queries))
+    agent = Agent(ScriptedEngine(chat, by_seed), retriever, chat, AGENT, RolloutConfig(search_retries=0))
+    failed = [t for t in explore(agent, QUESTIONS, CONFIG, 3, journal) if t.failed]
+    assert 0 < len(failed) < len(whole[1])
+    retriever.fails_for = None
+    assert timeless(explore(agent, QUESTIONS, CONFIG, 3, journal)) == timeless(whole[1])
+    assert f"{len(failed)} trajectories had failed and are made again" in capsys.readouterr().err
+    assert timeless(list(read_jsonl(journal, Trajectory))) == timeless(whole[1])
+
+
 def test_a_question_without_answers_is_explored_and_counts_as_skipped(agent: Agent, tmp_path: Path) -> None:
     questions = [Question("open", "What is number 1?", []), QUESTIONS[1]]
     found = explore(agent, questions, CONFIG, 3, tmp_path / "trajectories.jsonl")

@@ -126,6 +126,8 @@ def test_records_of_any_ids_and_answers_are_read_back(answers: dict[str, str]) -
         (lines({"id": "q1", "pred": "x"}) + "\n" + lines({"id": "q2", "pred": ["y"]}), "line 3.* not list"),
         (lines({"id": "q1", "output": [{"answer": "x"}, {"answer": "y"}]}), "not list"),
         (lines({"id": "q1", "pred": True}), "not bool"),
+        ('{"id": "q1", "pred": NaN}', "nan is no answer"),
+        ('{"id": "q1", "pred": 1e999}', "inf is no answer"),
         (lines({"id": None, "pred": "x"}), "no text and no number"),
         (lines({"id": "q1", "text": "Who?", "answers": ["x"]}), "the first record has 'id', 'text', 'answers'"),
         (lines({"id": "q1", "answer": "x", "answer_aliases": []}), "gold answers, not predictions"),
@@ -139,6 +141,22 @@ def test_a_file_whose_scores_would_be_wrong_is_refused_with_the_place(text: str,
     with pytest.raises(UsageError, match=fault) as error:
         read_predictions(path)
     assert str(path) in str(error.value)
+
+
+def test_a_whole_number_is_written_as_one(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.jsonl"
+    path.write_text(lines({"id": "q1", "pred": 1914.0}, {"id": "q2", "pred": 1914}, {"id": "q3", "pred": 0.5}))
+    assert read_predictions(path).answers == {"q1": "1914", "q2": "1914", "q3": "0.5"}
+
+
+def test_a_file_of_questions_with_their_answers_is_not_scored_as_predictions(tmp_path: Path) -> None:
+    questions = [Question(f"q{n}", "Who?", [f"Name {n}", "x"]) for n in range(10)]
+    path = tmp_path / "questions.jsonl"
+    path.write_text(lines(*({"query_id": q.id, "question": q.text, "answer": q.answers[0]} for q in questions)))
+    with pytest.raises(UsageError, match=r"questions\.jsonl: every 'answer' is a gold answer to the letter"):
+        match(read_predictions(path), questions)
+    path.write_text(path.read_text().replace("Name 3", "name 3"))
+    assert match(read_predictions(path), questions).answers[3] == "name 3"
 
 
 def test_predictions_for_other_questions_are_refused(tmp_path: Path) -> None:
@@ -200,7 +218,7 @@ def test_missing_empty_and_extra_predictions_are_named_and_only_answers_count(qu
 def test_gold_answers_of_which_nothing_is_left_are_named(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "q.jsonl", [Question("v", "Which vitamin is retinol?", ["A"]), QUESTIONS[0]])
     text = run(written(tmp_path / "a.json", {"v": "A"}), "--questions", tmp_path / "q.jsonl")
-    assert "squad leaves nothing of the gold answers of 1 (v)" in text
+    assert "squad leaves nothing of a gold answer of 1 (v)" in text
 
 
 def test_a_difference_is_paired_under_each_normaliser(questions: Path, tmp_path: Path) -> None:

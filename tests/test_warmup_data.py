@@ -218,6 +218,14 @@ def test_a_question_that_finds_nothing_is_no_step_unless_its_passage_is_inserted
     assert queries == {"require": ["Ilse Kranmar"], "insert": ["Where was Ilse Kranmar born?"]}
 
 
+def test_a_question_that_is_the_title_it_would_ask_for_next_is_left_out(chat: ChatFormat, folder: Path) -> None:
+    corpus = write_corpus(folder / "title", [Passage("a", "Kranmar", "Kranmar is a town.")])
+    question = Question("q", "Kranmar", ["a town"], gold_passages=["a"], evidence=["Kranmar is a town."])
+    gold = GoldPassages(corpus, WarmupConfig(gold="require"), seed=0)
+    [outcome] = gold_outcomes([question], StaticRetriever([]), chat, AgentConfig(passages=1), gold)
+    assert (outcome.trajectory, outcome.left_out) == (None, "not_found")
+
+
 LONG = " ".join(f"word{number}" for number in range(300))
 FAULTS = {
     "no_annotation": (Question("q", "Who?", ["A"], sub_questions=[SubQuestion("x", ["A"], passage="p")]), {}),
@@ -245,6 +253,14 @@ def test_what_cannot_be_taught_is_left_out_with_its_reason(chat: ChatFormat, rea
     retriever = StaticRetriever([Passage("p", "t", f"He is A. {LONG} The end is A.")])
     [outcome] = gold_outcomes([question], retriever, chat, AgentConfig(**changes))
     assert (outcome.trajectory, outcome.left_out) == (None, reason)
+
+
+def test_a_sub_question_without_an_answer_has_nothing_to_record(chat: ChatFormat) -> None:
+    question = Question("q", "Who?", ["A"], sub_questions=[SubQuestion("x", [], "p", "He is A.")])
+    retriever = StaticRetriever([Passage("p", "t", "He is A.")])
+    gold = GoldPassages(None, WarmupConfig(gold="require", facts="answer"), seed=0)
+    [outcome] = gold_outcomes([question], retriever, chat, AgentConfig(), gold)
+    assert (outcome.trajectory, outcome.left_out) == (None, "no_annotation")
 
 
 @pytest.mark.parametrize("facts", ["answer", "statement"])
@@ -303,7 +319,7 @@ def test_what_was_found_before_an_interruption_is_not_searched_for_again(
 def test_a_file_without_a_single_trajectory_is_refused_and_nothing_is_left(
     folder: Path, tmp_path: Path, write: Write
 ) -> None:
-    write_jsonl(folder / "bare.jsonl", [Question("q", "Who?", ["A"])])
+    write_jsonl(folder / "bare.jsonl", [Question("q", "Who?", ["Ada"])])
     with pytest.raises(UsageError, match=r"none of 1 questions became a trajectory \(no_annotation 1\)"):
         write(tmp_path / "w.jsonl", questions="bare.jsonl")
     assert not list(tmp_path.iterdir())

@@ -216,11 +216,17 @@ def test_questions_are_weighed_apart_from_each_other() -> None:
     [
         ([Trajectory("elsewhere", 0, [], None, StopReason.MALFORMED, [], [], [], None, 0, "m", "i")], "elsewhere"),
         ([trajectory(3, "Curie", [])], "q/3 has no alias_scores"),
+        ([trajectory(2, "Curie", [(-1, 1)]), trajectory(2, "x", [(-9, 1)])], "q/2 is there twice"),
     ],
 )
 def test_trajectories_that_cannot_be_weighed_are_refused_by_name(trajectories: list[Trajectory], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         weigh(trajectories, [QUESTION], WeighConfig())
+
+
+def test_an_answer_behind_which_no_gold_answer_fitted_weighs_nothing() -> None:
+    group = [trajectory(0, "Curie", [(-1, 1), (-2, 1)]), trajectory(1, "Curie", [])]
+    assert weights(group) == [1.0, 0.0]
 
 
 def test_the_summary_counts_what_was_skipped_and_what_was_right() -> None:
@@ -264,6 +270,14 @@ def test_samples_below_the_least_weight_are_left_out(chat: ChatFormat) -> None:
 def test_a_trajectory_without_a_weight_is_refused(chat: ChatFormat) -> None:
     with pytest.raises(UsageError, match="q/1 has no weight"):
         weighted_examples([trajectory(1, "x", [(-1, 1)])], records((1.0, None)), chat, LearnConfig(min_weight=0.0))
+
+
+def test_what_cannot_be_paired_since_it_is_there_twice_is_refused(chat: ChatFormat) -> None:
+    once = trajectory(0, "x", [(-1, 1)])
+    with pytest.raises(UsageError, match="q/0 is there twice"):
+        weighted_examples([once, once], records((1.0, None)), chat, LearnConfig(min_weight=0.0))
+    with pytest.raises(UsageError, match="the weights name a trajectory twice"):
+        weighted_examples([once], records((0.5, None)) * 2, chat, LearnConfig(min_weight=0.0))
 
 
 def test_the_config_names_every_weighting_and_no_other() -> None:

@@ -13,7 +13,7 @@ from exsearch.agent.rollout import BRANCH, Draw, seed_of
 from exsearch.agent.trajectory import Trajectory
 from exsearch.data.question import Question
 from exsearch.errors import UsageError
-from exsearch.files import Journal, set_damaged_aside
+from exsearch.files import Journal, set_damaged_aside, write_jsonl
 from exsearch.progress import Progress, progress
 
 Found = dict[int, Trajectory]
@@ -68,6 +68,17 @@ def read_journal(path: Path) -> list[Trajectory]:
     _set_damaged_aside(path)
     with Journal(path) as journal:
         return _complete(journal)
+
+
+def forget_failed(path: Path) -> None:
+    """Take out of a journal what retriever or engine failed, with its branches: the same draws are made again."""
+    if not path.exists():
+        return
+    found = read_journal(path)
+    failed = {(each.question_id, each.sample % BRANCH) for each in found if each.failed}
+    if failed:
+        print(f"{path}: {len(failed)} trajectories had failed and are made again", file=sys.stderr)
+        write_jsonl(path, [each for each in found if (each.question_id, each.sample % BRANCH) not in failed])
 
 
 def _set_damaged_aside(path: Path) -> None:

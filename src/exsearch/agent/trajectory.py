@@ -103,6 +103,11 @@ class Trajectory(msgspec.Struct, frozen=True):
     grammar: str = "exsearch"
     """Name of the grammar it is written in."""
 
+    @property
+    def failed(self) -> bool:
+        """Whether retriever or engine failed it, which says nothing of the model: it is worth another try."""
+        return self.stop_reason in (StopReason.RETRIEVAL_FAILED, StopReason.ENGINE_FAILED)
+
 
 def answer_logprob(scores: list[AliasScore], alias: str) -> float:
     """Return log p(y | x, z) over the aliases: their log-sum-exp (`sum`) or the best one (`best`)."""

@@ -54,8 +54,8 @@ def _print(found: "Comparison") -> None:
         click.echo(f"protocol {found.protocols[0]}, n = {found.n}")
     else:
         click.echo(f"NOT THE SAME PROTOCOL: {found.protocols[0]} and {found.protocols[1]}, n = {found.n} in common")
-        for each in found.protocol_differences:
-            click.echo(printable(f"  {each.field}: {each.a} and {each.b}"))
+    for each in found.protocol_differences:
+        click.echo(printable(f"  {each.field}: {each.a} and {each.b}"))
     if found.only_a or found.only_b:
         click.echo(f"left out, not answered by the other: {found.only_a} of A, {found.only_b} of B")
     click.echo()

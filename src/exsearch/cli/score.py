@@ -52,7 +52,7 @@ def score(
     if bool(url) != bool(judge_model):
         raise UsageError("--judge and --judge-model go together: a URL, and the model's name there")
     names = list(NORMALISERS) if normaliser == "all" else [normaliser]
-    asked = read_questions(questions)
+    asked = read_questions(questions, emptied=True)  # the report names them, by normaliser
     files = [match(read_predictions(path), asked) for path in (predictions, other) if path is not None]
     scored = [values(asked, file.answers, names) for file in files]
     if url and judge_model:
@@ -63,7 +63,7 @@ def score(
         click.echo(msgspec.json.encode(found).decode())
         return
     for name, ids in found.emptied.items():
-        _named(f"{name} leaves nothing of the gold answers of", ids, "only an answer of which nothing is left matches")
+        _named(f"{name} leaves nothing of a gold answer of", ids, "any answer of which nothing is left matches it")
     for each in found.predictions:
         _print(each, len(names) > 1)
     if found.difference:

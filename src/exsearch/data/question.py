@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from exsearch.data.normalise import normalise
 from exsearch.errors import UsageError
 from exsearch.files import read_jsonl
 
@@ -41,13 +42,25 @@ class Question(msgspec.Struct, frozen=True, omit_defaults=True):
     """The sentences of the gold passages that support the answer."""
 
 
-def read_questions(path: Path, limit: int | None = None, unanswered: bool = False) -> list[Question]:
-    """Read a question file; refuse a duplicate id or a question without a text or, unless `unanswered`, an answer."""
+def read_questions(
+    path: Path, limit: int | None = None, unanswered: bool = False, emptied: bool = False
+) -> list[Question]:
+    """Read a question file.
+
+    Raises UsageError for a duplicate id, a question without a text or, unless `unanswered`, without an answer, and,
+    unless `emptied`, an answer of which normalisation leaves nothing: "The" would be right for "A", and be learned.
+    """
     questions: list[Question] = []
     seen: set[str] = set()
     for question in _first(read_jsonl(path, Question), limit):
         if not question.text.strip() or not (question.answers or unanswered):
             raise UsageError(f"{path}, question {question.id!r}: needs a text and at least one answer")
+        for answer in question.answers:
+            if not (emptied or normalise(answer)):
+                raise UsageError(
+                    f"{path}, question {question.id!r}: nothing is left of the answer {answer!r} without punctuation "
+                    "and articles, so that no answer could be told from it; take it out"
+                )
         if question.id in seen:
             raise UsageError(f"{path}, question {question.id!r}: the id occurs twice")
         seen.add(question.id)

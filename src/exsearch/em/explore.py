@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from exsearch.agent.journal import Agents, Found, Plan, first_samples, run_journaled
+from exsearch.agent.journal import Agents, Found, Plan, first_samples, forget_failed, run_journaled
 from exsearch.agent.rollout import BRANCH, Draw
 from exsearch.agent.trajectory import Trajectory, answer_logprob
 from exsearch.config import ExploreConfig
@@ -22,7 +22,8 @@ def explore(
 ) -> list[Trajectory]:
     """Sample up to `config.samples` trajectories of each question, scored against the gold answers; return all.
 
-    They come in the order of questions and samples. What the journal already holds is not sampled again.
+    They come in the order of questions and samples. What the journal already holds is not sampled again, unless
+    retriever or engine failed it.
     """
     draw = Draw(
         seed=seed,
@@ -34,6 +35,7 @@ def explore(
         branches=config.branches,
         branch_gain=config.branch_gain,
     )
+    forget_failed(journal)
     found = run_journaled(agents, {journal: questions}, plan(config), config.samples, draw, label)
     return [trajectory for group in found[journal] for trajectory in group]
 

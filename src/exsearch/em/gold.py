@@ -84,10 +84,12 @@ class GoldPassages:
         return cls(corpus_of(location), config.warmup, config.seed)
 
     def fact(self, sub: SubQuestion) -> str:
-        """Return what is recorded of a sub-question by the settings."""
+        """Return what is recorded of a sub-question by the settings; raises LeftOutError."""
         if self._config.facts == "evidence":
             return sub.evidence or ""
         stated = sub.statement if self._config.facts == "statement" else None
+        if not stated and not sub.answers:
+            raise LeftOutError(LeftOut.NO_ANNOTATION)
         return stated or f"{sub.text} {sub.answers[0]}"
 
     def passage(self, id: str) -> Passage:
@@ -166,14 +168,16 @@ def _supported(question: Question, gold: GoldPassages, config: AgentConfig) -> P
     hops: list[Hop] = []
     query = known = question.text
     wanted = _named(missing, known) or next(iter(missing))
+    asks_the_question = True
     while missing:
         hits, inserted = (yield query), False
-        if query != question.text or not _found(missing, hits):
+        if not asks_the_question or not _found(missing, hits):
             try:
                 hits, inserted = gold.with_gold(hits, wanted, question, len(hops), config.passages)
             except LeftOutError:
-                if query != question.text:
+                if not asks_the_question:
                     raise
+        asks_the_question = False
         if found := _found(missing, hits):
             hops.append(Hop(query, hits, " ".join(evidence[id] for id in found), inserted))
             known = "\n".join([known, *(f"{hit.passage.title}\n{hit.passage.text}" for hit in hits)])

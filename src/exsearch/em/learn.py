@@ -18,15 +18,22 @@ def weighted_examples(
 
     They come in the order of `weighted`, whatever that of the trajectories, which is the order in which they ended.
     Samples of a question with equal tokens are learned once, with the sum of their weights: the gradient is the same
-    and costs less. Raises UsageError if a trajectory has no weight, or if its tokens are not the engine's own.
+    and costs less. Raises UsageError if a trajectory has no weight, if a trajectory or weight is there twice, or if
+    its tokens are not the engine's own.
     """
     place = {(w.question_id, w.sample): number for number, w in enumerate(weighted)}
+    if len(place) < len(weighted):
+        raise UsageError("the weights name a trajectory twice; learn from those of one exploration")
     found: dict[int, Example] = {}
+    seen: set[int] = set()
     for trajectory in trajectories:
         name = f"trajectory {trajectory.question_id}/{trajectory.sample}"
         number = place.get((trajectory.question_id, trajectory.sample))
         if number is None:
             raise UsageError(f"{name} has no weight")
+        if number in seen:
+            raise UsageError(f"{name} is there twice; learn from those of one exploration")
+        seen.add(number)
         if weighted[number].weight <= 0:
             continue
         if not trajectory.exact:

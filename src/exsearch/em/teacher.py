@@ -108,7 +108,7 @@ class Teacher:
         """
         by_id = {question.id: question for question in questions}
         earlier = read_journal(self._journal)
-        plan = self._plan(by_id, {(made.question_id, made.sample) for made in earlier if failed_for_now(made)})
+        plan = self._plan(by_id, {(made.question_id, made.sample) for made in earlier if made.failed})
         self._try(questions, earlier, plan)
         found = self._run(questions, plan)
         for question, made in zip(questions, found, strict=True):
@@ -168,11 +168,6 @@ class Teacher:
             completion_tokens=completion,
             price=None if price is None else round((prompt * price[0] + completion * price[1]) / 1e6, 6),
         )
-
-
-def failed_for_now(made: Trajectory) -> bool:
-    """Return whether an attempt ended because the endpoint or the index did not answer."""
-    return made.stop_reason in (StopReason.ENGINE_FAILED, StopReason.RETRIEVAL_FAILED)
 
 
 def check(question: Question, made: Trajectory, author: str, chat: ChatFormat, config: AgentConfig) -> Outcome:

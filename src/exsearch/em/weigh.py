@@ -4,6 +4,7 @@ Pure arithmetic on a rollout file: every weighting can be computed from the same
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -71,8 +72,9 @@ TEMPERED = ("paper", "nll-mean")
 def weigh(trajectories: list[Trajectory], questions: list[Question], config: WeighConfig) -> list[Weighted]:
     """Weigh the trajectories of each question against each other; return one record each, in their order.
 
-    Trajectories without an answer get weight 0. Raises UsageError for a trajectory of an unknown question or one
-    without scores, or for a target that the weighting cannot be tempered to.
+    Trajectories without an answer get weight 0, and so do those with no room left in the context for a gold answer.
+    Raises UsageError for a trajectory of an unknown question or one that is there twice, for trajectories without
+    scores, or for a target that the weighting cannot be tempered to.
     """
     if config.target_ess and config.weighting not in TEMPERED:
         raise UsageError(f"weigh.target_ess: {config.weighting!r} has no temperature; use one of {', '.join(TEMPERED)}")
@@ -82,17 +84,27 @@ def weigh(trajectories: list[Trajectory], questions: list[Question], config: Wei
         if trajectory.question_id not in by_id:
             raise UsageError(f"trajectory of question {trajectory.question_id!r}, which is not among the questions")
         groups.setdefault(trajectory.question_id, []).append(trajectory)
+    scored = any(trajectory.alias_scores for trajectory in trajectories)
     weighted = {
         (w.question_id, w.sample): w
         for id_, group in groups.items()
-        for w in _weigh_question(group, by_id[id_], config)
+        for w in _weigh_question(group, by_id[id_], config, scored)
     }
+    if len(weighted) < len(trajectories):
+        first = Counter((t.question_id, t.sample) for t in trajectories).most_common(1)[0][0]
+        raise UsageError(
+            f"trajectory {first[0]}/{first[1]} is there twice; samples of several explorations cannot be told apart, "
+            "so weigh each by itself, or explore more samples at once"
+        )
     return [weighted[t.question_id, t.sample] for t in trajectories]
 
 
-def _weigh_question(group: list[Trajectory], question: Question, config: WeighConfig) -> list[Weighted]:
-    # without a gold answer there is nothing to weigh by: all weights are 0, the question counts as skipped
-    answered = [t for t in group if t.stop_reason == StopReason.ANSWERED and question.answers]
+def _weigh_question(group: list[Trajectory], question: Question, config: WeighConfig, scored: bool) -> list[Weighted]:
+    # without a gold answer there is nothing to weigh by: all weights are 0, the question counts as skipped; where
+    # others have scores and one has none, no gold answer fitted behind it into the context
+    answered = [
+        t for t in group if t.stop_reason == StopReason.ANSWERED and question.answers and (t.alias_scores or not scored)
+    ]
     samples = [_sample(t, question, config.alias) for t in answered]
     weights = _tempered(samples, config) if samples else []
     weights = _shared(weights, [t.share for t in answered], config.weighting in UNNORMALISED)

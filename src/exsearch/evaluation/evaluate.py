@@ -5,11 +5,11 @@ from pathlib import Path
 
 import msgspec
 
-from exsearch.agent.journal import Agents, first_samples, run_journaled
+from exsearch.agent.journal import Agents, first_samples, forget_failed, run_journaled
 from exsearch.agent.rollout import Draw
 from exsearch.agent.trajectory import Cost, Trajectory, answer_logprob
 from exsearch.data.question import Question
-from exsearch.errors import UsageError
+from exsearch.errors import ExSearchError, UsageError
 from exsearch.evaluation.bootstrap import figure
 from exsearch.evaluation.metrics import answer_scores
 from exsearch.evaluation.protocol import PROTOCOL, Protocol, check_protocol, write_protocol
@@ -33,7 +33,8 @@ class Evaluation(msgspec.Struct, frozen=True):
 def evaluate(agents: Agents, evaluations: list[Evaluation], name: str, label: str) -> list[Scores]:
     """Answer all questions greedily, all in flight together; finished trajectories are reused.
 
-    Raises UsageError if a folder holds an evaluation of another protocol, or trajectories of another model.
+    Raises UsageError if a folder holds an evaluation of another protocol, or trajectories of another model, and
+    ExSearchError if retriever or engine failed a question: its score would be that of an outage.
     """
     for evaluation in evaluations:
         check_protocol(evaluation.folder, evaluation.protocol)
@@ -44,10 +45,22 @@ def evaluate(agents: Agents, evaluations: list[Evaluation], name: str, label: st
             )
     for evaluation in evaluations:
         write_protocol(evaluation.folder / PROTOCOL, evaluation.protocol)
+        forget_failed(evaluation.folder / TRAJECTORIES)
     draw = Draw(seed=0, temperature=0.0, score_answers=True)
     sets = {each.folder / TRAJECTORIES: each.questions for each in evaluations}
     found = run_journaled(agents, sets, first_samples(1), 1, draw, label)
+    for path, trajectories in found.items():
+        _require_no_outage(path, [trajectory for [trajectory] in trajectories])
     return [_write_scores(each, name, found[each.folder / TRAJECTORIES]) for each in evaluations]
+
+
+def _require_no_outage(path: Path, trajectories: list[Trajectory]) -> None:
+    if failed := [trajectory for trajectory in trajectories if trajectory.failed]:
+        first = failed[0]
+        raise ExSearchError(
+            f"{path}: {len(failed)} of {len(trajectories)} questions have no score, since retriever or engine failed; "
+            f"of {first.question_id!r} it said: {first.stop_detail}. The same command tries these again"
+        )
 
 
 def _write_scores(evaluation: Evaluation, name: str, found: list[list[Trajectory]]) -> Scores:

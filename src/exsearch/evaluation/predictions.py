@@ -5,6 +5,7 @@ Read are JSON lines, a JSON list, or `{"output": [...]}` (SearchLM) of records w
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ ANSWERS = ("prediction", "predicted_answer", "pred", "pred_ans", "output", "resp
 """`answer` last: where another of these stands beside it, it is the gold answer."""
 GOLD = ("answers", "answer_aliases", "golden_answers", "gold_answers", "ground_truth", "supporting_facts")
 """Beside an `answer` and nothing else that could be a prediction, these tell a file of questions."""
+MANY = 10
+"""Answers that a model does not all give as the gold answers are written, to the letter."""
 
 _NONE = "holds no predictions; give records with an id and an answer, or {id: answer}"
 
@@ -73,7 +76,10 @@ def read_predictions(path: Path) -> Predictions:
 
 
 def match(predictions: Predictions, questions: list[Question]) -> Matched:
-    """Put the predictions in the order of the questions; raises UsageError if no id is in both."""
+    """Put the predictions in the order of the questions.
+
+    Raises UsageError if no id is in both, or if an `answer` is the gold answer of every one of many questions.
+    """
     found = predictions.answers
     known = {question.id for question in questions}
     extra = [id_ for id_ in found if id_ not in known]
@@ -81,6 +87,12 @@ def match(predictions: Predictions, questions: list[Question]) -> Matched:
         raise UsageError(
             f"{predictions.path}: no prediction has the id of a question; the first are {named(extra)} here and "
             f"{named([question.id for question in questions])} there"
+        )
+    asked = [question for question in questions if question.id in found]
+    if predictions.field == "answer" and len(asked) >= MANY and all(found[q.id] in q.answers for q in asked):
+        raise UsageError(
+            f"{predictions.path}: every 'answer' is a gold answer to the letter, so these are the questions; if they "
+            "are predictions, call the field 'prediction'"
         )
     return Matched(
         path=predictions.path,
@@ -168,6 +180,10 @@ def _text(value: Any, where: str) -> str | None:
         value = value[0].get("answer")
     elif isinstance(value, dict) and "pred" in value:
         value = value["pred"]
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise UsageError(f"{where}: {value} is no answer; give a text, or null for none")
+        value = int(value) if value.is_integer() else value  # what a column of numbers with gaps makes of 1914
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         value = str(value)
     if value is not None and not isinstance(value, str):

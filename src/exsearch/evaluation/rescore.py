@@ -47,9 +47,9 @@ class Report(msgspec.Struct, frozen=True):
     n: int
     """Questions."""
     emptied: dict[str, list[str]]
-    """By normaliser, the ids of questions of whose gold answers it leaves nothing.
+    """By normaliser, the ids of questions with a gold answer of which it leaves nothing.
 
-    There any answer of which nothing is left matches, such as "The" for "A", and no other one does.
+    Any answer of which nothing is left matches it, such as "The" for "A".
     """
     predictions: list[Rescored]
     difference: Figures
@@ -89,7 +89,7 @@ def _rescored(file: Matched, scored: Values) -> Rescored:
 
 def _emptied(questions: list[Question], normalisers: list[str]) -> dict[str, list[str]]:
     found = {
-        name: [q.id for q in questions if not any(NORMALISERS[name](answer) for answer in q.answers)]
+        name: [q.id for q in questions if not all(NORMALISERS[name](answer) for answer in q.answers)]
         for name in normalisers
     }
     return {name: ids for name, ids in found.items() if ids}

@@ -4,12 +4,15 @@ Run `python benchmarks/results_page.py` whenever one of them is new.
 """
 
 import json
+import statistics
 from html import escape
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from page import insert_table, interval, rows
 
+from exsearch.evaluation.bootstrap import figure, paired_difference
 from exsearch.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
@@ -35,6 +38,8 @@ def main() -> None:
     page = DOCS / "results.md"
     for name, table in (("scores", scores), ("sets", sets), ("differences", differences), ("iterations", iterations)):
         insert_table(name, "\n\n".join(f"**Seed {run['seed']}**\n\n{table(run)}" for run in runs), page)
+    if len(told := [run["f1_by_question"] for run in runs if "f1_by_question" in run]) > 1:
+        insert_table("seeds", over_seeds(told), page)
     insert_table("commands", "\n\n".join(command(run) for run in runs), page)
     insert_table("scale", at_scale(runs[0]), page)
     for run in runs:
@@ -51,6 +56,19 @@ def scores(run: dict[str, Any]) -> str:
         costs = [f"{figures[metric]['mean']:.1f}" for metric in ("searches", "tokens")]
         lines.append([_named(name, run), *shares, *costs, str(figures["f1"]["n"])])
     return f"{rows(head, lines)}\n\n![F1 of all systems](images/wiki-mini-{run['seed']}.svg)"
+
+
+def over_seeds(told: list[dict[str, list[float]]]) -> str:
+    """Return the differences of the last iteration from the others, of each question's mean over the seeds."""
+    both = [name for name in told[0] if all(name in run for run in told)]
+    means = {name: [statistics.mean(each) for each in zip(*(run[name] for run in told), strict=True)] for name in both}
+    last = [name for name in both if name.startswith("iter-") and "," not in name][-1]
+    lines = []
+    for name in both:
+        scored, gain = figure(means[name]), paired_difference(means[name], means[last])
+        compared = "" if name == last else interval(msgspec.to_builtins(gain), 100, sign="+")
+        lines.append([name, interval(msgspec.to_builtins(scored), 100), compared, str(scored.n)])
+    return f"{len(told)} seeds.\n\n" + rows(["system", "F1", f"{last} minus it", "n"], lines)
 
 
 def sets(run: dict[str, Any]) -> str:
@@ -143,13 +161,13 @@ def picture(run: dict[str, Any]) -> str:
         f'<text x="{left}" y="22">F1 in percent over all questions, 95% intervals (seed {run["seed"]})</text>',
     ]
     for number, (name, found) in enumerate(systems):
-        figure, y = found["all"]["f1"], 40 + step * number
+        f1, y = found["all"]["f1"], 40 + step * number
         colour = "#2c7fb8" if name.startswith("iter-") and "," not in name else "#b9c4c9"
         svg += [
             f'<text x="{left - 8}" y="{y + 14}" text-anchor="end">{escape(name)}</text>',
-            f'<rect x="{left}" y="{y}" width="{x(figure["mean"]) - left:.1f}" height="18" fill="{colour}"/>',
-            f'<path d="M{x(figure["low"]):.1f} {y + 9}H{x(figure["high"]):.1f}" stroke="#333" stroke-width="1.5"/>',
-            f'<text x="{x(figure["high"]) + 6:.1f}" y="{y + 14}">{100 * figure["mean"]:.1f}</text>',
+            f'<rect x="{left}" y="{y}" width="{x(f1["mean"]) - left:.1f}" height="18" fill="{colour}"/>',
+            f'<path d="M{x(f1["low"]):.1f} {y + 9}H{x(f1["high"]):.1f}" stroke="#333" stroke-width="1.5"/>',
+            f'<text x="{x(f1["high"]) + 6:.1f}" y="{y + 14}">{100 * f1["mean"]:.1f}</text>',
         ]
     return "\n".join([*svg, "</svg>", ""])
 

@@ -134,6 +134,7 @@ def main() -> None:
         },
         "trajectory": lengths(run),
         "chosen": summary.best,
+        "protocol": found["warmup"].protocol,
         "seconds": summary.seconds,
         "iterations": msgspec.to_builtins(summary.iterations),
     }
@@ -177,8 +178,9 @@ def others(run: EMRun, met: list[Question], test: list[Question], out: Path) -> 
 def table(about: dict[str, Any], found: dict[str, Scores], dev: dict[str, list[Question]]) -> dict[str, Any]:
     """Return what is written down: the figures of all systems, and how the agent differs from them."""
     models = {name: by_set(scores, dev) for name, scores in found.items()}
+    by_question = {name: [round(row.f1, 4) for row in scores.questions] for name, scores in found.items()}
     compared = {metric: differences(found, about["chosen"], metric) for metric in ("f1", "recall")}
-    return {**about, "models": models, "differences": compared}
+    return {**about, "models": models, "differences": compared, "f1_by_question": by_question}
 
 
 def with_grammar(config: Config, grammar: GrammarName) -> Config:

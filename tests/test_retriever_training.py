@@ -56,7 +56,7 @@ QUESTIONS = [
     )
     for passage in PASSAGES
 ]
-CONFIG = RetrieverConfig(epochs=3, batch_size=4, learning_rate=1e-3, save_steps=2)
+CONFIG = RetrieverConfig(scope="full", epochs=3, batch_size=4, learning_rate=1e-3, save_steps=2)
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +185,7 @@ class TestTraining:
         return folder / "whole"
 
     def test_the_right_passages_come_to_score_higher(self, folder: Path, data: TrainingSet, tmp_path: Path) -> None:
-        steps = train(folder, data, tmp_path / "out", RetrieverConfig(epochs=30, batch_size=12, learning_rate=3e-3))
+        steps = train(folder, data, tmp_path / "out", RetrieverConfig(scope="full", epochs=30, batch_size=12, learning_rate=3e-3))
         assert np.mean([steps[step]["loss"] for step in (28, 29, 30)]) < steps[1]["loss"] - 0.3
         before, after = (TokenEncoder(str(path), "torch-float32") for path in (folder / "encoder", tmp_path / "out"))
         assert right(after) > right(before) + 0.1
@@ -208,7 +208,7 @@ class TestTraining:
     ) -> None:
         assert train(folder, data, whole) == {}
         with pytest.raises(UsageError, match="choose another folder"):
-            train(folder, data, whole, RetrieverConfig(epochs=2))
+            train(folder, data, whole, RetrieverConfig(scope="full", epochs=2))
         with pytest.raises(UsageError, match="choose another folder"):
             train(folder, data, folder / "corpus")
 
@@ -251,7 +251,7 @@ class TestTraining:
         ("config", "message"),
         [
             (RetrieverConfig(scope="projection", dimensions=33), "must be 1 to 32"),
-            (RetrieverConfig(dimensions=8), "scope projection"),
+            (RetrieverConfig(scope="full", dimensions=8), "scope projection"),
         ],
     )
     def test_dimensions_that_do_not_fit_are_refused(

@@ -20,7 +20,7 @@ def retriever() -> None:
 @click.option(
     "--scope",
     type=click.Choice(["full", "projection"]),
-    default="full",
+    default="projection",
     show_default=True,
     help="Tune the transformer, or only a linear map on top of it.",
 )

@@ -41,8 +41,8 @@ _SAMPLED_PASSAGES = 256
 class RetrieverConfig(msgspec.Struct, frozen=True):
     """How a token encoder is fine-tuned."""
 
-    scope: Literal["full", "projection"] = "full"
-    """`full` tunes the transformer; `projection` only a linear map on top of it, a new one."""
+    scope: Literal["full", "projection"] = "projection"
+    """`full` tunes the transformer; `projection` only a new linear map on top of it, which forgets less."""
     dimensions: int | None = None
     """Of the projection; None keeps the encoder's."""
     epochs: int = 1

@@ -1,11 +1,14 @@
 """`exsearch data import`: what it finds in a corpus, what it counts, what it refuses, and which leaks it sees."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
@@ -14,7 +17,7 @@ from exsearch.corpus.importing import import_corpus
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, delete_passages, write_corpus
 from exsearch.data.gold import GoldFinder
-from exsearch.data.importing import import_questions
+from exsearch.data.importing import Usage, import_questions
 from exsearch.data.question import Question, read_questions
 from exsearch.data.readers.annotated import NamedPassage
 from exsearch.errors import UsageError
@@ -158,6 +161,66 @@ def test_questions_asked_twice_or_elsewhere_are_reported_with_ids(tmp_path: Path
     assert f"b: also dev2-1 in {dev_too}" in said
 
 
+SAME = [
+    ("What’s the capital of France?", "What's the capital of France?"),
+    ("Where was Beyonce\u0301 born?", "Where was Beyonc\u00e9 born?"),
+    ("“Karn” – a town…", '"Karn" -- a town...'),
+    ("Who\u00a0made it？", "who made it"),
+]
+
+
+@pytest.mark.parametrize("here, there", SAME)
+def test_a_question_in_other_typography_is_a_leak(tmp_path: Path, here: str, there: str) -> None:
+    dev = lines(tmp_path / "dev.jsonl", {"id": "d", "text": there, "answers": ["x"]})
+    file = lines(tmp_path / "in.jsonl", {"id": "a", "text": here, "answers": ["x"]})
+    imported = import_questions([file], tmp_path / "out.jsonl", against=[dev])
+    assert [(leak.id, leak.other) for leak in imported.leaks] == [("a", "d")]
+    assert read_questions(tmp_path / "out.jsonl")[0].text == here
+
+
+def test_a_row_whose_answer_is_nan_is_a_question_without_an_answer(tmp_path: Path) -> None:
+    table = pa.table({"question": ["A?", "B?", "C?"], "answer": [1914.0, math.nan, 1918.0]})
+    pq.write_table(table, tmp_path / "in.parquet")
+    imported = import_questions([tmp_path / "in.parquet"], tmp_path / "out.jsonl")
+    assert [question.answers for question in read_questions(tmp_path / "out.jsonl")] == [["1914"], ["1918"]]
+    assert imported.left_out == {"no answer": 1}
+
+
+def test_a_file_with_one_answer_or_a_list_is_counted_as_plain(tmp_path: Path) -> None:
+    file = lines(tmp_path / "in.jsonl", {"question": "A?", "answer": ["y", "z"]}, {"question": "B?", "answer": "x"})
+    assert import_questions([file], tmp_path / "out.jsonl").formats == {"plain": 2}
+
+
+def two_wiki(id: str) -> dict[str, Any]:
+    record = hotpot(id, [("Ostrel", 0), ("Mira", 0)], Ostrel=["It was made by Mira."], Mira=["Mira died in Karn."])
+    triples = [["Ostrel", "maker", "Mira"], ["Mira", "place of death", "Karn"]]
+    return {**record, "evidences": triples, "answer_id": "Q3", "evidences_id": [["Q1", "", "Q2"], ["Q2", "", "Q3"]]}
+
+
+def decomposed(id: str, *questions: str) -> dict[str, Any]:
+    return {"_id": id, "sub_questions": [{"question": question} for question in questions]}
+
+
+def test_lines_of_the_files_beside_the_questions_are_counted_used_or_not(tmp_path: Path) -> None:
+    file = lines(tmp_path / "in.jsonl", *map(two_wiki, "abc"))
+    words = ("Who made Ostrel?", "Where did Mira die?")
+    own = lines(tmp_path / "asked", *[decomposed(id, *words) for id in "acz"], decomposed("b", *words, "Why?"))
+    names = lines(tmp_path / "names", {"Q_id": "Q3", "aliases": ["Karn City"]}, {"Q_id": "Q9", "aliases": ["Velm"]})
+    options = ("--decompositions", own, "--aliases", names, "--out", tmp_path / "out.jsonl")
+    result = run(file, *options)
+    assert "decompositions: 2 lines used, 2 not" in result.stdout
+    assert "aliases: 1 lines used, 1 not" in result.stdout
+    assert "  not used: 'z', 'b'\n  not used: 'Q9'\n" in result.stderr
+    assert [question.sub_questions[0].text for question in read_questions(tmp_path / "out.jsonl")] == [
+        "Who made Ostrel?",
+        "Ostrel maker",
+        "Who made Ostrel?",
+    ]
+    said = json.loads(run(file, *options, "--limit", 1, "--json").stdout)
+    assert said["decompositions"] == {"used": 1, "unused": 3, "first_unused": ["c", "z", "b"]}
+    assert said["aliases"] == {"used": 1, "unused": 1, "first_unused": ["Q9"]}
+
+
 def test_a_limit_counts_the_questions_kept_of_all_files(tmp_path: Path) -> None:
     first = lines(tmp_path / "first.jsonl", {"question": "A?", "answer": "a"}, {"question": "B?", "answer": "x"})
     second = lines(tmp_path / "second.jsonl", {"question": "C?", "answer": "x"}, {"question": "D?", "answer": "x"})
@@ -178,6 +241,8 @@ def test_the_counts_are_there_as_json(tmp_path: Path, corpus: Corpus) -> None:
         "answers": 1,
         "empty_answers": 0,
         "with_sub_questions": 0,
+        "decompositions": None,
+        "aliases": None,
         "gold_found": 1,
         "gold_unresolved": 1,
         "gold_without_corpus": 0,
@@ -197,6 +262,31 @@ REFUSED = {
     "no answer at all": ([{**ONE, "answer": "the"}], [], "no question is left: 1 (no answer of which normalisation"),
     "a decomposition of another data set": ([ONE], ["--decompositions", "asked"], "is in the format plain; sub-"),
     "aliases that are none": ([ONE], ["--aliases", "in.jsonl"], "line 1: Object missing required field `Q_id`"),
+    "a decomposition of other questions": (
+        [two_wiki("a")],
+        ["--decompositions", "asked"],
+        "asked: no question uses any of its 1 lines (the first is of 'x'); needed is a question with the `_id` of a",
+    ),
+    "a decomposition with other steps": (
+        [two_wiki("x")],
+        ["--decompositions", "asked"],
+        "asked: no question uses any of its 1 lines (the first is of 'x'); needed is a question with the `_id` of a",
+    ),
+    "aliases of other answers": (
+        [{**two_wiki("a"), "answer_id": None, "evidences_id": []}],
+        ["--aliases", "names"],
+        "names: no question uses any of its 1 lines (the first is of 'Q3'); needed is a question with the `Q_id` of",
+    ),
+    "a decomposition twice": (
+        [two_wiki("x")],
+        ["--decompositions", "twice"],
+        "twice, line 2: the id 'x' occurs twice, first in line 1; keep one",
+    ),
+    "aliases twice": (
+        [two_wiki("x")],
+        ["--aliases", "names twice"],
+        "names twice, line 2: the id 'Q3' occurs twice, first in line 1; keep one",
+    ),
     "a corpus that is none": ([ONE], ["--corpus", "."], "not a corpus folder"),
     "a broken file to compare with": ([ONE], ["--against", "torn"], "torn, line 1: Input data was truncated"),
     "a file that is not there": ([ONE], ["--against", "gone"], "gone: No such file or directory"),
@@ -211,7 +301,10 @@ def test_a_mistake_is_one_line_and_leaves_the_output_as_it_was(
     monkeypatch.chdir(tmp_path)
     records, options, complaint = REFUSED[case]
     lines(Path("in.jsonl"), *records)
-    lines(Path("asked"), {"_id": "a", "sub_questions": []})
+    lines(Path("asked"), decomposed("x", "Who?"))
+    lines(Path("twice"), *[decomposed("x", "Who?", "Where?")] * 2)
+    lines(Path("names"), {"Q_id": "Q3", "aliases": []})
+    lines(Path("names twice"), *[{"Q_id": "Q3", "aliases": []}] * 2)
     Path("torn").write_text('{"id": ')
     Path("out.jsonl").write_text("as it was")
     before = sorted(path.name for path in tmp_path.iterdir())
@@ -245,7 +338,8 @@ def test_real_files_import_whole_with_all_gold_passages_and_without_leaks(wiki_m
     import_corpus(wiki_mini / "psgs_w100.tsv.gz", tmp_path / "corpus")
     corpus = Corpus.open(tmp_path / "corpus")
     for name, (asked, passages) in WIKI_MINI.items():
-        decompositions = wiki_mini / "2wikimultihopqa_train_decomposition.jsonl" if "2wiki" in name else None
+        beside = wiki_mini / name.replace(".json", "_decomposition.jsonl")
+        decompositions = beside if beside.exists() else None
         others = [wiki_mini / other for other in WIKI_MINI if other != name]
         out = tmp_path / f"{name}.jsonl"
         imported = import_questions(
@@ -254,6 +348,8 @@ def test_real_files_import_whole_with_all_gold_passages_and_without_leaks(wiki_m
         found = (imported.questions, imported.with_gold, imported.gold_found, imported.gold_unresolved)
         assert found == (asked, asked, passages, 0)
         assert (imported.left_out, imported.leaks) == ({}, [])
+        assert imported.decompositions == (Usage(asked, 0, []) if decompositions else None)
+        assert bool(decompositions) == (name == "2wikimultihopqa_train.json")
         subs = [sub for question in read_questions(out) for sub in question.sub_questions]
         assert bool(subs) == ("hotpotqa" not in name)
         assert all(sub.passage for sub in subs)

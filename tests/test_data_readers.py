@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from exsearch.data.importing import import_questions
 from exsearch.data.normalise import normalise
 from exsearch.data.question import Question, SubQuestion, read_questions
 from exsearch.data.readers.annotated import Annotated, NamedPassage
+from exsearch.data.readers.cells import as_list
+from exsearch.data.readers.companions import read_companions
 from exsearch.data.readers.formats import QuestionFile, known_formats
 from exsearch.data.readers.sentences import sentence_with
 from exsearch.errors import UsageError
@@ -64,9 +67,11 @@ MUSIQUE = {
 }
 
 
-def read(path: Path, **known: Path) -> tuple[str | None, list[Annotated]]:
+def read(
+    path: Path, decompositions: Path | None = None, names: Path | None = None
+) -> tuple[str | None, list[Annotated]]:
     """Return the format of a file, and what is read from it."""
-    file = QuestionFile(path, known_formats(**known))
+    file = QuestionFile(path, known_formats(read_companions(decompositions, names)))
     found = [read for _, read in file]
     assert all(isinstance(read, Annotated) for read in found)
     return file.format, [read for read in found if isinstance(read, Annotated)]
@@ -180,6 +185,14 @@ def test_musique_replaces_references_by_earlier_answers_and_finds_the_sentences(
     assert found.of_sub_questions == found.gold
 
 
+def test_a_step_whose_paragraph_is_not_known_leaves_a_question_of_musique_without_gold(file: Path) -> None:
+    first, *others = MUSIQUE["question_decomposition"]  # type: ignore[misc]
+    json_lines(file, [{**MUSIQUE, "question_decomposition": [{**first, "paragraph_support_idx": None}, *others]}])
+    _, [found] = read(file)
+    assert found.gold == []
+    assert [passage and passage.title for passage in found.of_sub_questions] == [None, "M. Ostrel", "Karn"]
+
+
 @given(st.text(), st.text(), st.text())
 def test_the_sentence_of_an_answer_holds_it_whole(before: str, answer: str, after: str) -> None:
     text = f"{before}{answer}{after}"
@@ -196,6 +209,20 @@ def test_dpr_questions_have_no_header_and_lists_of_either_kind(file: Path, writt
         Question("nq-test-2", 'where is "Velm"', ["north"]),
     ]
     assert read(file) == ("nq-open", [Annotated(question) for question in expected])
+
+
+@pytest.mark.parametrize(
+    "cell", ["[{[]: 1}]", "[" * 3000 + "]" * 3000, f"[{'-' * 200_000}1]", '[it\'s "a" "b"]', "[x]"]
+)
+def test_a_cell_that_is_no_list_is_a_text(file: Path, cell: str) -> None:
+    json_lines(file, [{"question": "Who?", "answer": cell}])
+    _, [found] = read(file)
+    assert found.question.answers == [cell]
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), unique=True))
+def test_a_list_reads_as_python_and_json_write_it(answers: list[str]) -> None:
+    assert as_list(repr(answers)) == as_list(json.dumps(answers)) == answers
 
 
 def test_natural_questions_in_json_lines_are_called_after_file_and_line(file: Path) -> None:
@@ -320,6 +347,51 @@ def test_plain_files_have_an_answer_or_answers_and_perhaps_ids(file: Path, tmp_p
     assert [read.question for read in found] == [Question("x", "Who?", ["a"]), Question("y", "What?", ["b, c"])]
 
 
+@pytest.mark.parametrize("name", ["id", "question_id", "query_id", "_id", "qid"])
+def test_plain_records_have_their_id_under_any_name_that_predictions_have(file: Path, name: str) -> None:
+    json_lines(file, [{name: "7", "question": "A?", "answers": ["x"]}, {name: 8, "question": "B?", "answers": "y"}])
+    expected = [Annotated(Question("7", "A?", ["x"])), Annotated(Question("8", "B?", ["y"]))]
+    assert read(file) == ("plain", expected)
+
+
+def test_a_question_id_makes_no_triviaqa_without_an_object_for_an_answer(file: Path) -> None:
+    json_lines(file, [{"question_id": "7", "question": "A?", "answer": "x", "qid": "no", "id": None}])
+    assert read(file) == ("plain", [Annotated(Question("7", "A?", ["x"]))])
+
+
+def test_a_plain_file_has_one_answer_here_and_a_list_there(file: Path) -> None:
+    records = [{"question": "A?", "answer": ["y", "z"]}, {"question": "B?", "answer": "x"}]
+    for written in (records, records[::-1]):
+        json_list(file, written)
+        format, found = read(file)
+        assert format == "plain"
+        assert [read.question.answers for read in found] == [as_list(record["answer"]) for record in written]
+
+
+@pytest.mark.parametrize("key", ["answer", "golden_answers", "possible_answers"])
+def test_a_number_among_nulls_is_an_integer_and_nan_is_no_answer(file: Path, key: str) -> None:
+    asked = {"id": [1, 2, 3, 4], "question": ["A?", "B?", "C?", "D?"]}
+    pq.write_table(pa.table({**asked, key: pa.array([1914.0, math.nan, None, 2.5])}), file)
+    assert [read.question.answers for read in read(file)[1]] == [["1914"], [], [], ["2.5"]]
+    pq.write_table(pa.table({**asked, key: [[1914.0, math.nan], [None], [], [2.5, 1914.0]]}), file)
+    assert [read.question.answers for read in read(file)[1]] == [["1914"], [], [], ["2.5", "1914"]]
+
+
+def test_a_number_is_an_integer_in_the_steps_of_a_decomposition_as_well(file: Path) -> None:
+    paragraph = {"title": "Karn", "paragraph_text": "Karn is old. It burnt in 1914."}
+    steps = [
+        {"question": "when did it burn", "answer": 1914.0, "support_paragraph": paragraph},
+        {"question": "what was in #1, not in #3", "answer": "a war", "support_paragraph": paragraph},
+        {"question": "who", "answer": None, "support_paragraph": paragraph},
+    ]
+    json_lines(file, [{"question": "?", "golden_answers": ["x"], "metadata": {"question_decomposition": steps}}])
+    assert read(file)[1][0].question.sub_questions == [
+        SubQuestion("when did it burn", ["1914"], evidence="It burnt in 1914."),
+        SubQuestion("what was in 1914, not in #3", ["a war"]),
+        SubQuestion("who", []),
+    ]
+
+
 def test_a_byte_order_mark_is_no_part_of_the_first_name(file: Path) -> None:
     file.write_bytes(b"\xef\xbb\xbfquestion,answer\nWho?,Karn\n")
     assert read(file)[1] == [Annotated(Question("nq-test-2", "Who?", ["Karn"]))]
@@ -382,7 +454,43 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     ),
     "columns of unequal length": (
         json.dumps({**ASKED, "supporting_facts": {"title": ["a"], "sent_id": []}, "context": PARAGRAPHS}),
-        "line 1: its columns differ in length",
+        "line 1: its columns differ in length: title has 1, sent_id has 0 (read as hotpotqa)",
+    ),
+    "paragraphs without sentences": (
+        json.dumps({**ASKED, "context": {"title": ["a", "b"], "content": []}}),
+        "line 1: its columns differ in length: title has 2, sentences has 0",
+    ),
+    "fewer ids than triples": (
+        json.dumps({**ASKED, "context": PARAGRAPHS, "evidences": TRIPLES, "evidences_id": TRIPLES[:1]}),
+        "line 1: its columns differ in length: evidences has 2, evidences_id has 1",
+    ),
+    "a number without end": (
+        json.dumps({**MUSIQUE, "question_decomposition": [{"question": "#" + "1" * 5000, "answer": "x"}]}),
+        "line 1: Exceeds the limit (4300 digits)",
+    ),
+    "a cell nested without end": (
+        json.dumps({**ASKED, "context": "[" * 9999, "evidences": "[]"}),
+        "line 1: maximum recursion depth exceeded",
+    ),
+    "a paragraph that is not there": (
+        json.dumps(MUSIQUE) + "\n" + json.dumps({**MUSIQUE, "paragraphs": MUSIQUE["paragraphs"][:3]}),  # type: ignore[index]
+        "line 2: the paragraph_support_idx of step 3 is 3, which is no paragraph's idx; add the paragraph, or",
+    ),
+    "an array of NumPy": (
+        "question,answer\nWho?,['x']\nWhere?,['Karn' 'City of Karn']\n",
+        "line 3: a list has texts without a comma between them, as NumPy and pandas print it; write it with commas or",
+    ),
+    "an array of NumPy over two lines": (
+        """question,answers\nWhere?,"['Karn'\n ""Karn's"" ... 'x']"\n""",
+        "line 2: a list has texts without a comma",
+    ),
+    "a list with one comma too few": (
+        """{"query_id": 1, "question": "Where?", "answer": "['Karn', \\"It's\\" 'x']"}""",
+        "line 1: a list has texts without a comma",
+    ),
+    "an id that is none": (
+        '{"question": "Who?", "answer": "x", "_id": {"$oid": "7"}}',
+        "line 1: Expected `int | str | null`, got `object` - at `$._id` (read as plain)",
     ),
 }
 
@@ -399,8 +507,8 @@ def test_a_bad_file_is_refused_with_the_place(file: Path, case: str) -> None:
 
 
 def test_a_named_format_is_not_recognised_but_used(file: Path) -> None:
-    json_lines(file, [{"question": "Who?", "answer": ["Karn"]}, {"question": "What?", "answer": "Velm"}])
-    with pytest.raises(UsageError, match=r"line 3: is in the format plain, what precedes it in nq-open"):
+    json_lines(file, [{"question": "Who?", "answer": ["Karn"]}, {"question": "What?", "answer": "x", "query_id": 1}])
+    with pytest.raises(UsageError, match=r"line 3: is in the format searchlm, what precedes it in nq-open"):
         list(QuestionFile(file, known_formats()))
     assert len(list(QuestionFile(file, known_formats(), "plain"))) == 2
     with pytest.raises(UsageError, match=r"line 1: Expected .* at `\$.answer` \(read as musique\)"):

@@ -185,7 +185,9 @@ class TestTraining:
         return folder / "whole"
 
     def test_the_right_passages_come_to_score_higher(self, folder: Path, data: TrainingSet, tmp_path: Path) -> None:
-        steps = train(folder, data, tmp_path / "out", RetrieverConfig(scope="full", epochs=30, batch_size=12, learning_rate=3e-3))
+        steps = train(
+            folder, data, tmp_path / "out", RetrieverConfig(scope="full", epochs=30, batch_size=12, learning_rate=3e-3)
+        )
         assert np.mean([steps[step]["loss"] for step in (28, 29, 30)]) < steps[1]["loss"] - 0.3
         before, after = (TokenEncoder(str(path), "torch-float32") for path in (folder / "encoder", tmp_path / "out"))
         assert right(after) > right(before) + 0.1

@@ -74,6 +74,11 @@ def _describe(out: Path, imported: "Imported") -> None:
         click.echo("hops: " + ", ".join(f"{count} with {hops}" for hops, count in sorted(imported.hops.items())))
     if imported.with_sub_questions:
         click.echo(f"sub-questions: {imported.with_sub_questions} questions have them")
+    for name, usage in (("decompositions", imported.decompositions), ("aliases", imported.aliases)):
+        if usage:
+            click.echo(f"{name}: {usage.used} lines used, {usage.unused} not")
+            if usage.first_unused:
+                click.echo(f"  not used: {', '.join(map(repr, usage.first_unused))}", err=True)
     if imported.gold_found or imported.gold_unresolved:
         click.echo(
             f"gold passages: {imported.gold_found} found, {imported.gold_unresolved} not; "

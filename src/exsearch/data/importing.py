@@ -1,7 +1,8 @@
 """Brings question files of other formats into ours: checked, with the passages of a corpus, without leaks unseen."""
 
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import msgspec
@@ -11,16 +12,17 @@ from exsearch.data.gold import GoldFinder
 from exsearch.data.normalise import normalise
 from exsearch.data.question import Question
 from exsearch.data.readers.annotated import Annotated, LeftOut, NamedPassage
+from exsearch.data.readers.companions import Companions, read_companions
 from exsearch.data.readers.formats import TWO_WIKI, QuestionFile, known_formats
 from exsearch.errors import UsageError
 from exsearch.files import write_jsonl
 
 FEW = 5
-"""So many of the records left out are named."""
+"""So many of the records left out, and of what is not found or not used, are named."""
 
 
 class Leak(msgspec.Struct, frozen=True):
-    """A question that is asked elsewhere in the same words, case, punctuation and articles aside."""
+    """A question that is asked elsewhere in the same words, case, punctuation, typography and articles aside."""
 
     id: str
     file: str
@@ -36,6 +38,15 @@ class Unresolved(msgspec.Struct, frozen=True):
     passage: NamedPassage
 
 
+class Usage(msgspec.Struct, frozen=True):
+    """How many lines of a file beside the questions went into those kept, and how many did not."""
+
+    used: int
+    unused: int
+    first_unused: list[str]
+    """Their ids."""
+
+
 class Imported(msgspec.Struct):
     """What an import came to."""
 
@@ -48,6 +59,10 @@ class Imported(msgspec.Struct):
     empty_answers: int = 0
     """Aliases dropped since nothing is left of them when they are normalised."""
     with_sub_questions: int = 0
+    decompositions: Usage | None = None
+    """None without a file of them."""
+    aliases: Usage | None = None
+    """None without a file of them."""
     gold_found: int = 0
     """Passages that were named, one a question and passage."""
     gold_unresolved: int = 0
@@ -80,11 +95,14 @@ def import_questions(
     """Write the questions of `files`, the first `limit`, to `out`, with what the sources know of each.
 
     Without `format`, that of each file is recognised. Raises UsageError for a file that cannot be read to its end, for
-    formats mixed in one file, for an id that occurs twice, and where no question is left; `out` is what it was then.
+    formats mixed in one file, for an id that occurs twice, where no question is left, and for a file of sub-questions
+    or aliases of which no question has any; `out` is what it was then.
     """
     job = _Import(against, drop_leaks)
-    formats = known_formats(decompositions, names)
+    companions = read_companions(decompositions, names)
+    formats = known_formats(companions)
     for file in [QuestionFile(path, formats, format) for path in files]:
+        kept = 0
         for place, read in file:
             if limit is not None and len(job.kept) >= limit:
                 break
@@ -92,10 +110,12 @@ def import_questions(
                 raise UsageError(
                     f"{file.path}: is in the format {file.format}; sub-questions and aliases go with {TWO_WIKI}"
                 )
-            if job.add(file.path, place, read):
-                job.report.formats[str(file.format)] += 1
+            kept += job.add(file.path, place, read)
+        if kept:
+            job.report.formats[str(file.format)] += kept
     if not job.kept:
         raise UsageError(f"{', '.join(map(str, files))}: no question is left: {reasons(job.report)}")
+    job.count_used(companions, decompositions, names)
     return job.write(out, corpus)
 
 
@@ -149,6 +169,17 @@ class _Import:
             self.report.first_left_out.append(f"{where}: {reason}" + (f" (id {id!r})" if id is not None else ""))
         return False
 
+    def count_used(self, companions: Companions, decompositions: Path | None, names: Path | None) -> None:
+        """Count which lines of the files beside the questions went into those kept; raises UsageError if none did."""
+        if decompositions is not None:
+            decomposed = {read.question.id for read in self.kept if read.decomposed}
+            needed = "a question with the `_id` of a line and as many triples as that has sub-questions"
+            self.report.decompositions = _usage(decompositions, companions.decompositions, decomposed, needed)
+        if names is not None:
+            aliased = {id for read in self.kept for id in read.aliased}
+            needed = "a question with the `Q_id` of a line as its `answer_id` or in its `evidences_id`"
+            self.report.aliases = _usage(names, companions.names, aliased, needed)
+
     def write(self, out: Path, corpus: Corpus | None) -> Imported:
         """Write what is kept, and the list of passages that are not in the corpus beside it."""
         report = self.report
@@ -199,6 +230,16 @@ class _Import:
         )
 
 
+def _usage(path: Path, ids: Collection[str], used: Collection[str], needed: str) -> Usage:
+    """Count which of a file's ids are used; raises UsageError, with what is needed for it, if none is."""
+    unused = [id for id in ids if id not in used]
+    if len(unused) == len(ids):
+        raise UsageError(
+            f"{path}: no question uses any of its {len(ids)} lines (the first is of {unused[0]!r}); needed is {needed}"
+        )
+    return Usage(len(ids) - len(unused), len(unused), unused[:FEW])
+
+
 def _named(read: Annotated) -> list[NamedPassage]:
     return [*read.gold, *(named for named in read.of_sub_questions if named)]
 
@@ -216,5 +257,10 @@ def _find(named: NamedPassage, finder: GoldFinder | None) -> list[str]:
 
 
 def _words(question: Question) -> str:
-    """Return what makes two questions the same."""
-    return normalise(question.text) or question.text.strip()
+    """Return what makes two questions the same.
+
+    Copies of a question differ in quotes, dashes and the composition of letters, which the metrics tell apart.
+    """
+    composed = unicodedata.normalize("NFKC", question.text)
+    words = "".join(character for character in composed if not unicodedata.category(character).startswith("P"))
+    return normalise(words) or question.text.strip()

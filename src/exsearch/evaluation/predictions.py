@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 
 from exsearch.data.question import Question
+from exsearch.data.readers.ids import IDS
 from exsearch.errors import UsageError
 
-IDS = ("id", "question_id", "query_id", "_id", "qid")
 ANSWERS = ("prediction", "predicted_answer", "pred", "pred_ans", "output", "response", "answer")
 """`answer` last: where another of these stands beside it, it is the gold answer."""
 GOLD = ("answers", "answer_aliases", "golden_answers", "gold_answers", "ground_truth", "supporting_facts")

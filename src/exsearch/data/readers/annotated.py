@@ -1,5 +1,6 @@
 """What a reader makes of one record: a question, and its gold passages as the source names them."""
 
+import math
 from collections.abc import Iterable
 
 import msgspec
@@ -9,6 +10,8 @@ from exsearch.data.question import Question
 Id = str | int
 Text = str | int | float
 """What some sources write for an answer: a year is a number to them."""
+Texts = Text | list[Text | None] | None
+"""One answer, several or none."""
 
 
 class NamedPassage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -30,6 +33,10 @@ class Annotated(msgspec.Struct, frozen=True):
     gold: list[NamedPassage] = []
     of_sub_questions: list[NamedPassage | None] = []
     """One for each sub-question."""
+    decomposed: bool = False
+    """Whether a file beside the questions words its sub-questions."""
+    aliased: frozenset[str] = frozenset()
+    """Wikidata ids of which a file beside the questions told the aliases."""
 
 
 class LeftOut(msgspec.Struct, frozen=True):
@@ -39,8 +46,18 @@ class LeftOut(msgspec.Struct, frozen=True):
 
 
 def aliases(answers: Iterable[Text | None]) -> list[str]:
-    """Return the answers as texts, each once, in order; None and the empty text are none."""
-    return list(dict.fromkeys(str(answer) for answer in answers if answer not in (None, "")))
+    """Return the answers as texts, each once, in order, without those that are none."""
+    return list(dict.fromkeys(filter(None, map(as_text, answers))))
+
+
+def as_text(answer: Text | None) -> str:
+    """Return an answer as a text; null and NaN, a table's null among numbers, are none: the empty text.
+
+    A table makes floats of integers where a null is among them, so a whole number is written as an integer.
+    """
+    if answer is None or (isinstance(answer, float) and math.isnan(answer)):
+        return ""
+    return str(int(answer) if isinstance(answer, float) and answer.is_integer() else answer)
 
 
 def known_id(otherwise: str, *ids: Id | None) -> str:

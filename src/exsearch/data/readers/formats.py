@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from exsearch.data.readers.annotated import Annotated, LeftOut
+from exsearch.data.readers.companions import Companions
 from exsearch.data.readers.frameworks import (
     is_flashrag,
     is_kilt,
@@ -33,10 +32,13 @@ from exsearch.data.readers.open_domain import (
 from exsearch.data.readers.own import is_own, read_own
 from exsearch.data.readers.records import Record, read_records
 from exsearch.data.readers.supporting import is_hotpotqa, read_hotpotqa
-from exsearch.data.readers.two_wiki import TwoWikiReader, is_two_wiki, read_decompositions, read_names
+from exsearch.data.readers.two_wiki import TwoWikiReader, is_two_wiki
 from exsearch.errors import UsageError, nearest
 
 TWO_WIKI = "2wikimultihopqa"
+_NQ_OPEN = "nq-open"
+_PLAIN = "plain"
+_ALONE = Companions()
 
 
 @dataclass(frozen=True)
@@ -46,14 +48,15 @@ class Format:
     recognises: Callable[[dict[str, Any]], bool]
     """Whether a record is in it, by its keys; asked in the order of the formats."""
     read: Callable[[dict[str, Any], str], Annotated | LeftOut]
-    """Makes a question of a record, with this id if it has none; raises msgspec.DecodeError if it is malformed."""
+    """Makes a question of a record, with this id if it has none.
+
+    Raises ValueError (msgspec.DecodeError is one) or RecursionError if it is malformed.
+    """
 
 
-def known_formats(decompositions: Path | None = None, names: Path | None = None) -> dict[str, Format]:
-    """Return the formats by name; the files are those that may come with 2WikiMultihopQA."""
-    two_wiki = TwoWikiReader(
-        read_decompositions(decompositions) if decompositions else {}, read_names(names) if names else {}
-    )
+def known_formats(companions: Companions = _ALONE) -> dict[str, Format]:
+    """Return the formats by name; the companions are those of 2WikiMultihopQA."""
+    two_wiki = TwoWikiReader(companions)
     return {
         "exsearch": Format(is_own, read_own),
         TWO_WIKI: Format(is_two_wiki, two_wiki.read),
@@ -66,13 +69,13 @@ def known_formats(decompositions: Path | None = None, names: Path | None = None)
         "flashrag": Format(is_flashrag, read_flashrag),
         "searchlm": Format(is_searchlm, read_searchlm),
         "bamboogle": Format(is_bamboogle, read_bamboogle),
-        "nq-open": Format(is_nq_open, read_plain),
-        "plain": Format(is_plain, read_plain),
+        _NQ_OPEN: Format(is_nq_open, read_plain),
+        _PLAIN: Format(is_plain, read_plain),
     }
 
 
 class QuestionFile:
-    """A file of questions in one format."""
+    """A file of questions in one format; plain is one whose records are in part in that of Natural Questions."""
 
     def __init__(self, path: Path, formats: Mapping[str, Format], name: str | None = None) -> None:
         """Read `path` as the format called `name`, or as the one that its first record is in."""
@@ -96,10 +99,8 @@ class QuestionFile:
             assert self.format is not None
             try:
                 read = self._formats[self.format].read(record.fields, f"{stem}-{record.number}")
-            except msgspec.DecodeError as error:
+            except (ValueError, RecursionError) as error:
                 raise UsageError(f"{self.path}, {record.place}: {error} (read as {self.format})") from None
-            except ValueError:  # of zip, where a copy keeps lists of objects as lists of their fields
-                raise UsageError(f"{self.path}, {record.place}: its columns differ in length") from None
             yield record.place, read
 
     def _recognise(self, record: Record) -> None:
@@ -110,7 +111,9 @@ class QuestionFile:
                 f"{self.path}, {record.place}: is in none of the known formats ({', '.join(self._formats)}); "
                 f"its keys are {keys}"
             )
-        if self.format not in (None, name):
+        if {self.format, name} == {_NQ_OPEN, _PLAIN}:
+            name = _PLAIN  # some answers are lists, some are not
+        elif self.format not in (None, name):
             raise UsageError(
                 f"{self.path}, {record.place}: is in the format {name}, what precedes it in {self.format}; "
                 "split the file, or name one format for all (--format)"

@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 
 from exsearch.data.question import Question
-from exsearch.data.readers.annotated import Annotated, Id, NamedPassage, Text, aliases, known_id
+from exsearch.data.readers.annotated import Annotated, Id, NamedPassage, Text, Texts, aliases, known_id
+from exsearch.data.readers.cells import as_list
 from exsearch.data.readers.musique import Step, with_steps
 from exsearch.data.readers.supporting import Supported, evidence_of
 
@@ -19,11 +20,11 @@ class _Metadata(Supported, kw_only=True):
 
 class _FlashRag(msgspec.Struct):
     question: str
-    golden_answers: list[Text] = []
+    golden_answers: Texts = None
     id: Id | None = None
     metadata: _Metadata | None = None
 
-    def annotated(self, id: str, answers: list[Text]) -> Annotated:
+    def annotated(self, id: str, answers: list[Text | None]) -> Annotated:
         known = self.metadata or _Metadata()
         gold = known.gold()
         question = Question(
@@ -42,11 +43,11 @@ def is_flashrag(fields: dict[str, Any]) -> bool:
 def read_flashrag(fields: dict[str, Any], id: str) -> Annotated:
     """Read a question, and from its metadata what HotpotQA, 2WikiMultihopQA and MuSiQue say of gold passages."""
     record = msgspec.convert(fields, _FlashRag)
-    return record.annotated(known_id(id, record.id), record.golden_answers)
+    return record.annotated(known_id(id, record.id), as_list(record.golden_answers))
 
 
 class _Truth(msgspec.Struct):
-    target: Text | list[Text]
+    target: Texts
 
 
 class _Reward(msgspec.Struct):
@@ -67,27 +68,25 @@ def read_search_r1(fields: dict[str, Any], id: str) -> Annotated:
     """Read a question of several data sets in one file, each of which numbers its own from 0."""
     record = msgspec.convert(fields, _SearchR1)
     own = known_id(id, record.id)
-    target = record.reward_model.ground_truth.target
-    answers = [*record.golden_answers, *(target if isinstance(target, list) else [target])]
+    answers = [*as_list(record.golden_answers), *as_list(record.reward_model.ground_truth.target)]
     return record.annotated(f"{record.data_source}/{own}" if record.data_source else own, answers)
 
 
 class _SearchLm(msgspec.Struct):
     query_id: Id
     question: str
-    answer: Text | list[Text] | None = None
+    answer: Texts = None
 
 
 def is_searchlm(fields: dict[str, Any]) -> bool:
-    """Return whether a record has SearchLM's name for ids."""
-    return "query_id" in fields
+    """Return whether a record has SearchLM's name for ids; of several `answers` SearchLM does not speak."""
+    return "query_id" in fields and "answers" not in fields
 
 
 def read_searchlm(fields: dict[str, Any], id: str) -> Annotated:
     """Read a question and one answer or a list."""
     record = msgspec.convert(fields, _SearchLm)
-    answers = record.answer if isinstance(record.answer, list) else [record.answer]
-    return Annotated(Question(str(record.query_id), record.question, aliases(answers)))
+    return Annotated(Question(str(record.query_id), record.question, aliases(as_list(record.answer))))
 
 
 class _Span(msgspec.Struct):

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from exsearch.data.question import Question, SubQuestion
-from exsearch.data.readers.annotated import Annotated, Id, LeftOut, NamedPassage, Text, aliases
+from exsearch.data.readers.annotated import Annotated, Id, LeftOut, NamedPassage, Text, aliases, as_text
 from exsearch.data.readers.sentences import sentence_with
 
 _REFERENCE = re.compile(r"#(\d+)")
@@ -24,7 +24,7 @@ class Step(msgspec.Struct):
     """One step of a decomposition. Its paragraph is a number or, in FlashRAG's copy, in full."""
 
     question: str
-    answer: Text
+    answer: Text | None
     paragraph_support_idx: int | None = None
     support_paragraph: _Paragraph | None = None
 
@@ -45,14 +45,23 @@ def is_musique(fields: dict[str, Any]) -> bool:
 
 
 def read_musique(fields: dict[str, Any], id: str) -> Annotated | LeftOut:
-    """Read a question with its steps; one whose paragraphs do not hold the answer is left out."""
+    """Read a question with its steps; one whose paragraphs do not hold the answer is left out.
+
+    Raises ValueError for a step that names a paragraph that is not there.
+    """
     record = msgspec.convert(fields, _MuSiQue)
     if not record.answerable:
         return LeftOut("not answerable from its paragraphs")
     paragraphs = {n if part.idx is None else part.idx: part for n, part in enumerate(record.paragraphs)}
-    for step in record.question_decomposition:
-        if step.support_paragraph is None and step.paragraph_support_idx is not None:
-            step.support_paragraph = paragraphs.get(step.paragraph_support_idx)
+    for number, step in enumerate(record.question_decomposition, start=1):
+        place = step.paragraph_support_idx
+        if step.support_paragraph is None and place is not None:
+            if place not in paragraphs:
+                raise ValueError(
+                    f"the paragraph_support_idx of step {number} is {place}, which is no paragraph's idx; "
+                    "add the paragraph, or write null if it is not known"
+                )
+            step.support_paragraph = paragraphs[place]
     question = Question(
         str(record.id), record.question, aliases([record.answer, *record.answer_aliases]), str(record.id).split("__")[0]
     )
@@ -60,20 +69,26 @@ def read_musique(fields: dict[str, Any], id: str) -> Annotated | LeftOut:
 
 
 def with_steps(question: Question, steps: list[Step]) -> Annotated:
-    """Return a question with the steps of its decomposition as sub-questions."""
+    """Return a question with the steps of its decomposition as sub-questions.
+
+    If the passage of one is not known, the question has no gold passages: recall over the others would be too high.
+    """
     subs, passages = [], []
     for step in steps:
         text = _REFERENCE.sub(lambda match: _answer_of(match, steps), step.question.replace(_RELATION, " "))
         found = step.support_paragraph
-        evidence = sentence_with(str(step.answer), text, found.paragraph_text) if found else None
-        last = step is steps[-1] and str(step.answer) in question.answers
-        subs.append(SubQuestion(text, question.answers if last else [str(step.answer)], evidence=evidence))
+        answers = aliases([step.answer])
+        evidence = sentence_with(answers[0], text, found.paragraph_text) if found and answers else None
+        if step is steps[-1] and as_text(step.answer) in question.answers:
+            answers = question.answers
+        subs.append(SubQuestion(text, answers, evidence=evidence))
         sentences = (evidence,) if evidence else ()
         passages.append(NamedPassage(None, found.title, found.paragraph_text, sentences) if found else None)
     question = msgspec.structs.replace(question, hops=len(steps) or None, sub_questions=subs)
-    return Annotated(question, [passage for passage in passages if passage], passages)
+    gold = [passage for passage in passages if passage]
+    return Annotated(question, gold if len(gold) == len(passages) else [], passages)
 
 
 def _answer_of(match: re.Match[str], steps: list[Step]) -> str:
     number = int(match[1])
-    return str(steps[number - 1].answer) if 0 < number <= len(steps) else match[0]
+    return (as_text(steps[number - 1].answer) if 0 < number <= len(steps) else "") or match[0]

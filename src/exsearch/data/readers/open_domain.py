@@ -1,19 +1,19 @@
 """Questions and answers without paragraphs: Natural Questions, TriviaQA, PopQA, Bamboogle, and files of no fame."""
 
-import ast
 from typing import Any
 
 import msgspec
 
 from exsearch.data.question import Question
-from exsearch.data.readers.annotated import Annotated, Id, Text, aliases, known_id
+from exsearch.data.readers.annotated import Annotated, Id, Texts, aliases
+from exsearch.data.readers.cells import as_list
+from exsearch.data.readers.ids import read_id
 
 
 class _Plain(msgspec.Struct):
     question: str
-    answer: Text | list[Text] | None = None
-    answers: Text | list[Text] | None = None
-    id: Id | None = None
+    answer: Texts = None
+    answers: Texts = None
 
 
 def is_plain(fields: dict[str, Any]) -> bool:
@@ -28,10 +28,10 @@ def is_nq_open(fields: dict[str, Any]) -> bool:
 
 
 def read_plain(fields: dict[str, Any], id: str) -> Annotated:
-    """Read a question and its answers, a list or, in a table's cell, what is written like one."""
+    """Read a question, its id if it has one, and its answers: a list or, in a cell, what is written like one."""
     record = msgspec.convert(fields, _Plain)
     found = [*as_list(record.answer), *as_list(record.answers)]
-    return Annotated(Question(known_id(id, record.id), record.question, aliases(found)))
+    return Annotated(Question(read_id(fields, id), record.question, aliases(found)))
 
 
 _UNKNOWN = "<unk>"
@@ -64,7 +64,8 @@ class _NativeTrivia(msgspec.Struct, rename="pascal"):
 
 def is_triviaqa(fields: dict[str, Any]) -> bool:
     """Return whether a record has the keys of TriviaQA, in its own files or in hub copies."""
-    return {"QuestionId", "Question"} <= fields.keys() or {"question_id", "question"} <= fields.keys()
+    hub = {"question_id", "question"} <= fields.keys() and isinstance(fields.get("answer"), dict)
+    return hub or {"QuestionId", "Question"} <= fields.keys()
 
 
 def read_triviaqa(fields: dict[str, Any], id: str) -> Annotated:
@@ -77,7 +78,7 @@ def read_triviaqa(fields: dict[str, Any], id: str) -> Annotated:
 class _PopQA(msgspec.Struct):
     id: Id
     question: str
-    possible_answers: str | list[str]
+    possible_answers: Texts
     prop: str | None = None
 
 
@@ -96,7 +97,7 @@ def read_popqa(fields: dict[str, Any], id: str) -> Annotated:
 
 class _Bamboogle(msgspec.Struct, rename="pascal"):
     question: str
-    answer: Text | list[Text] | None = None
+    answer: Texts = None
 
 
 def is_bamboogle(fields: dict[str, Any]) -> bool:
@@ -108,21 +109,3 @@ def read_bamboogle(fields: dict[str, Any], id: str) -> Annotated:
     """Read a question and its answer; they have no ids."""
     record = msgspec.convert(fields, _Bamboogle)
     return Annotated(Question(id, record.question, aliases(as_list(record.answer))))
-
-
-def as_list(value: Text | list[Text] | list[str] | None) -> list[Text]:
-    """Return one value, several, or what a cell writes like a list in JSON or Python, as a list."""
-    if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
-        value = _written(value)
-    if value is None:
-        return []
-    return list(value) if isinstance(value, list) else [value]
-
-
-def _written(cell: str) -> Text | list[Text]:
-    for read in (msgspec.json.decode, ast.literal_eval):
-        try:
-            return msgspec.convert(read(cell), list[Text])
-        except (msgspec.DecodeError, ValueError, SyntaxError):
-            continue
-    return cell

@@ -1,5 +1,6 @@
 """HotpotQA, distractor and fullwiki, native and as hub copies hold it; 2WikiMultihopQA shares its paragraphs."""
 
+from collections.abc import Sized
 from typing import Any
 
 import msgspec
@@ -33,13 +34,17 @@ class Supported(msgspec.Struct):
         """Return the paragraphs with a supporting fact, each once, in the order of the facts.
 
         A fact may name a sentence or a paragraph that is not there; of such a paragraph only the title is known.
+        Raises ValueError for columns that differ in length.
         """
         facts = self.supporting_facts or []
         if isinstance(facts, FactColumns):
+            check_lengths(title=facts.title, sent_id=facts.sent_id)
             facts = list(zip(facts.title, facts.sent_id, strict=True))
         given = self.context or []
         if isinstance(given, ParagraphColumns):
-            given = list(zip(given.title, given.sentences or given.content or [], strict=True))
+            sentences_of = given.sentences or given.content or []
+            check_lengths(title=given.title, sentences=sentences_of)
+            given = list(zip(given.title, sentences_of, strict=True))
         paragraphs = dict(given)
         found = []
         for title in dict.fromkeys(title for title, _ in facts):
@@ -48,6 +53,13 @@ class Supported(msgspec.Struct):
             text = " ".join(sentences) or None
             found.append(NamedPassage(None, title, text, tuple(sentences[n].strip() for n in supporting)))
         return found
+
+
+def check_lengths(**columns: Sized) -> None:
+    """Raise ValueError unless the columns that a copy made of a list of objects are of one length."""
+    if len({len(column) for column in columns.values()}) > 1:
+        lengths = ", ".join(f"{name} has {len(column)}" for name, column in columns.items())
+        raise ValueError(f"its columns differ in length: {lengths}")
 
 
 class _HotpotQA(Supported, kw_only=True):

@@ -1,45 +1,25 @@
 """2WikiMultihopQA: HotpotQA's paragraphs and facts, and evidence triples, one a hop.
 
-Two files may come with it: Wikidata's aliases of the answers (`id_aliases.json` of the source), and sub-questions in
-words. Without the latter, a hop is asked for by the subject and relation of its triple.
+A hop is asked for by the subject and relation of its triple, or by the words of a companion file.
 """
 
 import re
 from collections.abc import Iterable
 from itertools import permutations
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from exsearch.data.question import Question, SubQuestion
 from exsearch.data.readers.annotated import Annotated, Id, NamedPassage, Text, aliases, known_id
+from exsearch.data.readers.companions import Asked, Companions
 from exsearch.data.readers.sentences import sentence_with
-from exsearch.data.readers.supporting import Supported, evidence_of
-from exsearch.files import read_jsonl
+from exsearch.data.readers.supporting import Supported, check_lengths, evidence_of
 
 Triple = tuple[str, str, str]
 _IN_BRACKETS = re.compile(r"\s*\([^)]*\)$")
 _MOST_ORDERED = 6
 """So many hops at most are put in order by trying all orders; the source has up to five."""
-
-
-class Asked(msgspec.Struct):
-    """A sub-question of a decomposition file; its answer is a sentence."""
-
-    question: str
-    answer: str | None = None
-
-
-class _Decomposition(msgspec.Struct):
-    id: str = msgspec.field(name="_id")
-    sub_questions: list[Asked]
-
-
-class _Names(msgspec.Struct):
-    id: str = msgspec.field(name="Q_id")
-    aliases: list[str] = []
-    demonyms: list[str] = []
 
 
 class _TripleColumns(msgspec.Struct):
@@ -61,18 +41,16 @@ class _TwoWiki(Supported, kw_only=True):
     def triples(self) -> list[Triple]:
         if isinstance(self.evidences, _TripleColumns):
             columns = self.evidences
+            check_lengths(fact=columns.fact, relation=columns.relation, entity=columns.entity)
             return list(zip(columns.fact, columns.relation, columns.entity, strict=True))
         return self.evidences or []
 
-
-def read_decompositions(path: Path) -> dict[str, list[Asked]]:
-    """Read a file of sub-questions, by the id of their question."""
-    return {line.id: line.sub_questions for line in read_jsonl(path, _Decomposition)}
-
-
-def read_names(path: Path) -> dict[str, list[str]]:
-    """Read `id_aliases.json`, JSON lines despite its name: aliases and demonyms by Wikidata id."""
-    return {line.id: [*line.aliases, *line.demonyms] for line in read_jsonl(path, _Names)}
+    def object_ids(self, triples: list[Triple]) -> list[str]:
+        """Return the Wikidata id of each triple's object, empty texts where the record has none."""
+        if not self.evidences_id:
+            return [""] * len(triples)
+        check_lengths(evidences=triples, evidences_id=self.evidences_id)
+        return [object for _, _, object in self.evidences_id]
 
 
 def is_two_wiki(fields: dict[str, Any]) -> bool:
@@ -81,23 +59,24 @@ def is_two_wiki(fields: dict[str, Any]) -> bool:
 
 
 class TwoWikiReader:
-    """Reads records of 2WikiMultihopQA with what the accompanying files know about them."""
+    """Reads records of 2WikiMultihopQA with what the companion files know about them."""
 
-    def __init__(self, decompositions: dict[str, list[Asked]], names: dict[str, list[str]]) -> None:
-        """Keep sub-questions by question id, and names by Wikidata id; either may be empty."""
-        self._decompositions = decompositions
-        self._names = names
+    def __init__(self, companions: Companions) -> None:
+        """Keep what the files say."""
+        self._decompositions = companions.decompositions
+        self._names = companions.names
 
     def read(self, fields: dict[str, Any], id: str) -> Annotated:
-        """Read a question with a sub-question for each triple."""
+        """Read a question with a sub-question for each triple; raises ValueError for columns that differ in length."""
         record = msgspec.convert({name: _unwritten(name, value) for name, value in fields.items()}, _TwoWiki)
         id = known_id(id, record.native_id, record.hub_id)
         gold = record.gold()
         triples = record.triples()
         asked = self._decompositions.get(id, [])
+        decomposed = bool(asked) and len(asked) == len(triples)
         named = [Asked(f"{subject} {relation}") for subject, relation, _ in triples]
-        asked = _in_order(asked, triples) if len(asked) == len(triples) else named
-        objects = [ids[2] for ids in record.evidences_id or []] or [""] * len(triples)
+        asked = _in_order(asked, triples) if decomposed else named
+        objects = record.object_ids(triples)
         subs, passages = [], []
         for number, (triple, sub, object) in enumerate(zip(triples, asked, objects, strict=True)):
             passage = _passage_of(triple, number, gold) if gold else None
@@ -114,7 +93,8 @@ class TwoWikiReader:
             sub_questions=subs,
             evidence=evidence_of(gold),
         )
-        return Annotated(question, gold, passages)
+        aliased = self._names.keys() & {record.answer_id or "", *objects}
+        return Annotated(question, gold, passages, decomposed, frozenset(aliased))
 
 
 def _unwritten(name: str, value: object) -> object:

@@ -44,8 +44,10 @@ def test_outputs_and_gradients_are_those_of_torch(
         told.append([y, x.grad, *(parameter.grad for parameter in layer.parameters())])
     assert [one is None for one in told[0]] == [one is None for one in told[1]]
     for mine, own in zip(*told, strict=True):
-        if mine is not None:
-            torch.testing.assert_close(mine, own, rtol=1e-4, atol=1e-4)
+        if mine is not None and own is not None:
+            # sums of hundreds of terms, some of which cancel, are as exact as the largest of them
+            largest = float(own.detach().abs().max()) if own.numel() else 0.0
+            torch.testing.assert_close(mine, own, rtol=1e-4, atol=1e-5 * max(largest, 1.0))
 
 
 def test_a_model_keeps_its_parameters_and_other_layers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
-from page import insert_table, rows
+from page import command_line, insert_table, rows
 
 from exsearch.corpus.store import Corpus
 from exsearch.data.world import World
@@ -55,7 +55,7 @@ def main() -> None:
     query_seconds = ask_in_turns(encoders, [text.split("\n")[0] for text in texts[:QUERIES]])
     tokens = len(cosines[REFERENCE])
     result = {
-        "command": " ".join(["python benchmarks/encoding.py", *(public(word) for word in sys.argv[1:])]),
+        "command": command_line(),
         "versions": {name: version(name) for name in ("exsearch", "torch", "transformers", "openvino")},
         "machine": machine(),
         "encoder": encoders[REFERENCE].info.id,
@@ -156,11 +156,6 @@ def version(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def public(word: str) -> str:
-    """Return a word of the command line without a path of this machine."""
-    return "DIR" if Path(word).is_absolute() else word
 
 
 def table(result: dict[str, Any]) -> str:

@@ -32,7 +32,6 @@ import os
 import platform
 import resource
 import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -41,7 +40,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
-from page import insert_table, rows
+from page import command_line, insert_table, rows
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.rollout import Agent, Draw
@@ -145,7 +144,7 @@ def main() -> None:
     for agent in {ours, walker, copies} - {None}:
         agent.close()
     result = {
-        "command": "python benchmarks/explore.py " + " ".join(sys.argv[1:]).replace(str(options.run), "RUN"),
+        "command": command_line(),
         "versions": {name: importlib.metadata.version(name) for name in ("exsearch", "torch", "transformers")},
         "machine": {"cores": len(os.sched_getaffinity(0)), "processor": platform.machine()},
         "settings": {

@@ -34,7 +34,7 @@ from typing import Any
 
 import msgspec
 import torch
-from page import insert_table, rows
+from page import command_line, insert_table, rows
 from retrieval_data import load_set
 from transformers import AutoConfig, AutoModel
 
@@ -95,7 +95,7 @@ def main() -> None:
             print(f"round {number + 1}, {name}: {found[name][-1]['tokens_per_second']:.0f} tokens/s", flush=True)
     timed = examples[options.batch : options.batch * (options.steps + 1)]
     result = {
-        "command": "python benchmarks/learn.py " + " ".join(word for word in sys.argv[1:] if "/" not in word),
+        "command": command_line(),
         "machine": {"cores": len(os.sched_getaffinity(0)), "processor": platform.machine()},
         "trajectories": {
             "count": len(examples),

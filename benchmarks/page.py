@@ -1,6 +1,8 @@
-"""Where tables stand in the docs: between `<!-- NAME -->` and `<!-- /NAME -->`, mostly in docs/benchmarks.md."""
+"""What benchmarks write into the docs: their command, and tables between `<!-- NAME -->` and `<!-- /NAME -->`."""
 
 import re
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,12 @@ from exsearch.errors import UsageError
 from exsearch.files import write_text
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+
+
+def command_line() -> str:
+    """Return the command that runs, as others can give it: with DIR for a path of this machine."""
+    words = ["DIR" if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words])
 
 
 def insert_table(name: str, table: str, page: Path = PAGE) -> None:

@@ -33,6 +33,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from page import command_line
 from peers.runner import environment
 from retrieval_data import DIMENSIONS, SEED, load_set, source, write_data, write_vectors
 from retrieval_tables import comparison, insert_tables, quality_table, scaling_table
@@ -377,9 +378,8 @@ def about() -> dict[str, Any]:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
     packages = ("exsearch", "numpy", "numba", "torch")
-    words = ["DIR" if Path(word).is_absolute() else word for word in sys.argv[1:]]  # paths are nobody else's
     return {
-        "command": "python benchmarks/retrieval.py " + " ".join(words),
+        "command": command_line(),
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in packages},
         "machine": {"processor": model, "cores": len(os.sched_getaffinity(0))},

@@ -17,13 +17,12 @@ import importlib.metadata
 import json
 import os
 import platform
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from page import insert_table, interval, rows
+from page import command_line, insert_table, interval, rows
 from retrieval_data import load_set, source, text_of, wiki_questions
 
 from exsearch.config import ModelConfig
@@ -89,7 +88,7 @@ def main() -> None:
             for label, values in parts[0].items()
         }
     result = {
-        "command": " ".join(["python benchmarks/retriever_training.py", *map(public, sys.argv[1:])]),
+        "command": command_line(),
         "versions": {name: importlib.metadata.version(name) for name in ("exsearch", "torch", "transformers")},
         "machine": {"cores": len(os.sched_getaffinity(0)), "processor": platform.machine()},
         "training": {label: {k: v for k, v in row.items() if k != "encoder"} for label, row in trained.items()},
@@ -228,11 +227,6 @@ def report(found: dict[str, Recalls]) -> dict[str, Any]:
             gains = {k: paired_difference(found["untrained"][k], v) for k, v in values.items()}
             reported[label]["gain"] = {k: msgspec.to_builtins(gain) for k, gain in gains.items()}
     return reported
-
-
-def public(word: str) -> str:
-    """Return a word of the command line without a path of this machine."""
-    return "DIR" if Path(word).is_absolute() else word
 
 
 def table(result: dict[str, Any]) -> str:

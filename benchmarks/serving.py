@@ -31,7 +31,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from page import insert_table, rows
+from page import command_line, insert_table, rows
 
 from exsearch.files import write_text
 from exsearch.retrieval.base import Retriever
@@ -64,7 +64,7 @@ def main() -> None:
         latency = measure_latency(retriever, port, queries[: options.single_queries], options.k)
         throughput = measure_throughput(retriever, port, queries[:needed], options)
     result = {
-        "command": "python benchmarks/serving.py " + " ".join(sys.argv[1:]),
+        "command": command_line(),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "machine": {"cores": len(os.sched_getaffinity(0)), "processor": platform.machine()},
         "settings": {name: value for name, value in vars(options).items() if name != "out"},

@@ -16,7 +16,6 @@ import importlib.metadata
 import os
 import random
 import statistics
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import zip_longest
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from page import command_line
 
 from exsearch.agent.loading import load_agents, load_retriever
 from exsearch.agent.trajectory import Trajectory
@@ -122,7 +122,7 @@ def main() -> None:
     explored = [q for number in range(1, len(summary.iterations) + 1) for q in run.questions_of(number)]
     met = {question.id: question for question in run.train_questions[: config.warmup.questions] + explored}
     about = {
-        "command": "python benchmarks/wiki_mini.py " + " ".join(sys.argv[1:]).replace(str(options.wiki_mini), "DIR"),
+        "command": command_line(),
         "versions": {name: importlib.metadata.version(name) for name in ("exsearch", "torch", "transformers")},
         "machine": f"{len(os.sched_getaffinity(0))} cores, {config.model.engine} on {pick_device(config.model)}",
         "seed": options.seed,

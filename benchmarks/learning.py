@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from page import command_line
 
 from exsearch.em.run_folder import RunFolder, RunSummary
 from exsearch.evaluation.bootstrap import paired_difference
@@ -48,7 +49,7 @@ def main() -> None:
         before += warm
         after += last
     result = {
-        "command": "python benchmarks/learning.py " + " ".join(sys.argv[1:]),
+        "command": command_line(),
         "versions": {name: importlib.metadata.version(name) for name in ("exsearch", "torch", "transformers")},
         "machine": {"cores": len(os.sched_getaffinity(0)), "processor": platform.machine()},
         "runs": runs,

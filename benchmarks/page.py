@@ -14,7 +14,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
 def command_line() -> str:
     """Return the command that runs, as others can give it: with DIR for a path of this machine."""
-    words = ["DIR" if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    words = [re.sub(r"(^|=)/.*", r"\1DIR", word) for word in sys.argv[1:]]
     return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words])
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from page import insert_table, interval, rows
 
+from exsearch.errors import UsageError
 from exsearch.evaluation.bootstrap import figure, paired_difference
 from exsearch.files import write_text
 
@@ -35,11 +36,14 @@ AT_SCALE = {
 def main() -> None:
     """Write the page's tables and one picture a seed."""
     runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("wiki_mini-*.json"))]
+    told = [run for run in runs if "f1_by_question" in run]
+    if len({run["protocol"] for run in told}) > 1:
+        raise UsageError("the runs of wiki_mini have different protocols: their questions cannot be averaged")
     page = DOCS / "results.md"
     for name, table in (("scores", scores), ("sets", sets), ("differences", differences), ("iterations", iterations)):
         insert_table(name, "\n\n".join(f"**Seed {run['seed']}**\n\n{table(run)}" for run in runs), page)
-    if len(told := [run["f1_by_question"] for run in runs if "f1_by_question" in run]) > 1:
-        insert_table("seeds", over_seeds(told), page)
+    if len(told) > 1:
+        insert_table("seeds", over_seeds([run["f1_by_question"] for run in told]), page)
     insert_table("commands", "\n\n".join(command(run) for run in runs), page)
     insert_table("scale", at_scale(runs[0]), page)
     for run in runs:

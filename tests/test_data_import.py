@@ -355,3 +355,12 @@ def test_real_files_import_whole_with_all_gold_passages_and_without_leaks(wiki_m
         assert all(sub.passage for sub in subs)
         assert sum(not sub.evidence for sub in subs) <= 1
         assert sum(sub.answers[0] not in (sub.evidence or "") for sub in subs) <= 2
+
+
+def test_a_companion_file_without_a_line_is_refused(tmp_path: Path) -> None:
+    source, decompositions = tmp_path / "two.json", tmp_path / "decompositions.json"
+    record = {"_id": "a", "question": "Who?", "answer": "Karn", "type": "comparison", "context": [], "evidences": []}
+    source.write_text(json.dumps([record | {"supporting_facts": []}]))
+    decompositions.write_text("[]")
+    with pytest.raises(UsageError, match=r"decompositions\.json: (holds no lines|is empty)"):
+        import_questions([source], tmp_path / "out.jsonl", decompositions=decompositions)

@@ -478,15 +478,19 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     ),
     "an array of NumPy": (
         "question,answer\nWho?,['x']\nWhere?,['Karn' 'City of Karn']\n",
-        "line 3: a list has texts without a comma between them, as NumPy and pandas print it; write it with commas or",
+        "line 3: a list has items without a comma between them, as NumPy and pandas print it; write it with commas or",
     ),
     "an array of NumPy over two lines": (
         """question,answers\nWhere?,"['Karn'\n ""Karn's"" ... 'x']"\n""",
-        "line 2: a list has texts without a comma",
+        "line 2: a list has items without a comma",
+    ),
+    "an array of numbers": (
+        "question,answer\nWhen?,[1914 1918]\n",
+        "line 2: a list has items without a comma",
     ),
     "a list with one comma too few": (
         """{"query_id": 1, "question": "Where?", "answer": "['Karn', \\"It's\\" 'x']"}""",
-        "line 1: a list has texts without a comma",
+        "line 1: a list has items without a comma",
     ),
     "an id that is none": (
         '{"question": "Who?", "answer": "x", "_id": {"$oid": "7"}}',

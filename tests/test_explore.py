@@ -286,6 +286,10 @@ def test_what_an_outage_failed_is_made_again_and_the_rest_is_not(
     failed = [t for t in explore(agent, QUESTIONS, CONFIG, 3, journal) if t.failed]
     assert 0 < len(failed) < len(whole[1])
     retriever.fails_for = None
+    before = journal.read_bytes()
+    with pytest.raises(UsageError, match="another seed"):
+        explore(agent, QUESTIONS, CONFIG, 4, journal)
+    assert journal.read_bytes() == before
     assert timeless(explore(agent, QUESTIONS, CONFIG, 3, journal)) == timeless(whole[1])
     assert f"{len(failed)} trajectories had failed and are made again" in capsys.readouterr().err
     assert timeless(list(read_jsonl(journal, Trajectory))) == timeless(whole[1])

@@ -155,6 +155,9 @@ def test_a_file_of_questions_with_their_answers_is_not_scored_as_predictions(tmp
     path.write_text(lines(*({"query_id": q.id, "question": q.text, "answer": q.answers[0]} for q in questions)))
     with pytest.raises(UsageError, match=r"questions\.jsonl: every 'answer' is a gold answer to the letter"):
         match(read_predictions(path), questions)
+    written = [{"question_id": q.id, "answer": q.answers[0]} for q in questions]
+    (tmp_path / "all-right.jsonl").write_text(lines(*written))
+    assert match(read_predictions(tmp_path / "all-right.jsonl"), questions).answers[9] == "Name 9"
     path.write_text(path.read_text().replace("Name 3", "name 3"))
     assert match(read_predictions(path), questions).answers[3] == "name 3"
 

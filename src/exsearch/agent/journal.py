@@ -12,10 +12,12 @@ from exsearch.agent.grammar import Grammar
 from exsearch.agent.rollout import BRANCH, Draw, seed_of
 from exsearch.agent.trajectory import Trajectory
 from exsearch.data.question import Question
-from exsearch.errors import UsageError
+from exsearch.errors import ExSearchError, UsageError
 from exsearch.files import Journal, set_damaged_aside, write_jsonl
 from exsearch.progress import Progress, progress
 
+MOST_FAILED = 0.1
+"""Share of trajectories that retriever or engine may fail."""
 Found = dict[int, Trajectory]
 """The trajectories of one question, by sample."""
 Plan = Callable[[Found], list[int]]
@@ -70,15 +72,37 @@ def read_journal(path: Path) -> list[Trajectory]:
         return _complete(journal)
 
 
-def forget_failed(path: Path) -> None:
-    """Take out of a journal what retriever or engine failed, with its branches: the same draws are made again."""
+def forget_failed(path: Path, questions: list[Question], agents: Agents, seed: int) -> set[str]:
+    """Take out of a journal what retriever or engine failed, with its branches: the same draws are made again.
+
+    Returns the ids of their questions. Raises UsageError, before anything is changed, if the journal belongs to another
+    model, index, grammar or seed.
+    """
     if not path.exists():
-        return
+        return set()
     found = read_journal(path)
-    failed = {(each.question_id, each.sample % BRANCH) for each in found if each.failed}
+    done = _of_questions(found, questions)
+    _check_origin(done, agents, questions, seed, path)
+    failed = {(id, sample % BRANCH) for id, group in done.items() for sample, each in group.items() if each.failed}
     if failed:
         print(f"{path}: {len(failed)} trajectories had failed and are made again", file=sys.stderr)
         write_jsonl(path, [each for each in found if (each.question_id, each.sample % BRANCH) not in failed])
+    return {id for id, _ in failed}
+
+
+def few_failed(trajectories: list[Trajectory]) -> str:
+    """Return how many trajectories retriever or engine failed, and how the first; nothing if they failed none.
+
+    Raises ExSearchError if they failed so many that what is made of the others would be that of an outage.
+    """
+    failed = [trajectory for trajectory in trajectories if trajectory.failed]
+    if not failed:
+        return ""
+    told = f"{len(failed)} of {len(trajectories)} trajectories failed, that of {failed[0].question_id!r} with: "
+    told += failed[0].stop_detail or failed[0].stop_reason
+    if len(failed) > MOST_FAILED * len(trajectories):
+        raise ExSearchError(f"{told}. The same command makes these again")
+    return told
 
 
 def _set_damaged_aside(path: Path) -> None:
@@ -107,12 +131,18 @@ class _Opened:
 def _open(path: Path, questions: list[Question], agents: Agents, seed: int, stack: ExitStack) -> _Opened:
     _set_damaged_aside(path)
     journal = stack.enter_context(Journal(path))
-    done: dict[str, Found] = {question.id: {} for question in questions}
-    for trajectory in _complete(journal):
-        if trajectory.question_id in done:
-            done[trajectory.question_id][trajectory.sample] = trajectory
+    done = _of_questions(_complete(journal), questions)
     _check_origin(done, agents, questions, seed, path)
     return _Opened(path, questions, journal, done)
+
+
+def _of_questions(trajectories: list[Trajectory], questions: list[Question]) -> dict[str, Found]:
+    """Return the trajectories of each question by its id; there may be others."""
+    done: dict[str, Found] = {question.id: {} for question in questions}
+    for trajectory in trajectories:
+        if trajectory.question_id in done:
+            done[trajectory.question_id][trajectory.sample] = trajectory
+    return done
 
 
 async def _run(agents: Agents, opened: list[_Opened], plan: Plan, most: int, draw: Draw, bar: Progress) -> None:

@@ -47,7 +47,7 @@ def retrieve(
     from exsearch.retrieval.pairing import pair
 
     config = settings(recipe, overrides)
-    chosen = read_questions(questions, unanswered=layout == "ours")
+    chosen = read_questions(questions, unanswered=layout == "ours", emptied=layout == "ours")
     with resumable_retriever(config, index, out) as retriever:
         fingerprint = retriever.fingerprint
         paired = pair(chosen, retriever, k)

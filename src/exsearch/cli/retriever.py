@@ -73,7 +73,7 @@ def train(
         sample_pairs,
     )
 
-    asked = read_questions(questions)
+    asked = read_questions(questions, emptied=True)
     pairs = pairs_of_questions(asked)
     if not pairs:
         raise UsageError(

@@ -232,6 +232,8 @@ class _Import:
 
 def _usage(path: Path, ids: Collection[str], used: Collection[str], needed: str) -> Usage:
     """Count which of a file's ids are used; raises UsageError, with what is needed for it, if none is."""
+    if not ids:
+        raise UsageError(f"{path}: holds no lines")
     unused = [id for id in ids if id not in used]
     if len(unused) == len(ids):
         raise UsageError(

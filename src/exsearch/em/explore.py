@@ -35,7 +35,7 @@ def explore(
         branches=config.branches,
         branch_gain=config.branch_gain,
     )
-    forget_failed(journal)
+    forget_failed(journal, questions, agents, seed)
     found = run_journaled(agents, {journal: questions}, plan(config), config.samples, draw, label)
     return [trajectory for group in found[journal] for trajectory in group]
 

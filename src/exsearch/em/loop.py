@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.journal import Agents
+from exsearch.agent.journal import Agents, few_failed
 from exsearch.agent.loading import load_agents, load_retriever
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import Config, TrainingConfig
@@ -26,7 +26,7 @@ from exsearch.em.weigh import WeightSummary, summarise, weigh
 from exsearch.em.weighted import Weighted
 from exsearch.engine.builtin import resolve_model
 from exsearch.engine.sampling import derive_seed
-from exsearch.errors import ExSearchError, UsageError
+from exsearch.errors import UsageError
 from exsearch.evaluation.baselines import majority
 from exsearch.evaluation.bootstrap import paired_difference
 from exsearch.evaluation.evaluate import Evaluation, evaluate
@@ -38,8 +38,6 @@ from exsearch.training.example import Example, example_from
 from exsearch.training.trainer import train
 
 Say = Callable[[str], None]
-MOST_FAILED = 0.1
-"""Share of an iteration's trajectories that retriever or engine may fail."""
 
 
 class EMRun:
@@ -152,20 +150,11 @@ class EMRun:
                 self.folder.trajectories(name),
                 label=f"{name} explore",
             )
-        self._require_few_failed(trajectories)
+        if told := few_failed(trajectories):
+            self.say(f"{told}. They weigh nothing.")
         weights = weigh(trajectories, questions, self.config.weigh)
         write_jsonl(path, weights)
         return weights
-
-    def _require_few_failed(self, trajectories: list[Trajectory]) -> None:
-        """Raise ExSearchError rather than learn from what an outage has left; tell of a few."""
-        failed = [trajectory for trajectory in trajectories if trajectory.failed]
-        if not failed:
-            return
-        told = f"{len(failed)} of {len(trajectories)} trajectories failed, the first with: {failed[0].stop_detail}"
-        if len(failed) > MOST_FAILED * len(trajectories):
-            raise ExSearchError(f"{told}. The same command makes these again")
-        self.say(f"{told}. They weigh nothing.")
 
     def m_step(self, name: str, previous: str, weights: list[Weighted]) -> int:
         """Learn from the weighted trajectories; return how many there are."""

@@ -1,11 +1,12 @@
 """Evaluation: greedy trajectories on a set of questions, and the figures with their intervals."""
 
+import sys
 from collections import Counter
 from pathlib import Path
 
 import msgspec
 
-from exsearch.agent.journal import Agents, first_samples, forget_failed, run_journaled
+from exsearch.agent.journal import Agents, few_failed, first_samples, forget_failed, run_journaled
 from exsearch.agent.rollout import Draw
 from exsearch.agent.trajectory import Cost, Trajectory, answer_logprob
 from exsearch.data.question import Question
@@ -34,7 +35,8 @@ def evaluate(agents: Agents, evaluations: list[Evaluation], name: str, label: st
     """Answer all questions greedily, all in flight together; finished trajectories are reused.
 
     Raises UsageError if a folder holds an evaluation of another protocol, or trajectories of another model, and
-    ExSearchError if retriever or engine failed a question: its score would be that of an outage.
+    ExSearchError if retriever or engine failed a question for the first time, or many again and again: the score would
+    be that of an outage. A question that fails each time counts as wrong.
     """
     for evaluation in evaluations:
         check_protocol(evaluation.folder, evaluation.protocol)
@@ -45,22 +47,21 @@ def evaluate(agents: Agents, evaluations: list[Evaluation], name: str, label: st
             )
     for evaluation in evaluations:
         write_protocol(evaluation.folder / PROTOCOL, evaluation.protocol)
-        forget_failed(evaluation.folder / TRAJECTORIES)
     draw = Draw(seed=0, temperature=0.0, score_answers=True)
     sets = {each.folder / TRAJECTORIES: each.questions for each in evaluations}
+    failed_before = {path: forget_failed(path, questions, agents, draw.seed) for path, questions in sets.items()}
     found = run_journaled(agents, sets, first_samples(1), 1, draw, label)
     for path, trajectories in found.items():
-        _require_no_outage(path, [trajectory for [trajectory] in trajectories])
+        _require_no_outage(path, [trajectory for [trajectory] in trajectories], failed_before[path])
     return [_write_scores(each, name, found[each.folder / TRAJECTORIES]) for each in evaluations]
 
 
-def _require_no_outage(path: Path, trajectories: list[Trajectory]) -> None:
-    if failed := [trajectory for trajectory in trajectories if trajectory.failed]:
-        first = failed[0]
-        raise ExSearchError(
-            f"{path}: {len(failed)} of {len(trajectories)} questions have no score, since retriever or engine failed; "
-            f"of {first.question_id!r} it said: {first.stop_detail}. The same command tries these again"
-        )
+def _require_no_outage(path: Path, trajectories: list[Trajectory], failed_before: set[str]) -> None:
+    told = few_failed(trajectories)
+    if any(trajectory.failed and trajectory.question_id not in failed_before for trajectory in trajectories):
+        raise ExSearchError(f"{path}: {told}. There is no score before the same command has tried again")
+    if told:
+        print(f"{path}: {told}. They failed before, too, and count as wrong", file=sys.stderr)
 
 
 def _write_scores(evaluation: Evaluation, name: str, found: list[list[Trajectory]]) -> Scores:

@@ -47,7 +47,7 @@ def read_evaluation(folder: Path, questions: Path | None = None) -> Evaluated:
         folder=folder,
         scores=scores,
         protocol=_protocol(folder, scores.protocol),
-        questions={question.id: question for question in read_questions(file)} if file else {},
+        questions={question.id: question for question in read_questions(file, emptied=True)} if file else {},
         answers={each.question_id: each.answer for each in _answers(folder / TRAJECTORIES)},
     )
 

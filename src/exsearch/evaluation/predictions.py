@@ -35,6 +35,8 @@ class Predictions(msgspec.Struct, frozen=True):
     """Where in a record the answer was found."""
     answers: dict[str, str | None]
     """By question id; None where the record says that there is none."""
+    asks: bool = False
+    """Whether its records hold questions, too."""
 
 
 class Matched(msgspec.Struct, frozen=True):
@@ -78,7 +80,7 @@ def read_predictions(path: Path) -> Predictions:
 def match(predictions: Predictions, questions: list[Question]) -> Matched:
     """Put the predictions in the order of the questions.
 
-    Raises UsageError if no id is in both, or if an `answer` is the gold answer of every one of many questions.
+    Raises UsageError if no id is in both, or if the `answer` beside a question is its gold answer for each of many.
     """
     found = predictions.answers
     known = {question.id for question in questions}
@@ -89,7 +91,8 @@ def match(predictions: Predictions, questions: list[Question]) -> Matched:
             f"{named([question.id for question in questions])} there"
         )
     asked = [question for question in questions if question.id in found]
-    if predictions.field == "answer" and len(asked) >= MANY and all(found[q.id] in q.answers for q in asked):
+    perfect = len(asked) >= MANY and all(found[question.id] in question.answers for question in asked)
+    if predictions.asks and predictions.field == "answer" and perfect:
         raise UsageError(
             f"{predictions.path}: every 'answer' is a gold answer to the letter, so these are the questions; if they "
             "are predictions, call the field 'prediction'"
@@ -153,7 +156,7 @@ def _from_records(path: Path, records: list[tuple[str, Any]]) -> Predictions:
         if name in answers:
             raise UsageError(f"{where}: a second prediction for {name!r}; keep one answer a question")
         answers[name] = _text(record[field], f"{where}, {field!r}")
-    return Predictions(path, field, answers)
+    return Predictions(path, field, answers, "question" in records[0][1])
 
 
 def _fields(path: Path, record: Record) -> tuple[str, str]:

@@ -7,12 +7,14 @@ its reason, and counts as wrong: the reference lost such questions.
 
 import argparse
 import os
+import sys
 from contextlib import closing
 from pathlib import Path
 
 import msgspec
 
 from exsearch.agent.chat import ChatFormat
+from exsearch.agent.journal import few_failed
 from exsearch.agent.loading import load_agents
 from exsearch.config import Config, load_config
 from exsearch.em.explore import explore
@@ -50,6 +52,8 @@ def run(options: argparse.Namespace) -> Path:
     journal = options.output_dir / f"{name}.trajectories.jsonl"
     with closing(load_agents(config, model, index)) as agents:
         trajectories = explore(agents, questions, sampling, config.seed, journal, "inference")
+    if told := few_failed(trajectories):
+        print(f"{told}. They count as wrong", file=sys.stderr)
     chat = ChatFormat.load(model)
     by_id = {question.id: question for question in questions}
     outputs = [output_of(trajectory, by_id[trajectory.question_id], chat) for trajectory in trajectories]

@@ -11,6 +11,7 @@ from exsearch.data.readers.annotated import Text, Texts
 
 _NO_LIST = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
 """What reading a text that is no list raises; `ast.literal_eval` is documented to raise each of them."""
+_ITEMS = {tokenize.STRING, tokenize.NUMBER}
 _UNSEEN = (tokenize.NL, tokenize.COMMENT)
 """What may stand between two items beside spaces."""
 
@@ -18,7 +19,7 @@ _UNSEEN = (tokenize.NL, tokenize.COMMENT)
 def as_list(value: Texts) -> list[Text | None]:
     """Return one value, several, or what a cell writes like a list in JSON or Python, as a list.
 
-    Raises ValueError for a list whose texts have no comma between them.
+    Raises ValueError for a list whose items have no comma between them.
     """
     if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
         value = _written(value)
@@ -32,7 +33,7 @@ def _written(cell: str) -> str | list[Text | None]:
         pass
     if _runs_together(cell):
         raise ValueError(
-            "a list has texts without a comma between them, as NumPy and pandas print it; "
+            "a list has items without a comma between them, as NumPy and pandas print it; "
             "write it with commas or as JSON"
         )
     try:
@@ -42,11 +43,11 @@ def _written(cell: str) -> str | list[Text | None]:
 
 
 def _runs_together(cell: str) -> bool:
-    """Return whether a text follows another without a comma: Python would make one of the two."""
+    """Return whether an item follows another without a comma: of two texts Python would make one."""
     lines = io.StringIO(cell, newline=None)
     try:
         kinds = [token.type for token in tokenize.generate_tokens(lines.readline) if token.type not in _UNSEEN]
     except (tokenize.TokenError, *_NO_LIST):
         return False
     # Python 3.12 and later raise the error that is a token before.
-    return tokenize.ERRORTOKEN not in kinds and (tokenize.STRING, tokenize.STRING) in pairwise(kinds)
+    return tokenize.ERRORTOKEN not in kinds and any(_ITEMS.issuperset(pair) for pair in pairwise(kinds))

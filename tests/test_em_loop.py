@@ -18,12 +18,18 @@ from exsearch.files import write_jsonl
 from exsearch.retrieval.index import build_index
 
 
-def test_no_engine_is_left_when_the_loop_ends_or_fails(
-    tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def data(tmp_path: Path) -> dict[str, str]:
+    """The settings of an index of a world, and of questions about it."""
     world = World(seed=4, passages=400)
     index = build_index(write_corpus(tmp_path / "corpus", world.passages()), "bm25", tmp_path / "index")
     write_jsonl(tmp_path / "questions.jsonl", world.questions("train", 8, [2]))
+    return {"index": str(index), **dict.fromkeys(("train", "dev", "test"), str(tmp_path / "questions.jsonl"))}
+
+
+def test_no_engine_is_left_when_the_loop_ends_or_fails(
+    data: dict[str, str], tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     events: list[str] = []
     load = loop.load_agents
 
@@ -35,7 +41,6 @@ def test_no_engine_is_left_when_the_loop_ends_or_fails(
         return agents
 
     monkeypatch.setattr(loop, "load_agents", watched)
-    data = {"index": str(index), **dict.fromkeys(("train", "dev", "test"), str(tmp_path / "questions.jsonl"))}
     settings = ["warmup.questions=4", "warmup.epochs=1", "explore.questions=2", "explore.samples=2"]
     settings += ["learn.warmup_mix=4", "loop.iterations=1", "agent.max_steps=2", "agent.turn_tokens=48"]
     config = parse_config({"data": data, "model": {"path": str(tiny_checkpoint)}}, settings, "test")
@@ -63,12 +68,8 @@ def test_scores_that_exploring_will_not_bring_are_missed_at_once(tmp_path: Path,
 
 
 def test_an_iteration_is_not_learned_from_what_an_outage_has_left(
-    tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+    data: dict[str, str], tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = World(seed=4, passages=400)
-    index = build_index(write_corpus(tmp_path / "corpus", world.passages()), "bm25", tmp_path / "index")
-    write_jsonl(tmp_path / "questions.jsonl", world.questions("train", 8, [2]))
-    data = {"index": str(index), **dict.fromkeys(("train", "dev", "test"), str(tmp_path / "questions.jsonl"))}
     config = parse_config({"data": data, "model": {"path": str(tiny_checkpoint)}}, ["warmup.questions=0"], "test")
     said: list[str] = []
     run = EMRun(config, tmp_path / "run", said.append)

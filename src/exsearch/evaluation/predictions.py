@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from exsearch.data.question import Question
+from exsearch.data.readers.annotated import as_text
 from exsearch.data.readers.ids import IDS
 from exsearch.errors import UsageError
 
@@ -183,12 +184,10 @@ def _text(value: Any, where: str) -> str | None:
         value = value[0].get("answer")
     elif isinstance(value, dict) and "pred" in value:
         value = value["pred"]
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise UsageError(f"{where}: {value} is no answer; give a text, or null for none")
-        value = int(value) if value.is_integer() else value  # what a column of numbers with gaps makes of 1914
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{where}: {value} is no answer; give a text, or null for none")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        value = str(value)
+        value = as_text(value)
     if value is not None and not isinstance(value, str):
         raise UsageError(f"{where}: a prediction is one text, not {type(value).__name__}")
     if value is not None and "<answer>" in value:

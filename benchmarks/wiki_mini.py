@@ -18,21 +18,23 @@ import random
 import statistics
 from collections.abc import Iterator
 from contextlib import closing
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from page import command_line
 
+from exsearch.agent.chat import ChatFormat
 from exsearch.agent.loading import load_agents, load_retriever
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import Config, GrammarName, load_config
 from exsearch.corpus.importing import import_corpus
-from exsearch.corpus.store import Corpus
+from exsearch.corpus.store import Corpus, write_corpus
 from exsearch.data.importing import import_questions
 from exsearch.data.normalise import normalise
 from exsearch.data.question import Question, read_questions
+from exsearch.data.world import World
 from exsearch.em.gold import GoldPassages
 from exsearch.em.learn import weighted_examples
 from exsearch.em.loop import EMRun
@@ -52,8 +54,10 @@ from exsearch.training.logged import train_logged
 RESULTS = Path(__file__).parent / "results"
 RECIPE = Path(__file__).parent.parent / "src" / "exsearch" / "recipes" / "wiki-mini.toml"
 SETS = {"hotpotqa": ".json", "2wikimultihopqa": ".json", "musique": ".jsonl"}
-WARM_UP, CHOICE = 16, 60
-"""Training questions for the warm-up, and to choose the iteration by; the others are explored."""
+WORLD, WARM_UP, CHOICE = 240, 48, 60
+"""Questions of the built-in world and training questions for the warm-up, and training questions to choose the
+iteration by; the others are explored."""
+WORLD_PASSAGES, WORLD_HOPS = 4000, (1, 2, 3)
 BASELINES: tuple[GrammarName, ...] = ("one-shot", "ircot", "self-ask")
 
 
@@ -109,18 +113,19 @@ def main() -> None:
     for name, questions in splits.items():
         write_jsonl(out / f"{name}.jsonl", questions)
 
-    # 3. Warm-up, then expectation-maximisation.
-    files = {"index": index, "train": out / "train.jsonl", "dev": out / "choice.jsonl", "test": out / "test.jsonl"}
+    # 3. Warm-up, then expectation-maximisation. Reading is taught by the built-in world, where nothing can be known
+    #    without it, and how real questions are taken apart by a few of them; exploring brings the one to the other.
+    files = {"index": index, "warmup": out / "warmup.jsonl"}
+    files |= {"train": out / "train.jsonl", "dev": out / "choice.jsonl", "test": out / "test.jsonl"}
     named = [f"data.{key}={path}" for key, path in files.items()]
-    config = load_config(
-        RECIPE,
-        [*named, f"warmup.questions={len(stated)}", f"seed={options.seed}", *options.set],
-    )
+    config = load_config(RECIPE, [*named, f"seed={options.seed}", *options.set])
+    in_world, of_world = world(config, out / "world", WORLD if options.limit is None else options.limit)
+    write_jsonl(files["warmup"], gold(config, stated) + gold(in_world, of_world))
     run = EMRun(config, out / "run", print)
     summary = run.run()
     found = {model: read_scores(run.folder.test_eval(model)) for model in summary.models}
     explored = [q for number in range(1, len(summary.iterations) + 1) for q in run.questions_of(number)]
-    met = {question.id: question for question in run.train_questions[: config.warmup.questions] + explored}
+    met = list({question.id: question for question in stated + explored}.values())
     about = {
         "command": command_line(),
         "versions": {name: importlib.metadata.version(name) for name in ("exsearch", "torch", "transformers")},
@@ -130,7 +135,7 @@ def main() -> None:
             "warm-up": len(list(read_jsonl(run.folder.warmup_trajectories, Trajectory))),
             "explored an iteration": len(run.questions_of(1)),
             "samples a question": config.explore.samples,
-            "one-shot": len(met),
+            "one-shot": len(met) + len(of_world),
         },
         "trajectory": lengths(run),
         "chosen": summary.best,
@@ -142,7 +147,7 @@ def main() -> None:
     write_json(written, table(about, found, dev))
 
     # 4. Other weightings of the rollouts of the first iteration, and other ways to answer; the table grows with each.
-    for name, scores in others(run, list(met.values()), splits["test"], out):
+    for name, scores in others(run, [(config, met), (in_world, of_world)], splits["test"], out):
         found[name] = scores
         write_json(written, table(about, found, dev))
     show(table(about, found, dev))
@@ -163,8 +168,28 @@ def in_turns(sets: list[list[Question]]) -> list[Question]:
     return [question for row in zip_longest(*sets) for question in row if question is not None]
 
 
-def others(run: EMRun, met: list[Question], test: list[Question], out: Path) -> Iterator[tuple[str, Scores]]:
-    """Yield the names and scores of what stands beside the agent, `met` being what it learned from."""
+def world(config: Config, folder: Path, count: int) -> tuple[Config, list[Question]]:
+    """Return the settings in a world of the run's seed, and questions of it; what it says of a fact is a statement."""
+    made = World(seed=config.seed, passages=WORLD_PASSAGES)
+    passages = folder / "corpus"
+    corpus = Corpus.open(passages) if passages.exists() else write_corpus(passages, made.passages())
+    data = msgspec.structs.replace(config.data, index=str(build_index(corpus, "bm25", folder / "index")))
+    warmup = msgspec.structs.replace(config.warmup, facts="evidence")
+    questions = list(made.questions("train", count, hops=WORLD_HOPS))
+    return msgspec.structs.replace(config, data=data, warmup=warmup), questions
+
+
+def gold(config: Config, questions: list[Question]) -> list[Trajectory]:
+    """Return the gold trajectories of questions over the index of the settings."""
+    index = config.data.index
+    chat, passages = ChatFormat.load(resolve_model(config.model.path)), GoldPassages.of_index(index, config)
+    return gold_trajectories(questions, load_retriever(config, index), chat, config.agent, passages)
+
+
+def others(
+    run: EMRun, met: list[tuple[Config, list[Question]]], test: list[Question], out: Path
+) -> Iterator[tuple[str, Scores]]:
+    """Yield the names and scores of what stands beside the agent, `met` being what it learned from, and where."""
     for weighting in ("rft", "uniform"):
         model = reweighted(run, weighting, out / "models" / weighting)
         yield f"iter-1, {weighting}", scored(run.config, model, test, out / "eval" / weighting)
@@ -211,15 +236,11 @@ def reweighted(run: EMRun, weighting: str, out: Path) -> Path:
     return learned(run, run.folder.checkpoint("warmup"), examples, run.config.learn, out)
 
 
-def one_shot(run: EMRun, questions: list[Question], out: Path) -> Path:
+def one_shot(run: EMRun, met: list[tuple[Config, list[Question]]], out: Path) -> Path:
     """Return the model that learns to answer the questions the agent learned from, from one search each."""
-    config = run.config
-    agent = with_grammar(config, "one-shot").agent
-    retriever = load_retriever(config, config.data.index)
-    passages = GoldPassages.of_index(config.data.index, config)
-    gold = gold_trajectories(questions, retriever, run.chat, agent, passages)
-    examples = [example_from(trajectory, 1.0, None, run.chat) for trajectory in gold]
-    return learned(run, resolve_model(config.model.path), examples, config.warmup, out)
+    found = [gold(with_grammar(config, "one-shot"), questions) for config, questions in met]
+    examples = [example_from(trajectory, 1.0, None, run.chat) for trajectory in chain(*found)]
+    return learned(run, run.base, examples, run.config.warmup, out)
 
 
 def learned(run: EMRun, base: Path, examples: list[Example], settings: Any, out: Path) -> Path:

@@ -141,9 +141,10 @@ def page(records: list[Record]) -> str:
     parts = [INTRODUCTION]
     for (name, protocol), group in sorted(tables.items()):
         parts.append(f"## {_plain(name)}, protocol `{_plain(protocol)}`\n\n{_table(name, group)}\n")
-    commands = [
-        f"**{_plain(each.system)}**, {_plain(each.model)}:\n\n```shell\n{each.command}\n```\n" for each in records
-    ]
+    by_command: dict[str, list[str]] = {}
+    for each in records:
+        by_command.setdefault(each.command, []).append(f"{_plain(each.system)} ({_plain(each.model)})")
+    commands = [f"{'; '.join(systems)}:\n\n```shell\n{command}\n```\n" for command, systems in by_command.items()]
     return "\n".join([*parts, "## Commands\n", *commands])
 
 

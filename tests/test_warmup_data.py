@@ -165,6 +165,38 @@ def test_without_sub_questions_the_question_is_asked_then_titles_that_were_read(
         assert all(sentence in recorded for sentence in question.evidence)
 
 
+def test_a_decomposed_question_may_be_asked_itself_first_and_then_only_what_it_left_open(
+    folder: Path, tmp_path: Path, write: Write
+) -> None:
+    written, report = write(tmp_path / "w.jsonl", "--set", "warmup.opening=question")
+    questions = {question.id: question for question in read_questions(folder / "questions.jsonl")}
+    for trajectory in written:
+        question, (first, *later) = questions[trajectory.question_id], trajectory.steps
+        facts = {sub.text: sub.evidence or "" for sub in question.sub_questions}
+        assert first.query == question.text
+        told = [text for text, fact in facts.items() if fact in (first.evidence or "")]
+        assert told, "a first search that answers nothing is not taught"
+        assert first.evidence == " ".join(facts[text] for text in told)
+        left = [text for text in facts if text not in told]
+        assert [(step.query, step.evidence) for step in later] == [(text, facts[text]) for text in left]
+    assert 1 < report["mean_steps"] < 2.0 and len(written) > QUESTIONS / 3
+
+
+def test_what_names_an_answer_that_was_not_found_is_not_told_before_it(chat: ChatFormat) -> None:
+    subs = [
+        SubQuestion("Who made A?", ["Ann"], "a", "Ann made A."),
+        SubQuestion("Where was Ann born?", ["Rome"], "ann", "Ann was born in Rome."),
+    ]
+    question = Question("q", "Where was the maker of A born?", ["Rome"], sub_questions=subs)
+    gold = GoldPassages(None, WarmupConfig(opening="question"), seed=0)
+    born, made = Passage("ann", "Ann", "Ann was born in Rome."), Passage("a", "A", "Ann made A.")
+    [alone] = gold_outcomes([question], StaticRetriever([born]), chat, AgentConfig(), gold)
+    assert (alone.trajectory, alone.left_out) == (None, "not_found")
+    [both] = gold_outcomes([question], StaticRetriever([born, made]), chat, AgentConfig(), gold)
+    assert both.trajectory is not None
+    assert [step.evidence for step in both.trajectory.steps] == ["Ann made A. Ann was born in Rome."]
+
+
 def test_a_fact_may_be_the_sub_question_and_its_answer(folder: Path, tmp_path: Path, write: Write) -> None:
     written, report = write(tmp_path / "w.jsonl", "--set", "warmup.facts=answer")
     questions = {question.id: question for question in read_questions(folder / "questions.jsonl")}

@@ -182,6 +182,9 @@ class WarmupConfig(TrainingConfig, frozen=True):
     facts: Literal["evidence", "answer", "statement"] = "evidence"
     """What is recorded of a sub-question: the sentence of evidence, the sub-question and its answer, or its answer in a
     sentence of its own (of a source without one, the same as `answer`)."""
+    opening: Literal["sub-question", "question"] = "sub-question"
+    """What a decomposed question searches for first: its first sub-question, or the question itself, whose passages
+    answer what they can; the sub-questions left open follow."""
 
 
 class ExploreConfig(_Section, frozen=True):

@@ -5,7 +5,7 @@ can be searched for together, and what a plan asks next may depend on what was f
 """
 
 import random
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -83,6 +83,11 @@ class GoldPassages:
         """Take the corpus of an index, if it is at hand, and the settings; raises UsageError as above."""
         return cls(corpus_of(location), config.warmup, config.seed)
 
+    @property
+    def opens_with_question(self) -> bool:
+        """Whether the first search of a decomposed question is for the question itself."""
+        return self._config.opening == "question"
+
     def fact(self, sub: SubQuestion) -> str:
         """Return what is recorded of a sub-question by the settings; raises LeftOutError."""
         if self._config.facts == "evidence":
@@ -142,17 +147,38 @@ def plan(question: Question, gold: GoldPassages, config: AgentConfig) -> Plan:
 
 
 def _decomposed(question: Question, gold: GoldPassages, config: AgentConfig) -> Plan:
-    """Ask each sub-question for its passage."""
+    """Ask each sub-question for its passage; by the settings, ask the question first, then only what it left open."""
+    subs = question.sub_questions
+    if any(not sub.passage or not sub.evidence for sub in subs):
+        raise LeftOutError(LeftOut.NO_ANNOTATION)
     hops: list[Hop] = []
-    if len(question.sub_questions) > config.max_steps:
+    if gold.opens_with_question:
+        hits, inserted = (yield question.text), False
+        if not _answerable(subs, hits):
+            hits, inserted = gold.with_gold(hits, subs[0].passage or "", question, 0, config.passages)
+        told = _answerable(subs, hits)
+        facts, sources = " ".join(map(gold.fact, told)), " ".join(sub.evidence or "" for sub in told)
+        hops.append(Hop(question.text, hits, facts, inserted, sources))
+        subs = [sub for sub in subs if sub not in told]
+    if len(hops) + len(subs) > config.max_steps:
         raise LeftOutError(LeftOut.TOO_MANY_STEPS)
-    for sub in question.sub_questions:
-        if not sub.passage or not sub.evidence:
-            raise LeftOutError(LeftOut.NO_ANNOTATION)
+    for sub in subs:
         hits = yield sub.text
-        hits, inserted = gold.with_gold(hits, sub.passage, question, len(hops), config.passages)
+        hits, inserted = gold.with_gold(hits, sub.passage or "", question, len(hops), config.passages)
         hops.append(Hop(sub.text, hits, gold.fact(sub), inserted, sub.evidence))
     return hops
+
+
+def _answerable(subs: list[SubQuestion], hits: list[Hit]) -> list[SubQuestion]:
+    """Return the sub-questions whose passage is among hits, but for those that name an answer not found there."""
+    told: list[SubQuestion] = []
+    unknown: list[str] = []
+    for sub in subs:
+        if _found([sub.passage or ""], hits) and not any(answer in sub.text for answer in unknown):
+            told.append(sub)
+        else:
+            unknown += sub.answers
+    return told
 
 
 def _supported(question: Question, gold: GoldPassages, config: AgentConfig) -> Plan:
@@ -192,7 +218,7 @@ def _supported(question: Question, gold: GoldPassages, config: AgentConfig) -> P
     return hops
 
 
-def _found(passages: dict[str, Passage], hits: list[Hit]) -> list[str]:
+def _found(passages: Iterable[str], hits: list[Hit]) -> list[str]:
     """Return the ids of the passages that are among hits."""
     return [id for id in passages if any(hit.passage.id == id for hit in hits)]
 

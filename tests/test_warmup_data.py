@@ -20,7 +20,7 @@ from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, write_corpus
 from exsearch.data.question import Question, SubQuestion, read_questions
 from exsearch.data.world import World
-from exsearch.em.gold import GoldPassages
+from exsearch.em.gold import GoldPassages, plan
 from exsearch.em.loop import EMRun
 from exsearch.em.quality import WarmupReport
 from exsearch.em.warmup import gold_outcomes, read_warmup
@@ -195,6 +195,18 @@ def test_what_names_an_answer_that_was_not_found_is_not_told_before_it(chat: Cha
     [both] = gold_outcomes([question], StaticRetriever([born, made]), chat, AgentConfig(), gold)
     assert both.trajectory is not None
     assert [step.evidence for step in both.trajectory.steps] == ["Ann made A. Ann was born in Rome."]
+
+
+def test_a_sub_question_depends_on_the_answers_that_are_words_of_it() -> None:
+    subs = [
+        SubQuestion("Is B older?", ["no"], "b", "B is old."),
+        SubQuestion("Is A known?", ["yes"], "a", "A is known."),
+    ]
+    question = Question("q", "Is B older, and A known?", ["no"], sub_questions=subs)
+    searches = plan(question, GoldPassages(None, WarmupConfig(opening="question"), seed=0), AgentConfig())
+    assert next(searches) == question.text
+    [hits] = StaticRetriever([Passage("a", "A", "A is known.")]).search([question.text], 3)
+    assert searches.send(hits) == "Is B older?"
 
 
 def test_a_fact_may_be_the_sub_question_and_its_answer(folder: Path, tmp_path: Path, write: Write) -> None:

@@ -5,7 +5,7 @@ can be searched for together, and what a plan asks next may depend on what was f
 """
 
 import random
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -171,10 +171,11 @@ def _decomposed(question: Question, gold: GoldPassages, config: AgentConfig) -> 
 
 def _answerable(subs: list[SubQuestion], hits: list[Hit]) -> list[SubQuestion]:
     """Return the sub-questions whose passage is among hits, but for those that name an answer not found there."""
+    found = {hit.passage.id for hit in hits}
     told: list[SubQuestion] = []
     unknown: list[str] = []
     for sub in subs:
-        if _found([sub.passage or ""], hits) and not any(answer in sub.text for answer in unknown):
+        if sub.passage in found and not accuracy(sub.text, unknown):
             told.append(sub)
         else:
             unknown += sub.answers
@@ -218,7 +219,7 @@ def _supported(question: Question, gold: GoldPassages, config: AgentConfig) -> P
     return hops
 
 
-def _found(passages: Iterable[str], hits: list[Hit]) -> list[str]:
+def _found(passages: dict[str, Passage], hits: list[Hit]) -> list[str]:
     """Return the ids of the passages that are among hits."""
     return [id for id in passages if any(hit.passage.id == id for hit in hits)]
 

@@ -67,6 +67,23 @@ def test_scores_that_exploring_will_not_bring_are_missed_at_once(tmp_path: Path,
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_a_run_is_not_continued_with_other_questions_under_the_same_name(
+    data: dict[str, str], tmp_path: Path, tiny_checkpoint: Path, split: str
+) -> None:
+    changed = tmp_path / "changed.jsonl"
+    changed.write_bytes((tmp_path / "questions.jsonl").read_bytes())
+    data[split] = str(changed)
+    config = parse_config({"data": data, "model": {"path": str(tiny_checkpoint)}}, ["warmup.questions=0"], "test")
+    EMRun(config, tmp_path / "run", lambda line: None)
+    EMRun(config, tmp_path / "run", lambda line: None)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    write_jsonl(changed, World(seed=5, passages=400).questions("train", 8, [2]))
+    with pytest.raises(UsageError, match=rf"holds a run with other questions in data\.{split}"):
+        EMRun(config, tmp_path / "run", lambda line: None)
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_an_iteration_is_not_learned_from_what_an_outage_has_left(
     data: dict[str, str], tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,7 +30,7 @@ from exsearch.errors import UsageError
 from exsearch.evaluation.baselines import majority
 from exsearch.evaluation.bootstrap import paired_difference
 from exsearch.evaluation.evaluate import Evaluation, evaluate
-from exsearch.evaluation.protocol import Protocol, make_protocol, write_protocol
+from exsearch.evaluation.protocol import Protocol, make_protocol
 from exsearch.evaluation.scores import Figure, has_scores, read_scores
 from exsearch.files import read_jsonl, write_json, write_jsonl
 from exsearch.memory import give_back_memory
@@ -69,11 +69,9 @@ class EMRun:
         if data.warmup:
             read_warmup(Path(data.warmup), self.chat)  # to refuse now what it would refuse after the baselines
         self.protocol = self._protocol(self.test_questions)
-        self.folder.claim(config)
-        write_protocol(root / "protocol.json", self.protocol)
         splits = {"train": self.train_questions, "dev": self.dev_questions, "test": self.test_questions}
-        for split, questions in splits.items():
-            write_jsonl(self.folder.questions(split), questions)
+        self.folder.claim(config)
+        self.folder.claim_inputs(self.protocol, splits)
         self._agents: Agents | None = None
         self._loaded: Path | None = None
 

@@ -5,9 +5,11 @@ from pathlib import Path
 import msgspec
 
 from exsearch.config import Config, TrackingConfig, dump_config
+from exsearch.data.question import Question, read_questions
 from exsearch.errors import UsageError
+from exsearch.evaluation.protocol import PROTOCOL, Protocol, check_protocol, write_protocol
 from exsearch.evaluation.scores import Figure
-from exsearch.files import write_text
+from exsearch.files import write_jsonl, write_text
 from exsearch.metrics_log import MetricsLog
 from exsearch.tracking import open_mirrors
 
@@ -58,14 +60,30 @@ class RunFolder:
         self.metrics = MetricsLog(root / "metrics.jsonl", open_mirrors(tracking, root, root.name) if tracking else ())
 
     def claim(self, config: Config) -> None:
-        """Write the config, or check that the run that is already here has the same."""
-        path = self.root / "config.toml"
-        text = dump_config(config)
+        """Write the config; raises UsageError if the run that is already here has another."""
+        path, text = self.root / "config.toml", dump_config(config)
         if path.exists() and path.read_text(encoding="utf-8") != text:
-            raise UsageError(
-                f"{self.root}: holds a run with other settings (see {path}); choose another --out or remove the folder"
-            )
+            raise self._other("settings", path)
         write_text(path, text)
+
+    def claim_inputs(self, protocol: Protocol, splits: dict[str, list[Question]]) -> None:
+        """Write the questions and what scores depend on; raises UsageError if the run that is here has others.
+
+        A file may have changed under its name: what is here would pass for scores of it.
+        """
+        for split, questions in splits.items():
+            used = self.questions(split)
+            if used.exists() and read_questions(used) != questions:
+                raise self._other(f"questions in data.{split}", used)
+        check_protocol(self.root, protocol)
+        write_protocol(self.root / PROTOCOL, protocol)
+        for split, questions in splits.items():
+            write_jsonl(self.questions(split), questions)
+
+    def _other(self, what: str, path: Path) -> UsageError:
+        return UsageError(
+            f"{self.root}: holds a run with other {what} (see {path}); choose another --out or remove the folder"
+        )
 
     def questions(self, split: str) -> Path:
         """Return the file of the questions this run used."""

@@ -9,14 +9,18 @@ import msgspec
 
 from exsearch.agent.trajectory import StopReason, Trajectory
 from exsearch.data.question import Question
+from exsearch.errors import UsageError
 from exsearch.evaluation.evaluate import TRAJECTORIES, Evaluation, score
 from exsearch.evaluation.protocol import PROTOCOL, check_protocol, write_protocol
 from exsearch.evaluation.scores import Scores, write_scores
-from exsearch.files import write_jsonl
+from exsearch.files import read_jsonl, write_jsonl
 
 
 def majority(train: list[Question], evaluation: Evaluation, name: str = "majority") -> Scores:
-    """Score the commonest answer to the training questions; raises UsageError as `evaluate` does."""
+    """Score the commonest answer to the training questions.
+
+    Raises UsageError as `evaluate` does, and if the folder holds another answer.
+    """
     folder, questions = evaluation.folder, evaluation.questions
     protocol = msgspec.structs.replace(evaluation.protocol, method="majority", grammar="")
     check_protocol(folder, protocol)
@@ -24,8 +28,11 @@ def majority(train: list[Question], evaluation: Evaluation, name: str = "majorit
     trajectories = [
         Trajectory(q.id, 0, [], answer, StopReason.ANSWERED, [], [], [], None, 0, "majority", "") for q in questions
     ]
+    path = folder / TRAJECTORIES
+    if path.exists() and list(read_jsonl(path, Trajectory)) != trajectories:
+        raise UsageError(f"{path}: holds another answer than {answer!r}; choose another folder")
     write_protocol(folder / PROTOCOL, protocol)
-    write_jsonl(folder / TRAJECTORIES, trajectories)
+    write_jsonl(path, trajectories)
     scores = score(name, questions, trajectories, protocol.fingerprint)
     write_scores(folder, scores)
     return scores

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
@@ -200,6 +201,10 @@ def test_the_command_evaluates_a_baseline(chat: ChatFormat, tmp_path: Path, monk
         written = read_json(out / PROTOCOL, dict[str, object])
         assert written["method"] == method and str(written["fingerprint"]) in result.output
         assert " 1.000  [1.000, 1.000]" in result.output
+    write_jsonl(tmp_path / "other.jsonl", [msgspec.structs.replace(QUESTION, answers=["Rome"])])
+    words = ["--out", str(tmp_path / "majority"), "--baseline", "majority", "--train", str(tmp_path / "other.jsonl")]
+    other = CliRunner().invoke(eval_, [*common, *words])
+    assert isinstance(other.exception, UsageError) and "another answer than 'Rome'" in str(other.exception)
     refused = CliRunner().invoke(eval_, [*common, "--out", str(tmp_path / "o"), "--baseline", "majority"])
     assert isinstance(refused.exception, UsageError) and "--train" in str(refused.exception)
 
@@ -226,6 +231,15 @@ def test_self_ask_gold_is_written_from_a_decomposition(chat: ChatFormat) -> None
         "Intermediate answer: It is Paris.\nSo the final answer is:",
         "Paris",
     ]
+
+
+def test_gold_that_searches_as_often_as_allowed_is_asked_like_a_rollout(chat: ChatFormat) -> None:
+    sub = SubQuestion("capital of France?", ["Paris"], passage="a", evidence="It is Paris.")
+    question = Question("q", "Which?", ["Paris"], sub_questions=[sub])
+    [gold] = gold_trajectories([question], StaticRetriever(PASSAGES), chat, config("self-ask", max_steps=1))
+    script = lines("Follow up: capital of France?", "Paris")
+    rolled = roll(make_agent(chat, "self-ask", script, max_steps=1), question)
+    assert turns_of(chat, gold) == turns_of(chat, rolled)
 
 
 @pytest.mark.parametrize("grammar", ["ircot", "closed-book"])

@@ -215,9 +215,15 @@ def test_the_key_travels_in_the_header(tmp_path: Path, ask: Ask) -> None:
     [
         (("--teacher", "http://127.0.0.1:9/v1"), "--teacher and --teacher-model go together"),
         (("--teacher-model", "big"), "--teacher and --teacher-model go together"),
+        (
+            ("--teacher", "http://127.0.0.1:9/v1", "--teacher-model", "big", "--set", "agent.grammar=self-ask"),
+            "a teacher writes exsearch alone",
+        ),
     ],
 )
-def test_half_a_teacher_is_refused(folder: Path, tmp_path: Path, words: tuple[str, ...], message: str) -> None:
+def test_half_a_teacher_and_one_of_another_grammar_are_refused(
+    folder: Path, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
     command = ["data", "warmup", folder / "questions.jsonl", "--index", folder / "index", "--out", tmp_path / "w"]
     with pytest.raises(UsageError, match=message):
         exsearch([*map(str, command), *words], standalone_mode=False)

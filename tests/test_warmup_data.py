@@ -96,6 +96,13 @@ def test_a_decomposition_becomes_a_trajectory_over_what_the_index_returns(
     assert read_warmup(tmp_path / "w.jsonl", chat) == written
 
 
+@pytest.mark.parametrize("grammar", ["self-ask", "one-shot"])
+def test_the_command_writes_gold_of_the_baselines_grammars(tmp_path: Path, write: Write, grammar: str) -> None:
+    written, report = write(tmp_path / "w.jsonl", "--set", f"agent.grammar={grammar}", "--limit", 8)
+    assert report["trajectories"] == len(written) > 0
+    assert {trajectory.grammar for trajectory in written} == {grammar}
+
+
 def test_a_passage_that_is_not_found_costs_the_question_or_is_inserted(
     folder: Path, tmp_path: Path, write: Write
 ) -> None:
@@ -388,6 +395,10 @@ def test_ready_trajectories_warm_a_model_up_without_an_index(
     assert json.loads(capsys.readouterr().out)["examples"] == len(written) > 1, "all of them are used"
     assert (tmp_path / "m" / "model.safetensors").is_file()
     assert list(read_jsonl(tmp_path / "m.trajectories.jsonl", Trajectory)) == written
+    write(tmp_path / "w.jsonl", "--limit", 3)
+    with pytest.raises(UsageError, match="holds a model trained from other inputs"):
+        exsearch(list(map(str, words)), standalone_mode=False)
+    assert list(read_jsonl(tmp_path / "m.trajectories.jsonl", Trajectory)) == written, "the refused ones are not kept"
 
 
 def test_questions_still_need_an_index(folder: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:

@@ -52,9 +52,9 @@ def warmup(
     base = resolve_model(config.model.path)
     chat = ChatFormat.load(base)
     gold = read_warmup(file, chat) if are_trajectories(file) else _from_annotations(file, index, chat, config)
-    write_jsonl(out.with_name(f"{out.name}.trajectories.jsonl"), gold)
     examples = [example_from(trajectory, 1.0, None, chat) for trajectory in gold]
     run_training(base, examples, out, config.warmup, config, "warmup", as_json)
+    write_jsonl(out.with_name(f"{out.name}.trajectories.jsonl"), gold)
 
 
 def _from_annotations(file: Path, index: str | None, chat: "ChatFormat", config: "Config") -> "list[Trajectory]":

@@ -171,9 +171,13 @@ def answer_follows(trajectory: Trajectory, question: Question) -> bool:
 
 
 def _shown(trajectory: Trajectory, chat: ChatFormat) -> list[str]:
-    """Return what the user said after each query of an answered trajectory: the passages."""
+    """Return what the user said with the passages of each step of an answered trajectory.
+
+    A grammar that searches first shows the first ones with the question.
+    """
     said = [message["content"] for message in chat.messages(trajectory.token_ids) if message["role"] == "user"]
-    return said[1 : len(trajectory.steps) + 1]
+    first = 0 if len(said) == len(trajectory.steps) else 1
+    return said[first : first + len(trajectory.steps)]
 
 
 def _words(text: str) -> list[str]:

@@ -49,7 +49,12 @@ NOT_READ = "evidence_not_read"
 def teacher_agent(
     url: str, name: str, key: str | None, config: Config, chat: ChatFormat, retriever: Retriever
 ) -> Agent:
-    """Return the agent that the model `name` at `url` plays; its fingerprint covers the rules it is given."""
+    """Return the agent that the model `name` at `url` plays; its fingerprint covers the rules it is given.
+
+    Raises UsageError for another grammar than ours: the rules are those of ours.
+    """
+    if config.agent.grammar != ExSearchGrammar.name:
+        raise UsageError(f"agent.grammar = {config.agent.grammar}: a teacher writes {ExSearchGrammar.name} alone")
     example = example_messages(ExSearchGrammar())
 
     def messages(ids: TokenIds) -> list[dict[str, str]]:

@@ -91,6 +91,7 @@ def write_trajectory(
     `author` and `index` are the fingerprints of who wrote it and of the index.
     """
     grammar = make_grammar(config)
+    last = grammar.answers_after(config.max_steps)
     transcript = Transcript(chat, grammar, question.text)
 
     def say(text: str) -> None:
@@ -108,11 +109,12 @@ def write_trajectory(
         room = transcript.passage_budget(config.context, config.turn_tokens, left, most)
         if room < config.passages * MIN_PASSAGE_TOKENS:
             raise LeftOutError(LeftOut.CONTEXT_FULL)
-        transcript.show(hop.hits, room)
         evidence = hop.evidence
         steps.append(Step(hop.query, hop.hits, evidence))
-    say(grammar.turn(Action(evidence, None)))
-    transcript.ask_answer()
+        transcript.show(hop.hits, room, ask=len(steps) == last)
+    if len(steps) != last:
+        say(grammar.turn(Action(evidence, None)))
+        transcript.ask_answer()
     say(answer)
     trajectory = _finished(transcript, question, steps, answer, author, index)
     if evidence_was_cut(trajectory, [hop.source or hop.evidence for hop in hops], chat):

@@ -16,7 +16,7 @@ from exsearch.em.learn import weighted_examples
 from exsearch.em.loop import EMRun
 from exsearch.em.weigh import weigh
 from exsearch.evaluation.evaluate import Evaluation, evaluate
-from exsearch.evaluation.protocol import make_protocol
+from exsearch.evaluation.protocol import check_protocol, make_protocol
 from exsearch.evaluation.scores import Scores, has_scores, read_scores
 from exsearch.files import read_jsonl
 from exsearch.training.example import Example, example_from
@@ -32,12 +32,12 @@ def others(run: EMRun, met: Met, test: list[Question], out: Path) -> Iterator[tu
     """Yield the names and scores of what stands beside the agent, `met` being the questions that it learned from."""
     for weighting in ("rft", "uniform"):
         model = _reweighted(run, weighting, out / "models" / weighting)
-        yield f"iter-1, {weighting}", _scored(run.config, model, test, out / "eval" / weighting)
+        yield f"iter-1, {weighting}", _scored(run, run.config, model, test, out / "eval" / weighting)
     model = _one_shot(run, met, out / "models" / "one-shot")
     way = _with_grammar(run.config, "one-shot")
-    yield "one-shot, fine-tuned", _scored(way, model, test, out / "eval" / "one-shot-tuned")
+    yield "one-shot, fine-tuned", _scored(run, way, model, test, out / "eval" / "one-shot-tuned")
     for grammar in UNTRAINED:
-        yield grammar, _scored(_with_grammar(run.config, grammar), run.base, test, out / "eval" / grammar)
+        yield grammar, _scored(run, _with_grammar(run.config, grammar), run.base, test, out / "eval" / grammar)
 
 
 def _with_grammar(config: Config, grammar: GrammarName) -> Config:
@@ -45,12 +45,13 @@ def _with_grammar(config: Config, grammar: GrammarName) -> Config:
     return msgspec.structs.replace(config, agent=msgspec.structs.replace(config.agent, grammar=grammar))
 
 
-def _scored(config: Config, model: Path, questions: list[Question], folder: Path) -> Scores:
-    """Return the scores of a model's greedy answers."""
+def _scored(run: EMRun, config: Config, model: Path, questions: list[Question], folder: Path) -> Scores:
+    """Return the scores of a model's greedy answers, those of an earlier start if they are there."""
+    protocol = make_protocol(config.agent, run.retriever.fingerprint, questions)
     if has_scores(folder):
+        check_protocol(folder, protocol)
         return read_scores(folder)
-    with closing(load_agents(config, model, config.data.index)) as agents:
-        protocol = make_protocol(config.agent, agents.index_fingerprint, questions)
+    with closing(load_agents(config, model, config.data.index, run.retriever)) as agents:
         [scores] = evaluate(agents, [Evaluation(folder, questions, protocol)], folder.name, folder.name)
     return scores
 

@@ -88,7 +88,10 @@ def _lengths(run: EMRun) -> dict[str, float]:
 
 def _differences(found: dict[str, Scores], chosen: str, metric: str) -> dict[str, Any]:
     """Return the paired differences of the chosen model and of the last one from all others."""
-    values = {name: [float(getattr(row, metric) or 0) for row in scores.questions] for name, scores in found.items()}
+    values = {
+        name: [float(value) for row in scores.questions if (value := getattr(row, metric)) is not None]
+        for name, scores in found.items()
+    }
     last = [name for name in found if name.startswith("iter-") and "," not in name][-1]
     return {
         f"{mine} - {other}": msgspec.to_builtins(paired_difference(values[other], values[mine]))

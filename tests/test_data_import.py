@@ -221,6 +221,23 @@ def test_lines_of_the_files_beside_the_questions_are_counted_used_or_not(tmp_pat
     assert said["aliases"] == {"used": 1, "unused": 1, "first_unused": ["Q9"]}
 
 
+def test_of_a_passage_that_is_found_in_part_nothing_counts_as_found(tmp_path: Path, corpus: Corpus) -> None:
+    facts = [("Ostrel", 0), ("Ostrel", 1), ("Mira", 0)]
+    paragraphs = {"Ostrel": ["It was made by Mira.", "It cost much."], "Mira": ["Mira died in Karn."]}
+    triples = [["Ostrel", "maker", "Mira"], ["Mira", "place of death", "Karn"]]
+    file = lines(tmp_path / "in.jsonl", hotpot("a", facts, **paragraphs) | {"evidences": triples})
+    result = run(file, "--out", tmp_path / "out.jsonl", "--corpus", corpus.folder)
+    assert "gold passages: 1 found, 1 not; 0 questions have all of theirs" in result.stdout
+
+
+def test_what_is_behind_the_limit_is_not_read(tmp_path: Path) -> None:
+    file = lines(tmp_path / "in.jsonl", {"question": "A?", "answer": "x"})
+    file.write_bytes(file.read_bytes() + b"{torn")
+    (tmp_path / "later.jsonl").write_bytes(b"torn")
+    run(file, tmp_path / "later.jsonl", "--out", tmp_path / "out.jsonl", "--limit", 1)
+    assert [question.text for question in read_questions(tmp_path / "out.jsonl")] == ["A?"]
+
+
 def test_a_limit_counts_the_questions_kept_of_all_files(tmp_path: Path) -> None:
     first = lines(tmp_path / "first.jsonl", {"question": "A?", "answer": "a"}, {"question": "B?", "answer": "x"})
     second = lines(tmp_path / "second.jsonl", {"question": "C?", "answer": "x"}, {"question": "D?", "answer": "x"})

@@ -62,3 +62,4 @@ def test_an_answer_comes_from_a_fact_that_says_it() -> None:
     assert answer_recorded("the Warsaw", steps) == 1.0
     assert answer_recorded("War", steps) == 0.0
     assert [answer_recorded(answer, steps) for answer in (None, "", "The", "Yes.")] == [None] * 4
+    assert [answer_recorded("Warsaw", steps) for steps in ([], steps[1:])] == [None] * 2, "nothing is recorded"

@@ -103,9 +103,11 @@ def import_questions(
     formats = known_formats(companions)
     for file in [QuestionFile(path, formats, format) for path in files]:
         kept = 0
-        for place, read in file:
-            if limit is not None and len(job.kept) >= limit:
+        records = iter(file)
+        while limit is None or len(job.kept) < limit:
+            if (record := next(records, None)) is None:
                 break
+            place, read = record
             if (decompositions or names) and file.format != TWO_WIKI:
                 raise UsageError(
                     f"{file.path}: is in the format {file.format}; sub-questions and aliases go with {TWO_WIKI}"
@@ -210,8 +212,8 @@ class _Import:
         If one of its gold passages is missing it gets none of them: recall over the others would be too high.
         """
         found = {named: _find(named, finder) for named in _named(read)}
-        there = {_key(named) for named, ids in found.items() if ids}
         missing = {_key(named): named for named, ids in found.items() if not ids}
+        there = {_key(named) for named, ids in found.items() if ids} - missing.keys()
         self.report.gold_found += len(there)
         if finder is None:
             self.report.gold_without_corpus += len(missing)

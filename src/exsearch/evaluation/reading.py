@@ -60,11 +60,12 @@ def supports(title: str, text: str, fact: str) -> bool:
 def answer_recorded(answer: str | None, steps: list[Step]) -> float | None:
     """Return 1.0 if a recorded fact contains the answer as whole words, both normalised, else 0.0.
 
-    None without an answer, and for yes and no, which no fact contains.
+    None without an answer or without facts, and for yes and no, which no fact contains.
     """
-    if normalise(answer or "") in ("", "yes", "no"):
+    facts = [step.evidence for step in steps if step.evidence]
+    if normalise(answer or "") in ("", "yes", "no") or not facts:
         return None
-    return float(any(accuracy(step.evidence or "", [answer or ""]) for step in steps))
+    return float(any(accuracy(fact, [answer or ""]) for fact in facts))
 
 
 def _content(text: str) -> set[str]:

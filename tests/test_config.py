@@ -1,5 +1,6 @@
 """Settings: every key checked, a wrong one answered with the nearest name."""
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -118,3 +119,17 @@ def test_a_file_that_is_no_toml_is_named(tmp_path: Path, content: bytes | None) 
         path.write_bytes(content)
     with pytest.raises(UsageError, match=r"recipe\.toml: "):
         load_config(path)
+
+
+def test_every_setting_is_in_the_docs() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "formats.md").read_text(encoding="utf-8")
+    told = {
+        key
+        for line in page.splitlines()
+        if line.startswith("| `")
+        for key in re.findall(r"`(\w+)`", line.split("|")[1])
+    }
+    sections = msgspec.to_builtins(Config())
+    keys = {key for section in sections.values() if isinstance(section, dict) for key in section}
+    assert "opening" in keys
+    assert sorted(keys - told) == []

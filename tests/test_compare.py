@@ -274,6 +274,15 @@ def test_questions_may_come_from_a_file_where_the_folder_has_none(pair: tuple[Pa
     write_jsonl(tmp_path / "all.jsonl", [*ASKED, Question("more", "And?", ["x"])])
     found = compare(*(read_evaluation(folder, tmp_path / "all.jsonl") for folder in pair))
     assert [group.name for group in found.breakdowns["type"]] == ["bridge", "comparison"]
+    write_jsonl(tmp_path / "few.jsonl", ASKED[1:])
+    with pytest.raises(UsageError, match=rf"few\.jsonl: lacks 1 questions scored in .*, the first '{ASKED[0].id}'"):
+        read_evaluation(pair[0], tmp_path / "few.jsonl")
+
+
+def test_a_folder_s_own_questions_are_those_that_were_scored(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "other.jsonl", [msgspec.structs.replace(question, text="Other?") for question in ASKED])
+    found = read_evaluation(pair[0], tmp_path / "other.jsonl")
+    assert list(found.questions.values()) == ASKED
 
 
 def test_a_folder_that_is_no_finished_evaluation_is_refused(pair: tuple[Path, Path], tmp_path: Path) -> None:

@@ -230,6 +230,34 @@ def test_of_a_passage_that_is_found_in_part_nothing_counts_as_found(tmp_path: Pa
     assert "gold passages: 1 found, 1 not; 0 questions have all of theirs" in result.stdout
 
 
+@pytest.mark.parametrize("role", ["file", "--against"])
+def test_a_file_that_is_read_is_not_written_to(tmp_path: Path, role: str) -> None:
+    first = lines(tmp_path / "first.jsonl", {"question": "A?", "answer": "a fact"})
+    other = lines(tmp_path / "other.jsonl", {"question": "B?", "answer": "b"})
+    before = first.read_bytes(), other.read_bytes()
+    words = [first, other] if role == "file" else [first, "--against", other]
+    with pytest.raises(UsageError, match="is read, and would be replaced"):
+        run(*words, "--out", other)
+    assert (first.read_bytes(), other.read_bytes()) == before
+
+
+def test_what_is_not_found_is_listed_beside_its_own_output(tmp_path: Path, corpus: Corpus) -> None:
+    file = lines(tmp_path / "in.jsonl", hotpot("a", [("Velm", 0)], Velm=["Velm is."]))
+    for name in ("set.train", "set.dev"):
+        run(file, "--out", tmp_path / name, "--corpus", corpus.folder)
+    assert {path.name for path in tmp_path.glob("*.unresolved.jsonl")} == {
+        "set.train.unresolved.jsonl",
+        "set.dev.unresolved.jsonl",
+    }
+
+
+def test_files_of_several_splits_give_questions_ids_of_their_own(tmp_path: Path) -> None:
+    names = ("NQ-open.train.jsonl", "NQ-open.dev.jsonl")
+    files = [lines(tmp_path / name, {"question": f"{name}?", "answer": "x"}) for name in names]
+    run(*files, "--out", tmp_path / "out.jsonl")
+    assert [q.id for q in read_questions(tmp_path / "out.jsonl")] == ["NQ-open.train-1", "NQ-open.dev-1"]
+
+
 def test_what_is_behind_the_limit_is_not_read(tmp_path: Path) -> None:
     file = lines(tmp_path / "in.jsonl", {"question": "A?", "answer": "x"})
     file.write_bytes(file.read_bytes() + b"{torn")
@@ -337,7 +365,8 @@ def test_the_verb_ends_a_mistake_with_exit_code_2(tmp_path: Path) -> None:
     arguments = ["data", "import", str(file), "--out", str(tmp_path / "out.jsonl")]
     done = subprocess.run([sys.executable, "-m", "exsearch.cli.main", *arguments], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"error: {file}, line 2: the id 'a' occurs twice, first in {file}, line 1\n"
+    hint = "a question without an id is called after its file and number"
+    assert done.stderr == f"error: {file}, line 2: the id 'a' occurs twice, first in {file}, line 1 ({hint})\n"
 
 
 WIKI_MINI = {

@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -205,8 +206,8 @@ def test_the_sentence_of_an_answer_holds_it_whole(before: str, answer: str, afte
 def test_dpr_questions_have_no_header_and_lists_of_either_kind(file: Path, written: str) -> None:
     write_cells(file, [["who died", written], ['where is "Velm"', "['north']"]], "\t")
     expected = [
-        Question("nq-test-1", "who died", ["Karn", "Karn's"]),
-        Question("nq-test-2", 'where is "Velm"', ["north"]),
+        Question("nq-test.qa-1", "who died", ["Karn", "Karn's"]),
+        Question("nq-test.qa-2", 'where is "Velm"', ["north"]),
     ]
     assert read(file) == ("nq-open", [Annotated(question) for question in expected])
 
@@ -230,8 +231,8 @@ def test_natural_questions_in_json_lines_are_called_after_file_and_line(file: Pa
     format, found = read(file)
     assert format == "nq-open"
     assert [(read.question.id, read.question.answers) for read in found] == [
-        ("nq-test-1", ["Karn"]),
-        ("nq-test-3", ["Velm"]),  # there is an empty line between them
+        ("nq-test.qa-1", ["Karn"]),
+        ("nq-test.qa-3", ["Velm"]),  # there is an empty line between them
     ]
 
 
@@ -270,8 +271,8 @@ def test_bamboogle_has_capital_columns(file: Path) -> None:
     format, found = read(file)
     assert format == "bamboogle"
     assert [read.question for read in found] == [
-        Question("nq-test-2", "Who was\nthere?", ["Karn"]),
-        Question("nq-test-4", "Where?", ["Velm"]),
+        Question("nq-test.qa-2", "Who was\nthere?", ["Karn"]),
+        Question("nq-test.qa-4", "Where?", ["Velm"]),
     ]
 
 
@@ -324,11 +325,12 @@ def test_kilt_takes_every_answer_and_the_pages_of_the_first_output_that_has_some
     pages = [
         {"wikipedia_id": "12", "title": "Karn", "start_paragraph_id": 3, "meta": {"evidence_span": ["Karn is."]}},
         {"wikipedia_id": "13", "title": "Velm", "bleu_score": 1.0},
+        {"wikipedia_id": "12", "title": "Karn", "start_paragraph_id": 4, "meta": {"evidence_span": ["Tamm is."]}},
     ]
     other = [{"wikipedia_id": "99", "title": "Else"}]
     output = [{"answer": "Karn"}, {"provenance": pages}, {"answer": "KARN", "provenance": other}]
     json_lines(file, [{"id": "k1", "input": "Who?", "output": output, "meta": {}}])
-    gold = [NamedPassage(title="Karn", sentences=("Karn is.",)), NamedPassage(title="Velm")]
+    gold = [NamedPassage(title="Karn", sentences=("Karn is.", "Tamm is.")), NamedPassage(title="Velm")]
     assert read(file) == ("kilt", [Annotated(Question("k1", "Who?", ["Karn", "KARN"]), gold)])
 
 
@@ -338,7 +340,7 @@ def test_plain_files_have_an_answer_or_answers_and_perhaps_ids(file: Path, tmp_p
     assert format == "plain"
     assert [read.question for read in found] == [
         Question("0", "Who?", ["1821"]),
-        Question("nq-test-3", "What?", ["a", "b"]),
+        Question("nq-test.qa-3", "What?", ["a", "b"]),
     ]
     write_cells(
         tmp_path / "cells.csv", [["id", "question", "answers"], ["x", "Who?", "['a']"], ["y", "What?", "b, c"]], ","
@@ -394,7 +396,7 @@ def test_a_number_is_an_integer_in_the_steps_of_a_decomposition_as_well(file: Pa
 
 def test_a_byte_order_mark_is_no_part_of_the_first_name(file: Path) -> None:
     file.write_bytes(b"\xef\xbb\xbfquestion,answer\nWho?,Karn\n")
-    assert read(file)[1] == [Annotated(Question("nq-test-2", "Who?", ["Karn"]))]
+    assert read(file)[1] == [Annotated(Question("nq-test.qa-2", "Who?", ["Karn"]))]
 
 
 texts = st.text(min_size=1).filter(lambda text: bool(normalise(text)))
@@ -445,6 +447,10 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "two columns of something else": ("q1\tWho?\n", "line 1: neither JSON nor the names of columns"),
     "no header": ("Who?,Karn\nWhat?,Velm\n", "line 1: neither JSON nor the names of columns"),
     "a cell too many": ("question,answer\nWho?,Karn\n\nWhat?,Velm,x\n", "line 4: has 3 columns, not 2"),
+    "a quote that is never closed": ('question,answer\nWho?,"Karn\nWhat?,Velm\n', "line 2: unexpected end of data"),
+    "a quote that closes within a cell": ('question,answer\nWho?,"Karn\nWhat?,"Velm"\n', "line 2: ',' expected"),
+    "two columns of one name": ("question,answer,answer\nWho?,Karn,Velm\n", "two columns called 'answer'"),
+    "an object over several lines": ('{"question":\n"Who?", "answer": "x"}', "an object must stand on one line"),
     "cells that are no UTF-8": (b"question,answer\nWho?,\xff\n", "line 2: "),
     "torn gzip": (gzip.compress(PLAIN.encode() * 99)[:-20], "broken gzip file"),
     "torn parquet": (b"PAR1" + b"\0" * 30, "broken Parquet file"),
@@ -508,6 +514,18 @@ def test_a_bad_file_is_refused_with_the_place(file: Path, case: str) -> None:
     assert str(error.value).startswith(str(file))
     assert complaint in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_pipe_cannot_be_read_twice_and_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="no file on a disk"):
+        list(QuestionFile(tmp_path / "pipe", known_formats()))
+
+
+def test_times_that_python_has_not_are_no_reason_to_refuse_a_table(file: Path) -> None:
+    table = {"question": ["Who?"], "answer": ["Karn"], "at": pa.array([1_700_000_000_123_456_789], pa.timestamp("ns"))}
+    pq.write_table(pa.table(table), file)
+    assert [found.question.answers for found in read(file)[1]] == [["Karn"]]
 
 
 def test_a_named_format_is_not_recognised_but_used(file: Path) -> None:

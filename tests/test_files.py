@@ -1,5 +1,7 @@
 """Files that are never half-written: atomic files and folders, typed JSON lines, journals."""
 
+import codecs
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -193,3 +195,25 @@ def test_a_kill_while_the_old_folder_is_removed_leaves_the_new_one(
     with files.atomic_path(tmp_path / "old") as temporary:
         temporary.mkdir()
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_what_is_neither_file_nor_folder_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="neither a file nor a folder"):
+        write_text(tmp_path / "pipe", "x")
+    assert (tmp_path / "pipe").is_fifo()
+    with pytest.raises(UsageError, match="is a folder"):
+        write_text(Path(), "x")
+
+
+def test_a_link_is_written_through(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real" / "file")
+    for text in ("first", "second"):
+        write_text(tmp_path / "link", text)
+        assert (tmp_path / "link").is_symlink() and (tmp_path / "real" / "file").read_text() == text
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_record(tmp_path: Path) -> None:
+    (tmp_path / "marked.jsonl").write_bytes(codecs.BOM_UTF8 + b'{"name": "a"}\n{"name": "b"}\n')
+    assert list(read_jsonl(tmp_path / "marked.jsonl", Record)) == [Record("a"), Record("b")]

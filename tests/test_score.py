@@ -116,9 +116,10 @@ def test_records_of_any_ids_and_answers_are_read_back(answers: dict[str, str]) -
         ("{}", "no predictions"),
         ("3", "no predictions"),
         ("[3]", "no predictions"),
-        ("not json", "line 1"),
+        ("not json", "line 1 column 1"),
+        ('[{"id": "q1",\n"pred": }]', "line 2 column 9"),
         ("[" * 100_000, "nested too deeply"),
-        (lines({"id": "q1", "pred": "x"}) + "{torn", "line 2"),
+        (lines({"id": "q1", "pred": "x"}) + "{torn", "line 2: Expecting .*, column 2"),
         (lines({"id": "q1", "pred": "x"}, {"id": "q1", "pred": "y"}), "line 2: a second prediction for 'q1'"),
         ('{"q1": "x", "q1": "y"}', "'q1' occurs twice"),
         (lines({"id": "q1", "pred": "x"}, {"id": "q2", "answer": "y"}), "line 2: .*do not mix formats"),
@@ -155,6 +156,10 @@ def test_a_file_of_questions_with_their_answers_is_not_scored_as_predictions(tmp
     path.write_text(lines(*({"query_id": q.id, "question": q.text, "answer": q.answers[0]} for q in questions)))
     with pytest.raises(UsageError, match=r"questions\.jsonl: every 'answer' is a gold answer to the letter"):
         match(read_predictions(path), questions)
+    of_kilt = [{"id": q.id, "input": q.text, "output": [{"answer": q.answers[0]}]} for q in questions]
+    (tmp_path / "kilt.jsonl").write_text(lines(*of_kilt))
+    with pytest.raises(UsageError, match=r"kilt\.jsonl: every 'output' is a gold answer to the letter"):
+        match(read_predictions(tmp_path / "kilt.jsonl"), questions)
     written = [{"question_id": q.id, "answer": q.answers[0]} for q in questions]
     (tmp_path / "all-right.jsonl").write_text(lines(*written))
     assert match(read_predictions(tmp_path / "all-right.jsonl"), questions).answers[9] == "Name 9"

@@ -1,5 +1,6 @@
 """Files that are never half-written: atomic files and folders, typed JSON lines, append-only journals."""
 
+import codecs
 import hashlib
 import os
 import shutil
@@ -20,9 +21,16 @@ T = TypeVar("T")
 def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a temporary sibling of `target`, a file or folder to be; rename it on success, delete it on error.
 
-    An existing target is replaced; UsageError if a folder would be replaced by a file or a file by a folder. A
-    killed process leaves `target` as it was; the leftover of the killed attempt is removed by the next one.
+    An existing target is replaced, behind a link if it is one; UsageError if a folder would be replaced by a file or a
+    file by a folder, or if it is neither. A killed process leaves `target` as it was; the leftover of the killed
+    attempt is removed by the next one.
     """
+    if target.is_symlink():
+        target = target.resolve()
+    if not target.name:
+        raise UsageError(f"{target}: is a folder; name what to make in it")
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise UsageError(f"{target}: is neither a file nor a folder, and would be replaced; choose another path")
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.partial")
     remove(temporary)
@@ -61,6 +69,12 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def require_apart(out: Path, inputs: Iterable[Path | None]) -> None:
+    """Raise UsageError if `out` is one of the files that are read to make it."""
+    if any(out.exists() and path.exists() and out.samefile(path) for path in inputs if path is not None):
+        raise UsageError(f"{out}: is read, and would be replaced; choose another path to write to")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -116,7 +130,7 @@ def read_jsonl(path: Path, kind: type[T]) -> Iterator[T]:
                 if not line.strip():
                     continue
                 try:
-                    yield decoder.decode(line)
+                    yield decoder.decode(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line)
                 except (msgspec.DecodeError, UnicodeDecodeError) as error:
                     raise UsageError(f"{path}, line {number}: {error}") from None
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):

@@ -27,8 +27,11 @@ def load_retriever(config: Config, index: str) -> Retriever:
 def resumable_retriever(config: Config, index: str, out: Path) -> Iterator[Retriever]:
     """Open an index for the making of `out`: what was searched for before a kill is not searched for again.
 
-    Until `out` is there, searches are recorded beside it, unless the settings record them anyway.
+    Until `out` is there, searches are recorded beside it, unless the settings record them anyway. Raises UsageError,
+    before anything is searched for, where `out` is a folder.
     """
+    if out.is_dir():
+        raise UsageError(f"{out}: a folder is in the way; choose another path")
     if config.data.record or is_replay(index):
         yield load_retriever(config, index)
         return

@@ -10,7 +10,7 @@ from exsearch.cli.options import config_option, index_option, json_option, set_o
 @click.command()
 @click.argument("questions", type=click.Path(path_type=Path))
 @index_option
-@click.option("-k", type=click.IntRange(min=1), default=20, show_default=True, help="Documents a question.")
+@click.option("-k", type=click.IntRange(1, 100_000), default=20, show_default=True, help="Documents a question.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="File to write.")
 @click.option(
     "--format",
@@ -42,11 +42,12 @@ def retrieve(
 
     from exsearch.agent.loading import resumable_retriever
     from exsearch.data.question import read_questions
-    from exsearch.files import write_json_list, write_jsonl
+    from exsearch.files import require_apart, write_json_list, write_jsonl
     from exsearch.reference.formats import paired_of
     from exsearch.retrieval.pairing import pair
 
     config = settings(recipe, overrides)
+    require_apart(out, [questions, Path(config.data.record) if config.data.record else None])
     chosen = read_questions(questions, unanswered=layout == "ours", emptied=layout == "ours")
     with resumable_retriever(config, index, out) as retriever:
         fingerprint = retriever.fingerprint

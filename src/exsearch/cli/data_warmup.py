@@ -76,11 +76,12 @@ def warmup(
     from exsearch.em.warmup import GOLD, gold_outcomes
     from exsearch.engine.builtin import resolve_model
     from exsearch.errors import UsageError
-    from exsearch.files import write_json, write_jsonl
+    from exsearch.files import require_apart, write_json, write_jsonl
 
     if bool(teacher) != bool(teacher_model):
         raise UsageError("--teacher and --teacher-model go together: the URL, and the model's name there")
     config = settings(recipe, overrides, model__path=model, warmup__gold=gold)
+    require_apart(out, [questions])
     chosen = read_questions(questions, limit)
     chat = ChatFormat.load(resolve_model(config.model.path))
     quality = Quality(chat)

@@ -51,6 +51,8 @@ def score(
         raise UsageError(f"no normaliser {normaliser!r}{nearest(normaliser, list(NORMALISERS))}; all, or {known}")
     if bool(url) != bool(judge_model):
         raise UsageError("--judge and --judge-model go together: a URL, and the model's name there")
+    if judge_key_file and not url:
+        raise UsageError("--judge-key-file goes with --judge")
     names = list(NORMALISERS) if normaliser == "all" else [normaliser]
     asked = read_questions(questions, emptied=True)  # the report names them, by normaliser
     files = [match(read_predictions(path), asked) for path in (predictions, other) if path is not None]

@@ -15,7 +15,7 @@ from exsearch.data.readers.annotated import Annotated, LeftOut, NamedPassage
 from exsearch.data.readers.companions import Companions, read_companions
 from exsearch.data.readers.formats import TWO_WIKI, QuestionFile, known_formats
 from exsearch.errors import UsageError
-from exsearch.files import write_jsonl
+from exsearch.files import require_apart, write_jsonl
 
 FEW = 5
 """So many of the records left out, and of what is not found or not used, are named."""
@@ -95,9 +95,10 @@ def import_questions(
     """Write the questions of `files`, the first `limit`, to `out`, with what the sources know of each.
 
     Without `format`, that of each file is recognised. Raises UsageError for a file that cannot be read to its end, for
-    formats mixed in one file, for an id that occurs twice, where no question is left, and for a file of sub-questions
-    or aliases of which no question has any; `out` is what it was then.
+    formats mixed in one file, for an id that occurs twice, where no question is left, for a file of sub-questions or
+    aliases of which no question has any, and where `out` is a file that is read; `out` is what it was then.
     """
+    require_apart(out, [*files, *against, decompositions, names])
     job = _Import(against, drop_leaks)
     companions = read_companions(decompositions, names)
     formats = known_formats(companions)
@@ -123,7 +124,7 @@ def import_questions(
 
 def reasons(imported: Imported) -> str:
     """Say how many records are left out for which reason."""
-    return ", ".join(f"{count} ({reason})" for reason, count in imported.left_out.items())
+    return ", ".join(f"{count} ({reason})" for reason, count in imported.left_out.items()) or "there are no records"
 
 
 class _Import:
@@ -146,7 +147,10 @@ class _Import:
             return self._leave_out(where, read.reason)
         question = read.question
         if question.id in self._places:
-            raise UsageError(f"{where}: the id {question.id!r} occurs twice, first in {self._places[question.id]}")
+            raise UsageError(
+                f"{where}: the id {question.id!r} occurs twice, first in {self._places[question.id]} "
+                "(a question without an id is called after its file and number)"
+            )
         self._places[question.id] = where
         answers = [answer for answer in question.answers if normalise(answer)]
         if not question.text.strip():
@@ -198,12 +202,13 @@ class _Import:
             report.hops.update([question.hops] if question.hops else [])
             report.with_sub_questions += bool(question.sub_questions)
             report.with_gold += bool(question.gold_passages)
-        write_jsonl(out, questions)
-        beside = out.with_suffix(".unresolved.jsonl")
-        beside.unlink(missing_ok=True)
+        beside = out.with_name(f"{out.name.removesuffix('.jsonl')}.unresolved.jsonl")
         if unresolved:
             write_jsonl(beside, unresolved)
             report.unresolved, report.first_unresolved = beside, unresolved[:FEW]
+        else:
+            beside.unlink(missing_ok=True)
+        write_jsonl(out, questions)
         return report
 
     def _resolved(self, read: Annotated, finder: GoldFinder | None, unresolved: list[Unresolved]) -> Question:

@@ -52,7 +52,7 @@ def read_questions(
     """
     questions: list[Question] = []
     seen: set[str] = set()
-    for question in _first(read_jsonl(path, Question), limit):
+    for question in _first(path, limit):
         if not question.text.strip() or not (question.answers or unanswered):
             raise UsageError(f"{path}, question {question.id!r}: needs a text and at least one answer")
         for answer in question.answers:
@@ -70,8 +70,12 @@ def read_questions(
     return questions
 
 
-def _first(records: Iterator[Question], limit: int | None) -> Iterator[Question]:
-    for number, record in enumerate(records):
-        if limit is not None and number >= limit:
-            return
-        yield record
+def _first(path: Path, limit: int | None) -> Iterator[Question]:
+    try:
+        for number, record in enumerate(read_jsonl(path, Question)):
+            if limit is not None and number >= limit:
+                return
+            yield record
+    except UsageError as error:
+        hint = "; `exsearch data import` brings other formats into ours" if path.is_file() else ""
+        raise UsageError(f"{error}{hint}") from None

@@ -35,19 +35,25 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 def read_evaluation(folder: Path, questions: Path | None = None) -> Evaluated:
-    """Read a folder of `exsearch eval`, or that of a model's evaluation in a run; `questions` stands in for its own.
+    """Read a folder of `exsearch eval`, or that of a model's evaluation in a run.
 
-    Raises UsageError for a folder without scores, or with the protocol of others.
+    Its questions are in `questions` where neither has them. Raises UsageError for a folder without scores, with the
+    protocol of others, or scored on questions that `questions` lacks.
     """
     if not has_scores(folder):
         raise UsageError(f"{folder}: {_not_finished(folder)}")
     scores = read_scores(folder)
-    file = questions or next(iter(_existing(folder, QUESTIONS, _run_questions(folder))), None)
+    file = next(iter(_existing(folder, QUESTIONS, _run_questions(folder))), questions)
+    asked = {question.id: question for question in read_questions(file, emptied=True)} if file else {}
+    if file == questions is not None and (
+        lacking := [q.question_id for q in scores.questions if q.question_id not in asked]
+    ):
+        raise UsageError(f"{questions}: lacks {len(lacking)} questions scored in {folder}, the first {lacking[0]!r}")
     return Evaluated(
         folder=folder,
         scores=scores,
         protocol=_protocol(folder, scores.protocol),
-        questions={question.id: question for question in read_questions(file, emptied=True)} if file else {},
+        questions=asked,
         answers={each.question_id: each.answer for each in _answers(folder / TRAJECTORIES)},
     )
 

@@ -18,6 +18,8 @@ from exsearch.errors import UsageError
 
 ANSWERS = ("prediction", "predicted_answer", "pred", "pred_ans", "output", "response", "answer")
 """`answer` last: where another of these stands beside it, it is the gold answer."""
+QUESTIONS = ("question", "text", "input")
+"""What the question is called, in files of questions and in some of predictions."""
 GOLD = ("answers", "answer_aliases", "golden_answers", "gold_answers", "ground_truth", "supporting_facts")
 """Beside an `answer` and nothing else that could be a prediction, these tell a file of questions."""
 MANY = 10
@@ -81,7 +83,8 @@ def read_predictions(path: Path) -> Predictions:
 def match(predictions: Predictions, questions: list[Question]) -> Matched:
     """Put the predictions in the order of the questions.
 
-    Raises UsageError if no id is in both, or if the `answer` beside a question is its gold answer for each of many.
+    Raises UsageError if no id is in both, or if the `answer` or, as KILT calls it, `output` beside a question is its
+    gold answer for each of many.
     """
     found = predictions.answers
     known = {question.id for question in questions}
@@ -93,10 +96,10 @@ def match(predictions: Predictions, questions: list[Question]) -> Matched:
         )
     asked = [question for question in questions if question.id in found]
     perfect = len(asked) >= MANY and all(found[question.id] in question.answers for question in asked)
-    if predictions.asks and predictions.field == "answer" and perfect:
+    if predictions.asks and predictions.field in ("answer", "output") and perfect:
         raise UsageError(
-            f"{predictions.path}: every 'answer' is a gold answer to the letter, so these are the questions; if they "
-            "are predictions, call the field 'prediction'"
+            f"{predictions.path}: every {predictions.field!r} is a gold answer to the letter, so these are the "
+            "questions; if they are predictions, call the field 'prediction'"
         )
     return Matched(
         path=predictions.path,
@@ -121,7 +124,10 @@ def _lines(path: Path, content: bytes, whole: ValueError) -> list[tuple[str, Any
             if line.strip():
                 records.append((f"line {number}", _decode(line)))
         except ValueError as error:
-            raise UsageError(f"{path}, line {number}: {error if records else whole}") from None
+            if not records:
+                raise UsageError(f"{path}: {whole}") from None
+            told = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+            raise UsageError(f"{path}, line {number}: {told}") from None
     return records
 
 
@@ -157,7 +163,7 @@ def _from_records(path: Path, records: list[tuple[str, Any]]) -> Predictions:
         if name in answers:
             raise UsageError(f"{where}: a second prediction for {name!r}; keep one answer a question")
         answers[name] = _text(record[field], f"{where}, {field!r}")
-    return Predictions(path, field, answers, "question" in records[0][1])
+    return Predictions(path, field, answers, any(key in records[0][1] for key in QUESTIONS))
 
 
 def _fields(path: Path, record: Record) -> tuple[str, str]:

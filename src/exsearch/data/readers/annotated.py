@@ -61,5 +61,5 @@ def as_text(answer: Text | None) -> str:
 
 
 def known_id(otherwise: str, *ids: Id | None) -> str:
-    """Return the first id that is there."""
-    return next((str(id) for id in ids if id is not None), otherwise)
+    """Return the first id that is there and not blank, as a table's cell may be."""
+    return next((str(id) for id in ids if id is not None and str(id).strip()), otherwise)

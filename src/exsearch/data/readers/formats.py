@@ -90,9 +90,10 @@ class QuestionFile:
     def __iter__(self) -> Iterator[tuple[str, Annotated | LeftOut]]:
         """Yield where each record is, and what it says; raises UsageError for a malformed or foreign one.
 
-        A question without an id is called after the file and its number.
+        A question without an id is called after the file, without its ending, and its number.
         """
-        stem = self.path.name.split(".")[0]
+        name = self.path.name.removesuffix(".gz")
+        stem = name.rpartition(".")[0] or name
         for record in read_records(self.path):
             if not self._named:
                 self._recognise(record)

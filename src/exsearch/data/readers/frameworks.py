@@ -97,9 +97,8 @@ class _Provenance(msgspec.Struct):
     title: str | None = None
     meta: _Span | None = None
 
-    def named(self) -> NamedPassage:
-        spans = self.meta.evidence_span or [] if self.meta else []
-        return NamedPassage(title=self.title, sentences=tuple(spans))
+    def spans(self) -> list[str]:
+        return self.meta.evidence_span or [] if self.meta else []
 
 
 class _Output(msgspec.Struct):
@@ -126,6 +125,10 @@ def read_kilt(fields: dict[str, Any], id: str) -> Annotated:
     """
     record = msgspec.convert(fields, _Kilt)
     places = next((output.provenance for output in record.output if output.provenance), [])
-    gold = list({place.title: place.named() for place in places if place.title}.values())
+    spans: dict[str, list[str]] = {}
+    for place in places:
+        if place.title:
+            spans.setdefault(place.title, []).extend(place.spans())
+    gold = [NamedPassage(title=title, sentences=tuple(dict.fromkeys(told))) for title, told in spans.items()]
     answers = aliases(output.answer for output in record.output)
     return Annotated(Question(str(record.id), record.input, answers), gold)

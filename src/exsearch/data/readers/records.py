@@ -52,6 +52,8 @@ def read_records(path: Path) -> Iterator[Record]:
 
     A JSON list is held in memory as bytes, its items one at a time; everything else is streamed.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UsageError(f"{path}: is no file on a disk, which is read twice; write it to one first")
     try:
         with path.open("rb") as raw:
             magic = raw.read(len(_PARQUET_MAGIC))
@@ -94,7 +96,7 @@ def _objects(path: Path, number: int, line: bytes, file: BinaryIO) -> Iterator[R
         try:
             records = msgspec.json.decode(line + file.read(), type=_Wrapped).records
         except _BROKEN:
-            raise UsageError(f"{path}, line {number}: {error}") from None
+            raise UsageError(f"{path}, line {number}: {error}; an object must stand on one line") from None
         yield from _decoded(path, records)
         return
     if isinstance(first.get("Data"), list):
@@ -131,7 +133,9 @@ def _rows(path: Path) -> Iterator[Record]:
     number = 0
     try:
         table = pq.ParquetFile(path)
-        columns = [name for name in table.schema_arrow.names if name not in _UNREAD]
+        _require_unique(path, table.schema_arrow.names)
+        # no reader wants times, and not all of them fit into Python's
+        columns = [f.name for f in table.schema_arrow if f.name not in _UNREAD and not pa.types.is_temporal(f.type)]
         for batch in table.iter_batches(_BATCH_ROWS, columns=columns):
             for fields in batch.to_pylist():
                 number += 1
@@ -150,15 +154,22 @@ def _cells(path: Path, number: int, line: bytes, file: BinaryIO) -> Iterator[Rec
         if delimiter == "," or len(columns) != len(_DPR_COLUMNS) or not columns[1].startswith("["):
             raise UsageError(f"{path}, line {number}: neither JSON nor the names of columns, `question` among them")
         rows, columns = chain([first], rows), _DPR_COLUMNS
+    _require_unique(path, columns)
     for begin, cells in rows:
         if len(cells) != len(columns):
             raise UsageError(f"{path}, line {begin}: has {len(cells)} columns, not {len(columns)}")
         yield Record("line", begin, dict(zip(columns, cells, strict=True)))
 
 
+def _require_unique(path: Path, columns: list[str]) -> None:
+    twice = next((name for name in columns if columns.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"{path}: has two columns called {twice!r}, of which either could be meant; rename one")
+
+
 def _numbered(path: Path, number: int, file: BinaryIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows that are not blank, each with the line where it begins; the first begins at `number`."""
-    begin, rows = number, csv.reader((line.decode() for line in file), delimiter=delimiter)
+    begin, rows = number, csv.reader((line.decode() for line in file), delimiter=delimiter, strict=True)
     try:
         for cells in rows:
             if cells:

@@ -482,6 +482,10 @@ BAD: dict[str, tuple[str | bytes, str]] = {
         json.dumps(MUSIQUE) + "\n" + json.dumps({**MUSIQUE, "paragraphs": MUSIQUE["paragraphs"][:3]}),  # type: ignore[index]
         "line 2: the paragraph_support_idx of step 3 is 3, which is no paragraph's idx; add the paragraph, or",
     ),
+    "two paragraphs of one number": (
+        json.dumps({**MUSIQUE, "paragraphs": [{"idx": 0, "title": "Karn", "paragraph_text": "Karn."}] * 2}),
+        "line 1: two paragraphs have the same idx",
+    ),
     "an array of NumPy": (
         "question,answer\nWho?,['x']\nWhere?,['Karn' 'City of Karn']\n",
         "line 3: a list has items without a comma between them, as NumPy and pandas print it; write it with commas or",

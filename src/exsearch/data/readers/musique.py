@@ -47,12 +47,14 @@ def is_musique(fields: dict[str, Any]) -> bool:
 def read_musique(fields: dict[str, Any], id: str) -> Annotated | LeftOut:
     """Read a question with its steps; one whose paragraphs do not hold the answer is left out.
 
-    Raises ValueError for a step that names a paragraph that is not there.
+    Raises ValueError for a step that names a paragraph that is not there or not the only one.
     """
     record = msgspec.convert(fields, _MuSiQue)
     if not record.answerable:
         return LeftOut("not answerable from its paragraphs")
     paragraphs = {n if part.idx is None else part.idx: part for n, part in enumerate(record.paragraphs)}
+    if len(paragraphs) < len(record.paragraphs):
+        raise ValueError("two paragraphs have the same idx, so that a step could mean either")
     for number, step in enumerate(record.question_decomposition, start=1):
         place = step.paragraph_support_idx
         if step.support_paragraph is None and place is not None:

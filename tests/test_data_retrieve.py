@@ -66,6 +66,22 @@ def test_the_reference_s_format_holds_the_same_documents_as_strings(folder: Path
     assert [q.id for q in read_source_questions(tmp_path / "d.json", 0, None)] == [e["query_id"] for e in entries]
 
 
+@pytest.mark.parametrize("case", ["a folder", "the recording", "the questions"])
+def test_what_cannot_or_must_not_be_replaced_is_refused_before_a_search(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(Bm25, "search", lambda self, queries, k: asked.extend(queries))
+    (tmp_path / "rec.sqlite").write_bytes(b"kept")
+    out = {"a folder": tmp_path, "the recording": tmp_path / "rec.sqlite", "the questions": folder / "questions.jsonl"}
+    before = (folder / "questions.jsonl").read_bytes()
+    recorded = ["--set", f"data.record={tmp_path / 'rec.sqlite'}"] if case == "the recording" else []
+    with pytest.raises(UsageError, match=r"a folder is in the way|is read, and would be replaced"):
+        retrieve(folder, out[case], *recorded)
+    assert asked == [] and (tmp_path / "rec.sqlite").read_bytes() == b"kept"
+    assert (folder / "questions.jsonl").read_bytes() == before
+
+
 class Interrupted:
     """Counts what the index is asked; stops with Ctrl-C at a batch."""
 

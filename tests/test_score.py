@@ -302,3 +302,5 @@ def test_two_judges_do_not_take_each_others_verdicts(tmp_path: Path) -> None:
 def test_a_judge_needs_a_name(questions: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="go together"):
         run(written(tmp_path / "a.json", ANSWERS), "--questions", questions, "--judge", "http://127.0.0.1:9/v1")
+    with pytest.raises(UsageError, match="--judge-key-file goes with --judge"):
+        run(written(tmp_path / "a.json", ANSWERS), "--questions", questions, "--judge-key-file", questions)

@@ -67,11 +67,13 @@ def main() -> None:
     found = {model: read_scores(run.folder.test_eval(model)) for model in summary.models}
     made = about(run, summary, found["warmup"].protocol, one_shot=len(met) + len(of_world))
     written = out / "result.json" if options.limit else RESULTS / f"wiki_mini-{options.seed}.json"
-    write_json(written, figures(made, found, dev))
+    result = figures(made, found, dev)
+    write_json(written, result)
     for name, scores in others(run, [(config, met), (in_world, of_world)], test, out):
         found[name] = scores
-        write_json(written, figures(made, found, dev))
-    show(figures(made, found, dev))
+        result = figures(made, found, dev)
+        write_json(written, result)
+    show(result)
 
 
 def parsed() -> argparse.Namespace:

@@ -29,7 +29,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         target = target.resolve()
     if not target.name:
         raise UsageError(f"{target}: is a folder; name what to make in it")
-    if target.exists() and not (target.is_file() or target.is_dir()):
+    if is_special(target):
         raise UsageError(f"{target}: is neither a file nor a folder, and would be replaced; choose another path")
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.partial")
@@ -69,6 +69,17 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def is_special(path: Path) -> bool:
+    """Return whether something is there that is neither a file nor a folder, such as a pipe or a device."""
+    return path.exists() and not (path.is_file() or path.is_dir())
+
+
+def require_no_folder(path: Path) -> None:
+    """Raise UsageError if a folder is where a file is to be."""
+    if path.is_dir():
+        raise UsageError(f"{path}: a folder is in the way; choose another path")
 
 
 def require_apart(out: Path, inputs: Iterable[Path | None]) -> None:
@@ -172,8 +183,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         """Open or create the journal at `path`; raise UsageError if a folder is there."""
-        if path.is_dir():
-            raise UsageError(f"{path}: a folder is in the way; choose another path")
+        require_no_folder(path)
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._cut_torn_line()

@@ -11,6 +11,7 @@ from exsearch.agent.rollout import Agent
 from exsearch.config import Config
 from exsearch.engine.load import load_engine
 from exsearch.errors import UsageError
+from exsearch.files import require_no_folder
 from exsearch.memory import give_back_memory
 from exsearch.retrieval.base import Retriever
 from exsearch.retrieval.opening import is_replay, open_retriever
@@ -30,8 +31,7 @@ def resumable_retriever(config: Config, index: str, out: Path) -> Iterator[Retri
     Until `out` is there, searches are recorded beside it, unless the settings record them anyway. Raises UsageError,
     before anything is searched for, where `out` is a folder.
     """
-    if out.is_dir():
-        raise UsageError(f"{out}: a folder is in the way; choose another path")
+    require_no_folder(out)
     if config.data.record or is_replay(index):
         yield load_retriever(config, index)
         return

@@ -1,5 +1,6 @@
 """Passages in text files, plain or gzipped: JSON lines in two shapes, and DPR's tab-separated values."""
 
+import codecs
 import csv
 import gzip
 import io
@@ -18,7 +19,6 @@ from exsearch.errors import UsageError
 
 MAX_LINE = 1 << 26
 _GZIP_MAGIC = b"\x1f\x8b"
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _DPR_COLUMNS = ("id", "title", "text")
 
 
@@ -179,8 +179,8 @@ def recognise_lines(path: Path) -> LineSource:
     with path.open("rb") as raw:
         lines = Lines(path, raw, Place())
         before, first = Place(), lines.take()
-        if first.startswith(_BYTE_ORDER_MARK):
-            before, first = Place(0, len(_BYTE_ORDER_MARK)), first.removeprefix(_BYTE_ORDER_MARK)
+        if first.startswith(codecs.BOM_UTF8):
+            before, first = Place(0, len(codecs.BOM_UTF8)), first.removeprefix(codecs.BOM_UTF8)
         while first and not first.strip():
             before, first = Place(lines.line, lines.offset), lines.take()
         after = Place(lines.line, lines.offset)

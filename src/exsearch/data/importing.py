@@ -103,17 +103,17 @@ def import_questions(
     companions = read_companions(decompositions, names)
     formats = known_formats(companions)
     for file in [QuestionFile(path, formats, format) for path in files]:
+        if len(job.kept) == limit:
+            break
         kept = 0
-        records = iter(file)
-        while limit is None or len(job.kept) < limit:
-            if (record := next(records, None)) is None:
-                break
-            place, read = record
+        for place, read in file:
             if (decompositions or names) and file.format != TWO_WIKI:
                 raise UsageError(
                     f"{file.path}: is in the format {file.format}; sub-questions and aliases go with {TWO_WIKI}"
                 )
             kept += job.add(file.path, place, read)
+            if len(job.kept) == limit:
+                break
         if kept:
             job.report.formats[str(file.format)] += kept
     if not job.kept:

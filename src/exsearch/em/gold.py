@@ -154,9 +154,10 @@ def _decomposed(question: Question, gold: GoldPassages, config: AgentConfig) -> 
     hops: list[Hop] = []
     if gold.opens_with_question:
         hits, inserted = (yield question.text), False
-        if not _answerable(subs, hits):
-            hits, inserted = gold.with_gold(hits, subs[0].passage or "", question, 0, config.passages)
         told = _answerable(subs, hits)
+        if not told:
+            hits, inserted = gold.with_gold(hits, subs[0].passage or "", question, 0, config.passages)
+            told = _answerable(subs, hits)
         facts, sources = " ".join(map(gold.fact, told)), " ".join(sub.evidence or "" for sub in told)
         hops.append(Hop(question.text, hits, facts, inserted, sources))
         subs = [sub for sub in subs if sub not in told]

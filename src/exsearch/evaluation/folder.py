@@ -43,19 +43,26 @@ def read_evaluation(folder: Path, questions: Path | None = None) -> Evaluated:
     if not has_scores(folder):
         raise UsageError(f"{folder}: {_not_finished(folder)}")
     scores = read_scores(folder)
-    file = next(iter(_existing(folder, QUESTIONS, _run_questions(folder))), questions)
-    asked = {question.id: question for question in read_questions(file, emptied=True)} if file else {}
-    if file == questions is not None and (
-        lacking := [q.question_id for q in scores.questions if q.question_id not in asked]
-    ):
-        raise UsageError(f"{questions}: lacks {len(lacking)} questions scored in {folder}, the first {lacking[0]!r}")
     return Evaluated(
         folder=folder,
         scores=scores,
         protocol=_protocol(folder, scores.protocol),
-        questions=asked,
+        questions=_questions(folder, scores, questions),
         answers={each.question_id: each.answer for each in _answers(folder / TRAJECTORIES)},
     )
+
+
+def _questions(folder: Path, scores: Scores, named: Path | None) -> dict[str, Question]:
+    """Return the questions of the folder or its run, or else those of the file `named`, which must hold all scored."""
+    own = next(iter(_existing(folder, QUESTIONS, _run_questions(folder))), None)
+    file = own or named
+    if file is None:
+        return {}
+    asked = {question.id: question for question in read_questions(file, emptied=True)}
+    lacking = [row.question_id for row in scores.questions if row.question_id not in asked]
+    if lacking and own is None:
+        raise UsageError(f"{file}: lacks {len(lacking)} questions scored in {folder}, the first {lacking[0]!r}")
+    return asked
 
 
 def _not_finished(folder: Path) -> str:

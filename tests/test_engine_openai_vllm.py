@@ -18,8 +18,7 @@ from exsearch.engine.batch import generate, logprobs
 from exsearch.engine.hf import HFEngine
 from exsearch.engine.openai import OpenAIEngine
 
-pytest.importorskip("vllm", reason="needs exsearch[vllm]")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.needs("vllm")]
 TEXTS = ["What is the capital of France?", "Name three colours.", "Tell me about the sea. " * 30]
 SECONDS = 300
 """To wait for the server."""

@@ -11,8 +11,7 @@ from exsearch.engine.base import Sampling
 from exsearch.engine.batch import generate, logprobs
 from exsearch.engine.hf import HFEngine
 
-pytest.importorskip("vllm", reason="needs exsearch[vllm]")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.needs("vllm")]
 TEXTS = ["What is the capital of France?", "Name three colours.", "Tell me about the sea. " * 30]
 
 

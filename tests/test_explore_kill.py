@@ -3,7 +3,6 @@
 On the transformers engine, the result is that of an undisturbed run in every bit.
 """
 
-import importlib.util
 import json
 import random
 import subprocess
@@ -72,10 +71,8 @@ def count(journal: Path) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["transformers", "vllm"])
+@pytest.mark.parametrize("engine", ["transformers", pytest.param("vllm", marks=pytest.mark.needs("vllm"))])
 def test_an_exploration_killed_ten_times_is_complete(folder: Path, builtin: Path, engine: str) -> None:
-    if engine == "vllm" and importlib.util.find_spec("vllm") is None:
-        pytest.skip("needs exsearch[vllm]")
     whole, broken = folder / f"{engine}-whole.jsonl", folder / f"{engine}-broken.jsonl"
     assert explore(folder, builtin, engine, whole).wait() == 0
     moments = random.Random(7)

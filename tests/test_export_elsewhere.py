@@ -1,6 +1,5 @@
 """A LoRA run, exported and merged, says in other tools what it learned. They run in processes without ExSearch."""
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -54,10 +53,10 @@ def exported(builtin: Path, chat: ChatFormat, tmp_path_factory: pytest.TempPathF
     return folder.root.parent / "model"
 
 
-@pytest.mark.parametrize(("package", "program"), [("transformers", PIPELINE), ("vllm", VLLM)])
-def test_an_exported_lora_run_answers_in(package: str, program: str, exported: Path, tmp_path: Path) -> None:
-    if importlib.util.find_spec(package) is None:
-        pytest.skip(f"needs an environment with {package}")
+@pytest.mark.parametrize(
+    "program", [PIPELINE, pytest.param(VLLM, marks=pytest.mark.needs("vllm"))], ids=["transformers", "vllm"]
+)
+def test_an_exported_lora_run_answers_in(program: str, exported: Path, tmp_path: Path) -> None:
     script = tmp_path / "answer.py"
     script.write_text(program)
     done = subprocess.run(

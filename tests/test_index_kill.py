@@ -114,8 +114,10 @@ def test_an_index_of_200_000_passages_killed_twice_equals_an_undisturbed_one(
 
 
 @pytest.mark.slow
+@pytest.mark.needs("ray")
 def test_a_build_on_ray_equals_one_without(corpus: Corpus, tmp_path: Path) -> None:
-    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'exsearch[ray]'")
+    import ray
+
     alone = build_index(corpus, "bm25", tmp_path / "alone")
     try:
         shared = build_index(corpus, "bm25", tmp_path / "shared", ray="local")

@@ -23,8 +23,7 @@ from exsearch.files import read_jsonl
 from exsearch.retrieval.index import build_index
 from tiny_models import save_tiny
 
-ray = pytest.importorskip("ray", reason="needs exsearch[ray]")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.needs("ray")]
 EXPLORE = ExploreConfig(samples=6)
 CONFIG = Config(
     model=ModelConfig(precision="fp32"),
@@ -44,6 +43,8 @@ def parts(tmp_path_factory: pytest.TempPathFactory, chat: ChatFormat) -> tuple[P
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     yield
+    import ray
+
     ray.shutdown()
 
 
@@ -64,6 +65,8 @@ def test_workers_find_what_one_process_finds_and_one_of_them_may_be_killed(
     killed = []
 
     def kill() -> None:
+        import ray
+
         while not (journal.exists() and journal.read_bytes().count(b"\n") > 5):
             time.sleep(0.01)
         process = ray.get(agents._workers[0].process.remote())

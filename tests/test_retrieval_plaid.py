@@ -12,18 +12,9 @@ from exsearch.data.world import World
 from exsearch.errors import UsageError
 from exsearch.retrieval.encoder import TokenEncoder
 from exsearch.retrieval.index import build_index, open_index
-from exsearch.retrieval.plaid import Plaid, require_library
+from exsearch.retrieval.plaid import Plaid
 
-
-def fits() -> bool:
-    try:
-        require_library()
-    except UsageError:
-        return False
-    return True
-
-
-needs_plaid = pytest.mark.skipif(not fits(), reason="needs fast-plaid and its build of torch")
+needs_plaid = pytest.mark.needs("fast_plaid")
 QUERIES = ["Who works for a university?", "the birthplace of a sculptor", "a river and its mouth"]
 
 

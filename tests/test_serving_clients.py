@@ -132,10 +132,12 @@ def test_recall_and_zerosearch(url: str) -> None:
     ]
 
 
+@pytest.mark.needs("dspy")
 @pytest.mark.parametrize("path", ["/api/search", "", "/wiki17_abstracts"])
 @pytest.mark.parametrize("post", [False, True])
 def test_dspy_colbertv2_client(url: str, index: tuple[Retriever, Corpus], path: str, post: bool) -> None:
-    dspy = pytest.importorskip("dspy", reason="DSPy is not installed: python -m pip install dspy")
+    import dspy
+
     # its cache would answer for a server that is gone
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
     client = dspy.ColBERTv2(url=url + path, post_requests=post)

@@ -12,9 +12,7 @@ from exsearch.retrieval.base import Retriever
 from exsearch.serving.replicas import Replicas
 from serving_server import tiny_index
 
-ray = pytest.importorskip("ray", reason="needs exsearch[ray]")
-pytest.importorskip("ray.serve", reason="needs exsearch[ray]")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.needs("ray")]
 QUERIES = ["capital of France", "Tiber", "Orwell", "letters", "city"]
 
 
@@ -25,6 +23,8 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Retriever
     replicas = Replicas(folder / "index", None, index.fingerprint, 2, "local", seconds=60)
     yield index, replicas
     replicas.close()
+    import ray
+
     ray.shutdown()
 
 

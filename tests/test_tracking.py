@@ -23,8 +23,8 @@ def log_two_steps(tmp_path: Path, tracker: str) -> None:
     assert [line["loss"] for line in lines] == [2.0, 1.0]
 
 
+@pytest.mark.needs("tensorboard")
 def test_tensorboard_gets_a_scalar_for_each_figure(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     log_two_steps(tmp_path, "tensorboard")
@@ -34,17 +34,17 @@ def test_tensorboard_gets_a_scalar_for_each_figure(tmp_path: Path) -> None:
     assert found == [(1, 2.0), (2, 1.0)]
 
 
+@pytest.mark.needs("wandb")
 def test_wandb_works_offline_without_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     log_two_steps(tmp_path, "wandb")
     [record] = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
     assert b"iter-1/learn/loss" in record.read_bytes()
 
 
+@pytest.mark.needs("trackio")
 def test_trackio_keeps_the_figures_in_its_own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
-    pytest.importorskip("trackio")
     log_two_steps(tmp_path, "trackio")
     assert any(b"iter-1/learn/loss" in path.read_bytes() for path in (tmp_path / "trackio").rglob("*.db*"))
 

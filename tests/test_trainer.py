@@ -129,10 +129,10 @@ def test_a_resume_point_of_other_inputs_is_not_continued(tiny_checkpoint: Path, 
     assert run(tiny_checkpoint, tmp_path / "checkpoint", other).continued_from == 0
 
 
+@pytest.mark.needs("bitsandbytes")
 def test_adapters_on_weights_of_4_bits_are_merged_into_those_of_the_start(
     tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
-    pytest.importorskip("bitsandbytes", reason="needs exsearch[qlora]")
     config = msgspec.structs.replace(CONFIG, epochs=6, lora_rank=4, quantise="4bit")
     steps = run(tiny_checkpoint, tmp_path / "out", config).steps
     assert steps[max(steps)]["loss"] < steps[1]["loss"] - 0.05
@@ -144,6 +144,7 @@ def test_adapters_on_weights_of_4_bits_are_merged_into_those_of_the_start(
     assert max(apart) <= 4, "the rounding to 4 bits has come into the checkpoint"
 
 
+@pytest.mark.needs("bitsandbytes")
 @pytest.mark.parametrize(
     ("settings", "said"),
     [({}, "needs lora_rank"), ({"lora_rank": 4, "ranks": 2, "sharding": "fsdp"}, "does not go with sharding = fsdp")],
@@ -151,7 +152,6 @@ def test_adapters_on_weights_of_4_bits_are_merged_into_those_of_the_start(
 def test_4_bits_that_cannot_be_trained_are_refused(
     tiny_checkpoint: Path, tmp_path: Path, settings: dict[str, object], said: str
 ) -> None:
-    pytest.importorskip("bitsandbytes", reason="needs exsearch[qlora]")
     with pytest.raises(UsageError, match=said):
         run(tiny_checkpoint, tmp_path / "out", msgspec.structs.replace(CONFIG, quantise="4bit", **settings))
 

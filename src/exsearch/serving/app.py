@@ -19,7 +19,7 @@ from exsearch.corpus.store import Corpus
 from exsearch.retrieval.base import Hit, RetrievalError, Retriever
 from exsearch.serving.batching import Batcher
 from exsearch.serving.bodies import read_body
-from exsearch.serving.dialects import Access, SearchRequest, colbert_get, document, request_at
+from exsearch.serving.dialects import REQUESTS_BY_KEYS, Access, SearchRequest, colbert_get, document, request_at
 from exsearch.serving.guard import guard
 from exsearch.serving.limits import Limits, RequestError
 from exsearch.serving.metrics import Metrics
@@ -40,7 +40,7 @@ def retrieval_app(
 
     `sites` is whom else it answers; by default it has any name, and refuses the pages of every web site.
     """
-    service = _Service(retriever, corpus, limits)
+    service = _Service(retriever, corpus, limits, needs_key=api_key is not None)
     routes = [
         OpenRoute("/health", service.health),
         OpenRoute("/healthz", service.healthz),
@@ -63,10 +63,11 @@ def retrieval_app(
 
 
 class _Service:
-    def __init__(self, retriever: Retriever, corpus: Corpus, limits: Limits) -> None:
+    def __init__(self, retriever: Retriever, corpus: Corpus, limits: Limits, needs_key: bool) -> None:
         self._fingerprint = retriever.fingerprint
         self._corpus = corpus
         self._limits = limits
+        self._description = openapi(limits, needs_key)
         self.counted = Metrics()
         self._batcher = Batcher(retriever, self.counted)
 
@@ -87,7 +88,7 @@ class _Service:
         return Response(self.counted.text(), media_type="text/plain; version=0.0.4")
 
     async def openapi(self, request: Request) -> Response:
-        return _json(openapi())
+        return _json(self._description)
 
     async def search(self, request: Request) -> Response:
         """Answer a request of any dialect; a refusal is JSON too, and counted."""
@@ -177,6 +178,8 @@ def _read_url(request: Request) -> SearchRequest:
     asked, path = colbert_get(request.scope["query_string"]), request.scope["path"]
     if asked is not None:
         return asked
+    if path in REQUESTS_BY_KEYS:
+        raise RequestError(400, "the URL has no `query`; a search by GET has `query` and `k` there")
     raise RequestError(404, f"nothing to GET at {path}; a search by GET has `query` and `k` in its URL")
 
 

@@ -1,31 +1,20 @@
 """Clients of other projects, as those write them, against our server."""
 
-import asyncio
 import json
-import os
 import socket
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import requests
-from mcp import StdioServerParameters
-from mcp.client import Client
-from mcp.shared.exceptions import MCPError
 
 from exsearch.corpus.store import Corpus
-from exsearch.retrieval.base import RetrievalError, Retriever
-from exsearch.serving.api_key import ApiKeyRequired
+from exsearch.retrieval.base import Retriever
 from exsearch.serving.app import retrieval_app
 from exsearch.serving.limits import Limits
-from exsearch.serving.mcp_server import mcp_server
-from serving_server import PASSAGES, ScriptedRetriever, running, tiny_index
+from serving_server import running, tiny_index
 
 
 @pytest.fixture(scope="module")
@@ -148,92 +137,3 @@ def test_dspy_colbertv2_client(url: str, index: tuple[Retriever, Corpus], path: 
     assert [item.long_text for item in found] == [f"{hit.passage.title} | {hit.passage.text}" for hit in hits]
     assert [(item["rank"], item["score"]) for item in found] == [(hit.rank, hit.score) for hit in hits]
     assert client("capital of France", k=1, simplify=True) == ["France | The capital of France is Paris."]
-
-
-async def use_tools(target: Any) -> None:
-    """What an agent does with the MCP server."""
-    async with Client(target) as client:
-        tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-        assert set(tools) == {"search", "get_passage"}
-        assert tools["search"].input_schema["required"] == ["query"]
-        assert tools["search"].output_schema is not None
-
-        found = await client.call_tool("search", {"query": "capital of France", "k": 2})
-        assert not found.is_error
-        passages = found.structured_content["passages"]
-        assert passages[0].pop("score") > passages[1]["score"]
-        assert passages[0] == {"id": "11", "title": "France", "text": "The capital of France is Paris.", "rank": 1}
-        assert found.content[0].text.startswith("[1] France (id 11)\nThe capital of France is Paris.\n\n[2] ")
-
-        whole = await client.call_tool("get_passage", {"id": "12"})
-        assert whole.structured_content == {"id": "12", "title": "Italy", "text": PASSAGES[1].text}
-        assert (await client.call_tool("search", {"query": "xylophone"})).structured_content == {"passages": []}
-        for tool, arguments, reason in (
-            ("search", {"query": " "}, "the query is empty"),
-            ("search", {"query": "x", "k": 0}, "greater than or equal to 1"),
-            ("search", {"query": "x", "k": 10**6}, "less than or equal to"),
-            ("search", {"query": ["x"]}, "valid string"),
-            ("get_passage", {"id": "nobody"}, "no passage with the id 'nobody'"),
-        ):
-            refused = await client.call_tool(tool, arguments)
-            assert refused.is_error
-            assert reason in refused.content[0].text
-        assert not (await client.call_tool("search", {"query": "Tiber"})).is_error
-
-
-def test_mcp_over_stdio(folder: Path, index: tuple[Retriever, Corpus]) -> None:
-    arguments = ["-m", "exsearch.cli.main", "serve", "mcp", str(folder / "index")]
-    asyncio.run(use_tools(StdioServerParameters(command=sys.executable, args=arguments, env=dict(os.environ))))
-
-
-def test_mcp_over_stdio_says_nothing_but_protocol_on_stdout(folder: Path, index: tuple[Retriever, Corpus]) -> None:
-    command = [sys.executable, "-m", "exsearch.cli.main", "serve", "mcp", str(folder / "index")]
-    version = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "0"}}
-    line = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": version}) + "\n"
-    run = subprocess.run(command, input=line, capture_output=True, text=True, timeout=120, check=True)
-    assert [json.loads(answer)["id"] for answer in run.stdout.splitlines()] == [1]
-    assert "bm25 index of 5 passages" in run.stderr
-
-
-def test_mcp_over_streamable_http(index: tuple[Retriever, Corpus]) -> None:
-    with running(mcp_server(*index, Limits(k=100)).streamable_http_app()) as url:
-        asyncio.run(use_tools(f"{url}/mcp"))
-
-
-def test_mcp_over_http_wants_its_key(index: tuple[Retriever, Corpus]) -> None:
-    async def connect(url: str) -> None:
-        async with AsyncExitStack() as stack:
-            client = await stack.enter_async_context(Client(f"{url}/mcp"))
-            await client.list_tools()
-
-    app = ApiKeyRequired(mcp_server(*index, Limits(k=100)).streamable_http_app(), "key")
-    with running(app) as url, pytest.raises((MCPError, ExceptionGroup)):
-        asyncio.run(connect(url))
-
-
-def test_mcp_gives_up_a_search_that_takes_too_long(index: tuple[Retriever, Corpus]) -> None:
-    go_on = threading.Event()
-    slow = ScriptedRetriever(lambda queries: (go_on.wait(20), None)[1])
-
-    async def ask() -> None:
-        async with Client(mcp_server(slow, index[1], Limits(k=100, seconds=0.2))) as client:
-            for _ in range(2):
-                answer = await client.call_tool("search", {"query": "x"})
-                assert answer.is_error
-                assert "more than 0.2 s" in answer.content[0].text
-            go_on.set()
-
-    asyncio.run(ask())
-
-
-def test_mcp_reports_a_retriever_that_cannot_answer(index: tuple[Retriever, Corpus]) -> None:
-    def fail(queries: list[str]) -> None:
-        raise RetrievalError("the remote index is away")
-
-    async def ask() -> None:
-        async with Client(mcp_server(ScriptedRetriever(fail), index[1], Limits(k=100))) as client:
-            answer = await client.call_tool("search", {"query": "x"})
-            assert answer.is_error
-            assert "the remote index is away" in answer.content[0].text
-
-    asyncio.run(ask())

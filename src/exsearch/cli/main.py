@@ -9,6 +9,7 @@ import click
 
 from exsearch import __version__
 from exsearch.errors import ExSearchError, nearest
+from exsearch.streams import write_any_text
 
 VERBS = {
     "quickstart": "Train a search agent from nothing, in minutes, and explain each stage.",
@@ -69,6 +70,7 @@ def exsearch() -> None:
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 failed, 2 bad usage; errors are one line on stderr."""
+    write_any_text()
     try:
         exsearch(standalone_mode=False)
     except click.exceptions.Abort:

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
+    from starlette.applications import Starlette
 
     from exsearch.corpus.store import Corpus
     from exsearch.retrieval.base import Retriever
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 COUNT = click.IntRange(min=1)
 AMOUNT = click.FloatRange(min=0, min_open=True)
 
@@ -32,6 +31,20 @@ port_option = click.option(
 api_key_option = click.option(
     "--api-key-file", type=click.Path(path_type=Path), help="File with the key that every request must carry."
 )
+allowed_host_option = click.option(
+    "--allowed-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="HOST[:PORT]",
+    help="A name that requests may ask for, besides this machine's own; repeat for more.",
+)
+allowed_origin_option = click.option(
+    "--allowed-origin",
+    "allowed_origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="A web site whose pages may use the server, such as https://app.example.org; repeat for more.",
+)
 
 
 @click.group()
@@ -45,6 +58,8 @@ def serve() -> None:
 @host_option
 @port_option
 @api_key_option
+@allowed_host_option
+@allowed_origin_option
 @click.option(
     "--max-body", type=AMOUNT, default=4.0, show_default=True, metavar="MIB", help="Size of a request's body."
 )
@@ -64,6 +79,8 @@ def retrieval(
     host: str,
     port: int,
     api_key_file: Path | None,
+    allowed_hosts: tuple[str, ...],
+    allowed_origins: tuple[str, ...],
     max_body: float,
     max_query: int,
     max_queries: int,
@@ -83,10 +100,12 @@ def retrieval(
     from exsearch.errors import UsageError
     from exsearch.serving.app import retrieval_app
     from exsearch.serving.limits import Limits
+    from exsearch.serving.sites import Sites
 
     if ray is not None and replicas is None:
         raise UsageError("--ray: say how many processes are to search (--replicas N)")
     key = _key(api_key_file)
+    sites = Sites(allowed_hosts or None, allowed_origins)
     limits = Limits(
         body_bytes=int(max_body * (1 << 20)),
         query_characters=max_query,
@@ -103,7 +122,7 @@ def retrieval(
 
             retriever = Replicas(index, corpus, retriever.fingerprint, replicas, ray or "local", timeout)
             stack.callback(retriever.close)
-        _listen(retrieval_app(retriever, passages, limits, key), host, port, key, timeout)
+        _listen(retrieval_app(retriever, passages, limits, key, sites), host, port, key, timeout)
 
 
 @serve.command()
@@ -113,28 +132,40 @@ def retrieval(
 @host_option
 @port_option
 @api_key_option
+@allowed_host_option
+@allowed_origin_option
 @force_option
 def mcp(
-    index: Path, corpus: Path | None, transport: str, host: str, port: int, api_key_file: Path | None, force: bool
+    index: Path,
+    corpus: Path | None,
+    transport: str,
+    host: str,
+    port: int,
+    api_key_file: Path | None,
+    allowed_hosts: tuple[str, ...],
+    allowed_origins: tuple[str, ...],
+    force: bool,
 ) -> None:
     """Offer the search as MCP tools: search and get_passage.
 
     With stdio an MCP client starts this command itself; with http (streamable) it connects to
-    http://HOST:PORT/mcp.
+    http://HOST:PORT/mcp. At a loopback address only clients that ask for one are answered, and for the names that
+    --allowed-host adds: those of a proxy in front.
     """
     _require_extra()
-    from exsearch.serving.api_key import ApiKeyRequired
+    from exsearch.loopback import is_loopback
     from exsearch.serving.limits import Limits
-    from exsearch.serving.mcp_server import mcp_server
+    from exsearch.serving.mcp_server import mcp_app, mcp_server, serve_stdio
+    from exsearch.serving.sites import Sites
 
     key = _key(api_key_file)
+    sites = Sites(allowed_hosts if allowed_hosts or is_loopback(host) else None, allowed_origins)
     limits = Limits(k=100)
     server = mcp_server(*_open(index, corpus, force), limits)
     if transport == "stdio":
-        server.run()
+        serve_stdio(server)
     else:
-        app = ApiKeyRequired(server.streamable_http_app(host=host), key)
-        _listen(app, host, port, key, limits.seconds)
+        _listen(mcp_app(server, key, sites), host, port, key, limits.seconds)
 
 
 @serve.command()
@@ -205,10 +236,11 @@ def _open(index: Path, corpus: Path | None, force: bool, processes: int = 1) -> 
     return retriever, Corpus.open(where)
 
 
-def _listen(app: "ASGIApp", host: str, port: int, key: str | None, seconds: float) -> None:
+def _listen(app: "Starlette", host: str, port: int, key: str | None, seconds: float) -> None:
+    from exsearch.loopback import is_loopback
     from exsearch.serving.listen import make_server, open_socket
 
-    if host not in LOOPBACK and key is None:
+    if not is_loopback(host) and key is None:
         click.echo(f"warning: anyone who reaches {host} can search here; set a key (--api-key-file)", err=True)
     with open_socket(host, port) as socket:
         shown = f"[{host}]" if ":" in host else host

@@ -113,6 +113,9 @@ def open_dataset(name: str) -> TableSource:
         if name.startswith(HUB):
             address, _, split = name.removeprefix(HUB).partition("@")
             repository, _, config = address.partition(":")
+            from exsearch.http_client import check_hub
+
+            check_hub(repository)
             found: Any = datasets.load_dataset(repository, config or None, split=split or None)
         else:
             found = datasets.load_from_disk(name)

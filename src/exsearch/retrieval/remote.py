@@ -16,6 +16,7 @@ import msgspec
 
 from exsearch.errors import UsageError, nearest
 from exsearch.files import fingerprint
+from exsearch.http_client import client, describe
 from exsearch.retrieval.base import Hit, RetrievalError
 from exsearch.retrieval.remote_dialects import DIALECTS, Found
 
@@ -42,7 +43,8 @@ class Remote:
         answers 429, 502, 503 and 504; the waits between them start at `backoff` seconds and double, or are what the
         server asks for. Queries of dialects that take one at a time are sent `concurrency` at a time.
 
-        Raises UsageError for a location that is none, RetrievalError if no server answers there.
+        Raises UsageError for a location that is none and for a proxy that cannot be used, RetrievalError if no server
+        answers there.
         """
         name, url = _parsed(location)
         self._dialect = DIALECTS[name]
@@ -53,11 +55,9 @@ class Remote:
             headers["Authorization"] = f"Bearer {url.username}"
         auth = (url.username, url.password) if url.password else None
         self._url = url.copy_with(username=None, password=None)
-        self._client = httpx2.Client(
-            headers=headers,
-            auth=auth,
-            timeout=httpx2.Timeout(timeout, pool=None),
-            limits=httpx2.Limits(max_connections=64),
+        self._shown = describe(self._url)
+        self._client = client(
+            self._url, httpx2.Timeout(timeout, pool=None), httpx2.Limits(max_connections=64), headers, auth
         )
         self.fingerprint = fingerprint(["remote", name, self._index() or str(self._url)])
 
@@ -94,13 +94,13 @@ class Remote:
         status, body = self._exchange(request)
         if status != 200:
             said = body[:200].decode(errors="replace")
-            raise RetrievalError(f"{self._url}: status {status}: {said!r}")
+            raise RetrievalError(f"{self._shown}: status {status}: {said!r}")
         try:
             found = self._dialect.read(body)
         except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-            raise RetrievalError(f"{self._url}: not the answer of a {self._name} server: {error}") from None
+            raise RetrievalError(f"{self._shown}: not the answer of a {self._name} server: {error}") from None
         if len(found) != len(queries):
-            raise RetrievalError(f"{self._url}: {len(found)} answers to {len(queries)} queries")
+            raise RetrievalError(f"{self._shown}: {len(found)} answers to {len(queries)} queries")
         return found
 
     def _index(self) -> str | None:
@@ -122,19 +122,19 @@ class Remote:
             except _BROKEN as error:
                 failure = str(error) or type(error).__name__
             except httpx2.TimeoutException:
-                raise RetrievalError(f"{self._url}: no answer within {self._timeout:g} s") from None
+                raise RetrievalError(f"{self._shown}: no answer within {self._timeout:g} s") from None
             except httpx2.HTTPError as error:
-                raise RetrievalError(f"{self._url}: {error}") from None
+                raise RetrievalError(f"{self._shown}: {error}") from None
             else:
                 if response.status_code not in _TRY_AGAIN:
                     return response.status_code, body
                 failure = f"status {response.status_code}"
                 if (asked := _retry_after(response)) > _LONGEST_WAIT:
-                    raise RetrievalError(f"{self._url}: {failure}, and asks to wait {asked:.0f} s")
+                    raise RetrievalError(f"{self._shown}: {failure}, and asks to wait {asked:.0f} s")
                 wait = max(wait, asked)
             if attempt < self._retries:
                 time.sleep(wait)
-        raise RetrievalError(f"{self._url}: {failure} ({self._retries + 1} attempts)")
+        raise RetrievalError(f"{self._shown}: {failure} ({self._retries + 1} attempts)")
 
     def _once(self, request: httpx2.Request) -> tuple[httpx2.Response, bytes]:
         deadline = time.monotonic() + self._timeout
@@ -144,7 +144,7 @@ class Remote:
             for chunk in response.iter_bytes():
                 body += chunk
                 if len(body) > _MOST_BYTES:
-                    raise RetrievalError(f"{self._url}: the answer is longer than {_MOST_BYTES >> 20} MiB")
+                    raise RetrievalError(f"{self._shown}: the answer is longer than {_MOST_BYTES >> 20} MiB")
                 if time.monotonic() > deadline:  # httpx2 itself only bounds the time between two chunks
                     raise httpx2.ReadTimeout("")
             return response, bytes(body)

@@ -14,6 +14,7 @@ import torch
 
 from exsearch.corpus.passage import Passage
 from exsearch.errors import UsageError
+from exsearch.http_client import check_hub
 from exsearch.retrieval.base import RetrievalError
 from exsearch.retrieval.encoder_checkpoint import content_hash
 
@@ -29,6 +30,7 @@ class Reranker:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
+        check_hub(id)
         try:
             model: Any = CrossEncoder(id, device="cpu", model_kwargs={"dtype": torch.float32})
         except (OSError, ValueError, KeyError) as error:

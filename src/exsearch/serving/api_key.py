@@ -1,31 +1,43 @@
 """Lets only requests with the server's key pass."""
 
 import hmac
+from collections.abc import Sequence
 
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-OPEN = ("/health", "/healthz")
-"""Paths that need no key: what starts and watches servers has none."""
+from exsearch.serving.refusal import refusal
+from exsearch.serving.routes import OpenRoute
 
 
 class ApiKeyRequired:
-    """ASGI middleware: 401 for a request without `Authorization: Bearer KEY` or `X-API-Key: KEY`."""
+    """ASGI middleware: 401 for a request without `Authorization: Bearer KEY` or `X-API-Key: KEY`.
 
-    def __init__(self, app: ASGIApp, key: str | None) -> None:
-        """Guard `app`; without a key everything passes."""
+    Only what goes to an `OpenRoute`, by one of its methods, needs no key.
+    """
+
+    def __init__(self, app: ASGIApp, key: str | None, routes: Sequence[BaseRoute] = ()) -> None:
+        """Guard `app`, whose router has `routes`; without a key everything passes."""
         self._app = app
         self._key = None if key is None else key.encode("ascii")
+        self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on or refuse it."""
-        if scope["type"] != "http" or scope["path"] in OPEN or self._fits(Headers(scope=scope)):
+        if scope["type"] == "lifespan" or self._fits(Headers(scope=scope)) or self._is_open(scope):
             await self._app(scope, receive, send)
             return
         message = "this server wants its API key, as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
-        content = {"error": True, "message": message, "detail": message}
-        await JSONResponse(content, 401, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
+        await refusal(401, message, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
+
+    def _is_open(self, scope: Scope) -> bool:
+        """Ask the routes as the router will: it is the one that answers which must be open, not a path like its own."""
+        for route in self._routes:
+            match, _ = route.matches(scope)
+            if match is Match.FULL:
+                return isinstance(route, OpenRoute) and scope.get("method") in (route.methods or ())
+        return False
 
     def _fits(self, headers: Headers) -> bool:
         if self._key is None:

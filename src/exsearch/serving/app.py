@@ -17,26 +17,35 @@ from starlette.routing import Route
 from exsearch import __version__
 from exsearch.corpus.store import Corpus
 from exsearch.retrieval.base import Hit, RetrievalError, Retriever
-from exsearch.serving.api_key import ApiKeyRequired
 from exsearch.serving.batching import Batcher
-from exsearch.serving.dialects import Access, SearchRequest, colbert_get, document, request_at
+from exsearch.serving.bodies import read_body
+from exsearch.serving.dialects import REQUESTS_BY_KEYS, Access, SearchRequest, colbert_get, document, request_at
+from exsearch.serving.guard import guard
 from exsearch.serving.limits import Limits, RequestError
 from exsearch.serving.metrics import Metrics
 from exsearch.serving.openapi import openapi, overview
 from exsearch.serving.places import Places
+from exsearch.serving.refusal import refusal
+from exsearch.serving.routes import OpenRoute, OwnRoute
+from exsearch.serving.sites import Sites
 
 GONE = 499
 """Counted in the metrics for a client that hung up; nobody receives it."""
 
 
-def retrieval_app(retriever: Retriever, corpus: Corpus, limits: Limits, api_key: str | None = None) -> Starlette:
-    """Return the server's application. With `api_key`, every request but for `/health` must carry it."""
-    service = _Service(retriever, corpus, limits)
+def retrieval_app(
+    retriever: Retriever, corpus: Corpus, limits: Limits, api_key: str | None = None, sites: Sites | None = None
+) -> Starlette:
+    """Return the server's application. With `api_key`, every request but for `GET /health` must carry it.
+
+    `sites` is whom else it answers; by default it has any name, and refuses the pages of every web site.
+    """
+    service = _Service(retriever, corpus, limits, needs_key=api_key is not None)
     routes = [
-        Route("/health", service.health),
-        Route("/healthz", service.healthz),
-        Route("/metrics", service.metrics),
-        Route("/openapi.json", service.openapi),
+        OpenRoute("/health", service.health),
+        OpenRoute("/healthz", service.healthz),
+        OwnRoute("/metrics", service.metrics),
+        OwnRoute("/openapi.json", service.openapi),
         # DSPy's client searches at any URL it is given
         Route(
             "/{path:path}",
@@ -45,19 +54,20 @@ def retrieval_app(retriever: Retriever, corpus: Corpus, limits: Limits, api_key:
             middleware=[Middleware(Places, limits.requests, service.counted)],
         ),
     ]
-    return Starlette(
+    app = Starlette(
         routes=routes,
-        middleware=[Middleware(ApiKeyRequired, key=api_key)],
-        exception_handlers={HTTPException: _http_error, RequestError: _refusal, Exception: _crash},
+        exception_handlers={HTTPException: _http_error, RequestError: _refused, Exception: _crash},
         lifespan=service.lifespan,
     )
+    return guard(app, api_key, sites or Sites())
 
 
 class _Service:
-    def __init__(self, retriever: Retriever, corpus: Corpus, limits: Limits) -> None:
+    def __init__(self, retriever: Retriever, corpus: Corpus, limits: Limits, needs_key: bool) -> None:
         self._fingerprint = retriever.fingerprint
         self._corpus = corpus
         self._limits = limits
+        self._description = openapi(limits, needs_key)
         self.counted = Metrics()
         self._batcher = Batcher(retriever, self.counted)
 
@@ -78,7 +88,7 @@ class _Service:
         return Response(self.counted.text(), media_type="text/plain; version=0.0.4")
 
     async def openapi(self, request: Request) -> Response:
-        return _json(openapi())
+        return _json(self._description)
 
     async def search(self, request: Request) -> Response:
         """Answer a request of any dialect; a refusal is JSON too, and counted."""
@@ -94,7 +104,7 @@ class _Service:
             status = response.status_code
         except RequestError as refused:
             status = refused.status
-            response = _error(status, refused.message)
+            response = _refusal(refused)
         except ClientDisconnect:
             status = GONE
             response = Response(status_code=GONE)
@@ -107,13 +117,10 @@ class _Service:
         """Read and recognise the request; raises RequestError."""
         path = request.scope["path"]
         if request.method != "POST":
-            asked = colbert_get(request.scope["query_string"])
-            if asked is None:
-                raise RequestError(404, f"nothing to GET at {path}; a search by GET has `query` and `k` in its URL")
-            return asked
+            return _read_url(request)
         try:
             async with asyncio.timeout(self._limits.seconds):
-                body = await _body(request, self._limits.body_bytes)
+                body = await read_body(request, self._limits.body_bytes)
         except TimeoutError:
             raise RequestError(408, f"the body did not arrive within {self._limits.seconds:g} s") from None
         try:
@@ -166,19 +173,14 @@ class _Service:
         return [None if passage is None else document(passage) for passage in passages]
 
 
-async def _body(request: Request, most: int) -> bytes:
-    """Return the body; raises RequestError if it is longer than `most` bytes, ClientDisconnect."""
-    chunks = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size <= most:
-            chunks.append(chunk)
-        else:
-            chunks.clear()  # but read on: a client that is cut off while it sends does not see the answer
-    if size > most:
-        raise RequestError(413, f"the body has {size} bytes, at most {most} are read; send fewer queries at once")
-    return b"".join(chunks)
+def _read_url(request: Request) -> SearchRequest:
+    """Read a search from the URL; raises RequestError."""
+    asked, path = colbert_get(request.scope["query_string"]), request.scope["path"]
+    if asked is not None:
+        return asked
+    if path in REQUESTS_BY_KEYS:
+        raise RequestError(400, "the URL has no `query`; a search by GET has `query` and `k` there")
+    raise RequestError(404, f"nothing to GET at {path}; a search by GET has `query` and `k` in its URL")
 
 
 async def _hang_up(request: Request) -> None:
@@ -190,27 +192,25 @@ def _json(value: Any) -> Response:
     return Response(msgspec.json.encode(value), media_type="application/json")
 
 
-def _error(status: int, message: str) -> Response:
-    """Return what ColBERT's clients read (`message`) and FastAPI's (`detail`) in one."""
-    headers = {}
-    if status == 503:
+def _refusal(refused: RequestError) -> Response:
+    headers = {**refused.headers}
+    if refused.status == 503:
         headers["Retry-After"] = "1"
-    if status == 408:
+    if refused.status == 408:
         headers["Connection"] = "close"  # the rest of the body may never come
-    content = msgspec.json.encode({"error": True, "message": message, "detail": message})
-    return Response(content, status, headers, "application/json")
+    return refusal(refused.status, refused.message, headers)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _error(error.status_code, error.detail)
+    return refusal(error.status_code, error.detail, error.headers)
 
 
-async def _refusal(request: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
-    return _error(error.status, error.message)
+    return _refusal(error)
 
 
 async def _crash(request: Request, error: Exception) -> Response:
     """Answer after a bug; the exception goes on to the server's log."""
-    return _error(500, "the server met a bug; its log says which")
+    return refusal(500, "the server met a bug; its log says which")

@@ -6,10 +6,10 @@ A check is a function that asserts; `run_checks` runs those of a dialect.
 import json
 import time
 from collections.abc import Callable, Iterator
-from http.client import HTTPException
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import httpx2
 import msgspec
 
 from exsearch.errors import UsageError, nearest
@@ -51,8 +51,8 @@ def run_checks(url: str, dialect: str, query: str, api_key: str | None = None) -
     probe = Probe(url, query, api_key)
     try:
         probe.get("/")
-    except (OSError, HTTPException) as error:
-        raise UsageError(f"{url}: no server answers there ({error})") from None
+    except (OSError, httpx2.HTTPError) as error:
+        raise UsageError(f"{probe.shown}: no server answers there ({error})") from None
     for letter, name, check in _CHECKS:
         if dialect in ("all", letter):
             yield CheckResult(letter, name, _fault(check, probe))
@@ -61,11 +61,11 @@ def run_checks(url: str, dialect: str, query: str, api_key: str | None = None) -
 def _fault(check: Check, probe: Probe) -> str | None:
     try:
         check(probe)
-    except TimeoutError:
+    except (TimeoutError, httpx2.TimeoutException):
         return f"no answer within {SECONDS} s"
     except (LookupError, TypeError, ValueError) as error:
         return f"the answer has another shape ({type(error).__name__}: {error})"
-    except (AssertionError, OSError, HTTPException) as error:
+    except (AssertionError, OSError, httpx2.HTTPError) as error:
         return str(error) or type(error).__name__
     return None
 

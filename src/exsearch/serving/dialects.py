@@ -223,23 +223,33 @@ class Access(msgspec.Struct, frozen=True):
 REQUESTS: list[type[SearchRequest] | type[Access]] = [
     SearchR1, SearchR1Rerank, Access, SkyRL, ColBERT, R1Searcher, FlashRAG, FlashRAGBatch, ZeroSearch,
 ]  # fmt: skip
-_AT_ONE_PATH = {request.path: request for request in (Access, ColBERT, R1Searcher, FlashRAG, FlashRAGBatch)}
+ANY_PATH = (frozenset({"query", "k"}), ColBERT)
+"""DSPy's client posts this to any URL it is given."""
+REQUESTS_BY_KEYS: dict[str, list[tuple[frozenset[str], type[SearchRequest] | type[Access]]]] = {
+    "/retrieve": [
+        ANY_PATH,
+        (frozenset({"queries", "topk_retrieval"}), SearchR1Rerank),
+        (frozenset({"queries", "topk_rerank"}), SearchR1Rerank),
+        (frozenset({"queries"}), SearchR1),
+        (frozenset({"query", "top_k"}), ZeroSearch),
+        (frozenset({"query"}), SkyRL),
+    ],
+    **{
+        request.path: [ANY_PATH, (frozenset(), request)]
+        for request in (Access, ColBERT, R1Searcher, FlashRAG, FlashRAGBatch)
+    },
+}
+"""What a POST to a path is: the first request all of whose keys are in the body."""
 _INTEGER = re.compile(r"0|[1-9][0-9]{0,17}")
 
 
 def request_at(path: str, keys: Collection[str]) -> type[SearchRequest] | type[Access]:
     """Return the request that a POST to `path` with these keys is. Raises RequestError if it is none."""
-    if "query" in keys and "k" in keys:  # DSPy's client posts this to any URL it is given
-        return ColBERT
-    if path in _AT_ONE_PATH:
-        return _AT_ONE_PATH[path]
-    if path != "/retrieve":
-        known = sorted({request.path for request in REQUESTS})
-        raise RequestError(404, f"nothing is at {path}; searches go to {', '.join(known)}")
-    if "queries" in keys:
-        return SearchR1Rerank if "topk_retrieval" in keys or "topk_rerank" in keys else SearchR1
-    if "query" in keys:
-        return ZeroSearch if "top_k" in keys else SkyRL
+    for needed, request in REQUESTS_BY_KEYS.get(path, [ANY_PATH]):
+        if needed.issubset(keys):
+            return request
+    if path not in REQUESTS_BY_KEYS:
+        raise RequestError(404, f"nothing is at {path}; searches go to {', '.join(sorted(REQUESTS_BY_KEYS))}")
     raise RequestError(400, "the body has neither `queries`, a list of strings, nor `query`, a string")
 
 

@@ -1,6 +1,7 @@
 """What one request may ask for, and the error that says that it asked for too much."""
 
 import re
+from collections.abc import Mapping
 
 import msgspec
 
@@ -9,13 +10,14 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 class RequestError(Exception):
-    """A request is refused; the client gets `message` with the HTTP status `status`."""
+    """A request is refused; the client gets `message` with the HTTP status `status` and these headers."""
 
-    def __init__(self, status: int, message: str) -> None:
-        """Keep status and message."""
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+        """Keep what the client gets."""
         super().__init__(message)
         self.status = status
         self.message = message
+        self.headers = headers or {}
 
 
 class Limits(msgspec.Struct, frozen=True):

@@ -1,15 +1,13 @@
-"""Sends requests to a retrieval server as its clients do, with nothing but the standard library."""
+"""Sends requests to a retrieval server as its clients do, and as no client should."""
 
 import json
-import socket
-import ssl
-from http.client import HTTPConnection, HTTPSConnection
 from typing import Any
-from urllib.parse import urlsplit
 
+import httpx2
 import msgspec
 
 from exsearch.errors import UsageError
+from exsearch.http_client import client, connect, describe
 
 SECONDS = 60
 """For an answer."""
@@ -40,11 +38,22 @@ class Probe:
     """Sends requests to one server."""
 
     def __init__(self, url: str, query: str, api_key: str | None = None) -> None:
-        """Check `url` with `query`, which should have hits. Raises UsageError for something that is no URL."""
+        """Check `url` with `query`, which should have hits.
+
+        Raises UsageError for something that is no URL, and for a proxy that cannot be used.
+        """
         self._key = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
-        self._url = urlsplit(url)
-        if self._url.scheme not in ("http", "https") or not self._url.hostname:
+        try:
+            self._url = httpx2.URL(url.rstrip("/"))
+        except httpx2.InvalidURL as error:
+            raise UsageError(f"{url}: not a URL: {error}") from None
+        if self._url.scheme not in ("http", "https") or not self._url.host:
             raise UsageError(f"{url}: not the URL of a server, such as http://127.0.0.1:8000")
+        self.shown = describe(self._url)
+        """The URL for messages."""
+        # a connection for each request: what one leaves behind must not be blamed on the next
+        each = httpx2.Limits(max_keepalive_connections=0)
+        self._client = client(self._url, httpx2.Timeout(SECONDS), each, self._key)
         self.query = query
         self.other = f"{query} And who was born there?"
 
@@ -59,7 +68,7 @@ class Probe:
 
     def get_unencoded(self, target: str) -> Reply:
         """GET `target` as it is, whatever characters it holds."""
-        with self._connect() as connection:
+        with connect(self._url, SECONDS) as connection:
             connection.sendall(self._head("GET", target, {"Connection": "close"}))
             received = b"".join(iter(lambda: connection.recv(65536), b""))
         head_bytes, _, body = received.partition(b"\r\n\r\n")
@@ -70,27 +79,17 @@ class Probe:
     def hang_up(self, path: str, content: Any) -> None:
         """Send a request and close the connection before the answer."""
         body = json.dumps(content).encode()
-        with self._connect() as connection:
+        with connect(self._url, SECONDS) as connection:
             length = {"Content-Type": "application/json", "Content-Length": str(len(body))}
             connection.sendall(self._head("POST", path, length) + body)
 
     def _head(self, method: str, target: str, headers: dict[str, str]) -> bytes:
-        lines = [f"{method} {self._url.path.rstrip('/')}{target} HTTP/1.1", f"Host: {self._url.netloc}"]
+        host = self._url.netloc.decode()
+        lines = [f"{method} {self._url.path.rstrip('/')}{target} HTTP/1.1", f"Host: {host}"]
         lines += [f"{name}: {value}" for name, value in (self._key | headers).items()]
         return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
-    def _connect(self) -> socket.socket:
-        host, secured = self._url.hostname or "", self._url.scheme == "https"
-        plain = socket.create_connection((host, self._url.port or (443 if secured else 80)), timeout=SECONDS)
-        return ssl.create_default_context().wrap_socket(plain, server_hostname=host) if secured else plain
-
     def _send(self, method: str, path: str, body: bytes | None) -> Reply:
-        kind = HTTPSConnection if self._url.scheme == "https" else HTTPConnection
-        connection = kind(self._url.hostname or "", self._url.port, timeout=SECONDS)
-        try:
-            kind_of_body = {} if body is None else {"Content-Type": "application/json"}
-            connection.request(method, self._url.path.rstrip("/") + path, body, self._key | kind_of_body)
-            response = connection.getresponse()
-            return Reply(response.status, response.read())
-        finally:
-            connection.close()
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        response = self._client.request(method, f"{self._url}{path}", content=body, headers=headers)
+        return Reply(response.status_code, response.content)

@@ -1,0 +1,83 @@
+"""The bodies of requests: whole, plain and not too long."""
+
+import asyncio
+from contextlib import suppress
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from exsearch.serving.limits import RequestError
+from exsearch.serving.refusal import refusal
+
+_SECONDS_LEFT = 60.0
+"""For the rest of a refused body to arrive."""
+
+
+class PlainBodies:
+    """ASGI middleware: 415 for a compressed body, whose length would say nothing about what it becomes."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Guard `app`."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on or refuse it."""
+        encoding = "identity" if scope["type"] == "lifespan" else Headers(scope=scope).get("content-encoding", "")
+        if encoding.strip().lower() in ("", "identity"):
+            await self._app(scope, receive, send)
+            return
+        message = f"compressed bodies are not accepted (Content-Encoding: {encoding[:100]}); send it uncompressed"
+        await refusal(415, message, {"Accept-Encoding": "identity"})(scope, receive, send)
+
+
+class ReadOn:
+    """ASGI middleware: reads what is left of a body before an answer ends.
+
+    A client that is cut off while it sends does not see why it was refused.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap `app`."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        # who asks before sending (Expect) does not send after a refusal
+        left = "expect" not in Headers(scope=scope)
+
+        async def received() -> Message:
+            nonlocal left
+            message = await receive()
+            left = left and message["type"] == "http.request" and message.get("more_body", False)
+            return message
+
+        async def sent(message: Message) -> None:
+            nonlocal left
+            if message["type"] == "http.response.start" and _closes(message):
+                left = False  # the rest may never come
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_SECONDS_LEFT):
+                        while left:
+                            await received()
+            await send(message)
+
+        await self._app(scope, received, sent)
+
+
+def _closes(start: Message) -> bool:
+    return Headers(raw=start.get("headers", [])).get("connection", "").lower() == "close"
+
+
+async def read_body(request: Request, most: int) -> bytes:
+    """Return the body; raises RequestError if it is longer than `most` bytes, ClientDisconnect."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most:
+            raise RequestError(413, f"the body is too long, at most {most} bytes are read; send fewer queries at once")
+    return bytes(body)

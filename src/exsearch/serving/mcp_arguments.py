@@ -1,0 +1,50 @@
+"""The arguments of MCP tools: read under the names that models usually give them, and refused under any other."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from exsearch.serving.limits import RequestError
+
+SYNONYMS = {
+    "query": ("q", "question", "text", "search_query", "query_text"),
+    "k": ("top_k", "top_n", "n", "limit", "count", "num_results", "max_results", "n_results"),
+    "id": ("passage_id", "pid", "doc_id", "document_id"),
+}
+"""Of each argument the other names it is taken under, in any case, with or without underscores: `topK` is `top_k`."""
+
+Arguments = TypeVar("Arguments", bound=msgspec.Struct)
+
+
+def read_arguments(arguments: dict[str, Any], kind: type[Arguments]) -> Arguments:
+    """Return the arguments of a call; raises RequestError for one that is unknown, missing, wrong or given twice."""
+    names = kind.__struct_fields__
+    name_of = {_plain(word): name for name in names for word in (name, *SYNONYMS.get(name, ()))}
+    values: dict[str, Any] = {}
+    words: dict[str, str] = {}
+    for word, value in arguments.items():
+        name = name_of.get(_plain(word))
+        if name is None:
+            raise RequestError(400, f"there is no argument `{word[:100]}`; it takes {_listed(names)}")
+        if name in values:
+            raise RequestError(400, f"`{words[name]}` and `{word}` both mean `{name}`; give it once")
+        values[name], words[name] = value, word
+    if missing := [name for name in _required(kind) if name not in values]:
+        raise RequestError(400, f"the argument {_listed(missing)} is missing; it takes {_listed(names)}")
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise RequestError(400, str(error)) from None
+
+
+def _required(kind: type[msgspec.Struct]) -> list[str]:
+    return [field.name for field in msgspec.structs.fields(kind) if field.required]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(f"`{name}`" for name in names)
+
+
+def _plain(word: str) -> str:
+    return word.lower().replace("_", "").replace("-", "")

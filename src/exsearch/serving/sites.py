@@ -1,0 +1,84 @@
+"""Keeps the pages of other web sites from using a server through the browser of someone who can reach it.
+
+A page's requests carry its site as `Origin`; a page that had its site's name resolve to this machine, to be taken for
+one of ours, gives itself away by the `Host` it asks for.
+"""
+
+import re
+from collections.abc import Iterable
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from exsearch.errors import UsageError
+from exsearch.loopback import is_loopback
+from exsearch.serving.refusal import refusal
+
+_HOST = re.compile(r"(?:\[(?P<address>[0-9a-fA-F:.]+)\]|(?P<name>[^\s:/?#@\[\]]+))(?::[0-9]{1,5})?")
+_ORIGIN = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://(?P<host>[^\s/?#@]+)")
+_SHOWN = 100
+"""Characters of a header that a message repeats."""
+
+
+class Sites:
+    """The names of a server, and the web sites whose pages may use it. This machine's own are always among both."""
+
+    def __init__(self, hosts: Iterable[str] | None = None, origins: Iterable[str] = ()) -> None:
+        """Know a server by `hosts`, names with or without a port; by any name if that is None.
+
+        Pages of `origins` (such as https://app.example.org) may use it, and those of `hosts`. Raises UsageError for
+        what is no name or no origin.
+        """
+        self._hosts = None if hosts is None else {host.lower() for host in hosts}
+        self._origins = {origin.lower() for origin in origins}
+        for host in self._hosts or ():
+            if _name(host) is None:
+                raise UsageError(f"--allowed-host {host}: not a host; write it like search.example.org or HOST:PORT")
+        for origin in self._origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise UsageError(f"--allowed-origin {origin}: not an origin; write it like https://app.example.org")
+
+    def has_host(self, host: str) -> bool:
+        """Return whether a request that names `host` means this server."""
+        return self._hosts is None or self._is_listed(host) or is_loopback(_name(host) or "")
+
+    def has_origin(self, origin: str) -> bool:
+        """Return whether a page of `origin` may use this server."""
+        found = _ORIGIN.fullmatch(origin)
+        if found is None:
+            return False
+        host = found["host"]
+        return origin.lower() in self._origins or self._is_listed(host) or is_loopback(_name(host) or "")
+
+    def _is_listed(self, host: str) -> bool:
+        return bool({host.lower(), _name(host)} & (self._hosts or set()))
+
+
+class OnlySites:
+    """ASGI middleware: 421 for a request to another server's name, 403 for one of another site's page."""
+
+    def __init__(self, app: ASGIApp, sites: Sites) -> None:
+        """Guard `app`."""
+        self._app, self._sites = app, sites
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on or refuse it."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if not self._sites.has_host(host):
+            answer = refusal(421, f"{host[:_SHOWN]!r} is not a name of this server; --allowed-host adds it")
+            await answer(scope, receive, send)
+        elif origin is not None and not self._sites.has_origin(origin):
+            answer = refusal(403, f"pages of {origin[:_SHOWN]!r} may not use this server; --allowed-origin allows them")
+            await answer(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+def _name(host: str) -> str | None:
+    """Return the name or address in a host, without brackets and port; None if it is no host."""
+    found = _HOST.fullmatch(host)
+    return None if found is None else (found["address"] or found["name"]).lower()

@@ -20,11 +20,11 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
+from exsearch import compute
 from exsearch.engine.attention import GROUPED
 from exsearch.engine.base import Completion, EngineError, EngineStats, Finish, Sampling, TokenIds, common_start
 from exsearch.engine.sampling import draw, uniforms
 from exsearch.engine.slots import SlotCache
-from exsearch.engine.worker import Worker
 from exsearch.onednn import use_onednn
 
 CHUNKS = range(16, 257, 16)
@@ -90,12 +90,12 @@ class HFEngine:
         self._contents: list[TokenIds] = [[] for _ in range(seats)]
         """Token ids whose keys and values each slot holds."""
         self._taken: set[int] = set()
-        self._worker = Worker("engine")
         self._arrived: list[_Call] = []
         self._live: list[_Call] = []
         self._driver: asyncio.Task[None] | None = None
 
     @classmethod
+    @compute.owned
     def load(
         cls,
         folder: Path,
@@ -128,7 +128,7 @@ class HFEngine:
         """Free the model's memory, as far as nobody else holds it."""
         del self.model, self._head, self._cache
 
-    # Coroutines: waiting for the steps below, which run in the engine's thread.
+    # Coroutines: waiting for the steps below, which run in the thread that computes.
 
     async def ask(self, call: _Call) -> None:
         """Wait until the engine is done with the call; raises EngineError."""
@@ -147,7 +147,7 @@ class HFEngine:
             await asyncio.sleep(0)  # who was answered may ask again before the next step
             arrived, self._arrived = self._arrived, []
             try:
-                finished = await self._worker.run(lambda arrived=arrived: self._step(arrived))  # type: ignore[misc]
+                finished = await compute.run_async(lambda arrived=arrived: self._step(arrived))  # type: ignore[misc]
             except Exception as error:
                 self._fail(arrived, error)
                 continue
@@ -221,6 +221,7 @@ class HFEngine:
         """Feed all but the last token of a prompt."""
         slot, needed = self._slot(call), call.ids[:-1]
         while (first := len(self._contents[slot])) < len(needed):
+            compute.check()
             ids = needed[first : first + CHUNKS[-1]]
             size = next(chunk for chunk in CHUNKS if chunk >= len(ids))
             positions = torch.arange(first, first + size, device=self._device)[None]

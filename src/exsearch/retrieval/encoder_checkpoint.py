@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 
+from exsearch import compute
 from exsearch.errors import UsageError
 from exsearch.http_client import check_hub
 
@@ -74,6 +75,7 @@ class Checkpoint(Protocol):
         ...
 
 
+@compute.owned
 def load_checkpoint(id: str) -> Checkpoint:
     """Load EMBEDDED, a folder or a hub id; raise UsageError if that is no encoder.
 

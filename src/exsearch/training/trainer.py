@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
+from exsearch import compute
 from exsearch.config import ModelConfig, TrainingConfig
 from exsearch.engine.builtin import model_fingerprint
 from exsearch.engine.load import pick_device, pick_dtype
@@ -88,6 +89,26 @@ def train(
     if config.ranks > 1 and "RANK" not in os.environ:
         train_on_ranks(Job(str(base), examples, str(output), config, model_config, seed, label), log, rewind)
         return
+    compute.run(
+        lambda: _train_here(base, learned, held, output, job, config, model_config, dtype, seed, label, log, rewind)
+    )
+
+
+def _train_here(
+    base: Path,
+    learned: list[Example],
+    held: list[Example],
+    output: Path,
+    job: str,
+    config: TrainingConfig,
+    model_config: ModelConfig,
+    dtype: torch.dtype,
+    seed: int,
+    label: str,
+    log: LogStep,
+    rewind: Callable[[int], None],
+) -> None:
+    """Do what `train` does, in this process: all of it, or as one of its ranks."""
     with joined_ranks(pick_device(model_config)) as ranks:
         model, adapted = load_for_training(base, config, seed, dtype)
         torch.nn.Module.to(model, ranks.device)
@@ -240,7 +261,10 @@ def accumulate_gradient(learner: Learner, batch: list[Example], config: Training
     """Add the gradient of the loss over a batch, micro-batch by micro-batch, each rank its share; return the sums."""
     batch, mass = normalised(batch, config.normalise)
     trees = trees_of_rank(micro_batches(batch, config.micro_batch_tokens, ranks.count), ranks)
-    sums = [learner.accumulate(tree, 1 / mass, tree is trees[-1]) for tree in trees]
+    sums = []
+    for tree in trees:
+        compute.check()
+        sums.append(learner.accumulate(tree, 1 / mass, tree is trees[-1]))
     return LossSums(*ranks.sum(torch.stack(sums).sum(dim=0)).tolist())
 
 

@@ -8,6 +8,7 @@ import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
 
+from exsearch import compute
 from exsearch.config import TrainingConfig
 from exsearch.engine.sampling import derive_seed
 from exsearch.errors import UsageError
@@ -41,8 +42,11 @@ def hold_out(examples: list[Example], share: float, seed: int) -> tuple[list[Exa
 def validation_loss(learner: Learner, held: list[Example], config: TrainingConfig, ranks: Ranks) -> float:
     """Return the weighted mean loss a token of the held-out examples, in nats; each rank computes its share."""
     trees = trees_of_rank(micro_batches(held, config.micro_batch_tokens), ranks)
-    sums = torch.stack([learner.measure(tree) for tree in trees]).sum(dim=0)
-    return LossSums(*ranks.sum(sums).tolist()).per_token()["loss"]
+    sums = []
+    for tree in trees:
+        compute.check()
+        sums.append(learner.measure(tree))
+    return LossSums(*ranks.sum(torch.stack(sums).sum(dim=0)).tolist()).per_token()["loss"]
 
 
 class Best(msgspec.Struct, frozen=True):

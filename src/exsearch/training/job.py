@@ -25,7 +25,7 @@ class Job:
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What the first rank reports of the run, one JSON line on its standard output."""
+    """What a rank reports of the run, one JSON line on its standard output: the steps by the first one, an error by any."""
 
     step: int
     figures: dict[str, float] | None = None

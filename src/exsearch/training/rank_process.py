@@ -1,4 +1,4 @@
-"""One rank: `python -m exsearch.training.rank_process`, started by training/launch.py, its job on standard input."""
+"""One rank: `torchrun -m exsearch.training.rank_process`, started by training/launch.py, its job on standard input."""
 
 import os
 import select
@@ -16,7 +16,7 @@ from exsearch.training.trainer import train
 
 
 def main() -> None:
-    """Train; the first rank reports."""
+    """Train; the first rank reports its steps, each rank what ends it: torchrun ends the others when one has failed."""
     stopping.listen()
     threading.Thread(target=_end_with_starter, name="starter", daemon=True).start()
     job = read_job(sys.stdin.fileno())
@@ -33,8 +33,7 @@ def main() -> None:
             rewind=lambda step: _report(Report(step)),
         )
     except ExSearchError as error:
-        if os.environ["RANK"] == "0":
-            _report(Report(0, error=str(error), mistake=isinstance(error, UsageError)))
+        _report(Report(0, error=str(error), mistake=isinstance(error, UsageError)))
         stopping.leave(1)
     except KeyboardInterrupt:  # its starter says so, and waits
         os._exit(1)

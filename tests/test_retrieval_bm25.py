@@ -109,7 +109,7 @@ def test_hits_without_titles_are_those_of_bm25s(texts: list[str], queries: list[
         return
     peer = bm25s.BM25()
     peer.index(tokens, show_progress=False)
-    for query, hits in zip(stemmed(queries), indexed(texts).search(queries, k), strict=True):
+    for query, hits in zip(stemmed(queries), indexed(texts, b=0.75).search(queries, k), strict=True):
         agree(hits, peer.get_scores(query) if query else np.zeros(len(texts), dtype=np.float32), k)
 
 
@@ -256,7 +256,7 @@ def test_counts_and_lengths_beyond_the_exact_range_are_nearly_right(tmp_path: Pa
     expected = peer.get_scores(["stone"])
     passages = [Passage(str(row), **{"title": "", "text": "", field: text}) for row, text in enumerate(texts)]
     corpus = write_corpus(tmp_path / "corpus", passages)
-    index = build_index(corpus, "bm25", tmp_path / "index", title_weight=1.0, title_b=0.75)
+    index = build_index(corpus, "bm25", tmp_path / "index", b=0.75, title_weight=1.0, title_b=0.75)
     [hits] = open_index(index).search(["stone"], 3)
     assert {hit.passage.id: hit.score for hit in hits} == pytest.approx({"0": expected[0], "1": expected[1]}, rel=0.06)
 

@@ -32,7 +32,7 @@ def test_an_index_describes_itself_and_moves_with_its_corpus(tmp_path: Path, ind
     info = read_index_info(index)
     assert (info.kind, info.passages, info.corpus) == ("bm25", 2, "../corpus")
     assert info.corpus_prefix == corpus.fingerprint
-    assert info.parameters == {"k1": 1.5, "b": 0.75, "title_weight": 6.0, "title_b": 1.0}
+    assert info.parameters == {"k1": 1.5, "b": 0.4, "title_weight": 6.0, "title_b": 1.0}
     (tmp_path / "elsewhere").mkdir()
     for name in ("corpus", "index"):
         shutil.move(tmp_path / name, tmp_path / "elsewhere" / name)

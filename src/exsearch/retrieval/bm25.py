@@ -38,7 +38,8 @@ class Bm25Parameters(msgspec.Struct, frozen=True):
     """The constants of the formula."""
 
     k1: Annotated[float, msgspec.Meta(ge=0)] = 1.5
-    b: Share = 0.75
+    b: Share = 0.4
+    """How much the length of a text counts, from 0 to 1."""
     title_weight: Annotated[float, msgspec.Meta(ge=0)] = 6.0
     """How often a word of the title counts; 0 ranks by the text alone."""
     title_b: Share = 1.0

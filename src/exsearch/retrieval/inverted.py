@@ -12,6 +12,7 @@ title, too; the latter, in the same order, have title codes. Rows are ascending 
 occurrences and a length together, so that a table of 2^16 entries can stand for any function of the two.
 """
 
+from array import array
 from pathlib import Path
 
 import numpy as np
@@ -63,12 +64,12 @@ class Field:
 
     def __init__(self) -> None:
         """Start without a passage."""
-        self._terms: list[npt.NDArray[np.int32]] = []
-        self._lengths: list[int] = []
+        self._terms = array("i")
+        self._lengths = array("i")
 
     def append(self, terms: list[int]) -> None:
         """Add the next passage's terms, by number."""
-        self._terms.append(np.array(terms, dtype=np.int32))
+        self._terms.extend(terms)
         self._lengths.append(len(terms))
 
     @property
@@ -78,8 +79,9 @@ class Field:
 
     def occurrences(self, place: Numbers) -> tuple[Numbers, Numbers]:
         """Return the pairs of term, moved to its `place`, and row, as place << 32 | row, and how often each occurs."""
-        rows = np.repeat(np.arange(len(self._lengths)), self.lengths)
-        return np.unique(place[np.concatenate(self._terms)] << 32 | rows, return_counts=True)
+        pairs = place[np.array(self._terms, dtype=np.int32)] << 32
+        pairs |= np.repeat(np.arange(len(self._lengths)), self.lengths)
+        return np.unique(pairs, return_counts=True)
 
 
 def write_postings(folder: Path, hashes: npt.NDArray[np.uint64], text: Field, title: Field) -> None:
@@ -97,13 +99,16 @@ def write_postings(folder: Path, hashes: npt.NDArray[np.uint64], text: Field, ti
     alone[where[in_both]] = False
 
     every = np.concatenate([pairs[alone], titled])
-    term, row = every >> 32, (every & 0xFFFFFFFF).astype(np.uint32)
     occurrences = np.concatenate([counts[alone], text_counts])
+    del pairs, counts, alone
+    term, row = every >> 32, (every & 0xFFFFFFFF).astype(np.uint32)
+    del every
     by_term = np.argsort(term, kind="stable")  # keeps those of titles behind, and rows ascending
-    starts = np.stack([np.searchsorted(found, np.arange(len(hashes) + 1)) for found in (term[by_term], titled >> 32)])
+    terms = np.arange(len(hashes) + 1)
+    starts = np.stack([np.searchsorted(term[by_term], terms), np.searchsorted(titled >> 32, terms)], axis=1)
     lengths = text.lengths, title.lengths
     np.save(folder / "terms.npy", hashes[order])
-    np.save(folder / "starts.npy", starts.T.astype(np.uint32 if len(every) < 1 << 32 else np.uint64))
+    np.save(folder / "starts.npy", starts.astype(np.uint32 if len(row) < 1 << 32 else np.uint64))
     np.save(folder / "rows.npy", row[by_term])
     np.save(folder / "codes.npy", _encode(occurrences, lengths[0][row])[by_term])
     np.save(folder / "titles.npy", _encode(title_counts, lengths[1][titled & 0xFFFFFFFF]))

@@ -73,7 +73,8 @@ def words(text: str) -> list[str]:
     """Return the words of `text` in their order, as `Stems` takes them: initials and apostrophes are still there."""
     if not text.isascii():
         text = _fold(text)
-    text = _CAPITAL_A.sub("'a", text)
+    if "A" in text:
+        text = _CAPITAL_A.sub("'a", text)
     if (end := text.rstrip(" ?!.")).endswith((" a", "-a")):
         text = f"{end[:-1]}'a"
     found = _ASCII_WORD.findall(text.lower()) if text.isascii() else _words_of_any_script(text.casefold())

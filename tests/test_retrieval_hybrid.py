@@ -1,6 +1,7 @@
 """Fusion and re-ranking: the formula, ties, and hybrid indexes that are built of others."""
 
 import importlib.util
+import json
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,29 @@ def test_a_hybrid_index_grows_and_forgets_with_its_corpus(corpus: Corpus, tmp_pa
 
 
 @needs_models
+def test_of_an_older_hybrid_index_only_the_outdated_member_is_built_again(
+    corpus: Corpus, tmp_path: Path, models: Path
+) -> None:
+    index = build_index(corpus, "hybrid", tmp_path / "index", **settings(models))
+    before = open_index(index)
+    outer, member = index / "index.json", index / "members" / "bm25" / "index.json"
+    for file in (outer, member):  # as the first version wrote them
+        info = json.loads(file.read_text())
+        info.pop("version")
+        for name in ("title_weight", "title_b"):
+            del (info["parameters"]["bm25"] if file == outer else info["parameters"])[name]
+        file.write_text(json.dumps(info))
+    with pytest.raises(UsageError, match=r"bm25 index of version 1, .*--retriever hybrid --out [^ ]*/index\)$"):
+        open_index(index)
+    dense = {path: path.stat().st_mtime_ns for path in (index / "members" / "dense").rglob("segments/*/*")}
+    build_index(corpus, "hybrid", index, **settings(models))
+    assert dense and {path: path.stat().st_mtime_ns for path in dense} == dense
+    again = open_index(index)
+    assert again.fingerprint == before.fingerprint
+    assert again.search(QUERIES, 5) == before.search(QUERIES, 5)
+
+
+@needs_models
 def test_an_interrupted_build_keeps_the_members_that_are_complete(
     corpus: Corpus, tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,5 +299,5 @@ def test_wrong_settings_are_refused(parameters: dict[str, Any], complaint: str) 
 
 def test_the_members_defaults_are_written_down() -> None:
     parameters = check_parameters("hybrid", {"members": ["bm25"], "bm25": {"b": 0.5}})
-    assert parameters.bm25 == {"k1": 1.5, "b": 0.5}
+    assert parameters.bm25 == {"k1": 1.5, "b": 0.5, "title_weight": 6.0, "title_b": 1.0}
     assert parameters.late == {}

@@ -32,7 +32,7 @@ def test_an_index_describes_itself_and_moves_with_its_corpus(tmp_path: Path, ind
     info = read_index_info(index)
     assert (info.kind, info.passages, info.corpus) == ("bm25", 2, "../corpus")
     assert info.corpus_prefix == corpus.fingerprint
-    assert info.parameters == {"k1": 1.5, "b": 0.75}
+    assert info.parameters == {"k1": 1.5, "b": 0.4, "title_weight": 6.0, "title_b": 1.0}
     (tmp_path / "elsewhere").mkdir()
     for name in ("corpus", "index"):
         shutil.move(tmp_path / name, tmp_path / "elsewhere" / name)
@@ -61,6 +61,50 @@ def test_the_fingerprint_follows_corpus_and_parameters(tmp_path: Path, corpus: C
     assert of(k1=0.9) != of()
 
 
+def outdated(index: Path) -> Path:
+    """Make `index` look as the first version built it, whose index.json did not name versions."""
+    info = json.loads((index / "index.json").read_text())
+    del info["version"]
+    (index / "index.json").write_text(json.dumps(info))
+    return index
+
+
+@pytest.mark.parametrize("kind", ["bm25", "late"])
+def test_an_index_of_an_older_version_must_be_built_again_and_is(tmp_path: Path, corpus: Corpus, kind: str) -> None:
+    index = build_index(corpus, kind, tmp_path / kind)
+    before = read_index_info(index)
+    outdated(index)
+    with pytest.raises(UsageError, match=rf"{kind} index of version 1, .*\(exsearch index .* --retriever {kind} --out"):
+        open_index(index)
+    arguments = [str(corpus.folder), "--retriever", kind, "--out", str(index)]
+    CliRunner().invoke(index_command, arguments, catch_exceptions=False)
+    assert read_index_info(index) == before
+    assert open_index(index).search(["sea"], 1)[0][0].passage.id == "a"
+
+
+def test_the_version_is_part_of_the_fingerprint(
+    tmp_path: Path, corpus: Corpus, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Bm25, "version", Bm25.version + 1)
+    later = build_index(corpus, "bm25", tmp_path / "later")
+    assert read_index_info(later).fingerprint != read_index_info(index).fingerprint
+
+
+def test_a_stopped_build_of_an_older_version_is_not_continued(
+    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bm25, "build_segment", stop)
+        patch.setattr(Bm25, "version", Bm25.version - 1)
+        with pytest.raises(KeyboardInterrupt):
+            build_index(corpus, "bm25", tmp_path / "index")
+    (tmp_path / ".index.partial" / "leftover").touch()
+    assert not (build_index(corpus, "bm25", tmp_path / "index") / "leftover").exists()
+
+
 def test_an_unknown_kind_or_parameter_is_refused_with_the_nearest(tmp_path: Path, corpus: Corpus) -> None:
     with pytest.raises(UsageError, match=r"'bm52'.*did you mean 'bm25'"):
         build_index(corpus, "bm52", tmp_path / "index")
@@ -80,7 +124,7 @@ def test_a_folder_with_other_content_is_never_replaced(tmp_path: Path, corpus: C
     assert len(Corpus.open(corpus.folder)) == 2
 
 
-@pytest.mark.parametrize("name", ["terms.npy", "starts.npy", "rows.npy", "codes.npy", "words.npy"])
+@pytest.mark.parametrize("name", ["terms.npy", "starts.npy", "rows.npy", "codes.npy", "titles.npy", "words.npy"])
 @pytest.mark.parametrize("share", [None, 0.0, 0.6])
 def test_a_torn_or_missing_file_is_reported_on_opening(index: Path, name: str, share: float | None) -> None:
     file = index / "segments" / "0-2" / name

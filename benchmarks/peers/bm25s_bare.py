@@ -13,7 +13,7 @@ from runner import Data, Query, Search, run
 
 
 def build(data: Data, index: Path, threads: int) -> None:
-    """Tokenize and index with the constants that exsearch uses, and save both parts."""
+    """Tokenize and index with its default constants, and save both parts."""
     words = tokenizer()
     passages = sum(1 for _ in data.texts())
     tokens = words.tokenize(data.texts(), length=passages, return_as="tuple", show_progress=False)

@@ -5,7 +5,7 @@ import msgspec
 from exsearch.agent.trajectory import Step
 from exsearch.data.normalise import normalise
 from exsearch.evaluation.metrics import accuracy
-from exsearch.retrieval.terms import STOP_WORDS
+from exsearch.retrieval.words import STOP_WORDS
 
 SUPPORT = 0.8
 """Share of a fact's content words that one passage must have to support it."""

@@ -1,22 +1,14 @@
-"""BM25 over title and text (Lucene's variant).
+"""BM25F (Robertson, Zaragoza 2009): BM25 over two fields, title and text.
 
-    score(query, passage) = sum over the query's terms t of  idf(t) * f / (f + k1 * (1 - b + b * length / mean length))
+    score(query, passage) = sum over the query's terms t of  idf(t) * f / (f + k1)
+    f = text frequency / (1 - b + b * text length / mean text length)
+      + title_weight * title frequency / (1 - title_b + title_b * title length / mean title length)
     idf(t) = log(1 + (N - n + 1/2) / (n + 1/2))
 
-with f how often t occurs in the passage, n in how many of the N passages. Everything that depends on the corpus as a
-whole (N, n, mean length) is summed over the segments when the index is opened or searched, so that scores do not
-depend on how the corpus was cut into segments or grew.
-
-A segment holds an inverted file, memory-mapped:
-
-    terms.npy    uint64 [T]    hashes of the terms, ascending
-    starts.npy   int64 [T + 1] where each term's postings begin
-    rows.npy     uint32 [P]    postings: row from the segment's first, ascending within a term
-    codes.npy    uint16 [P]    postings: f and length together, see `_encode`
-    words.npy    int64 []      total length of the segment's passages
-
-One number for f and length lets a table of 2^16 scores, made when the index is opened, replace arithmetic and a
-look-up of the length for each posting.
+with n in how many of the N passages t occurs, in either field. A passage whose title lacks t is ranked by its text as
+by Lucene's BM25. The mean title length is that of the titles which have a word. Everything that depends on the corpus
+as a whole (N, n, mean lengths) is summed over the segments when the index is opened or searched, so that scores do not
+depend on how the corpus was cut into segments or grew. Each segment holds an inverted file (inverted.py).
 """
 
 import threading
@@ -34,48 +26,32 @@ from exsearch.corpus.store import Corpus
 from exsearch.errors import UsageError
 from exsearch.retrieval.base import Hit
 from exsearch.retrieval.index import EncoderInfo, OpenedIndex
+from exsearch.retrieval.inverted import Field, Numbers, Postings, decoded, write_postings
 from exsearch.retrieval.ranking import INSERT_UP_TO, Best, Ranked, compiled, insert_best, to_hits
-from exsearch.retrieval.terms import STOP_WORD, Stems, TermNumbers, words
+from exsearch.retrieval.terms import Stems, TermNumbers
+from exsearch.retrieval.words import words
 
-_LENGTH_BITS = 11
-_EXACT_LENGTHS = 1 << (_LENGTH_BITS - 1)
-_MOST_OCCURRENCES = 31
-_STEPS_PER_DOUBLING = 128
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class Bm25Parameters(msgspec.Struct, frozen=True):
-    """The two constants of the BM25 formula."""
+    """The constants of the formula."""
 
     k1: Annotated[float, msgspec.Meta(ge=0)] = 1.5
-    b: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.75
-
-
-class Postings:
-    """The inverted file of one segment, mapped."""
-
-    def __init__(self, folder: Path, rows: range) -> None:
-        """Map the files in `folder`; raises ValueError if they do not fit together."""
-        self.rows = rows
-        # plain arrays over the mapped files: numba compiles no variant for numpy's memmap class
-        self.terms, self.starts, self.postings, self.codes, total = (
-            np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
-            for name in ("terms", "starts", "rows", "codes", "words")
-        )
-        self.words = int(total)
-        if not (
-            len(self.terms) + 1 == len(self.starts) and len(self.postings) == len(self.codes) == int(self.starts[-1])
-        ):
-            raise ValueError(f"the files in {folder} do not fit together")
-
-    def find(self, spans: npt.NDArray[np.int64], terms: npt.NDArray[np.uint64]) -> None:
-        """Fill in `spans`, zeros [terms, 2], where the postings of each term begin and end, if it is there."""
-        _find(spans, terms, self.terms, self.starts)
+    b: Share = 0.4
+    """How much the length of a text counts, from 0 to 1."""
+    title_weight: Annotated[float, msgspec.Meta(ge=0)] = 6.0
+    """How often a word of the title counts; 0 ranks by the text alone."""
+    title_b: Share = 1.0
+    """As `b`, of the title: with 1, what counts is the share of the title that a word makes up."""
 
 
 class Bm25:
     """Scores are positive; a passage that shares no term with the query is never a hit."""
 
     Parameters = Bm25Parameters
+    version: ClassVar[int] = 2
+    """1 had one field, and words of two characters or more."""
     segment_rows: ClassVar[int] = 1 << 17
     """The scores of a segment, 512 KB, stay in the processor's cache."""
 
@@ -85,8 +61,10 @@ class Bm25:
         self._corpus = opened.corpus
         self._postings = [Postings(segment.folder, segment.rows) for segment in opened.segments]
         parameters: Bm25Parameters = opened.parameters
-        total_words = sum(postings.words for postings in self._postings)
-        self._table = _score_table(parameters, total_words / len(opened.corpus))
+        text_words = sum(postings.text_words for postings in self._postings)
+        title_words = sum(postings.title_words for postings in self._postings)
+        titled = sum(postings.titled for postings in self._postings)
+        self._tables = _tables(parameters, text_words / len(opened.corpus), title_words / max(titled, 1))
         self._deleted = [opened.corpus.deleted_in(postings.rows) for postings in self._postings]
         self._local = threading.local()
 
@@ -105,19 +83,15 @@ class Bm25:
         advance: Callable[[int], None],
     ) -> None:
         """Write the inverted file of `rows`; memory: about 30 bytes a word."""
-        numbers = TermNumbers()
-        occurrences: list[npt.NDArray[np.int32]] = []
-        lengths: list[int] = []
+        numbers, text, title = TermNumbers(), Field(), Field()
         for batch in corpus.batches(rows.start, rows.stop):
             for passage in batch:
-                found = [numbers[word] for word in words(f"{passage.title}\n{passage.text}")]
-                terms = np.array([number for number in found if number != STOP_WORD], dtype=np.int32)
-                occurrences.append(terms)
-                lengths.append(len(terms))
+                title.append([numbers[word] for word in words(passage.title)])
+                text.append([numbers[word] for word in words(passage.text)])
             advance(len(batch))
         if not numbers.hashes and rows == range(len(corpus)):
             raise UsageError(f"{corpus.folder}: no passage holds a word that BM25 could index")
-        _write(folder, np.array(numbers.hashes, dtype=np.uint64), np.concatenate(occurrences), np.array(lengths))
+        write_postings(folder, np.array(numbers.hashes, dtype=np.uint64), text, title)
 
     def search(self, queries: list[str], k: int) -> list[list[Hit]]:
         """Return at most `k` hits a query, best first; none for a query without a known term."""
@@ -129,47 +103,36 @@ class Bm25:
             raise ValueError(f"k must be at least 1, got {k}")
         k = min(k, len(self._corpus))
         stems = self._mine().stems
-        terms = [[stem for word in words(query) if (stem := stems[word]) is not None] for query in queries]
+        terms = [[stems[word] for word in words(query)] for query in queries]
         ends = np.cumsum([0, *map(len, terms)])
         known = np.array([term for own in terms for term in own], dtype=np.uint64)
-        spans = np.zeros((len(self._postings), len(known), 2), dtype=np.int64)
+        spans = np.zeros((len(self._postings), len(known), 4), dtype=np.int64)
         for postings, span in zip(self._postings, spans, strict=True):
             postings.find(span, known)
         idf = np.zeros(len(known), dtype=np.float32)
         _weigh(idf, spans, len(self._corpus))
         return self._best(spans, idf, ends, k) if k <= INSERT_UP_TO else self._many(spans, idf, ends, k)
 
-    def _best(
-        self,
-        spans: npt.NDArray[np.int64],
-        idf: npt.NDArray[np.float32],
-        ends: npt.NDArray[np.int64],
-        k: int,
-    ) -> list[Ranked]:
+    def _best(self, spans: Numbers, idf: npt.NDArray[np.float32], ends: Numbers, k: int) -> list[Ranked]:
         """Rank for all queries, whose terms lie between `ends`: one compiled call a segment, without a lock."""
         rows = np.empty((len(ends) - 1, k), dtype=np.int64)
         scores = np.empty((len(ends) - 1, k), dtype=np.float32)
         counts = np.zeros(len(ends) - 1, dtype=np.int64)
         for postings, span, deleted in zip(self._postings, spans, self._deleted, strict=True):
             scratch = self._mine().scores[: len(postings.rows)]
-            files = postings.postings, postings.codes, self._table
+            files = postings.postings, postings.codes, postings.titles, *self._tables
             _offer_all(rows, scores, counts, ends, span, idf, *files, scratch, deleted, postings.rows.start)
         return [(own[:count], of[:count]) for own, of, count in zip(rows, scores, counts.tolist(), strict=True)]
 
-    def _many(
-        self,
-        spans: npt.NDArray[np.int64],
-        idf: npt.NDArray[np.float32],
-        ends: npt.NDArray[np.int64],
-        k: int,
-    ) -> list[Ranked]:
+    def _many(self, spans: Numbers, idf: npt.NDArray[np.float32], ends: Numbers, k: int) -> list[Ranked]:
         """Do the same for a `k` that needs sorting."""
         ranked = []
         for start, stop in pairwise(ends.tolist()):
             best = Best(k)
             for postings, span, deleted in zip(self._postings, spans, self._deleted, strict=True):
                 scores = self._mine().scores[: len(postings.rows)]
-                _score(scores, span[start:stop], idf[start:stop], postings.postings, postings.codes, self._table)
+                files = postings.postings, postings.codes, postings.titles, *self._tables
+                _score(scores, span[start:stop], idf[start:stop], *files)
                 scores[deleted] = 0
                 best.offer(scores, postings.rows.start, above=0.0)
             ranked.append(best.ranked())
@@ -190,106 +153,81 @@ class _Scratch:
     """Of the passages of one segment; allocating them anew would cost more than filling them."""
 
 
-def _write(
-    folder: Path, hashes: npt.NDArray[np.uint64], terms: npt.NDArray[np.int32], lengths: npt.NDArray[np.int64]
-) -> None:
-    """Write the inverted file of passages whose terms, numbers into `hashes`, follow one another in `terms`."""
-    order = np.argsort(hashes)
-    place = np.empty(len(hashes), dtype=np.int64)
-    place[order] = np.arange(len(hashes))
-    rows = np.repeat(np.arange(len(lengths)), lengths)
-    pairs, occurrences = np.unique(place[terms] << 32 | rows, return_counts=True)
-    term, row = pairs >> 32, (pairs & 0xFFFFFFFF).astype(np.uint32)
-    np.save(folder / "terms.npy", hashes[order])
-    np.save(folder / "starts.npy", np.searchsorted(term, np.arange(len(hashes) + 1)))
-    np.save(folder / "rows.npy", row)
-    np.save(folder / "codes.npy", _encode(occurrences, lengths[row]))
-    np.save(folder / "words.npy", np.int64(len(terms)))
+def _tables(
+    parameters: Bm25Parameters, mean_text: float, mean_title: float
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return, for every code of a text, f / (f + k1) of the text alone; and of a title, its summand of f over k1."""
+    occurrences, length = decoded()
+    k1 = max(parameters.k1, 1e-9)
+    alone = occurrences / (occurrences + k1 * _relative(length, parameters.b, mean_text))
+    title = parameters.title_weight * occurrences / _relative(length, parameters.title_b, mean_title) / k1
+    return alone.astype(np.float32), title.astype(np.float32)
 
 
-def _encode(occurrences: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.uint16]:
-    """Pack how often a term occurs, at most 31, and the passage's length, exact below 1024 terms and within
-    0.6% above.
-    """
-    steps = _STEPS_PER_DOUBLING * np.log2(np.maximum(lengths, _EXACT_LENGTHS) / _EXACT_LENGTHS)
-    coarse = _EXACT_LENGTHS + np.minimum(np.rint(steps).astype(np.int64), _EXACT_LENGTHS - 1)
-    length = np.where(lengths < _EXACT_LENGTHS, lengths, coarse)
-    return (np.minimum(occurrences, _MOST_OCCURRENCES) << _LENGTH_BITS | length).astype(np.uint16)
-
-
-def _score_table(parameters: Bm25Parameters, mean_length: float) -> npt.NDArray[np.float32]:
-    """Return f / (f + k1 * (1 - b + b * length / mean length)) for every code."""
-    codes = np.arange(1 << 16)
-    length = (codes & ((1 << _LENGTH_BITS) - 1)).astype(np.float64)
-    coarse = _EXACT_LENGTHS * 2 ** ((length - _EXACT_LENGTHS) / _STEPS_PER_DOUBLING)
-    length = np.where(length < _EXACT_LENGTHS, length, coarse)
-    occurrences = codes >> _LENGTH_BITS
-    damping = parameters.k1 * (1 - parameters.b + parameters.b * length / max(mean_length, 1e-9))
-    table: npt.NDArray[np.float64] = np.zeros(len(codes))
-    np.divide(occurrences, occurrences + damping, out=table, where=occurrences > 0)
-    return table.astype(np.float32)
+def _relative(length: npt.NDArray[np.float64], b: float, mean: float) -> npt.NDArray[np.float64]:
+    """Return how much a field's length counts; no field that has a term has length 0."""
+    return 1 - b + b * np.maximum(length, 1) / max(mean, 1e-9)
 
 
 @compiled
-def _find(
-    spans: npt.NDArray[np.int64],
-    terms: npt.NDArray[np.uint64],
-    sorted_terms: npt.NDArray[np.uint64],
-    starts: npt.NDArray[np.int64],
-) -> None:
-    """Fill in the spans of the terms that are among `sorted_terms`."""
-    for number in range(len(terms)):
-        place = np.searchsorted(sorted_terms, terms[number])
-        if place < len(sorted_terms) and sorted_terms[place] == terms[number]:
-            spans[number, 0], spans[number, 1] = starts[place], starts[place + 1]
-
-
-@compiled
-def _weigh(idf: npt.NDArray[np.float32], spans: npt.NDArray[np.int64], passages: int) -> None:
-    """Fill in each term's weight from its spans [segments, terms, 2] in all segments."""
+def _weigh(idf: npt.NDArray[np.float32], spans: Numbers, passages: int) -> None:
+    """Fill in each term's weight from its spans [segments, terms, 4] in all segments."""
     for term in range(len(idf)):
         found_in = 0
         for segment in range(len(spans)):
-            found_in += spans[segment, term, 1] - spans[segment, term, 0]
+            found_in += spans[segment, term, 2] - spans[segment, term, 0]
         idf[term] = np.log(1 + (passages - found_in + 0.5) / (found_in + 0.5))
 
 
 @compiled
 def _score(
     scores: npt.NDArray[np.float32],
-    spans: npt.NDArray[np.int64],
+    spans: Numbers,
     idf: npt.NDArray[np.float32],
     rows: npt.NDArray[np.uint32],
     codes: npt.NDArray[np.uint16],
-    table: npt.NDArray[np.float32],
+    titles: npt.NDArray[np.uint16],
+    alone: npt.NDArray[np.float32],
+    in_title: npt.NDArray[np.float32],
 ) -> None:
-    """Fill `scores` with the sum, over the query's terms, of their scores in each passage."""
+    """Fill `scores` with the sum, over the query's terms, of their scores in each passage.
+
+    A title's summand t of f turns k1 / (f + k1), what is left to gain, into a part of it: k1 / (f + t + k1) is
+    left / (1 + left * t / k1).
+    """
     scores[:] = 0
     for term in range(len(spans)):
         weight = idf[term]
-        for place in range(spans[term, 0], spans[term, 1]):
-            scores[rows[place]] += weight * table[codes[place]]
+        start, titled, stop, first = spans[term]
+        for place in range(start, titled):
+            scores[rows[place]] += weight * alone[codes[place]]
+        for place in range(titled, stop):
+            left = np.float32(1) - alone[codes[place]]
+            left /= np.float32(1) + left * in_title[titles[first + place - titled]]
+            scores[rows[place]] += weight * (np.float32(1) - left)
 
 
 @compiled
 def _offer_all(
-    best_rows: npt.NDArray[np.int64],
+    best_rows: Numbers,
     best_scores: npt.NDArray[np.float32],
-    counts: npt.NDArray[np.int64],
-    ends: npt.NDArray[np.int64],
-    spans: npt.NDArray[np.int64],
+    counts: Numbers,
+    ends: Numbers,
+    spans: Numbers,
     idf: npt.NDArray[np.float32],
     rows: npt.NDArray[np.uint32],
     codes: npt.NDArray[np.uint16],
-    table: npt.NDArray[np.float32],
+    titles: npt.NDArray[np.uint16],
+    alone: npt.NDArray[np.float32],
+    in_title: npt.NDArray[np.float32],
     scores: npt.NDArray[np.float32],
-    deleted: npt.NDArray[np.int64],
+    deleted: Numbers,
     first: int,
 ) -> None:
     """Put a segment's rows, the first of which is `first`, among the best so far of every query, [queries, k]."""
     for query in range(len(counts)):
         start, stop = ends[query], ends[query + 1]
-        _score(scores, spans[start:stop], idf[start:stop], rows, codes, table)
+        _score(scores, spans[start:stop], idf[start:stop], rows, codes, titles, alone, in_title)
         for place in deleted:
             scores[place] = 0
         counts[query] = insert_best(best_rows[query], best_scores[query], counts[query], scores, first, 0.0)

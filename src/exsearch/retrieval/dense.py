@@ -86,6 +86,7 @@ class Dense:
     """Scores are inner products, cosines for models that compare by cosine."""
 
     Parameters = DenseParameters
+    version: ClassVar[int] = 1
     segment_rows: ClassVar[int] = 1 << 17
 
     def __init__(self, opened: OpenedIndex) -> None:

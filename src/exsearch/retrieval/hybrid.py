@@ -5,7 +5,7 @@ reranker.json      content hash of the re-ranker, where there is one
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
@@ -60,11 +60,13 @@ class Hybrid(Fused):
     """Scores are those of the fusion, or of the re-ranker where there is one."""
 
     Parameters = HybridParameters
+    version: ClassVar[int] = 1
 
     def __init__(self, opened: OpenedIndex) -> None:
         """Open the members and load the re-ranker."""
         parameters: HybridParameters = opened.parameters
-        members = [open_index(opened.folder / "members" / kind, opened.corpus.folder) for kind in parameters.members]
+        folder, corpus = opened.folder / "members", opened.corpus.folder
+        members = [open_index(folder / kind, corpus, opened.again) for kind in parameters.members]
         reranker = None
         if parameters.reranker is not None:
             reranker = Reranker(parameters.reranker)

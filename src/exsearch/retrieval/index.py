@@ -61,6 +61,8 @@ class IndexInfo(msgspec.Struct, frozen=True):
     segments: list[tuple[int, int]]
     """First row and row after the last of each segment."""
     fingerprint: str
+    version: int = 1
+    """That of the kind, when the index was built."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class OpenedIndex:
     info: IndexInfo
     parameters: Any
     """Of the kind's type."""
+    again: str
+    """The command that builds the index again."""
     shared: Path
     segments: list[Segment]
 
@@ -94,6 +98,8 @@ class Kind(Protocol):
 
     Parameters: type[msgspec.Struct]
     """Its defaults are the kind's defaults."""
+    version: ClassVar[int]
+    """Of the files and of what goes into them: an index of another version must be built again."""
     segment_rows: ClassVar[int]
 
     def __call__(self, opened: OpenedIndex) -> Retriever:
@@ -125,6 +131,8 @@ class Composite(Protocol):
     """What a kind's class offers whose parts are indexes themselves, in subfolders; it has no segments."""
 
     Parameters: type[msgspec.Struct]
+    version: ClassVar[int]
+    """Of its own files, not of those of its parts."""
 
     def __call__(self, opened: OpenedIndex) -> Retriever:
         """Open the index; raises OSError, ValueError or KeyError if its files are damaged."""
@@ -138,14 +146,15 @@ class Composite(Protocol):
 def build_index(corpus: Corpus, kind: str, out: Path, *, ray: str | None = None, **parameters: Any) -> Path:
     """Build an index of `corpus` as the folder `out`, or bring it up to date, and return `out`.
 
-    An index at `out` of the same kind and parameters whose corpus has only grown is extended; any other is
+    An index at `out` of the same kind, version and parameters whose corpus has only grown is extended; any other is
     replaced when the new one is complete. After a kill the same call continues. With `ray`, the address of a cluster,
     its machines build the segments. Raises UsageError for an unknown kind or parameter, and for an `out` that holds
     something else.
     """
     refuse_to_replace(out, "index.json")
     settings = check_parameters(kind, parameters)
-    plan = {"format": FORMAT, "kind": kind, "parameters": msgspec.to_builtins(settings)}
+    version = _implementation(kind).version
+    plan = {"format": FORMAT, "kind": kind, "version": version, "parameters": msgspec.to_builtins(settings)}
     if _extends(out, plan, corpus, settings):
         (out / _PLAN).unlink(missing_ok=True)
         _fill(out, corpus, settings, plan, ray)
@@ -162,10 +171,11 @@ def build_index(corpus: Corpus, kind: str, out: Path, *, ray: str | None = None,
     return out
 
 
-def open_index(folder: Path, corpus_folder: Path | None = None) -> Retriever:
+def open_index(folder: Path, corpus_folder: Path | None = None, again: str | None = None) -> Retriever:
     """Open an index with the corpus it was built from, at `corpus_folder` if that has moved.
 
-    Raises UsageError for a folder that is no index or a damaged one, and for a corpus with other content.
+    `again` is the command that builds it again, where it is a part of another. Raises UsageError for a folder that is
+    no index or a damaged one, for an index of another version, and for a corpus with other content.
     """
     info = read_index_info(folder)
     implementation = _implementation(info.kind)
@@ -173,7 +183,12 @@ def open_index(folder: Path, corpus_folder: Path | None = None) -> Retriever:
     if not where.is_dir():
         raise UsageError(f"{folder}: its corpus is not at {where}; say where it is (--corpus DIR)")
     corpus = Corpus.open(where)
-    again = f"exsearch index {where} --retriever {info.kind} --out {folder}"
+    again = again or f"exsearch index {where} --retriever {info.kind} --out {folder}"
+    if info.version != implementation.version:
+        raise UsageError(
+            f"{folder}: {info.kind} index of version {info.version}, this ExSearch reads version "
+            f"{implementation.version}; build it again ({again})"
+        )
     if corpus.prefix(info.passages) != info.corpus_prefix:
         raise UsageError(
             f"{folder}: built from another corpus than {where}; name the right one (--corpus DIR) "
@@ -186,7 +201,7 @@ def open_index(folder: Path, corpus_folder: Path | None = None) -> Retriever:
     try:
         settings = msgspec.convert(info.parameters, implementation.Parameters)
         segments = [Segment(range(*bounds), _segment_folder(folder, range(*bounds))) for bounds in info.segments]
-        return implementation(OpenedIndex(folder, corpus, info, settings, folder / "shared", segments))
+        return implementation(OpenedIndex(folder, corpus, info, settings, again, folder / "shared", segments))
     except (OSError, ValueError, KeyError, TypeError, EOFError, msgspec.ValidationError) as error:
         raise UsageError(f"{folder}: damaged index, build it again ({error})") from None
 
@@ -235,7 +250,11 @@ def _extends(out: Path, plan: dict[str, Any], corpus: Corpus, settings: Any) -> 
     if info.format != FORMAT:
         return False
     there = read_index_info(out)
-    if plan != {"format": FORMAT, "kind": there.kind, "parameters": there.parameters}:
+    if (there.kind, there.version) != (plan["kind"], plan["version"]):
+        return False
+    # a parameter that it does not name came later, and had the value that is now its default
+    named = there.parameters.keys() <= plan["parameters"].keys()
+    if not named or check_parameters(there.kind, there.parameters) != settings:
         return False
     if corpus.prefix(there.passages) != there.corpus_prefix:
         return False
@@ -288,6 +307,7 @@ def _fill(folder: Path, corpus: Corpus, settings: Any, plan: dict[str, Any], ray
         passages=len(corpus),
         segments=segments,
         fingerprint=_fingerprint(plan, prefix, segments, encoder),
+        version=plan["version"],
     )
     write_json(folder / "index.json", info)
     if ranges:
@@ -357,4 +377,4 @@ def _fingerprint(
     # the encoder counts by its content, not by the name or path it was loaded from
     model = None if encoder is None else [encoder.hash, encoder.precision]
     named = {name: value for name, value in plan["parameters"].items() if name != "encoder"}
-    return fingerprint([FORMAT, plan["kind"], named, corpus, segments, model])
+    return fingerprint([FORMAT, plan["kind"], plan["version"], named, corpus, segments, model])

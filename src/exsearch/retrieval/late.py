@@ -77,6 +77,8 @@ class Late:
     """Exact MaxSim, over the quantised vectors of BM25's best passages."""
 
     Parameters = LateParameters
+    version: ClassVar[int] = Bm25.version
+    """Its segments hold those of `bm25`."""
     segment_rows: ClassVar[int] = 1 << 15
 
     def __init__(self, opened: OpenedIndex) -> None:

@@ -45,6 +45,7 @@ class Plaid:
     """fast-plaid's index of each segment; their results are merged by score."""
 
     Parameters = PlaidParameters
+    version: ClassVar[int] = 1
     segment_rows: ClassVar[int] = 1 << 17
 
     def __init__(self, opened: OpenedIndex) -> None:

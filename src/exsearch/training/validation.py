@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from exsearch.config import TrainingConfig
 from exsearch.engine.sampling import derive_seed
 from exsearch.errors import UsageError
-from exsearch.training.batches import micro_batches, trees_of_rank
+from exsearch.training.batches import micro_batches, packed_of_rank
 from exsearch.training.example import Example
 from exsearch.training.learner import Learner
 from exsearch.training.loss import LossSums
@@ -40,8 +40,9 @@ def hold_out(examples: list[Example], share: float, seed: int) -> tuple[list[Exa
 
 def validation_loss(learner: Learner, held: list[Example], config: TrainingConfig, ranks: Ranks) -> float:
     """Return the weighted mean loss a token of the held-out examples, in nats; each rank computes its share."""
-    trees = trees_of_rank(micro_batches(held, config.micro_batch_tokens), ranks)
-    sums = torch.stack([learner.measure(tree) for tree in trees]).sum(dim=0)
+    parts = micro_batches(held, config.micro_batch_tokens, packing=learner.packing)
+    packed = packed_of_rank(parts, ranks, learner.packing)
+    sums = torch.stack([learner.measure(part) for part in packed]).sum(dim=0)
     return LossSums(*ranks.sum(sums).tolist()).per_token()["loss"]
 
 

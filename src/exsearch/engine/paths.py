@@ -1,0 +1,64 @@
+"""The ways in which the engine can compute a model, and which of them is right for it."""
+
+from typing import Literal, get_args
+
+import torch
+from transformers import PreTrainedModel
+
+from exsearch.engine.base import TokenIds
+from exsearch.engine.call import Call
+from exsearch.engine.memory import Memory
+from exsearch.engine.own_memory import OwnMemory
+from exsearch.engine.probe import Verdict, judge, plain_logprobs, probe_tokens, seen_through, tolerance_of
+from exsearch.engine.slot_memory import SlotMemory
+
+EnginePath = Literal["slots", "pieces", "tokens", "whole"]
+"""Slots of one buffer; or a cache of the model's own a seat, continued by all new tokens at once or one by one; or no
+memory at all."""
+_SCORED = 4
+"""Tokens scored behind each prompt of the probe."""
+
+
+def memory_of(model: PreTrainedModel, path: EnginePath, seats: int) -> Memory:
+    """Return what remembers conversations on a path."""
+    return SlotMemory(model, seats) if path == "slots" else OwnMemory(model, path)
+
+
+def judge_engine(model: PreTrainedModel) -> Verdict:
+    """Find the first path that is right for a loaded model, whose attention stays what it is."""
+    own = model.config._attn_implementation
+    ids = probe_tokens(model)
+
+    def difference(path: EnginePath) -> float:
+        model.set_attn_implementation(own)
+        return _difference(memory_of(model, path, seats=3), ids, expected)
+
+    try:
+        with seen_through(model):
+            expected = plain_logprobs(model, ids)
+            return judge(get_args(EnginePath), tolerance_of(model.dtype), difference)
+    finally:
+        model.set_attn_implementation(own)
+
+
+@torch.inference_mode()
+def _difference(memory: Memory, ids: TokenIds, expected: torch.Tensor) -> float:
+    """Return by how much scores differ from `expected`, the log-prob of each token but the first.
+
+    Two conversations begin alike and one seat is idle; one conversation is continued twice, one is continued and then
+    taken up again from an earlier turn.
+    """
+    apart = []
+    third = len(ids) // 3
+    for ends in ((third, third), (len(ids) - _SCORED, third + 9), (2 * third, 2 * third + 9)):
+        calls = [Call(seat, ids[:end], target=ids[end : end + _SCORED]) for seat, end in enumerate(ends)]
+        for call in calls:
+            memory.prefill(call)
+        for number in range(_SCORED):
+            logprobs = memory.advance(calls).log_softmax(dim=-1).cpu()
+            for row, call in enumerate(calls):
+                place = len(call.ids) + number
+                found = float(logprobs[row, call.target[number]])
+                call.logprobs.append(found)
+                apart.append(abs(found - float(expected[place - 1])))
+    return float("inf") if any(one != one for one in apart) else max(apart)

@@ -23,6 +23,7 @@ from exsearch.engine.call import Call
 from exsearch.engine.checkpoint import load_model
 from exsearch.engine.limits import context_limit, steady_limit
 from exsearch.engine.memory import Memory
+from exsearch.engine.merging import merge_checked
 from exsearch.engine.paths import EnginePath, judge_engine, memory_of
 from exsearch.engine.probe import remembered, require_path
 from exsearch.engine.sampling import draw, uniforms
@@ -67,10 +68,13 @@ class HFEngine:
         Raises UsageError if there is no path on which its log-probs are those of transformers.
         """
         model = load_model(folder, dtype)
+        attention = model.config._attn_implementation
         if adapter is not None:
             from peft import PeftModel
 
-            model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+            adapted = PeftModel.from_pretrained(model, adapter)
+            merge_checked(model, adapted.merge_and_unload)
+            model.set_attn_implementation(attention)
         torch.nn.Module.to(model, device)
         use_onednn(model)
         verdict = remembered("engine", [fingerprint, str(dtype), device], lambda: judge_engine(model.eval()))

@@ -26,6 +26,7 @@ from exsearch.engine.builtin import model_fingerprint
 from exsearch.engine.checkpoint import load_config, load_model
 from exsearch.engine.limits import steady_limit
 from exsearch.engine.load import pick_device, pick_dtype
+from exsearch.engine.merging import merge_checked
 from exsearch.engine.probe import remembered, require_path
 from exsearch.engine.sampling import derive_seed
 from exsearch.errors import ExSearchError, UsageError
@@ -33,6 +34,7 @@ from exsearch.files import atomic_path, fingerprint, read_json, remove, write_js
 from exsearch.memory import free_at_once
 from exsearch.onednn import use_onednn
 from exsearch.progress import progress
+from exsearch.training.adapters import add_lora
 from exsearch.training.batches import batch_of_step, micro_batches, packed_of_rank, steps_per_epoch
 from exsearch.training.example import Example
 from exsearch.training.job import Job
@@ -113,7 +115,7 @@ def train(
                 print(f"  {label}: step {best.step} is kept, validation loss {best.loss:.4f}", file=sys.stderr)
                 _set(model, load_file(points / BEST))
             if adapted is not None:
-                adapted.merge_and_unload()  # puts ordinary layers back into `model`
+                merge_checked(model, adapted.merge_and_unload)  # puts ordinary layers back into `model`
             torch.nn.Module.to(model, dtype)
             _save(model, base, output, job)
             remove(points.parent)
@@ -331,11 +333,3 @@ def _freeze(model: PreTrainedModel, layers: int) -> None:
     model.get_input_embeddings().requires_grad_(False)
     for layer in stack[:layers]:
         layer.requires_grad_(False)
-
-
-def add_lora(model: PreTrainedModel, rank: int) -> "LoraModel":
-    """Freeze the model and put LoRA adapters into its linear layers; return what can merge them."""
-    from peft import LoraConfig, LoraModel
-
-    settings = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
-    return LoraModel(model, settings, "default")

@@ -101,7 +101,8 @@ def _unfit_layers(model: PreTrainedModel) -> list[str]:
 
     def look(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: object) -> None:
         uncalled.pop(names[module], None)
-        if not isinstance(output, torch.Tensor) or inputs[0].shape[:-1] != output.shape[:-1]:
+        width = module.nf if isinstance(module, Conv1D) else module.out_features
+        if not isinstance(output, torch.Tensor) or output.shape != (*inputs[0].shape[:-1], width):
             unfit.add(names[module])
 
     token = torch.ones(1, 2, dtype=torch.long, device=model.device)

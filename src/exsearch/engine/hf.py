@@ -11,6 +11,7 @@ differ.
 
 import asyncio
 import itertools
+import sys
 import time
 from pathlib import Path
 from typing import cast
@@ -24,8 +25,8 @@ from exsearch.engine.checkpoint import load_model
 from exsearch.engine.limits import context_limit, steady_limit
 from exsearch.engine.memory import Memory
 from exsearch.engine.merging import merge_checked
-from exsearch.engine.paths import EnginePath, judge_engine, memory_of
-from exsearch.engine.probe import remembered, require_path
+from exsearch.engine.paths import EnginePath, engine_verdict, memory_of
+from exsearch.engine.probe import require_path
 from exsearch.engine.sampling import draw, uniforms
 from exsearch.engine.worker import Worker
 from exsearch.onednn import use_onednn
@@ -77,8 +78,13 @@ class HFEngine:
             model.set_attn_implementation(attention)
         torch.nn.Module.to(model, device)
         use_onednn(model)
-        verdict = remembered("engine", [fingerprint, str(dtype), device], lambda: judge_engine(model.eval()))
-        return cls(model, fingerprint, seats, cast(EnginePath, require_path(verdict, "the engine")))
+        verdict = engine_verdict(model.eval(), fingerprint, device)
+        path = cast(EnginePath, require_path(verdict, "the engine"))
+        if path != "slots":
+            print(
+                f"  engine: {path}, for this model is not right in slots ({verdict.rejected['slots']})", file=sys.stderr
+            )
+        return cls(model, fingerprint, seats, path)
 
     def open(self) -> "_Seat":
         """Take a seat; see Engine."""

@@ -9,7 +9,7 @@ from exsearch.engine.base import TokenIds
 from exsearch.engine.call import Call
 from exsearch.engine.memory import Memory
 from exsearch.engine.own_memory import OwnMemory
-from exsearch.engine.probe import Verdict, judge, plain_logprobs, probe_tokens, seen_through, tolerance_of
+from exsearch.engine.probe import Verdict, judge, plain_logprobs, probe_tokens, remembered, seen_through, tolerance_of
 from exsearch.engine.slot_memory import SlotMemory
 
 EnginePath = Literal["slots", "pieces", "tokens", "whole"]
@@ -22,6 +22,12 @@ _SCORED = 4
 def memory_of(model: PreTrainedModel, path: EnginePath, seats: int) -> Memory:
     """Return what remembers conversations on a path."""
     return SlotMemory(model, seats) if path == "slots" else OwnMemory(model, path)
+
+
+def engine_verdict(model: PreTrainedModel, fingerprint: str, device: str) -> Verdict:
+    """Return the remembered verdict on a loaded model of this fingerprint."""
+    identity = [fingerprint, str(model.dtype), device.split(":")[0]]
+    return remembered("engine", identity, lambda: judge_engine(model))
 
 
 def judge_engine(model: PreTrainedModel) -> Verdict:

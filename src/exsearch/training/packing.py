@@ -1,16 +1,24 @@
 """How the examples of a micro-batch can be computed together, and which way is right for a model."""
 
+from pathlib import Path
 from typing import get_args
 
 import torch
 from transformers import PreTrainedModel
 
 from exsearch.config import TrainingConfig
-from exsearch.engine.probe import Verdict, judge, plain_logprobs, probe_tokens, seen_through, tolerance_of
+from exsearch.engine.builtin import model_fingerprint
+from exsearch.engine.probe import Verdict, judge, plain_logprobs, probe_tokens, remembered, seen_through, tolerance_of
 from exsearch.training.example import Example
 from exsearch.training.loss import Packing, WeightedLoss
 from exsearch.training.rows import line_up
 from exsearch.training.tree import MIN_SHARED, grow
+
+
+def trainer_verdict(model: PreTrainedModel, base: Path, config: TrainingConfig, device: str) -> Verdict:
+    """Return the remembered verdict on a model that is loaded for training from `base`."""
+    identity = [model_fingerprint(base), config.quantise, config.lora_rank, device.split(":")[0]]
+    return remembered("trainer", identity, lambda: judge_trainer(model))
 
 
 def judge_trainer(model: PreTrainedModel) -> Verdict:

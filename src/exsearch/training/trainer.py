@@ -27,7 +27,7 @@ from exsearch.engine.checkpoint import load_config, load_model
 from exsearch.engine.limits import steady_limit
 from exsearch.engine.load import pick_device, pick_dtype
 from exsearch.engine.merging import merge_checked
-from exsearch.engine.probe import remembered, require_path
+from exsearch.engine.probe import require_path
 from exsearch.engine.sampling import derive_seed
 from exsearch.errors import ExSearchError, UsageError
 from exsearch.files import atomic_path, fingerprint, read_json, remove, write_json
@@ -43,7 +43,7 @@ from exsearch.training.layers import decoder_layers
 from exsearch.training.learner import Learner, TorchLearner
 from exsearch.training.loss import LossSums, Packing, Reference, WeightedLoss, normalised
 from exsearch.training.noise import without_noise
-from exsearch.training.packing import judge_trainer
+from exsearch.training.packing import trainer_verdict
 from exsearch.training.ranks import Ranks, joined_ranks
 from exsearch.training.resume import load_resume_point, save_resume_point
 from exsearch.training.validation import hold_out, keep_if_best, read_best, validation_loss
@@ -98,7 +98,8 @@ def train(
     with joined_ranks(pick_device(model_config)) as ranks:
         model, adapted = load_for_training(base, config, seed, dtype)
         torch.nn.Module.to(model, ranks.device)
-        packing = packing_of(model, base, config, ranks.device)
+        verdict = trainer_verdict(model, base, config, ranks.device)
+        packing = cast(Packing, require_path(verdict, "the trainer"))
         reference = reference_of(model, adapted, config, dtype) if config.kl else None
         learner = make_learner(WeightedLoss(model, config, reference, packing), config, ranks, dtype)
         if torch.distributed.is_initialized() and ranks.first:
@@ -158,13 +159,6 @@ def load_for_training(
     model.train()
     without_noise(model)
     return model, adapted
-
-
-def packing_of(model: PreTrainedModel, base: Path, config: TrainingConfig, device: str) -> Packing:
-    """Return how micro-batches of a loaded model are packed. Raises UsageError if nothing is right for it."""
-    identity = [model_fingerprint(base), config.quantise, config.lora_rank, device.split(":")[0]]
-    verdict = remembered("trainer", identity, lambda: judge_trainer(model))
-    return cast(Packing, require_path(verdict, "the trainer"))
 
 
 def quantisation_of(config: TrainingConfig, dtype: torch.dtype) -> BitsAndBytesConfig:

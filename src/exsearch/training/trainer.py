@@ -229,6 +229,7 @@ def _steps(
         rewind(done)
     with progress(label, total, done) if ranks.first else nullcontext() as bar:
         for step in range(done, total):
+            torch.manual_seed(derive_seed(seed, "dropout", step))
             batch = batch_of_step(examples, step, config.batch_size, seed)
             start = time.monotonic()
             sums = accumulate_gradient(learner, batch, config, ranks)

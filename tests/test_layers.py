@@ -6,7 +6,8 @@ from pathlib import Path
 import exsearch
 
 LAYERS = [
-    {"errors", "files", "api_key", "progress", "config", "metrics_log", "tracking", "precision", "memory", "onednn"},
+    {"errors", "files", "api_key", "progress", "config", "metrics_log", "tracking", "precision", "memory", "onednn"}
+    | {"stopping", "worker", "compute", "children", "cluster"},
     {"corpus", "data"},
     {"retrieval", "engine"},
     {"agent"},
@@ -22,9 +23,10 @@ SOURCE = Path(exsearch.__file__).parent
 
 def imported(path: Path) -> set[str]:
     """The parts of the package that a file imports, anywhere in it."""
-    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-    modules = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
-    return {module.split(".")[1] for module in modules if module.startswith("exsearch.")}
+    nodes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)]
+    modules = {node.module.split(".")[1] for node in nodes if node.module and node.module.startswith("exsearch.")}
+    names = {name.name for node in nodes if node.module == "exsearch" for name in node.names}
+    return modules | (names & set(LEVEL))
 
 
 def test_arrows_point_down() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from exsearch import stopping
 from exsearch.agent.grammar import Grammar
 from exsearch.agent.rollout import BRANCH, Draw, seed_of
 from exsearch.agent.trajectory import Trajectory
@@ -61,7 +62,7 @@ def run_journaled(
         finished = sum(_roots(found) for each in opened for found in each.done.values())
         total = sum(len(questions) for questions in sets.values()) * most
         with progress(label, total, finished) as bar:
-            asyncio.run(_run(agents, opened, plan, most, draw, bar))
+            stopping.run(_run(agents, opened, plan, most, draw, bar))
     return {each.path: each.trajectories() for each in opened}
 
 

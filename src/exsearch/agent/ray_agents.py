@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from exsearch import cluster
 from exsearch.agent.grammars.known import make_grammar
 from exsearch.agent.rollout import Draw
 from exsearch.agent.trajectory import Trajectory
@@ -65,7 +66,7 @@ class RayAgents:
             raise UsageError("rollout.ray needs Ray: pip install 'exsearch[ray]'") from None
         address = config.rollout.ray
         try:
-            ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
+            cluster.join(address)
         except ConnectionError as error:
             raise UsageError(f"rollout.ray = {address}: {error}") from None
         resources = ray.cluster_resources()
@@ -80,9 +81,7 @@ class RayAgents:
             max_concurrency=config.rollout.in_flight + 1,
             max_restarts=-1,
         )
-        one_model = msgspec.structs.replace(config.model, data_parallel=1)  # the workers are the copies
-        settings = msgspec.structs.replace(config, model=one_model)
-        arguments = msgspec.json.encode(settings), str(model.resolve()), _everywhere(index)
+        arguments = msgspec.json.encode(_of_worker(config)), str(model.resolve()), _everywhere(index)
         self._workers: list[Any] = [kind.remote(*arguments) for _ in range(count)]
         self._load = [0] * count
         self._revivals: dict[int, asyncio.Task[None]] = {}
@@ -147,6 +146,19 @@ class RayAgents:
 
         for worker in self._workers:
             ray.kill(worker)
+
+
+def _of_worker(config: Config) -> Config:
+    """Return the settings of a worker, which runs in another folder; the workers are the copies of the model."""
+    model, data = config.model, config.data
+    model = msgspec.structs.replace(
+        model, data_parallel=1, adapter=_whole(model.adapter), api_key_file=_whole(model.api_key_file)
+    )
+    return msgspec.structs.replace(config, model=model, data=msgspec.structs.replace(data, record=_whole(data.record)))
+
+
+def _whole(path: str) -> str:
+    return path and str(Path(path).resolve())
 
 
 def _everywhere(index: str) -> str:

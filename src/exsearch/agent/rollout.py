@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from exsearch import stopping
 from exsearch.agent.attempt import Attempt
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammar import MalformedError
@@ -105,7 +106,7 @@ class Agent:
             found = await asyncio.gather(*(one(*task) for task in tasks))
             return [trajectory for group in found for trajectory in group]
 
-        return asyncio.run(run())
+        return stopping.run(run())
 
     async def trajectories(
         self, question: Question, sample: int, draw: Draw, on_step: OnStep = lambda attempt: None

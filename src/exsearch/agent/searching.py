@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Sequence
 
 from exsearch.config import RolloutConfig
-from exsearch.engine.worker import Worker
 from exsearch.retrieval.base import Hit, RetrievalError, Retriever
+from exsearch.worker import Worker
 
 PAUSE = 0.1
 """Seconds before a failed search is tried again for the first time."""

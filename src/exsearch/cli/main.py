@@ -7,7 +7,8 @@ from typing import NoReturn
 
 import click
 
-from exsearch import __version__
+from exsearch import __version__, stopping
+from exsearch.children import guard_others
 from exsearch.errors import ExSearchError, nearest
 
 VERBS = {
@@ -69,13 +70,16 @@ def exsearch() -> None:
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 failed, 2 bad usage; errors are one line on stderr."""
+    guard_others()
+    stopping.listen()
     try:
         exsearch(standalone_mode=False)
+        stopping.leave(0)
     except click.exceptions.Abort:
         _leave("stopped; the same command continues where it was", 1)
     except click.ClickException as error:
         error.show()
-        sys.exit(2)
+        stopping.leave(2)
     except ExSearchError as error:
         _leave(str(error), error.exit_code)
     except OSError as error:
@@ -91,7 +95,7 @@ def main() -> None:
 
 def _leave(message: str, code: int) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
-    sys.exit(code)
+    stopping.leave(code)
 
 
 if __name__ == "__main__":

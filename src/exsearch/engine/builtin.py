@@ -9,6 +9,7 @@ import importlib.util
 import os
 from pathlib import Path
 
+from exsearch import compute
 from exsearch.errors import ExSearchError, UsageError, nearest
 from exsearch.files import atomic_path, fingerprint, read_json
 
@@ -78,6 +79,7 @@ def gguf_file(package: str, file: str) -> Path:
     return Path(spec.origin).parent / file
 
 
+@compute.owned
 def convert_gguf(source: Path, target: Path) -> None:
     """Write the GGUF file of SmolLM2 as an ordinary bfloat16 checkpoint folder."""
     import torch

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 import threading
 from multiprocessing.connection import Connection
@@ -18,6 +19,8 @@ from exsearch.errors import UsageError
 
 def main() -> None:
     """Load the model, then answer until the connection ends."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # a batch system tells all processes; this one ends when its starter does
     connection = Connection(int(sys.argv[1]))
     settings = msgspec.json.decode(sys.argv[2], type=CopySettings)
     torch.set_num_threads(settings.threads)

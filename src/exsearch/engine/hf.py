@@ -19,6 +19,7 @@ from typing import cast
 import torch
 from transformers import PreTrainedModel
 
+from exsearch import compute
 from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling, TokenIds
 from exsearch.engine.call import Call
 from exsearch.engine.checkpoint import load_model
@@ -28,7 +29,6 @@ from exsearch.engine.merging import merge_checked
 from exsearch.engine.paths import EnginePath, engine_verdict, memory_of
 from exsearch.engine.probe import require_path
 from exsearch.engine.sampling import draw, uniforms
-from exsearch.engine.worker import Worker
 from exsearch.onednn import use_onednn
 
 
@@ -49,12 +49,12 @@ class HFEngine:
         self._memory: Memory = memory_of(model, path, seats)
         self._closed: list[int] = []
         """Seats whose conversations are over, but still take room."""
-        self._worker = Worker("engine")
         self._arrived: list[Call] = []
         self._live: list[Call] = []
         self._driver: asyncio.Task[None] | None = None
 
     @classmethod
+    @compute.owned
     def load(
         cls,
         folder: Path,
@@ -99,7 +99,7 @@ class HFEngine:
         """Free the model's memory, as far as nobody else holds it."""
         del self.model, self._memory
 
-    # Coroutines: waiting for the steps below, which run in the engine's thread.
+    # Coroutines: waiting for the steps below, which run in the thread that computes.
 
     async def ask(self, call: Call) -> None:
         """Wait until the engine is done with the call; raises EngineError."""
@@ -122,7 +122,7 @@ class HFEngine:
             await asyncio.sleep(0)  # who was answered may ask again before the next step
             arrived, self._arrived = self._arrived, []
             try:
-                finished = await self._worker.run(lambda arrived=arrived: self._step(arrived))  # type: ignore[misc]
+                finished = await compute.run_async(lambda arrived=arrived: self._step(arrived))  # type: ignore[misc]
             except Exception as error:
                 self._fail(arrived, error)
                 continue

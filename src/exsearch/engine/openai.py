@@ -6,12 +6,12 @@ such completions say `exact = False`, and nothing is trained on them unless reto
 comes back the same from its tokens. A target is scored by echoed prompt log-probs, which few servers offer.
 """
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+from exsearch import stopping
 from exsearch.engine.base import Completion, EngineError, EngineStats, Finish, Sampling, TokenIds
 from exsearch.engine.endpoint import Endpoint, first_choice
 from exsearch.errors import UsageError
@@ -40,7 +40,7 @@ class OpenAIEngine:
         self._endpoint, self._model, self._api = Endpoint(url, key, seconds), model, api
         self._encode, self._decode, self._messages = encode, decode, messages
         self._retokenise = retokenise
-        self.scores = asyncio.run(self._can_score()) if api == "completions" else False
+        self.scores = stopping.run(self._can_score()) if api == "completions" else False
 
     def open(self) -> "OpenAIEngine":
         """Return itself: the server finds what a prompt continues, if it can."""

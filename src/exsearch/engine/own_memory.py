@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from transformers import PreTrainedModel
 
+from exsearch import compute
 from exsearch.engine.base import TokenIds
 from exsearch.engine.call import Call
 from exsearch.errors import ExSearchError
@@ -65,6 +66,7 @@ class OwnMemory:
             at_prompt = at_prompt.copied()
             pieces = [new] if self._continuing == "pieces" or not cached else [[token] for token in new]
             for piece in pieces:
+                compute.check()
                 self._feed(at_prompt, piece)
         self._states[call.seat] = [at_prompt, at_prompt.copied()]
         return cached

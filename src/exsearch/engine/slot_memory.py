@@ -11,6 +11,7 @@ there is less to do. So the same kernels work on a token whatever else is in fli
 import torch
 from transformers import PreTrainedModel
 
+from exsearch import compute
 from exsearch.engine.attention import GROUPED
 from exsearch.engine.base import TokenIds, common_start
 from exsearch.engine.call import Call
@@ -55,6 +56,7 @@ class SlotMemory:
             cached = common_start(self._contents[slot], needed)
         self._contents[slot] = needed[:cached]
         while (first := len(self._contents[slot])) < len(needed):
+            compute.check()
             ids = needed[first : first + CHUNKS[-1]]
             size = next(chunk for chunk in CHUNKS if chunk >= len(ids))
             places = torch.arange(first, first + size, device=self._device)[None]

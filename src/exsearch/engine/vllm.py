@@ -15,6 +15,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+from exsearch.children import guard_others
 from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling, TokenIds
 from exsearch.engine.watchdog import watch
 from exsearch.errors import UsageError
@@ -63,6 +64,7 @@ class VLLMEngine:
         else:
             self._adapter = None
         self._watchdog = watch()
+        guard_others()
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True).start()
         options = AsyncEngineArgs(

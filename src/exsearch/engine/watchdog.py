@@ -6,9 +6,12 @@ needs. So another process notes who descends from this one, as long as it is the
 
 import os
 import select
+import signal
 import subprocess
 import sys
 from contextlib import suppress
+
+from exsearch.children import start_module
 
 SECONDS = 0.2
 """Between two looks."""
@@ -19,14 +22,15 @@ def watch() -> "subprocess.Popen[bytes]":
 
     Needs psutil, which vLLM brings.
     """
-    command = [sys.executable, "-m", "exsearch.engine.watchdog", str(os.getpid())]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)  # Ctrl-C is not for it
+    return start_module("exsearch.engine.watchdog", str(os.getpid()), stdin=subprocess.PIPE)
 
 
 def main() -> None:
     """Look until standard input ends, whose other end only the watched process holds; then kill."""
     import psutil
 
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # who sends them to all processes wants the watched ones to end first
     found: set[psutil.Process] = set()  # equal only if started at the same time, too: ids are used again
     while not select.select([sys.stdin], [], [], SECONDS)[0]:
         with suppress(psutil.NoSuchProcess):

@@ -4,26 +4,32 @@ import argparse
 import importlib
 import os
 import sys
+from typing import NoReturn
 
+from exsearch import stopping
+from exsearch.children import guard_others
 from exsearch.errors import ExSearchError, UsageError, nearest
 
 PROCEDURES = {name: f"exsearch.reference.{name}" for name in ("sft", "inference", "entropy", "align")}
 
 
 def main() -> None:
-    """Run the procedure; one line and exit code 2 for a mistake, 1 for a failure."""
+    """Run the procedure; one line and exit code 2 for a mistake, 1 for a failure or a stop."""
+    guard_others()
+    stopping.listen()
     try:
         _run(sys.argv[1:])
-    except UsageError as error:
-        sys.exit(_said(error, 2))
+        stopping.leave(0)
     except ExSearchError as error:
-        sys.exit(_said(error, 1))
+        _leave(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _leave("stopped; the same command continues where it was", 1)
 
 
-def _said(error: ExSearchError, code: int) -> int:
+def _leave(message: str, code: int) -> NoReturn:
     if os.environ.get("RANK", "0") == "0":  # one of those that torchrun started speaks for all
-        print(f"error: {error}", file=sys.stderr)
-    return code
+        print(f"error: {message}", file=sys.stderr)
+    stopping.leave(code)
 
 
 def _run(words: list[str]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from exsearch import compute
 from exsearch.retrieval.index import OpenedIndex
 from exsearch.retrieval.ranking import Best, Ranked
 
@@ -48,6 +49,7 @@ class Flat:
             for block in vectors:
                 file.write(block.astype(np.float16).tobytes())
 
+    @compute.owned
     @torch.inference_mode()
     def rank(self, queries: npt.NDArray[np.float32], k: int) -> list[Ranked]:
         """Return the rows of the at most `k` best passages for each query, equal scores in row order."""

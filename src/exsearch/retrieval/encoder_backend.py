@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from exsearch import compute
 from exsearch.errors import UsageError
 from exsearch.precision import bfloat16_is_fast
 from exsearch.retrieval.encoder_checkpoint import Checkpoint
@@ -65,12 +66,14 @@ def prepare(checkpoint: Checkpoint, backend: str) -> Runner:
 class _TorchRunner:
     parallel = 1
 
+    @compute.owned
     def __init__(self, checkpoint: Checkpoint, precision: str) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         network = checkpoint.network if precision == "float32" else copy.deepcopy(checkpoint.network)
         self._network = network.to(self._device, getattr(torch, precision)).eval()
         self.batch_tokens = 65536 if self._device.type == "cuda" else 2048
 
+    @compute.owned
     @torch.inference_mode()
     def __call__(self, ids: Ids, attended: Ids) -> Vectors:
         vectors: Any = self._network(*(torch.from_numpy(part).to(self._device) for part in (ids, attended)))

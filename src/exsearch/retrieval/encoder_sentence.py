@@ -2,13 +2,13 @@
 
 import importlib.util
 import logging
-import threading
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from exsearch import compute
 from exsearch.errors import UsageError
 from exsearch.precision import bfloat16_is_fast
 from exsearch.retrieval.encoder_checkpoint import EMBEDDED, content_hash
@@ -21,6 +21,7 @@ _BATCH = 64
 class SentenceEncoder:
     """A sentence-transformers model with its pooling, prompts and similarity. Safe to share between threads."""
 
+    @compute.owned
     def __init__(
         self, id: str, precision: str, query_prompt: str | None = None, passage_prompt: str | None = None
     ) -> None:
@@ -45,7 +46,6 @@ class SentenceEncoder:
         )
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model = model.to(device, getattr(torch, precision))
-        self._lock = threading.Lock()  # its tokenizer keeps state
 
     def encode_queries(self, texts: list[str]) -> npt.NDArray[np.float32]:
         """Return [texts, dimensions]; of length 1 where the model compares by cosine."""
@@ -55,11 +55,11 @@ class SentenceEncoder:
         """Return [texts, dimensions], as for queries; texts beyond the model's limit are cut."""
         return self._encode(self._model.encode_document, texts, self._prompts["document"])
 
+    @compute.owned  # one call at a time, as its tokenizer, which keeps state, demands
     def _encode(self, encode: Any, texts: list[str], prompt: str | None) -> npt.NDArray[np.float32]:
         if not texts:
             return np.empty((0, self.info.dimensions), dtype=np.float32)
-        with self._lock:
-            found = encode(texts, prompt=prompt, batch_size=_BATCH, show_progress_bar=False, convert_to_tensor=True)
+        found = encode(texts, prompt=prompt, batch_size=_BATCH, show_progress_bar=False, convert_to_tensor=True)
         vectors = found.float()
         if self._normalised:  # also what the model normalised itself: in bfloat16 that is not exact
             vectors = torch.nn.functional.normalize(vectors, dim=1)

@@ -7,7 +7,6 @@ Needs the build of torch that fast-plaid was made for. On processors `late` is f
 """
 
 import importlib.metadata
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from exsearch import compute
 from exsearch.corpus.store import Corpus
 from exsearch.errors import UsageError
 from exsearch.files import read_json
@@ -64,7 +64,6 @@ class Plaid:
         self._rows = list(worded.values())
         self._gone = [int(np.isin(rows, self._corpus.deleted).sum()) for rows in self._rows]
         self._parts = [_fast_plaid(folder) for folder in worded]
-        self._lock = threading.Lock()
         self._encoder = TokenEncoder(self._parameters.encoder)
         require_same_encoder(self._encoder.info, opened.info.encoder, opened.folder)
 
@@ -105,7 +104,8 @@ class Plaid:
         if vectors:
             (folder / "plaid").mkdir()
             # the threshold: below it, it would keep all vectors as they are
-            _fast_plaid(folder / "plaid").create(vectors, nbits=parameters.bits, start_from_scratch=0)
+            new = _fast_plaid(folder / "plaid")
+            compute.run(lambda: new.create(vectors, nbits=parameters.bits, start_from_scratch=0))
 
     def search(self, queries: list[str], k: int) -> list[list[Hit]]:
         """Return at most `k` hits a query, best first; none for a query without a word."""
@@ -128,16 +128,16 @@ class Plaid:
                 own.append((rows[[place for place, _ in pairs]], np.array([s for _, s in pairs], dtype=np.float32)))
         return [self._best(own, k) for own in found]
 
+    @compute.owned
     def _search_part(self, part: Any, queries: list[torch.Tensor], k: int) -> list[list[tuple[int, float]]]:
         settings = self._parameters
-        with self._lock:
-            result: list[list[tuple[int, float]]] = part.search(
-                queries,
-                top_k=k,
-                n_full_scores=max(settings.full_scores, k),
-                n_ivf_probe=settings.probes,
-                show_progress=False,
-            )
+        result: list[list[tuple[int, float]]] = part.search(
+            queries,
+            top_k=k,
+            n_full_scores=max(settings.full_scores, k),
+            n_ivf_probe=settings.probes,
+            show_progress=False,
+        )
         return result
 
     def _best(self, parts: list[Ranked], k: int) -> Ranked:
@@ -150,6 +150,7 @@ class Plaid:
         return rows[order], scores[order]
 
 
+@compute.owned
 def _fast_plaid(folder: Path) -> Any:
     require_library()
     from fast_plaid.search import FastPlaid

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from exsearch import cluster
 from exsearch.corpus.store import Corpus
 from exsearch.errors import ExSearchError, UsageError
 
@@ -52,7 +53,7 @@ def build_on_ray(
     except ImportError:
         raise UsageError("--ray needs Ray: pip install 'exsearch[ray]'") from None
     try:
-        ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
+        cluster.join(address)
     except ConnectionError as error:
         raise UsageError(f"--ray {address}: {error}") from None
     resources = ray.cluster_resources()

@@ -5,13 +5,13 @@ Nothing can be computed before the query is known, so it only orders the first h
 
 import hashlib
 import importlib.util
-import threading
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 
+from exsearch import compute
 from exsearch.corpus.passage import Passage
 from exsearch.errors import UsageError
 from exsearch.retrieval.base import RetrievalError
@@ -21,6 +21,7 @@ from exsearch.retrieval.encoder_checkpoint import content_hash
 class Reranker:
     """A sentence-transformers CrossEncoder with one score a pair. Safe to share between threads."""
 
+    @compute.owned
     def __init__(self, id: str) -> None:
         """Load a folder or a hub id; raises UsageError if it is no cross-encoder."""
         if importlib.util.find_spec("sentence_transformers") is None:
@@ -42,8 +43,8 @@ class Reranker:
             raise UsageError(f"re-ranker {id!r}: gives {model.num_labels} scores a pair, not one")
         self.hash = _content_hash(model)
         self._model = model.to("cuda" if torch.cuda.is_available() else "cpu")
-        self._lock = threading.Lock()  # its tokenizer keeps state
 
+    @compute.owned  # one call at a time, as its tokenizer, which keeps state, demands
     def score(self, queries: list[str], passages: list[list[Passage]]) -> list[list[float]]:
         """Return the score of each of a query's passages, title and text, higher is better; any real numbers."""
         pairs = [
@@ -53,9 +54,8 @@ class Reranker:
         ]
         if not pairs:
             return [[] for _ in queries]
-        with self._lock:
-            # without the checkpoint's sigmoid, which cannot tell the best passages apart in float32
-            scores = self._model.predict(pairs, activation_fn=torch.nn.Identity(), show_progress_bar=False)
+        # without the checkpoint's sigmoid, which cannot tell the best passages apart in float32
+        scores = self._model.predict(pairs, activation_fn=torch.nn.Identity(), show_progress_bar=False)
         if not np.isfinite(scores).all():
             raise RetrievalError("the re-ranker gave a score that is not a number")
         values = iter(scores.tolist())

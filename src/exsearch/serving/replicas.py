@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from exsearch import cluster
 from exsearch.errors import UsageError
 from exsearch.retrieval.base import Hit, RetrievalError
 
@@ -49,7 +50,7 @@ class Replicas:
         except ImportError:
             raise UsageError("--replicas needs Ray: pip install 'exsearch[ray]'") from None
         try:
-            ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
+            cluster.join(address)
         except ConnectionError as error:
             raise UsageError(f"--ray {address}: {error}") from None
         processors = int(ray.cluster_resources().get("CPU", 0))

@@ -1,7 +1,8 @@
 """A training run as a record that travels to the processes that share it."""
 
+import mmap
 from dataclasses import dataclass
-from pathlib import Path
+from typing import IO
 
 import msgspec
 
@@ -24,7 +25,7 @@ class Job:
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What the first rank tells of the run, one JSON line on its standard output."""
+    """What the first rank reports of the run, one JSON line on its standard output."""
 
     step: int
     figures: dict[str, float] | None = None
@@ -35,11 +36,13 @@ class Report(msgspec.Struct, frozen=True):
     """Whether that is the user's."""
 
 
-def write_job(path: Path, job: Job) -> None:
-    """Write a job for other processes."""
-    path.write_bytes(msgspec.msgpack.encode(job))
+def write_job(file: IO[bytes], job: Job) -> None:
+    """Write a job for processes that have the file open, too."""
+    file.write(msgspec.msgpack.encode(job))
+    file.flush()
 
 
-def read_job(path: Path) -> Job:
-    """Read what `write_job` wrote."""
-    return msgspec.msgpack.decode(path.read_bytes(), type=Job)
+def read_job(descriptor: int) -> Job:
+    """Read what `write_job` wrote; others may do so at the same time."""
+    with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as content:
+        return msgspec.msgpack.decode(content, type=Job)

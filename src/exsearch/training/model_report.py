@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
+from exsearch import compute
 from exsearch.agent.chat import ChatFormat
 from exsearch.config import Config
 from exsearch.engine.builtin import model_fingerprint
@@ -30,6 +31,7 @@ class ModelReport:
     """What the model cannot be used for, and why."""
 
 
+@compute.owned
 def report_on(folder: Path, config: Config) -> ModelReport:
     """Load a model, twice if the engine's precision is not the trainer's, and look at it. Raises UsageError."""
     dtype, device = pick_dtype(config.model), pick_device(config.model)

@@ -1,11 +1,14 @@
-"""One rank: `torchrun -m exsearch.training.rank_process JOB`, started by training/launch.py."""
+"""One rank: `python -m exsearch.training.rank_process`, started by training/launch.py, its job on standard input."""
 
 import os
+import select
 import sys
+import threading
 from pathlib import Path
 
 import msgspec
 
+from exsearch import stopping
 from exsearch.errors import ExSearchError, UsageError
 from exsearch.training.job import Report, read_job
 from exsearch.training.launch import REPORT
@@ -13,8 +16,10 @@ from exsearch.training.trainer import train
 
 
 def main() -> None:
-    """Train; the first rank reports. A report that nobody reads ends the run: who started it is gone."""
-    job = read_job(Path(sys.argv[1]))
+    """Train; the first rank reports."""
+    stopping.listen()
+    threading.Thread(target=_end_with_starter, name="starter", daemon=True).start()
+    job = read_job(sys.stdin.fileno())
     try:
         train(
             Path(job.base),
@@ -24,16 +29,26 @@ def main() -> None:
             job.model,
             job.seed,
             job.label,
-            log=lambda step, figures: _tell(Report(step, figures)),
-            rewind=lambda step: _tell(Report(step)),
+            log=lambda step, figures: _report(Report(step, figures)),
+            rewind=lambda step: _report(Report(step)),
         )
     except ExSearchError as error:
         if os.environ["RANK"] == "0":
-            _tell(Report(0, error=str(error), mistake=isinstance(error, UsageError)))
-        sys.exit(1)
+            _report(Report(0, error=str(error), mistake=isinstance(error, UsageError)))
+        stopping.leave(1)
+    except KeyboardInterrupt:  # its starter says so, and waits
+        os._exit(1)
 
 
-def _tell(report: Report) -> None:
+def _end_with_starter() -> None:
+    """End this process once nobody can read its reports any more."""
+    standard_output = select.poll()
+    standard_output.register(sys.stdout.fileno(), 0)  # for its end alone
+    standard_output.poll()
+    os._exit(1)
+
+
+def _report(report: Report) -> None:
     print(REPORT + msgspec.json.encode(report).decode(), flush=True)
 
 

@@ -18,6 +18,7 @@ import msgspec
 import torch
 from safetensors import SafetensorError
 
+from exsearch import compute
 from exsearch.config import ModelConfig, TrainingConfig
 from exsearch.engine.load import pick_device, pick_dtype
 from exsearch.engine.sampling import derive_seed
@@ -54,6 +55,7 @@ class RetrieverConfig(msgspec.Struct, frozen=True):
     """Steps between resume points."""
 
 
+@compute.owned
 def train_retriever(
     encoder: str,
     data: TrainingSet,
@@ -92,6 +94,7 @@ def train_retriever(
     rewind(done)
     with progress("retriever", total, done) as bar:
         for step in range(done, total):
+            compute.check()
             torch.manual_seed(derive_seed(seed, "dropout", step))
             batch = _batch_of_step(data.triples, step, config.batch_size, seed)
             for group in optimiser.param_groups:

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 
+from exsearch import compute
 from exsearch.config import ModelConfig, TrainingConfig
 from exsearch.engine.builtin import model_fingerprint
 from exsearch.engine.checkpoint import load_config, load_model
@@ -95,6 +96,26 @@ def train(
     if config.ranks > 1 and "RANK" not in os.environ:
         train_on_ranks(Job(str(base), examples, str(output), config, model_config, seed, label), log, rewind)
         return
+    compute.run(
+        lambda: _train_here(base, learned, held, output, job, config, model_config, dtype, seed, label, log, rewind)
+    )
+
+
+def _train_here(
+    base: Path,
+    learned: list[Example],
+    held: list[Example],
+    output: Path,
+    job: str,
+    config: TrainingConfig,
+    model_config: ModelConfig,
+    dtype: torch.dtype,
+    seed: int,
+    label: str,
+    log: LogStep,
+    rewind: Callable[[int], None],
+) -> None:
+    """Do what `train` does, in this process: all of it, or as one of its ranks."""
     with joined_ranks(pick_device(model_config)) as ranks:
         model, adapted = load_for_training(base, config, seed, dtype)
         torch.nn.Module.to(model, ranks.device)
@@ -260,7 +281,10 @@ def accumulate_gradient(learner: Learner, batch: list[Example], config: Training
     batch, mass = normalised(batch, config.normalise)
     parts = micro_batches(batch, config.micro_batch_tokens, ranks.count, learner.packing)
     packed = packed_of_rank(parts, ranks, learner.packing)
-    sums = [learner.accumulate(part, 1 / mass, part is packed[-1]) for part in packed]
+    sums = []
+    for part in packed:
+        compute.check()
+        sums.append(learner.accumulate(part, 1 / mass, part is packed[-1]))
     return LossSums(*ranks.sum(torch.stack(sums).sum(dim=0)).tolist())
 
 

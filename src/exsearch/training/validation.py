@@ -8,6 +8,7 @@ import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
 
+from exsearch import compute
 from exsearch.config import TrainingConfig
 from exsearch.engine.sampling import derive_seed
 from exsearch.errors import UsageError
@@ -42,8 +43,11 @@ def validation_loss(learner: Learner, held: list[Example], config: TrainingConfi
     """Return the weighted mean loss a token of the held-out examples, in nats; each rank computes its share."""
     parts = micro_batches(held, config.micro_batch_tokens, packing=learner.packing)
     packed = packed_of_rank(parts, ranks, learner.packing)
-    sums = torch.stack([learner.measure(part) for part in packed]).sum(dim=0)
-    return LossSums(*ranks.sum(sums).tolist()).per_token()["loss"]
+    sums = []
+    for part in packed:
+        compute.check()
+        sums.append(learner.measure(part))
+    return LossSums(*ranks.sum(torch.stack(sums).sum(dim=0)).tolist()).per_token()["loss"]
 
 
 class Best(msgspec.Struct, frozen=True):

@@ -1,0 +1,179 @@
+"""How this process stops: at Ctrl-C or SIGTERM, in good order the first time, at once the second.
+
+The first signal cancels the coroutine that the main thread runs, or raises KeyboardInterrupt there; files are written
+whole or not at all either way. The interpreter does not end while a thread is in code that is not Python's: it would
+tear the thread out of it, and the process would end by an abort.
+"""
+
+import asyncio
+import atexit
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any, NoReturn, TypeVar
+
+T = TypeVar("T")
+
+GRACE = 5.0
+"""Seconds given to what is under way when the process stops, such as a pass through the model."""
+_ONE_STOP = 0.5
+"""Seconds in which signals count as one: `timeout`, `uv run` and the like pass on what the terminal has sent, too."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class _Stop:
+    """What is known of the end of this process."""
+
+    def __init__(self) -> None:
+        self.asked: float | None = None
+        """When the first signal came."""
+        self.tasks: list[asyncio.Task[Any]] = []
+        """Coroutines that the main thread runs, the innermost last."""
+        self.code: int | None = None
+        self.gate = threading.Condition()
+        self.inside = 0
+        """Threads in code that must not be torn."""
+        self.closed = False
+
+
+_stop = _Stop()
+
+
+def listen() -> None:
+    """Stop at Ctrl-C and SIGTERM, from now on. What is ignored, as in a shell's background, stays ignored."""
+    _stop.asked = _stop.code = None
+    for number in _SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _on_signal)
+
+
+@contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Undo what a library does to the handling of signals meanwhile."""
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    now = time.monotonic()
+    if _stop.asked is not None:
+        if now - _stop.asked > _ONE_STOP:
+            end_at_once()
+        return
+    _stop.asked = now
+    if _stop.tasks and _stop.tasks[-1].cancel():
+        _stop.tasks[-1].get_loop().call_soon_threadsafe(lambda: None)  # wakes the loop, which may wait for input
+        return
+    raise KeyboardInterrupt
+
+
+def end_at_once() -> NoReturn:
+    """End the process without any clearing up, which `kill -9` would not leave time for either."""
+    cursor = b"\x1b[?25h" if os.isatty(2) else b""  # a progress bar hides it
+    with suppress(OSError):
+        os.write(2, cursor + b"error: stopped at once; the same command continues where it was\n")
+    os._exit(1)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process with an exit code, also where a thread does not return."""
+    _stop.code = code
+    sys.exit(code)
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Return what a coroutine returns; the first signal cancels it, and raises KeyboardInterrupt here.
+
+    Where an event loop runs already, as in a notebook, it runs in one of its own meanwhile.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        try:
+            return asyncio.run(_cancelled_by_signals(coroutine))
+        except asyncio.CancelledError:
+            if _stop.asked is None:
+                raise
+            raise KeyboardInterrupt from None
+    return _run_beside(coroutine)
+
+
+async def _cancelled_by_signals(coroutine: Coroutine[Any, Any, T]) -> T:
+    task = asyncio.current_task()
+    if task is None or threading.current_thread() is not threading.main_thread():
+        return await coroutine
+    _stop.tasks.append(task)
+    try:
+        return await coroutine
+    finally:
+        _stop.tasks.remove(task)
+
+
+def _run_beside(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(coroutine)
+
+    def work() -> None:
+        with suppress(BaseException):  # the task has it
+            loop.run_until_complete(task)
+
+    thread = threading.Thread(target=work, name="coroutines", daemon=True)
+    thread.start()
+    try:
+        thread.join()
+    except BaseException:
+        loop.call_soon_threadsafe(task.cancel)
+        thread.join(GRACE)
+        raise
+    loop.close()
+    return task.result()
+
+
+@contextmanager
+def untorn() -> Iterator[None]:
+    """Let the end of the interpreter wait for this thread, for some seconds, and begin nothing once it has come."""
+    with _stop.gate:
+        while _stop.closed:
+            _stop.gate.wait()
+        _stop.inside += 1
+    try:
+        yield
+    finally:
+        with _stop.gate:
+            _stop.inside -= 1
+            _stop.gate.notify_all()
+
+
+def _close() -> None:
+    """Wait for threads that must not be torn; end without the interpreter's clearing up if they take too long."""
+    with _stop.gate:
+        _stop.closed = True
+        if _stop.gate.wait_for(lambda: not _stop.inside, GRACE):
+            return
+    if _stop.code is None:  # a program that uses this package, whose exit code cannot be known here
+        return
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(_stop.code)
+
+
+def _begin_anew() -> None:
+    """Forget the threads of the process that this one was forked from."""
+    global _stop
+    _stop = _Stop()
+
+
+atexit.register(_close)
+os.register_at_fork(after_in_child=_begin_anew)

@@ -25,9 +25,12 @@ from exsearch.engine.probe import Verdict, judge, require_path
 from exsearch.errors import ExSearchError, UsageError
 from exsearch.training.adapters import adapted_by, add_lora
 from exsearch.training.example import Example
+from exsearch.training.loss import WeightedLoss
 from exsearch.training.noise import without_noise
 from exsearch.training.packing import judge_trainer
+from exsearch.training.rows import line_up
 from exsearch.training.trainer import train
+from exsearch.training.tree import grow
 from families import FAMILIES
 from family_checks import text
 
@@ -235,3 +238,26 @@ def test_steady_limits() -> None:
     assert dynamic is not None and dynamic.tokens == 64
     sparse = steady_limit(FAMILIES["glm_moe_dsa"].config())
     assert sparse is not None and "index_topk" in sparse.reason
+
+
+def test_adapters_leave_the_part_alone_that_sees_images() -> None:
+    model = FAMILIES["gemma3"].model()
+    add_lora(model, 2)
+    adapted = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert adapted and all("language_model" in name for name in adapted)
+
+
+@pytest.mark.parametrize("name", ["granite", "gemma2", "modernbert-decoder", "opt", "llama4_text", "qwen3_moe"])
+def test_logits_made_chunk_by_chunk_have_the_gradient_of_those_made_at_once(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gradients = []
+    packing = judge_trainer(FAMILIES[name].model()).path
+    examples = [Example(text(60, 1), [1] * 60, 40), Example(text(30, 2), [1] * 30, 20)]
+    for chunk in (1024, 7):
+        monkeypatch.setattr("exsearch.training.loss.CHUNK", chunk)
+        model = FAMILIES[name].model()
+        loss = WeightedLoss(model, LearnConfig(), packing=packing)  # type: ignore[arg-type]
+        loss(grow(examples) if packing == "tree" else line_up(examples))[0].backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    assert float((gradients[0] - gradients[1]).norm() / gradients[0].norm()) < 1e-5

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from transformers import PreTrainedModel
 
-from exsearch.engine.probe import plain_logprobs, probe_tokens, tolerance_of
+from exsearch.engine.probe import ROUGH_TOLERANCE, TOLERANCE, distance, is_exact, plain_logprobs, probe_tokens
 from exsearch.errors import ExSearchError
 
 _ROUNDING = 10
@@ -20,9 +20,9 @@ def merge_checked(adapted: PreTrainedModel, merge: Callable[[], object]) -> None
     ids = probe_tokens(adapted)
     before = plain_logprobs(adapted, ids)
     merge()
-    difference = float((plain_logprobs(adapted, ids) - before).abs().max())
-    allowed = _ROUNDING * tolerance_of(adapted.dtype)
-    if not difference <= allowed:
+    difference = distance(adapted, plain_logprobs(adapted, ids), before)
+    allowed = _ROUNDING * TOLERANCE if is_exact(adapted) else ROUGH_TOLERANCE
+    if difference > allowed:
         raise ExSearchError(
             f"merging the adapters changes what the model says: log-probs differ by {difference:.2g} nats, "
             f"{allowed:g} allowed; train without lora_rank"

@@ -9,7 +9,16 @@ from exsearch.engine.base import TokenIds
 from exsearch.engine.call import Call
 from exsearch.engine.memory import Memory
 from exsearch.engine.own_memory import OwnMemory
-from exsearch.engine.probe import Verdict, judge, plain_logprobs, probe_tokens, remembered, seen_through, tolerance_of
+from exsearch.engine.probe import (
+    Verdict,
+    distance,
+    judge,
+    plain_logprobs,
+    probe_tokens,
+    remembered,
+    seen_through,
+    tolerance_of,
+)
 from exsearch.engine.slot_memory import SlotMemory
 
 EnginePath = Literal["slots", "pieces", "tokens", "whole"]
@@ -37,24 +46,25 @@ def judge_engine(model: PreTrainedModel) -> Verdict:
 
     def difference(path: EnginePath) -> float:
         model.set_attn_implementation(own)
-        return _difference(memory_of(model, path, seats=3), ids, expected)
+        found, places = _scores(memory_of(model, path, seats=3), ids)
+        return distance(model, found, expected[places])
 
     try:
         with seen_through(model):
             expected = plain_logprobs(model, ids)
-            return judge(get_args(EnginePath), tolerance_of(model.dtype), difference)
+            return judge(get_args(EnginePath), tolerance_of(model), difference)
     finally:
         model.set_attn_implementation(own)
 
 
 @torch.inference_mode()
-def _difference(memory: Memory, ids: TokenIds, expected: torch.Tensor) -> float:
-    """Return by how much scores differ from `expected`, the log-prob of each token but the first.
+def _scores(memory: Memory, ids: TokenIds) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return log-probs of tokens of a text, and the places before them.
 
     Two conversations begin alike and one seat is idle; one conversation is continued twice, one is continued and then
     taken up again from an earlier turn.
     """
-    apart = []
+    found, places = [], []
     third = len(ids) // 3
     for ends in ((third, third), (len(ids) - _SCORED, third + 9), (2 * third, 2 * third + 9)):
         calls = [Call(seat, ids[:end], target=ids[end : end + _SCORED]) for seat, end in enumerate(ends)]
@@ -63,8 +73,7 @@ def _difference(memory: Memory, ids: TokenIds, expected: torch.Tensor) -> float:
         for number in range(_SCORED):
             logprobs = memory.advance(calls).log_softmax(dim=-1).cpu()
             for row, call in enumerate(calls):
-                place = len(call.ids) + number
-                found = float(logprobs[row, call.target[number]])
-                call.logprobs.append(found)
-                apart.append(abs(found - float(expected[place - 1])))
-    return float("inf") if any(one != one for one in apart) else max(apart)
+                call.logprobs.append(float(logprobs[row, call.target[number]]))
+                found.append(call.logprobs[-1])
+                places.append(len(call.ids) + number - 1)
+    return torch.tensor(found), torch.tensor(places)

@@ -24,10 +24,11 @@ from exsearch.engine.limits import context_limit, narrowed, windows_of
 from exsearch.errors import UsageError
 from exsearch.files import fingerprint, read_json, write_json
 
-TOLERANCE = {torch.float32: 1e-4}
-"""Nats by which a log-prob may differ from the plain forward's, by the precision of the arithmetic."""
-ROUGH_TOLERANCE = 0.5
-"""The same for bfloat16 and float16, whose rounding alone makes tenths of a nat for unlikely tokens."""
+TOLERANCE = 1e-4
+"""Nats by which any log-prob may differ from the plain forward's in float32."""
+ROUGH_TOLERANCE = 0.3
+"""Nats by which they may differ on average where weights or arithmetic have fewer bits, whose rounding alone makes
+tenths of a nat for some tokens."""
 LENGTH = 56
 """Tokens of the probe."""
 _WINDOW = 24
@@ -44,15 +45,28 @@ class Verdict(msgspec.Struct, frozen=True):
     path: str
     """The first that is right; "" if none is."""
     difference: float
-    """Of its log-probs from the plain forward's, in nats, the largest; of the best path if none is right."""
+    """Of its log-probs from the plain forward's, in nats: see `distance`; of the best path if none is right."""
     tolerance: float
     rejected: dict[str, str] = {}
     """Of the paths tried before it, what is wrong with each."""
 
 
-def tolerance_of(dtype: torch.dtype) -> float:
-    """Return by how many nats a log-prob may differ from the plain forward's."""
-    return TOLERANCE.get(dtype, ROUGH_TOLERANCE)
+def is_exact(model: PreTrainedModel) -> bool:
+    """Return whether a model computes in float32 throughout."""
+    return model.dtype == torch.float32 and not getattr(model, "is_quantized", False)
+
+
+def tolerance_of(model: PreTrainedModel) -> float:
+    """Return by how many nats log-probs may differ from the plain forward's: see `distance`."""
+    return TOLERANCE if is_exact(model) else ROUGH_TOLERANCE
+
+
+def distance(model: PreTrainedModel, found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Return how far log-probs are apart: the largest difference, or the mean one where rounding makes large ones."""
+    apart = (found - expected).abs()
+    if not apart.isfinite().all():
+        return float("inf")
+    return float(apart.max() if is_exact(model) else apart.mean())
 
 
 def probe_tokens(model: PreTrainedModel) -> TokenIds:

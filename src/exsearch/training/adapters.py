@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from exsearch.errors import UsageError
+from exsearch.training.layers import text_part
 
 if TYPE_CHECKING:
     from peft import LoraModel
@@ -92,10 +93,12 @@ def _unfit_layers(model: PreTrainedModel) -> list[str]:
     """Return the linear layers that an adapter would break, or would be without effect in until it is merged.
 
     Those return more than a product of their input, such as routers, or the model takes their weights without calling
-    them.
+    them, or they see images.
     """
     layers = _linear_layers(model)
-    unfit = {name for name in layers if model.config.model_type in _WITH_MAMBA and name.endswith(_FUSED)}
+    textual = set(text_part(model).modules())
+    unfit = {name for name, module in layers.items() if module not in textual}
+    unfit |= {name for name in layers if model.config.model_type in _WITH_MAMBA and name.endswith(_FUSED)}
     uncalled = dict(layers)
     names = {module: name for name, module in layers.items()}
 

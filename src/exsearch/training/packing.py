@@ -8,7 +8,16 @@ from transformers import PreTrainedModel
 
 from exsearch.config import TrainingConfig
 from exsearch.engine.builtin import model_fingerprint
-from exsearch.engine.probe import Verdict, judge, plain_logprobs, probe_tokens, remembered, seen_through, tolerance_of
+from exsearch.engine.probe import (
+    Verdict,
+    distance,
+    judge,
+    plain_logprobs,
+    probe_tokens,
+    remembered,
+    seen_through,
+    tolerance_of,
+)
 from exsearch.training.example import Example
 from exsearch.training.loss import Packing, WeightedLoss
 from exsearch.training.rows import line_up
@@ -37,15 +46,14 @@ def judge_trainer(model: PreTrainedModel) -> Verdict:
             parts = [line_up([example]) for example in examples]
         with torch.no_grad():
             found = torch.cat([-loss.losses(part)[0].cpu() for part in parts])
-        apart = (found - expected).abs()
-        return float("inf") if apart.isnan().any() else float(apart.max())
+        return distance(model, found, expected)
 
     try:
         with seen_through(model):
             firsts = [example.loss_mask.index(1) - 1 for example in examples]
             plain = [plain_logprobs(model, example.token_ids) for example in examples]
             expected = torch.cat([part[first:] for part, first in zip(plain, firsts, strict=True)])
-            return judge(get_args(Packing), tolerance_of(model.dtype), difference)
+            return judge(get_args(Packing), tolerance_of(model), difference)
     finally:
         model.set_attn_implementation(own)
 

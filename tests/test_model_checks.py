@@ -106,6 +106,11 @@ def test_a_context_in_which_a_model_contradicts_itself_is_refused(chat: ChatForm
         train(folder, [Example(text(65, 1), [1] * 65, 60)], tmp_path / "out", LearnConfig(), CPU, 1, "t", print)
 
 
+def test_a_model_without_positions_takes_any_context(chat: ChatFormat, tmp_path: Path) -> None:
+    folder = save("mamba2", tmp_path / "model", chat)
+    assert load_engine(folder, CPU, chat, 100_000, 2).context_size >= 100_000
+
+
 def test_a_conversation_does_not_change_the_positions_of_another() -> None:
     """Rotary positions that depend on the longest row, beside an idle seat and a long neighbour."""
     engine = HFEngine(FAMILIES["phi4-mini-longrope"].model(), "x", seats=4)

@@ -17,10 +17,15 @@ UNLIMITED = 2**31 - 1
 
 def context_limit(config: PreTrainedConfig) -> int:
     """Return the largest number of tokens that a conversation may have. A window is no limit."""
-    text = config.get_text_config(decoder=True)
-    lengths = [value for name in _LENGTHS if isinstance(value := getattr(text, name, None), int)]
     steady = steady_limit(config)
-    return min([*lengths[:1], *([steady.tokens] if steady else [])], default=UNLIMITED)
+    return min(made_for(config), steady.tokens if steady else UNLIMITED)
+
+
+def made_for(config: PreTrainedConfig) -> int:
+    """Return how many tokens a model was made for, `UNLIMITED` if its configuration does not say."""
+    text = config.get_text_config(decoder=True)
+    lengths = (value for name in _LENGTHS if isinstance(value := getattr(text, name, None), int))
+    return next(lengths, UNLIMITED)
 
 
 @dataclass(frozen=True)

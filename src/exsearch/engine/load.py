@@ -13,7 +13,7 @@ from exsearch.engine.builtin import model_fingerprint
 from exsearch.engine.checkpoint import load_config
 from exsearch.engine.copies import CopiedEngine
 from exsearch.engine.hf import HFEngine
-from exsearch.engine.limits import steady_limit
+from exsearch.engine.limits import made_for, steady_limit
 from exsearch.errors import UsageError
 from exsearch.files import fingerprint
 from exsearch.precision import bfloat16_is_fast
@@ -79,8 +79,7 @@ def load_engine(folder: Path, config: ModelConfig, chat: Conversation, context: 
 def require_steady(model: PreTrainedConfig, context: int) -> None:
     """Raise UsageError if conversations of `context` tokens are too long for what a model says to be one thing."""
     limit = steady_limit(model)
-    longest = model.get_text_config(decoder=True).max_position_embeddings
-    if limit is not None and limit.tokens < min(context, longest):
+    if limit is not None and limit.tokens < min(context, made_for(model)):
         raise UsageError(
             f"agent.context = {context}: beyond {limit.tokens} tokens {limit.reason} depend on the length of a "
             f"conversation, so that its log-probs would depend on what follows; set agent.context = {limit.tokens}"

@@ -72,7 +72,8 @@ def _cell(finding: Finding) -> str:
         return "right"
     worst = max(finding.differences.values())
     limit = "" if finding.limit is None else f", up to {finding.limit} tokens"
-    return f"{finding.verdict}, {finding.path}{limit} ({worst:.0e})"
+    own = f"; its own rounding is {finding.rounding:.0e}" if finding.rounding else ""
+    return f"{finding.verdict}, {finding.path}{limit} ({worst:.0e}{own})"
 
 
 if __name__ == "__main__":

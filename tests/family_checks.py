@@ -46,13 +46,15 @@ class Finding:
     """From transformers alone."""
     limit: int | None = None
     """Beyond how many tokens it is refused, if it is right for fewer."""
+    rounding: float = 0.0
+    """Of transformers' own log-probs in float32, where that is more than `EXACT`: their distance from float64's."""
 
     @property
     def verdict(self) -> str:
         """`right`, `refused` or `WRONG`."""
         if not self.path:
             return "refused"
-        return "right" if max(self.differences.values()) < EXACT else "WRONG"
+        return "right" if max(self.differences.values()) < max(EXACT, self.rounding) else "WRONG"
 
 
 def text(length: int, seed: int) -> TokenIds:
@@ -75,6 +77,15 @@ def plain(model: PreTrainedModel, ids: TokenIds) -> torch.Tensor:
     """Return log-probs of every word at every place, by transformers alone."""
     found: torch.Tensor = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].float().log_softmax(dim=-1)
     return found
+
+
+@torch.inference_mode()
+def rounding(family: Family, ids: TokenIds) -> float:
+    """Return how far transformers' own log-probs in float32 are from those in float64."""
+    exact = family.model().double()
+    exact.set_experts_implementation("eager")  # the others know no float64
+    found = exact(input_ids=torch.tensor([ids]), use_cache=False).logits[0].log_softmax(dim=-1)
+    return float((found - plain(family.model(), ids)).abs().max())
 
 
 def check_engine(family: Family) -> Finding:
@@ -112,6 +123,8 @@ def check_engine(family: Family) -> Finding:
             difference = abs(float(expected[len(prompt) + number - 1, token]) - logprob)
             worst = max(worst, difference if difference == difference else float("inf"))
     found.differences["log-prob"] = worst
+    if EXACT <= worst < 10 * EXACT:
+        found.rounding = rounding(family, max((prompt + target for prompt, target, _ in scored), key=len))
     return found
 
 

@@ -14,8 +14,9 @@ from transformers import AutoModelForCausalLM
 from exsearch.agent.chat import ChatFormat
 from exsearch.engine.base import Completion, EngineError, Sampling, TokenIds
 from exsearch.engine.batch import generate, logprobs
-from exsearch.engine.hf import CHUNKS, HFEngine
+from exsearch.engine.hf import HFEngine
 from exsearch.engine.sampling import draw, uniforms
+from exsearch.engine.slot_memory import CHUNKS
 from tiny_models import VOCABULARY, tiny_engine, tiny_llama
 
 ENGINES = {seats: tiny_engine(seats=seats) for seats in range(1, 8)}

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from transformers import LlamaForCausalLM
 
 from exsearch.config import LearnConfig, Normalisation
+from exsearch.training.adapters import add_lora
 from exsearch.training.example import Example
 from exsearch.training.learner import TorchLearner
 from exsearch.training.loss import LossSums, WeightedLoss
 from exsearch.training.ranks import Ranks
-from exsearch.training.trainer import accumulate_gradient, add_lora, reference_of
+from exsearch.training.trainer import accumulate_gradient, reference_of
 from tiny_models import VOCABULARY, tiny_llama
 
 ALONE = Ranks(0, 1, "cpu")

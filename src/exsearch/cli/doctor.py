@@ -1,8 +1,14 @@
 """`exsearch doctor`: what is installed, what is missing, how to get it."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
-from exsearch.cli.options import json_option
+from exsearch.cli.options import config_option, json_option, model_option, printable, set_option, settings
+
+if TYPE_CHECKING:
+    from exsearch.config import Config
 
 REQUIRED = {
     "torch": "python -m pip install torch",
@@ -30,9 +36,19 @@ OPTIONAL = {
 
 
 @click.command()
+@model_option
+@config_option
+@set_option
 @json_option
-def doctor(as_json: bool) -> None:
-    """Say what is installed, what is missing and how to get it. Exit code 1 if something needed is missing."""
+def doctor(model: str | None, recipe: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Say what is installed, what is missing and how to get it. Exit code 1 if something needed is missing.
+
+    With --model, load a model and say how engine and trainer compute it, how far that is from what transformers
+    computes, and what there is to know of its context, template and adapters. Exit code 2 if it is refused.
+    """
+    if model is not None:
+        _examine(settings(recipe, overrides, model__path=model), as_json)
+        return
     import json
     import sys
 
@@ -53,6 +69,23 @@ def doctor(as_json: bool) -> None:
                 click.echo(f"  {name:<22} {packages[name] or f'missing - {remedy}'}")
     if missing:
         raise ExSearchError(f"missing: {', '.join(missing)}")
+
+
+def _examine(config: "Config", as_json: bool) -> None:
+    import json
+
+    from exsearch.engine.builtin import resolve_model
+    from exsearch.errors import UsageError
+    from exsearch.training.model_report import report_on
+
+    report = report_on(resolve_model(config.model.path), config)
+    if as_json:
+        click.echo(json.dumps(report.lines | {"refused": report.refused}))
+    else:
+        for key, value in report.lines.items():
+            click.echo(f"{key:<13} {printable(value)}")
+    if report.refused:
+        raise UsageError(f"refused: {printable('; '.join(report.refused))}")
 
 
 def _version(distribution: str) -> str | None:

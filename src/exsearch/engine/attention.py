@@ -7,9 +7,15 @@ which for a decoding step is most of the work. Here the query heads of a group b
 from typing import Any
 
 import torch
+from torch.utils.weak import WeakTensorKeyDictionary
 from transformers import AttentionInterface
 
+from exsearch.engine.attending import attend_in_blocks, require_known
+
 GROUPED = "exsearch_grouped"
+
+_made: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+"""What was made of a pass's mask, for its other layers: by window and by how often it is repeated."""
 
 
 def grouped_attention(
@@ -19,21 +25,46 @@ def grouped_attention(
     value: torch.Tensor,
     attention_mask: torch.Tensor,
     scaling: float | None = None,
-    **ignored: Any,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
+    **others: Any,
 ) -> tuple[torch.Tensor, None]:
     """Return attention, (rows, new tokens, heads, width).
 
     `query` has shape (rows, heads, new tokens, width), `key` and `value` (rows, key heads, visible tokens, width).
-    The mask is added to the scores: (rows, 1, groups * new tokens, visible tokens), repeated for each head of a group.
+    The mask is added to the scores: (rows, 1, new tokens, visible tokens), causal. Raises UnknownArgumentError.
     """
+    require_known(module, others)
     assert attention_mask is not None, "this attention is for SlotCache, which always masks"
     rows, heads, new, width = query.shape
     shared = key.shape[1]
-    folded = query.reshape(rows, shared, heads // shared * new, width)
-    mixed = torch.nn.functional.scaled_dot_product_attention(
-        folded, key, value, attn_mask=attention_mask, scale=scaling
-    )
-    return mixed.reshape(rows, heads, new, width).transpose(1, 2).contiguous(), None
+    if softcap is not None or s_aux is not None:
+        mask = _mask(attention_mask, sliding_window, 1)
+        mixed = attend_in_blocks(query, key, value, mask, scaling, softcap, s_aux)
+    else:
+        mixed = torch.nn.functional.scaled_dot_product_attention(
+            query.reshape(rows, shared, heads // shared * new, width),
+            key,
+            value,
+            attn_mask=_mask(attention_mask, sliding_window, heads // shared),
+            scale=scaling,
+        ).reshape(rows, heads, new, value.shape[-1])
+    return mixed.transpose(1, 2).contiguous(), None
+
+
+def _mask(mask: torch.Tensor, window: int | None, groups: int) -> torch.Tensor:
+    """Return a causal mask, of the last `window` positions alone if there is one, repeated for each head of a group."""
+    made: dict[tuple[int | None, int], torch.Tensor] = _made.setdefault(mask, {})
+    if (window, groups) not in made:
+        within = mask
+        if window is not None:
+            own = (mask == 0).sum(dim=-1, keepdim=True) - 1
+            position = torch.arange(mask.shape[-1], device=mask.device)
+            within = mask.masked_fill(position <= own - window, -torch.inf)
+        made[window, groups] = within.repeat(1, 1, groups, 1) if groups > 1 else within
+    return made[window, groups]
 
 
 AttentionInterface.register(GROUPED, grouped_attention)

@@ -24,6 +24,7 @@ import torch
 
 from exsearch.children import start_module
 from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling, TokenIds
+from exsearch.errors import ExSearchError, UsageError
 
 _REMEMBERED = 1024
 """Prompts of which is known where they were met first."""
@@ -62,6 +63,8 @@ class Reply(msgspec.Struct, frozen=True):
     completion: Completion | None = None
     logprobs: list[float] = []
     error: str | None = None
+    mistake: bool = False
+    """Whether the error is the user's."""
     context_size: int = 0
     stats: EngineStats = msgspec.field(default_factory=EngineStats)
 
@@ -81,7 +84,7 @@ class CopiedEngine:
         copies: int,
         adapter: Path | None,
     ) -> None:
-        """Start the copies and wait until all are ready; raises EngineError if one is not."""
+        """Start the copies and wait until all are ready; raises EngineError if one is not, UsageError if refused."""
         self.fingerprint = fingerprint
         share = -(-seats // copies)
         self.seats = share * copies
@@ -103,7 +106,7 @@ class CopiedEngine:
         self._met: dict[int, _Copy] = {}
         try:
             self.context_size = min(copy.wait_until_ready() for copy in self._copies)
-        except EngineError:
+        except ExSearchError:
             self.shut_down()
             raise
 
@@ -197,13 +200,13 @@ class _Copy:
         self.stats = EngineStats()
 
     def wait_until_ready(self) -> int:
-        """Return the model's context size once it is loaded; raises EngineError if that fails."""
+        """Return the model's context size once it is loaded; raises EngineError, or UsageError if it is refused."""
         try:
             ready = msgspec.msgpack.decode(self._connection.recv_bytes(), type=Reply)
         except (EOFError, OSError):
             raise EngineError("a copy of the model ended while it was loaded") from None
         if ready.error is not None:
-            raise EngineError(ready.error)
+            raise UsageError(ready.error) if ready.mistake else EngineError(ready.error)
         threading.Thread(target=self._listen, name="copy", daemon=True).start()
         return ready.context_size
 

@@ -14,6 +14,7 @@ import torch
 from exsearch.engine.base import EngineError, Seat
 from exsearch.engine.copies import CopySettings, Reply, Request
 from exsearch.engine.hf import HFEngine
+from exsearch.errors import UsageError
 
 
 def main() -> None:
@@ -29,6 +30,9 @@ def main() -> None:
         engine = HFEngine.load(
             Path(settings.folder), settings.fingerprint, dtype, settings.device, settings.seats, adapter
         )
+    except UsageError as error:
+        connection.send_bytes(msgspec.msgpack.encode(Reply(-1, error=str(error), mistake=True)))
+        return
     except Exception as error:
         connection.send_bytes(msgspec.msgpack.encode(Reply(-1, error=f"the model could not be loaded: {error}")))
         return

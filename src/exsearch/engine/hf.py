@@ -1,72 +1,35 @@
 """The default engine: any transformers causal language model, on CPU or GPU, with continuous batching.
 
-Each conversation has a slot that keeps the keys and values of what was computed. Prompts are fed in chunks, one
-conversation at a time; then all conversations that generate or score advance by one token in one forward pass, and
-those that are done make room for others at once. A prompt that continues a conversation is computed from where that
-ended, and what two conversations have in common at their start (the K samples of a question) is computed once.
+Prompts are fed as they arrive; then all conversations that generate or score advance by one token together, and those
+that are done make room for others at once. What is computed of a conversation is kept for its next turn: see
+engine/slot_memory.py for the fast way and engine/own_memory.py for the general one.
 
-Every pass has one of a few fixed shapes, (1, chunk) or (slots, 1), with rows and positions that nobody looks at where
-there is less to do. So the same kernels work on a token whatever else is in flight, and what a conversation is told
-does not depend, in any bit, on its companions, their order, or an interruption.
+What a conversation is told does not depend, in any bit, on its companions, their order, or an interruption, but for
+mixtures of experts in slots: their products of matrices have other shapes with other companions, so that the last bits
+differ.
 """
 
 import asyncio
+import itertools
+import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
-import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
-from transformers.utils.logging import disable_progress_bar
+from transformers import PreTrainedModel
 
 from exsearch import compute
-from exsearch.engine.attention import GROUPED
-from exsearch.engine.base import Completion, EngineError, EngineStats, Finish, Sampling, TokenIds, common_start
+from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling, TokenIds
+from exsearch.engine.call import Call
+from exsearch.engine.checkpoint import load_model
+from exsearch.engine.limits import context_limit, steady_limit
+from exsearch.engine.memory import Memory
+from exsearch.engine.merging import merge_checked
+from exsearch.engine.paths import EnginePath, engine_verdict, memory_of
+from exsearch.engine.probe import require_path
 from exsearch.engine.sampling import draw, uniforms
-from exsearch.engine.slots import SlotCache
 from exsearch.onednn import use_onednn
-
-CHUNKS = range(16, 257, 16)
-"""Prompt tokens of one pass: the largest as long as there are so many, then the smallest that holds the rest. Which it
-is depends on the conversation alone."""
-
-
-@dataclass(eq=False)
-class _Call:
-    """One `generate` or `logprobs` on its way through the engine."""
-
-    seat: "_Seat"
-    ids: TokenIds
-    sampling: Sampling | None = None
-    noise: torch.Tensor | None = None
-    """A uniform number for each token that may be drawn."""
-    target: TokenIds = field(default_factory=list)
-    """What is scored; empty if tokens are drawn."""
-    output: TokenIds = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    prefilled: int = 0
-    cached: int = 0
-    asked: float = field(default_factory=time.monotonic)
-    started: float = 0.0
-    done: "asyncio.Future[None] | None" = None
-    dropped: bool = False
-    """Nobody waits for it any more."""
-
-    @property
-    def next_token(self) -> int:
-        """The token to feed next, whose hidden state predicts the one after it."""
-        said = self.target[: len(self.logprobs)] if self.target else self.output
-        return said[-1] if said else self.ids[-1]
-
-    @property
-    def finish(self) -> Finish | None:
-        """Why it is over, if it is."""
-        if self.sampling is None:
-            return "stop" if len(self.logprobs) == len(self.target) else None
-        if self.output and self.output[-1] in self.sampling.stop_ids:
-            return "stop"
-        return "length" if len(self.output) == self.sampling.max_new_tokens else None
 
 
 class HFEngine:
@@ -74,24 +37,20 @@ class HFEngine:
 
     scores = True
 
-    def __init__(self, model: PreTrainedModel, fingerprint: str, seats: int = 64) -> None:
-        """Wrap a loaded model. Memory for keys and values grows to `seats` conversations of the longest one's size."""
-        model.set_attn_implementation(GROUPED)
+    def __init__(self, model: PreTrainedModel, fingerprint: str, seats: int = 64, path: EnginePath = "slots") -> None:
+        """Wrap a loaded model, without a check that the path is right for it; `load` checks."""
         self.model = model.eval()
         self.fingerprint = fingerprint
         self.seats = seats
-        window = getattr(model.config, "sliding_window", None)
-        self.context_size = int(min(model.config.max_position_embeddings, window or np.inf))
+        self.context_size = context_limit(model.config)
         self.stats = EngineStats()
-        parameter = next(model.parameters())
-        self._device = parameter.device
-        self._head: torch.nn.Module = model.get_output_embeddings()
-        self._cache = SlotCache(model.config, parameter.dtype, self._device)
-        self._contents: list[TokenIds] = [[] for _ in range(seats)]
-        """Token ids whose keys and values each slot holds."""
-        self._taken: set[int] = set()
-        self._arrived: list[_Call] = []
-        self._live: list[_Call] = []
+        self.path = path
+        self._steady_limit = steady_limit(model.config)
+        self._memory: Memory = memory_of(model, path, seats)
+        self._closed: list[int] = []
+        """Seats whose conversations are over, but still take room."""
+        self._arrived: list[Call] = []
+        self._live: list[Call] = []
         self._driver: asyncio.Task[None] | None = None
 
     @classmethod
@@ -105,33 +64,49 @@ class HFEngine:
         seats: int = 64,
         adapter: Path | None = None,
     ) -> "HFEngine":
-        """Load a checkpoint folder, with a LoRA adapter merged into it in memory if there is one."""
-        disable_progress_bar()
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        """Load a checkpoint folder, with a LoRA adapter merged into it in memory if there is one.
+
+        Raises UsageError if there is no path on which its log-probs are those of transformers.
+        """
+        model = load_model(folder, dtype)
+        attention = model.config._attn_implementation
         if adapter is not None:
             from peft import PeftModel
 
-            model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+            adapted = PeftModel.from_pretrained(model, adapter)
+            merge_checked(model, adapted.merge_and_unload)
+            model.set_attn_implementation(attention)
         torch.nn.Module.to(model, device)
         use_onednn(model)
-        return cls(model, fingerprint, seats)
+        verdict = engine_verdict(model.eval(), fingerprint, device)
+        path = cast(EnginePath, require_path(verdict, "the engine"))
+        if path != "slots":
+            print(
+                f"  engine: {path}, for this model is not right in slots ({verdict.rejected['slots']})", file=sys.stderr
+            )
+        return cls(model, fingerprint, seats, path)
 
     def open(self) -> "_Seat":
         """Take a seat; see Engine."""
         return _Seat(self)
 
     def forget(self) -> None:
-        """Drop what free slots hold, so that nothing of earlier work is reused; for measurements."""
-        self._contents = [held if slot in self._taken else [] for slot, held in enumerate(self._contents)]
+        """Drop what is kept of closed conversations, so that nothing of earlier work is reused; for measurements."""
+        self._settle()
+        self._memory.forget()
 
     def shut_down(self) -> None:
         """Free the model's memory, as far as nobody else holds it."""
-        del self.model, self._head, self._cache
+        del self.model, self._memory
 
     # Coroutines: waiting for the steps below, which run in the thread that computes.
 
-    async def ask(self, call: _Call) -> None:
+    async def ask(self, call: Call) -> None:
         """Wait until the engine is done with the call; raises EngineError."""
+        longest = len(call.ids) + (call.sampling.max_new_tokens if call.sampling else len(call.target))
+        limit = self._steady_limit
+        if limit is not None and longest > limit.tokens:
+            raise EngineError(f"{longest} tokens: beyond {limit.tokens} {limit.reason} are others for all tokens")
         call.done = asyncio.get_running_loop().create_future()
         self._arrived.append(call)
         if self._driver is None or self._driver.done():
@@ -155,26 +130,39 @@ class HFEngine:
                 if call.done is not None and not call.done.done():
                     call.done.set_result(None)
 
-    def _fail(self, arrived: list[_Call], error: Exception) -> None:
+    def _fail(self, arrived: list[Call], error: Exception) -> None:
         """Tell everybody who waits; what the slots hold is no longer known."""
         calls, self._live = {*arrived, *self._live}, []
-        self._contents = [[] for _ in self._contents]
+        self._memory.clear()
         for call in calls:
             if call.done is not None and not call.done.done():
                 call.done.set_exception(EngineError(f"the model failed: {error}"))
 
+    def release(self, seat: int) -> None:
+        """Take note that a conversation is over: a step that is under way still counts on it."""
+        self._closed.append(seat)
+
+    def _settle(self) -> None:
+        """Give back what the conversations held that are over."""
+        closed, self._closed = self._closed, []
+        for seat in closed:
+            self._memory.release(seat)
+
     # Steps.
 
     @torch.inference_mode()
-    def _step(self, arrived: list[_Call]) -> list[_Call]:
+    def _step(self, arrived: list[Call]) -> list[Call]:
         """Feed the prompts that arrived, advance everything by one token; return what is done."""
         start = time.monotonic()
+        self._settle()
         self._live = [call for call in self._live if not call.dropped]
         for call in arrived:
             if not call.dropped:
                 call.started = time.monotonic()
-                self._place(call)
-                self._prefill(call)
+                call.cached = self._memory.prefill(call)
+                call.prefilled = len(call.ids) - call.cached
+                self.stats.cached_tokens += call.cached
+                self.stats.prefilled_tokens += call.prefilled
                 self._live.append(call)
         if self._live:
             self._advance()
@@ -183,70 +171,11 @@ class HFEngine:
         self.stats.seconds += time.monotonic() - start
         return finished
 
-    def _place(self, call: _Call) -> None:
-        """Find the call's slot and what it already holds of the prompt.
-
-        At least the last token of a prompt is computed: its hidden state predicts the next. Another conversation's
-        beginning is taken over up to the end of a chunk, so that chunks begin where they would without it.
-        """
-        needed = call.ids[:-1]
-        self._cache.reserve(self.seats, max(len(needed), *map(len, self._contents)) + CHUNKS[-1] + 1)
-        if call.seat.slot is None:
-            call.seat.slot, call.cached = self._take_slot(needed)
-        else:
-            call.cached = common_start(self._contents[call.seat.slot], needed)
-        self._contents[call.seat.slot] = needed[: call.cached]
-        self.stats.cached_tokens += call.cached
-
-    def _take_slot(self, needed: TokenIds) -> tuple[int, int]:
-        """Take the free slot that holds most of a new conversation's beginning, or what is least worth keeping.
-
-        What another slot holds beyond that is copied. Returns the slot and how many tokens it now holds.
-        """
-        common = [common_start(contents, needed) for contents in self._contents]
-        free = [slot for slot in range(self.seats) if slot not in self._taken]
-        slot = max(free, key=lambda slot: (common[slot], -len(self._contents[slot])))
-        source = max(range(self.seats), key=lambda other: common[other])
-        self._taken.add(slot)
-        cached = self._whole_chunks(common[source], len(needed))
-        if cached > self._whole_chunks(common[slot], len(needed)):
-            self._cache.copy(source, slot, cached)
-        return slot, cached
-
-    @staticmethod
-    def _whole_chunks(tokens: int, needed: int) -> int:
-        return tokens if tokens == needed else tokens // CHUNKS[-1] * CHUNKS[-1]
-
-    def _prefill(self, call: _Call) -> None:
-        """Feed all but the last token of a prompt."""
-        slot, needed = self._slot(call), call.ids[:-1]
-        while (first := len(self._contents[slot])) < len(needed):
-            compute.check()
-            ids = needed[first : first + CHUNKS[-1]]
-            size = next(chunk for chunk in CHUNKS if chunk >= len(ids))
-            positions = torch.arange(first, first + size, device=self._device)[None]
-            padded = torch.tensor([ids + [0] * (size - len(ids))], device=self._device)
-            self._forward(slot, padded, positions, first + len(ids))
-            self._contents[slot] += ids
-        call.prefilled = len(call.ids) - call.cached
-        self.stats.prefilled_tokens += call.prefilled
-
     def _advance(self) -> None:
         """Feed one token of each live call and take what it predicts."""
-        self._cache.reserve(self.seats, max(len(self._contents[self._slot(call)]) for call in self._live) + 1)
-        tokens = torch.zeros(self.seats, 1, dtype=torch.long)
-        positions = torch.full((self.seats, 1), self._cache.capacity - 1)
-        for call in self._live:
-            slot = self._slot(call)
-            tokens[slot] = call.next_token
-            positions[slot] = len(self._contents[slot])
-            self._contents[slot].append(call.next_token)
-        longest = max(len(self._contents[self._slot(call)]) for call in self._live)
-        hidden = self._forward(0, tokens.to(self._device), positions.to(self._device), longest)
-        logits = self._head(hidden[:, 0]).float()
+        logits = self._memory.advance(self._live)
         chosen = self._choose(logits)
-        rows = [self._slot(call) for call in self._live]
-        logprobs = (logits[rows].gather(1, chosen[:, None]).squeeze(1) - logits[rows].logsumexp(dim=-1)).tolist()
+        logprobs = (logits.gather(1, chosen[:, None]).squeeze(1) - logits.logsumexp(dim=-1)).tolist()
         for call, token, logprob in zip(self._live, chosen.tolist(), logprobs, strict=True):
             call.logprobs.append(logprob)
             if call.sampling is None:
@@ -267,51 +196,30 @@ class HFEngine:
         for (temperature, top_p), indices in ways.items():
             calls = [self._live[index] for index in indices]
             noise = torch.stack([call.noise[len(call.output)] for call in calls if call.noise is not None])
-            rows = [self._slot(call) for call in calls]
-            chosen[indices] = draw(logits[rows], noise, temperature, top_p).cpu()
+            chosen[indices] = draw(logits[indices], noise, temperature, top_p).cpu()
         return chosen.to(logits.device)
-
-    def _forward(self, slot: int, ids: torch.Tensor, positions: torch.Tensor, longest: int) -> torch.Tensor:
-        """Run the model on rows for the slots from `slot` on; return hidden states (rows, tokens, hidden size)."""
-        mask = self._cache.aim(slot, positions, longest)
-        hidden: torch.Tensor = self.model.base_model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=self._cache,
-            use_cache=True,
-        ).last_hidden_state
-        return hidden
-
-    @staticmethod
-    def _slot(call: _Call) -> int:
-        assert call.seat.slot is not None
-        return call.seat.slot
-
-    def release(self, slot: int) -> None:
-        """Let another seat have the slot; what it holds may still serve as a beginning."""
-        self._taken.discard(slot)
 
 
 class _Seat:
-    """See `exsearch.engine.base.Seat`. Its slot is chosen with its first prompt, by what slots hold of it."""
+    """See `exsearch.engine.base.Seat`."""
+
+    _numbers = itertools.count()
 
     def __init__(self, engine: HFEngine) -> None:
         self._engine = engine
-        self.slot: int | None = None
+        self._number = next(self._numbers)
 
     async def generate(self, prompt: TokenIds, sampling: Sampling, seed: int) -> Completion:
-        call = _Call(self, prompt, sampling, uniforms([seed], sampling.max_new_tokens)[0])
+        call = Call(self._number, prompt, sampling, uniforms([seed], sampling.max_new_tokens)[0])
         await self._engine.ask(call)
         assert call.finish is not None
         waited = call.started - call.asked
         return Completion(call.output, call.logprobs, call.finish, call.prefilled, call.cached, waited)
 
     async def logprobs(self, prefix: TokenIds, target: TokenIds) -> list[float]:
-        call = _Call(self, prefix, target=target)
+        call = Call(self._number, prefix, target=target)
         await self._engine.ask(call)
         return call.logprobs
 
     def close(self) -> None:
-        if self.slot is not None:
-            self._engine.release(self.slot)
+        self._engine.release(self._number)

@@ -4,13 +4,16 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from transformers import PreTrainedConfig
 
 from exsearch.api_key import read_api_key
 from exsearch.config import ModelConfig
 from exsearch.engine.base import Engine, TokenIds
 from exsearch.engine.builtin import model_fingerprint
+from exsearch.engine.checkpoint import load_config
 from exsearch.engine.copies import CopiedEngine
 from exsearch.engine.hf import HFEngine
+from exsearch.engine.limits import made_for, steady_limit
 from exsearch.errors import UsageError
 from exsearch.files import fingerprint
 from exsearch.precision import bfloat16_is_fast
@@ -49,6 +52,8 @@ def pick_dtype(config: ModelConfig) -> torch.dtype:
 def load_engine(folder: Path, config: ModelConfig, chat: Conversation, context: int, seats: int) -> Engine:
     """Load a checkpoint folder into the engine that the settings name; raises UsageError.
 
+    The transformers engine is refused a context in which the model would contradict itself: see `steady_limit`.
+
     `context` bounds a conversation's tokens, `seats` how many conversations there are at once: together, the memory.
     """
     adapter = Path(config.adapter) if config.adapter else None
@@ -64,10 +69,21 @@ def load_engine(folder: Path, config: ModelConfig, chat: Conversation, context: 
         return VLLMEngine(folder, identity, name, context, seats, config.tensor_parallel, config.data_parallel, adapter)
     if config.engine == "openai":
         return _endpoint(config, chat, context, seats)
+    require_steady(load_config(folder), context)
     dtype, device = pick_dtype(config), pick_device(config)
     if (copies := min(config.data_parallel, seats)) > 1:
         return CopiedEngine(folder, identity, dtype, device, seats, copies, adapter)
     return HFEngine.load(folder, identity, dtype, device, seats, adapter)
+
+
+def require_steady(model: PreTrainedConfig, context: int) -> None:
+    """Raise UsageError if conversations of `context` tokens are too long for what a model says to be one thing."""
+    limit = steady_limit(model)
+    if limit is not None and limit.tokens < min(context, made_for(model)):
+        raise UsageError(
+            f"agent.context = {context}: beyond {limit.tokens} tokens {limit.reason} depend on the length of a "
+            f"conversation, so that its log-probs would depend on what follows; set agent.context = {limit.tokens}"
+        )
 
 
 def _endpoint(config: ModelConfig, chat: Conversation, context: int, seats: int) -> Engine:

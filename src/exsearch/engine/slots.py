@@ -5,12 +5,57 @@ contiguous range of slots, so attention reads a view of the buffer and nothing i
 back to the system when it is dropped, for the trainer to have; memory for many small ones may stay with the process.
 """
 
+from dataclasses import dataclass
+
 import torch
-from transformers import Cache, PretrainedConfig
+from transformers import Cache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from exsearch.engine.attention import GROUPED
+from exsearch.errors import ExSearchError
 
 BLOCK = {torch.float32: 512, torch.bfloat16: 128}
 """Attention sees a multiple of so many positions, the hidden ones masked: torch's kernels for CPUs go through keys in
 blocks, and with whole blocks alone what a row attends to is summed in one order, however long its neighbours."""
+
+
+class UnevenCacheError(ExSearchError):
+    """A model remembers other things than the same number of keys and values in every layer."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The sizes of what a model remembers of a token."""
+
+    layers: int
+    heads: int
+    key_width: int
+    value_width: int
+
+    @classmethod
+    @torch.inference_mode()
+    def of(cls, model: PreTrainedModel) -> "Geometry":
+        """Measure a model by letting it remember two tokens. Raises UnevenCacheError."""
+        tokens = torch.ones(1, 2, dtype=torch.long, device=model.device)
+        attention = model.config._attn_implementation
+        if attention == GROUPED:  # of another engine on the same model; it needs a mask
+            model.set_attn_implementation("eager")
+        layers = getattr(model(input_ids=tokens, use_cache=True).past_key_values, "layers", [])
+        model.set_attn_implementation(attention)
+        sizes = {
+            (key.shape[1], key.shape[3], value.shape[1], value.shape[3])
+            if type(layer) in (DynamicLayer, DynamicSlidingWindowLayer)
+            and isinstance(key := layer.keys, torch.Tensor)
+            and isinstance(value := layer.values, torch.Tensor)
+            else type(layer).__name__
+            for layer in layers
+        }
+        if len(sizes) == 1:
+            [size] = sizes
+            if isinstance(size, tuple) and size[0] == size[2]:
+                return cls(len(layers), size[0], size[1], size[3])
+        shown = ", ".join(sorted(map(str, sizes))) or "nothing"
+        raise UnevenCacheError(f"its layers remember {shown}, not keys and values of one size")
 
 
 class SlotCache(Cache):
@@ -20,25 +65,22 @@ class SlotCache(Cache):
     all positions up to the longest; the mask hides what lies behind a row's own length.
     """
 
-    def __init__(self, config: PretrainedConfig, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, geometry: Geometry, dtype: torch.dtype, device: torch.device) -> None:
         """Start empty; `reserve` allocates."""
         super().__init__(layers=[])
-        queries = int(config.num_attention_heads)
-        heads = int(getattr(config, "num_key_value_heads", None) or queries)
-        width = getattr(config, "head_dim", None) or config.hidden_size // queries
-        self._layers, self._heads, self._width = int(config.num_hidden_layers), heads, int(width)
-        self._groups = queries // heads
+        self._geometry = geometry
         self._dtype, self._device = dtype, device
         self._block = BLOCK.get(dtype, 512)
-        self._keys, self._values = self._buffer(0, 0), self._buffer(0, 0)
+        widths = geometry.key_width, geometry.value_width
+        self._keys, self._values = (self._buffer(0, 0, width) for width in widths)
         self.slots = self.capacity = 0
         self._range = slice(0, 0)
         self._positions = torch.zeros(0, 0, dtype=torch.long)
         self._rows = torch.zeros(0, 1, dtype=torch.long)
         self._visible = 0
 
-    def _buffer(self, slots: int, capacity: int) -> torch.Tensor:
-        shape = (self._layers, slots, self._heads, capacity, self._width)
+    def _buffer(self, slots: int, capacity: int, width: int) -> torch.Tensor:
+        shape = (self._geometry.layers, slots, self._geometry.heads, capacity, width)
         return torch.zeros(shape, dtype=self._dtype, device=self._device)
 
     def reserve(self, slots: int, tokens: int) -> None:
@@ -51,7 +93,7 @@ class SlotCache(Cache):
         self.slots, self.capacity = slots, capacity
 
     def _grown(self, old: torch.Tensor, slots: int, capacity: int) -> torch.Tensor:
-        new = self._buffer(slots, capacity)
+        new = self._buffer(slots, capacity, old.shape[-1])
         new[:, : self.slots, :, : self.capacity] = old
         return new
 
@@ -69,8 +111,7 @@ class SlotCache(Cache):
         self._visible = min(-(-longest // self._block) * self._block, self.capacity)
         visible = torch.arange(self._visible, device=self._device)
         hidden = visible[None, None, None, :] > positions[:, None, :, None]
-        mask = torch.zeros(hidden.shape, dtype=self._dtype, device=self._device).masked_fill_(hidden, -torch.inf)
-        return mask.repeat(1, 1, self._groups, 1)
+        return torch.zeros(hidden.shape, dtype=self._dtype, device=self._device).masked_fill_(hidden, -torch.inf)
 
     def update(
         self,

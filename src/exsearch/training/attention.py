@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from transformers import AttentionInterface
 
+from exsearch.engine.attending import UnknownArgumentError, attend_in_blocks, require_known
 from exsearch.training.tree import Node
 
 TREE = "exsearch_tree"
@@ -18,13 +19,13 @@ class Layout:
         """Take the nodes in the order of their tokens."""
         self.nodes = nodes
         self.lengths = [node.stop - node.start for node in nodes]
-        self._masks: dict[tuple[int, int | None], torch.Tensor | None] = {}
+        self._masks: dict[tuple[int, int | None, bool], torch.Tensor | None] = {}
 
-    def mask(self, number: int, window: int | None, like: torch.Tensor) -> torch.Tensor | None:
-        """Return what is added to a node's scores, (tokens, tokens seen); None for a causal triangle."""
-        if (number, window) not in self._masks:
-            self._masks[number, window] = _mask(self.nodes[number], window, like)
-        return self._masks[number, window]
+    def mask(self, number: int, window: int | None, like: torch.Tensor, always: bool = False) -> torch.Tensor | None:
+        """Return what is added to a node's scores, (tokens, tokens seen); None for a triangle, if not `always`."""
+        if (number, window, always) not in self._masks:
+            self._masks[number, window, always] = _mask(self.nodes[number], window, like, always)
+        return self._masks[number, window, always]
 
 
 def tree_attention(
@@ -33,41 +34,53 @@ def tree_attention(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
-    layout: Layout,
+    layout: Layout | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
-    **ignored: Any,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
+    **others: Any,
 ) -> tuple[torch.Tensor, None]:
     """Return attention, (1, tokens, heads, width).
 
     `query` has shape (1, heads, tokens, width), `key` and `value` (1, key heads, tokens, width). `layout` comes from
-    the call of the model, which hands on what it does not know.
+    the call of the model, which hands on what it does not know. Raises UnknownArgumentError, also for a layer that is
+    not handed the layout.
     """
+    require_known(module, others)
+    if layout is None:
+        raise UnknownArgumentError(f"{type(module).__name__} is not told which tokens belong together")
+    special = softcap is not None or s_aux is not None
     queries, keys, values = (tensor.split(layout.lengths, dim=2) for tensor in (query, key, value))
     mixed = []
     for number, node in enumerate(layout.nodes):
         seen = [*node.ancestors, number]
-        mask = layout.mask(number, sliding_window, query)
-        mixed.append(
-            torch.nn.functional.scaled_dot_product_attention(
+        mask = layout.mask(number, sliding_window, query, always=special)
+        seen_keys, seen_values = (torch.cat([parts[one] for one in seen], dim=2) for parts in (keys, values))
+        if mask is not None and special:
+            attended = attend_in_blocks(
+                queries[number], seen_keys, seen_values, mask[None, None], scaling, softcap, s_aux
+            )
+        else:
+            attended = torch.nn.functional.scaled_dot_product_attention(
                 queries[number],
-                torch.cat([keys[one] for one in seen], dim=2),
-                torch.cat([values[one] for one in seen], dim=2),
+                seen_keys,
+                seen_values,
                 attn_mask=mask,
                 dropout_p=dropout,
                 is_causal=mask is None,
                 scale=scaling,
                 enable_gqa=query.shape[1] != key.shape[1],
             )
-        )
+        mixed.append(attended)
     return torch.cat(mixed, dim=2).transpose(1, 2).contiguous(), None
 
 
-def _mask(node: Node, window: int | None, like: torch.Tensor) -> torch.Tensor | None:
+def _mask(node: Node, window: int | None, like: torch.Tensor, always: bool) -> torch.Tensor | None:
     length = node.stop - node.start
     windowed = window is not None and node.depth + length > window
-    if not node.depth and not windowed:
+    if not node.depth and not windowed and not always:
         return None
     own = torch.arange(node.depth, node.depth + length, device=like.device)[:, None]
     other = torch.arange(node.depth + length, device=like.device)[None, :]

@@ -2,12 +2,16 @@
 
 import random
 from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 from exsearch.engine.sampling import derive_seed
 from exsearch.training.example import Example
+from exsearch.training.loss import Packed, Packing
 from exsearch.training.ranks import Ranks
-from exsearch.training.tree import MIN_SHARED, Tree, common_tokens, grow
+from exsearch.training.rows import line_up
+from exsearch.training.tree import MIN_SHARED, common_tokens, grow
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
@@ -26,13 +30,19 @@ def batch_of_step(examples: list[Example], step: int, batch_size: int, seed: int
     return [examples[index] for index in order[batch * batch_size : (batch + 1) * batch_size]]
 
 
-def micro_batches(batch: list[Example], max_tokens: int, multiple: int = 1) -> list[list[Example]]:
+def micro_batches(
+    batch: list[Example], max_tokens: int, multiple: int = 1, packing: Packing = "tree"
+) -> list[list[Example]]:
     """Cut a batch into parts of at most `max_tokens` tokens to compute, one example at least, and of similar sizes.
 
     Examples that begin alike stay together, since what they share is computed once. There are as many parts as
     `max_tokens` asks for, rounded up to a multiple of `multiple`, so that each rank has as many; or fewer, if that
-    would cost more.
+    would cost more. Rows are padded to the longest, which counts, and stay with others of their length.
     """
+    if packing == "single":
+        return [[example] for example in batch]
+    if packing == "rows":
+        return _cut_rows(batch, max_tokens, multiple)
     ordered = sorted(batch, key=lambda example: example.token_ids)
     shared = [0, *(_shared(a, b) for a, b in pairwise(ordered))]
 
@@ -54,7 +64,24 @@ def micro_batches(batch: list[Example], max_tokens: int, multiple: int = 1) -> l
     return cut(even)
 
 
-def trees_of_rank(parts: list[list[Example]], ranks: Ranks) -> list[Tree]:
+def _cut_rows(batch: list[Example], max_tokens: int, multiple: int) -> list[list[Example]]:
+    """Cut a batch into parts of at most `max_tokens` tokens, padding included, longest examples first."""
+    ordered = sorted(batch, key=lambda example: (-len(example.token_ids), example.token_ids))
+
+    def cut(limit: int) -> list[list[Example]]:
+        parts: list[list[Example]] = []
+        for example in ordered:
+            if parts and (len(parts[-1]) + 1) * len(parts[-1][0].token_ids) <= limit:
+                parts[-1].append(example)
+            else:
+                parts.append([example])
+        return parts
+
+    count = -(-len(cut(max_tokens)) // multiple) * multiple
+    return cut(bisect_left(range(max_tokens), True, key=lambda limit: len(cut(limit)) <= count))
+
+
+def packed_of_rank(parts: list[list[Example]], ranks: Ranks, packing: Packing = "tree") -> list[Packed]:
     """Return what this rank computes of a batch that is cut into parts.
 
     Every rank makes as many passes as any other, since they meet in each: who has no part left repeats the first one
@@ -62,11 +89,12 @@ def trees_of_rank(parts: list[list[Example]], ranks: Ranks) -> list[Tree]:
     """
     rounds = -(-len(parts) // ranks.count)
     places = range(ranks.rank, rounds * ranks.count, ranks.count)
-    return [grow(parts[place]) if place < len(parts) else _idle(grow(parts[0])) for place in places]
+    pack: Callable[[list[Example]], Packed] = grow if packing == "tree" else line_up
+    return [pack(parts[place]) if place < len(parts) else _idle(pack(parts[0])) for place in places]
 
 
-def _idle(tree: Tree) -> Tree:
-    return Tree(tree.token_ids, tree.positions, tree.nodes, dict.fromkeys(tree.targets, 0.0))
+def _idle(packed: Packed) -> Packed:
+    return replace(packed, targets=dict.fromkeys(packed.targets, 0.0))
 
 
 def _shared(a: Example, b: Example) -> int:

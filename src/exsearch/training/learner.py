@@ -16,9 +16,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from exsearch.config import TrainingConfig
 from exsearch.errors import ExSearchError
-from exsearch.training.loss import WeightedLoss
+from exsearch.training.layers import decoder_layers
+from exsearch.training.loss import Packed, Packing, WeightedLoss
 from exsearch.training.ranks import Ranks
-from exsearch.training.tree import Tree
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """What AdamW keeps of each parameter."""
@@ -29,17 +29,19 @@ class Learner(Protocol):
 
     description: str
     """What really runs."""
+    packing: Packing
+    """How its micro-batches are to be packed."""
     parameters: dict[str, torch.nn.Parameter]
     """Those that are trained, by their names in the model."""
 
-    def accumulate(self, tree: Tree, factor: float, last: bool) -> torch.Tensor:
+    def accumulate(self, packed: Packed, factor: float, last: bool) -> torch.Tensor:
         """Add the gradient of `factor` times the loss of a micro-batch; return the fields of LossSums of this rank.
 
         `last` says that it is the step's last one.
         """
         ...
 
-    def measure(self, tree: Tree) -> torch.Tensor:
+    def measure(self, packed: Packed) -> torch.Tensor:
         """Return the fields of LossSums of a micro-batch, as the model is when it is not trained."""
         ...
 
@@ -77,28 +79,29 @@ class TorchLearner:
             self._module = DistributedDataParallel(loss, broadcast_buffers=False)
             self.description = f"DDP, {ranks.count} copies on {ranks.device}"
         self.parameters = trained(loss)
+        self.packing: Packing = loss.packing
         self._max_norm = config.max_grad_norm
         # Fused: on two cores the default implementation takes seconds a step, as long as the rest of the step.
         self._optimiser = torch.optim.AdamW(
             self.parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
 
-    def accumulate(self, tree: Tree, factor: float, last: bool) -> torch.Tensor:
+    def accumulate(self, packed: Packed, factor: float, last: bool) -> torch.Tensor:
         """Run forward and backward; gradients of ranks are averaged with the last micro-batch, so count up."""
         held: AbstractContextManager[object] = nullcontext()
         if isinstance(self._module, DistributedDataParallel) and not last:
             held = self._module.no_sync()
         with held:
             with self._mixed():
-                found: tuple[torch.Tensor, torch.Tensor] = self._module(tree)
+                found: tuple[torch.Tensor, torch.Tensor] = self._module(packed)
             (found[0] * (factor * self._ranks.count)).backward()
         return found[1]
 
-    def measure(self, tree: Tree) -> torch.Tensor:
+    def measure(self, packed: Packed) -> torch.Tensor:
         """Run forward."""
         self._module.eval()
         with torch.no_grad(), self._mixed():
-            found: torch.Tensor = self._module(tree)[1]
+            found: torch.Tensor = self._module(packed)[1]
         self._module.train()
         return found
 
@@ -162,7 +165,7 @@ def restore_torch(
 def _shard(loss: WeightedLoss, ranks: Ranks) -> None:
     """Cut each layer's parameters, and then all others, over the ranks. Raises ExSearchError if they are not."""
     mesh = init_device_mesh(ranks.device.split(":")[0], (ranks.count,))
-    for layer in loss.model.base_model.get_submodule("layers").children():
+    for layer in decoder_layers(loss.model):
         fully_shard(layer, mesh=mesh)
     fully_shard(loss, mesh=mesh)
     whole = [name for name, parameter in loss.named_parameters() if not isinstance(parameter, DTensor)]

@@ -16,6 +16,7 @@ started from.
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch.utils.checkpoint import checkpoint
@@ -23,9 +24,14 @@ from transformers import PreTrainedModel
 
 from exsearch.config import Normalisation, TrainingConfig
 from exsearch.training.attention import TREE, Layout
+from exsearch.training.causal import CausalForward
 from exsearch.training.example import Example
-from exsearch.training.tree import Tree
+from exsearch.training.rows import Rows
+from exsearch.training.tree import Node, Tree
 
+Packing = Literal["tree", "rows", "single"]
+"""How a micro-batch is computed: as a tree, as padded rows, or of one example alone."""
+Packed = Tree | Rows
 CHUNK = 1024
 """Tokens projected to the vocabulary at a time: 200 MB of logits with 49,152 words."""
 
@@ -71,32 +77,46 @@ Reference = Callable[[], AbstractContextManager[PreTrainedModel]]
 class WeightedLoss(torch.nn.Module):
     """A language model and the loss it learns by."""
 
-    def __init__(self, model: PreTrainedModel, config: TrainingConfig, reference: Reference | None = None) -> None:
-        """Take a model; its attention becomes that of training/attention.py. `reference` is for `config.kl`."""
-        super().__init__()
-        model.set_attn_implementation(TREE)
-        self.model = model
-        self._config, self._reference = config, reference
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        config: TrainingConfig,
+        reference: Reference | None = None,
+        packing: Packing = "tree",
+    ) -> None:
+        """Take a model; for trees its attention becomes that of training/attention.py.
 
-    def forward(self, tree: Tree) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the numerator of the loss for a micro-batch, differentiable, and the fields of LossSums, (5,).
-
-        The vocabulary projection, the largest matrix of a small model, is applied to loss tokens only.
+        `reference` is for `config.kl`. Raises whatever the model raises where the packing is not for it.
         """
-        device = next(self.model.parameters()).device
-        places = torch.tensor([target.place for target in tree.targets], device=device)
-        tokens = torch.tensor([target.token for target in tree.targets], device=device)
-        weights = torch.tensor(list(tree.targets.values()), device=device)
-        is_answer = torch.tensor([target.is_answer for target in tree.targets], device=device)
-        start = self._start_logprobs(tree, places) if self._reference else [None] * len(places.split(CHUNK))
-        hidden = _hidden(self.model, tree)[places]
-        parts = zip(hidden.split(CHUNK), tokens.split(CHUNK), start, strict=True)
-        nll, kl = (weights * torch.cat([self._losses(*part) for part in parts], dim=1)).unbind()
+        super().__init__()
+        self.model, self.packing = model, packing
+        self._forward = _forward_of(model, packing)
+        self._config, self._reference = config, reference
+        self._start: CausalForward | None = None
+        """Of the reference."""
+
+    def forward(self, packed: Packed) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the numerator of the loss for a micro-batch, differentiable, and the fields of LossSums, (5,)."""
+        weights = torch.tensor(list(packed.targets.values()), device=self.model.device)
+        is_answer = torch.tensor([target.is_answer for target in packed.targets], device=self.model.device)
+        nll, kl = (weights * self.losses(packed)).unbind()
         search, answer = (torch.where(chosen, nll, 0.0).sum() for chosen in (~is_answer, is_answer))
         masses = [torch.where(chosen, weights, 0.0).sum() for chosen in (~is_answer, is_answer)]
         sums = torch.stack([search.detach(), answer.detach(), *masses, kl.detach().sum()])
         config = self._config
         return config.search_loss * search + config.answer_loss * answer + config.kl * kl.sum(), sums
+
+    def losses(self, packed: Packed) -> torch.Tensor:
+        """Return -log p of each target and the KL divergence there, (2, targets), unweighted.
+
+        The vocabulary projection, the largest matrix of a small model, is applied to loss tokens only.
+        """
+        places = torch.tensor([target.place for target in packed.targets], device=self.model.device)
+        tokens = torch.tensor([target.token for target in packed.targets], device=self.model.device)
+        start = self._start_logprobs(packed, places) if self._reference else [None] * len(places.split(CHUNK))
+        hidden = self._forward.states(**_inputs(packed, self.model.device)).flatten(0, 1)[places]
+        parts = zip(hidden.split(CHUNK), tokens.split(CHUNK), start, strict=True)
+        return torch.cat([self._losses(*part) for part in parts], dim=1)
 
     def _losses(self, hidden: torch.Tensor, tokens: torch.Tensor, start: torch.Tensor | None) -> torch.Tensor:
         """Return -log p of each token and the KL divergence there, (2, tokens).
@@ -105,7 +125,7 @@ class WeightedLoss(torch.nn.Module):
         """
 
         def of_chunk(hidden: torch.Tensor) -> torch.Tensor:
-            logprobs = _logprobs(self.model, hidden)
+            logprobs = self._forward.logits(hidden).float().log_softmax(dim=1)
             nll = -logprobs.gather(1, tokens[:, None])[:, 0]
             if start is None:
                 return torch.stack([nll, torch.zeros_like(nll)])
@@ -117,25 +137,32 @@ class WeightedLoss(torch.nn.Module):
         return found
 
     @torch.no_grad()
-    def _start_logprobs(self, tree: Tree, places: torch.Tensor) -> list[torch.Tensor | None]:
+    def _start_logprobs(self, packed: Packed, places: torch.Tensor) -> list[torch.Tensor | None]:
         """Return log p_start of the whole vocabulary at each place, chunk by chunk."""
         assert self._reference is not None
         with self._reference() as model:
-            return [_logprobs(model, hidden) for hidden in _hidden(model, tree)[places].split(CHUNK)]
+            if self._start is None or self._start.model is not model:
+                self._start = _forward_of(model, self.packing)
+            hidden = self._start.states(**_inputs(packed, model.device)).flatten(0, 1)[places]
+            return [self._start.logits(part).float().log_softmax(dim=1) for part in hidden.split(CHUNK)]
 
 
-def _hidden(model: PreTrainedModel, tree: Tree) -> torch.Tensor:
-    """Return the hidden state of each token of a tree."""
-    device = next(model.parameters()).device
-    states: torch.Tensor = model.base_model(
-        input_ids=torch.tensor([tree.token_ids], device=device),
-        position_ids=torch.tensor([tree.positions], device=device),
-        use_cache=False,
-        layout=Layout(tree.nodes),
-    ).last_hidden_state
-    return states[0]
+def _forward_of(model: PreTrainedModel, packing: Packing) -> CausalForward:
+    if packing != "tree":
+        return CausalForward(model)
+    model.set_attn_implementation(TREE)
+    return CausalForward(model, layout=Layout([Node(0, 2, 0, ())]))
 
 
-def _logprobs(model: PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:
-    found: torch.Tensor = model.get_output_embeddings()(hidden).float().log_softmax(dim=1)
-    return found
+def _inputs(packed: Packed, device: torch.device) -> dict[str, object]:
+    """Return what a model is given to compute a micro-batch."""
+    if isinstance(packed, Tree):
+        return {
+            "input_ids": torch.tensor([packed.token_ids], device=device),
+            "position_ids": torch.tensor([packed.positions], device=device),
+            "layout": Layout(packed.nodes),
+        }
+    if len(packed.token_ids) == 1:
+        return {"input_ids": torch.tensor(packed.token_ids, device=device)}
+    ids, mask = packed.padded()
+    return {"input_ids": torch.tensor(ids, device=device), "attention_mask": torch.tensor(mask, device=device)}

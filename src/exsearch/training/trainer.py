@@ -13,32 +13,38 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
-from transformers.utils.logging import disable_progress_bar
+from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 
 from exsearch import compute
 from exsearch.config import ModelConfig, TrainingConfig
 from exsearch.engine.builtin import model_fingerprint
+from exsearch.engine.checkpoint import load_config, load_model
+from exsearch.engine.limits import steady_limit
 from exsearch.engine.load import pick_device, pick_dtype
+from exsearch.engine.merging import merge_checked
+from exsearch.engine.probe import require_path
 from exsearch.engine.sampling import derive_seed
 from exsearch.errors import ExSearchError, UsageError
 from exsearch.files import atomic_path, fingerprint, read_json, remove, write_json
 from exsearch.memory import free_at_once
 from exsearch.onednn import use_onednn
 from exsearch.progress import progress
-from exsearch.training.attention import TREE
-from exsearch.training.batches import batch_of_step, micro_batches, steps_per_epoch, trees_of_rank
+from exsearch.training.adapters import add_lora
+from exsearch.training.batches import batch_of_step, micro_batches, packed_of_rank, steps_per_epoch
 from exsearch.training.example import Example
 from exsearch.training.job import Job
 from exsearch.training.launch import train_on_ranks
+from exsearch.training.layers import decoder_layers
 from exsearch.training.learner import Learner, TorchLearner
-from exsearch.training.loss import LossSums, Reference, WeightedLoss, normalised
+from exsearch.training.loss import LossSums, Packing, Reference, WeightedLoss, normalised
+from exsearch.training.noise import without_noise
+from exsearch.training.packing import trainer_verdict
 from exsearch.training.ranks import Ranks, joined_ranks
 from exsearch.training.resume import load_resume_point, save_resume_point
 from exsearch.training.validation import hold_out, keep_if_best, read_best, validation_loss
@@ -86,6 +92,7 @@ def train(
         if read_json(output / JOB, dict[str, str]).get("job") != job:
             raise UsageError(f"{output}: holds a model trained from other inputs or settings; choose another folder")
         return
+    require_lengths(base, examples)
     if config.ranks > 1 and "RANK" not in os.environ:
         train_on_ranks(Job(str(base), examples, str(output), config, model_config, seed, label), log, rewind)
         return
@@ -112,8 +119,10 @@ def _train_here(
     with joined_ranks(pick_device(model_config)) as ranks:
         model, adapted = load_for_training(base, config, seed, dtype)
         torch.nn.Module.to(model, ranks.device)
+        verdict = trainer_verdict(model, base, config, ranks.device)
+        packing = cast(Packing, require_path(verdict, "the trainer"))
         reference = reference_of(model, adapted, config, dtype) if config.kl else None
-        learner = make_learner(WeightedLoss(model, config, reference), config, ranks, dtype)
+        learner = make_learner(WeightedLoss(model, config, reference, packing), config, ranks, dtype)
         if torch.distributed.is_initialized() and ranks.first:
             print(f"  {label}: {learner.description}", file=sys.stderr)
         points = resume_folder(output) / job
@@ -128,11 +137,22 @@ def _train_here(
                 print(f"  {label}: step {best.step} is kept, validation loss {best.loss:.4f}", file=sys.stderr)
                 _set(model, load_file(points / BEST))
             if adapted is not None:
-                adapted.merge_and_unload()  # puts ordinary layers back into `model`
+                merge_checked(model, adapted.merge_and_unload)  # puts ordinary layers back into `model`
             torch.nn.Module.to(model, dtype)
             _save(model, base, output, job)
             remove(points.parent)
         ranks.wait()
+
+
+def require_lengths(base: Path, examples: list[Example]) -> None:
+    """Raise UsageError for examples so long that a model's log-probs depend on how long they are."""
+    limit = steady_limit(load_config(base))
+    longest = max(len(example.token_ids) for example in examples)
+    if limit is not None and longest > limit.tokens:
+        raise UsageError(
+            f"an example has {longest} tokens: beyond {limit.tokens} {limit.reason} depend on the length; "
+            f"explore with agent.context = {limit.tokens} or less"
+        )
 
 
 def resume_folder(output: Path) -> Path:
@@ -147,9 +167,8 @@ def load_for_training(
 
     Weights are float32, or 4-bit if `config.quantise` says so, multiplied in `dtype`. Raises UsageError.
     """
-    disable_progress_bar()
     quantisation = quantisation_of(config, dtype) if config.quantise != "none" else None
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, quantization_config=quantisation)
+    model = load_model(base, torch.float32, quantisation)
     use_onednn(model)
     if config.frozen_layers:
         _freeze(model, config.frozen_layers)
@@ -159,6 +178,7 @@ def load_for_training(
         model.gradient_checkpointing_enable()
         free_at_once()  # who trades time for memory wants the holes between the weights back, too
     model.train()
+    without_noise(model)
     return model, adapted
 
 
@@ -196,7 +216,6 @@ def reference_of(
     if config.sharding in ("fsdp", "zero3"):
         raise UsageError(f"kl with sharding = {config.sharding} needs lora_rank: a copy would lie whole on every rank")
     copied = copy.deepcopy(model).eval().requires_grad_(False)
-    copied.set_attn_implementation(TREE)
     torch.nn.Module.to(copied, dtype)
     return lambda: nullcontext(copied)
 
@@ -260,11 +279,12 @@ def _steps(
 def accumulate_gradient(learner: Learner, batch: list[Example], config: TrainingConfig, ranks: Ranks) -> LossSums:
     """Add the gradient of the loss over a batch, micro-batch by micro-batch, each rank its share; return the sums."""
     batch, mass = normalised(batch, config.normalise)
-    trees = trees_of_rank(micro_batches(batch, config.micro_batch_tokens, ranks.count), ranks)
+    parts = micro_batches(batch, config.micro_batch_tokens, ranks.count, learner.packing)
+    packed = packed_of_rank(parts, ranks, learner.packing)
     sums = []
-    for tree in trees:
+    for part in packed:
         compute.check()
-        sums.append(learner.accumulate(tree, 1 / mass, tree is trees[-1]))
+        sums.append(learner.accumulate(part, 1 / mass, part is packed[-1]))
     return LossSums(*ranks.sum(torch.stack(sums).sum(dim=0)).tolist())
 
 
@@ -325,17 +345,9 @@ def learning_rate(config: TrainingConfig, step: int, total: int) -> float:
 
 def _freeze(model: PreTrainedModel, layers: int) -> None:
     """Freeze the embeddings and the lowest layers."""
-    stack = getattr(model.base_model, "layers", None)
-    if stack is None or layers >= len(stack):
-        raise UsageError(f"frozen_layers = {layers}: the model has {'no' if stack is None else len(stack)} such layers")
+    stack = decoder_layers(model)
+    if layers >= len(stack):
+        raise UsageError(f"frozen_layers = {layers}: the model has {len(stack) or 'no'} such layers")
     model.get_input_embeddings().requires_grad_(False)
     for layer in stack[:layers]:
         layer.requires_grad_(False)
-
-
-def add_lora(model: PreTrainedModel, rank: int) -> "LoraModel":
-    """Freeze the model and put LoRA adapters into its linear layers; return what can merge them."""
-    from peft import LoraConfig, LoraModel
-
-    settings = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
-    return LoraModel(model, settings, "default")

@@ -12,7 +12,7 @@ from exsearch import compute
 from exsearch.config import TrainingConfig
 from exsearch.engine.sampling import derive_seed
 from exsearch.errors import UsageError
-from exsearch.training.batches import micro_batches, trees_of_rank
+from exsearch.training.batches import micro_batches, packed_of_rank
 from exsearch.training.example import Example
 from exsearch.training.learner import Learner
 from exsearch.training.loss import LossSums
@@ -41,11 +41,12 @@ def hold_out(examples: list[Example], share: float, seed: int) -> tuple[list[Exa
 
 def validation_loss(learner: Learner, held: list[Example], config: TrainingConfig, ranks: Ranks) -> float:
     """Return the weighted mean loss a token of the held-out examples, in nats; each rank computes its share."""
-    trees = trees_of_rank(micro_batches(held, config.micro_batch_tokens), ranks)
+    parts = micro_batches(held, config.micro_batch_tokens, packing=learner.packing)
+    packed = packed_of_rank(parts, ranks, learner.packing)
     sums = []
-    for tree in trees:
+    for part in packed:
         compute.check()
-        sums.append(learner.measure(tree))
+        sums.append(learner.measure(part))
     return LossSums(*ranks.sum(torch.stack(sums).sum(dim=0)).tolist()).per_token()["loss"]
 
 

@@ -12,9 +12,8 @@ import torch
 from exsearch.config import TrainingConfig
 from exsearch.errors import ExSearchError, UsageError
 from exsearch.training.learner import MOMENTS, trained
-from exsearch.training.loss import WeightedLoss
+from exsearch.training.loss import Packed, Packing, WeightedLoss
 from exsearch.training.ranks import Ranks
-from exsearch.training.tree import Tree
 from exsearch.training.zero_settings import read_zero_settings
 
 
@@ -32,6 +31,7 @@ class ZeroLearner:
             raise UsageError("ZeRO needs DeepSpeed: pip install 'exsearch[deepspeed]'") from None
         self._ranks = ranks
         self.parameters = trained(loss)
+        self.packing: Packing = loss.packing
         optimiser = torch.optim.AdamW(
             self.parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
@@ -46,19 +46,19 @@ class ZeroLearner:
         cut = "weights, gradients and moments" if stage == 3 else "gradients and moments"
         self.description = f"DeepSpeed ZeRO-{stage}, {cut} cut over {ranks.count} ranks on {ranks.device}"
 
-    def accumulate(self, tree: Tree, factor: float, last: bool) -> torch.Tensor:
+    def accumulate(self, packed: Packed, factor: float, last: bool) -> torch.Tensor:
         """Run forward and backward; DeepSpeed averages the gradients of ranks."""
         self._engine.set_gradient_accumulation_boundary(last)
-        loss, sums = self._engine(tree)
+        loss, sums = self._engine(packed)
         self._engine.backward(loss * (factor * self._ranks.count), scale_wrt_gas=False)
         found: torch.Tensor = sums
         return found
 
-    def measure(self, tree: Tree) -> torch.Tensor:
+    def measure(self, packed: Packed) -> torch.Tensor:
         """Run forward."""
         self._engine.eval()
         with torch.no_grad():
-            found: torch.Tensor = self._engine(tree)[1]
+            found: torch.Tensor = self._engine(packed)[1]
         self._engine.train()
         return found
 

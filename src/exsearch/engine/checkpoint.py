@@ -1,0 +1,48 @@
+"""A checkpoint folder as a model of transformers."""
+
+import inspect
+from pathlib import Path
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers.utils.logging import disable_progress_bar
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from exsearch.errors import UsageError
+
+
+def load_config(folder: Path) -> PreTrainedConfig:
+    """Read a checkpoint folder's configuration. Raises UsageError if the installed transformers does not know it."""
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(folder)
+        return config
+    except (ValueError, KeyError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(
+            f"{folder}: transformers {transformers.__version__} does not know this kind of model: {reason}"
+        ) from error
+
+
+def load_model(
+    folder: Path, dtype: torch.dtype, quantisation: QuantizationConfigMixin | None = None
+) -> PreTrainedModel:
+    """Load a causal language model onto the processor. Raises UsageError for a folder that holds none."""
+    disable_progress_bar()
+    config = load_config(folder)
+    known = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
+    kind = AutoModelForCausalLM if known else _named(folder, list(config.architectures or []))
+    model: PreTrainedModel = kind.from_pretrained(folder, dtype=dtype, quantization_config=quantisation)
+    return model
+
+
+def _named(folder: Path, architectures: list[str]) -> type[PreTrainedModel]:
+    """Return the class that a configuration names, such as one of text and images that also speaks without images."""
+    for name in architectures:
+        kind = getattr(transformers, name, None)
+        if isinstance(kind, type) and issubclass(kind, PreTrainedModel):
+            parameters = inspect.signature(kind.forward).parameters
+            if kind.can_generate() and "input_ids" in parameters and "decoder_input_ids" not in parameters:
+                return kind
+    raise UsageError(f"{folder}: no causal language model, it holds {', '.join(architectures) or 'none that is named'}")

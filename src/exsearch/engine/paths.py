@@ -1,0 +1,79 @@
+"""The ways in which the engine can compute a model, and which of them is right for it."""
+
+from typing import Literal, get_args
+
+import torch
+from transformers import PreTrainedModel
+
+from exsearch.engine.base import TokenIds
+from exsearch.engine.call import Call
+from exsearch.engine.memory import Memory
+from exsearch.engine.own_memory import OwnMemory
+from exsearch.engine.probe import (
+    Verdict,
+    distance,
+    judge,
+    plain_logprobs,
+    probe_tokens,
+    remembered,
+    seen_through,
+    tolerance_of,
+)
+from exsearch.engine.slot_memory import SlotMemory
+
+EnginePath = Literal["slots", "pieces", "tokens", "whole"]
+"""Slots of one buffer; or a cache of the model's own a seat, continued by all new tokens at once or one by one; or no
+memory at all."""
+_SCORED = 4
+"""Tokens scored behind each prompt of the probe."""
+
+
+def memory_of(model: PreTrainedModel, path: EnginePath, seats: int) -> Memory:
+    """Return what remembers conversations on a path."""
+    return SlotMemory(model, seats) if path == "slots" else OwnMemory(model, path)
+
+
+def engine_verdict(model: PreTrainedModel, fingerprint: str, device: str) -> Verdict:
+    """Return the remembered verdict on a loaded model of this fingerprint."""
+    identity = [fingerprint, str(model.dtype), device.split(":")[0]]
+    return remembered("engine", identity, lambda: judge_engine(model))
+
+
+def judge_engine(model: PreTrainedModel) -> Verdict:
+    """Find the first path that is right for a loaded model, whose attention stays what it is."""
+    own = model.config._attn_implementation
+    ids = probe_tokens(model)
+
+    def difference(path: EnginePath) -> float:
+        model.set_attn_implementation(own)
+        found, places = _scores(memory_of(model, path, seats=3), ids)
+        return distance(model, found, expected[places])
+
+    try:
+        with seen_through(model):
+            expected = plain_logprobs(model, ids)
+            return judge(get_args(EnginePath), tolerance_of(model), difference)
+    finally:
+        model.set_attn_implementation(own)
+
+
+@torch.inference_mode()
+def _scores(memory: Memory, ids: TokenIds) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return log-probs of tokens of a text, and the places before them.
+
+    Two conversations begin alike and one seat is idle; one conversation is continued twice, one is continued and then
+    taken up again from an earlier turn.
+    """
+    found, places = [], []
+    third = len(ids) // 3
+    for ends in ((third, third), (len(ids) - _SCORED, third + 9), (2 * third, 2 * third + 9)):
+        calls = [Call(seat, ids[:end], target=ids[end : end + _SCORED]) for seat, end in enumerate(ends)]
+        for call in calls:
+            memory.prefill(call)
+        for number in range(_SCORED):
+            logprobs = memory.advance(calls).log_softmax(dim=-1).cpu()
+            for row, call in enumerate(calls):
+                call.logprobs.append(float(logprobs[row, call.target[number]]))
+                found.append(call.logprobs[-1])
+                places.append(len(call.ids) + number - 1)
+    return torch.tensor(found), torch.tensor(places)

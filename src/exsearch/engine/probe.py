@@ -1,0 +1,159 @@
+"""Whether what ExSearch computes of a model is what the model says: compared, on every load, with its plain forward.
+
+The probe is a text of random tokens longer than the model's windows, which are narrowed for it where they are long.
+It goes through the engine as conversations do: two seats that begin alike and a third that is idle, a prefix that is
+continued twice, tokens scored behind each. The first path on which all log-probs are those of the plain forward is
+taken; if none is, the model is refused.
+"""
+
+import importlib.metadata
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import msgspec
+import numpy as np
+import torch
+from filelock import FileLock
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from exsearch.engine.base import TokenIds
+from exsearch.engine.builtin import cache_folder
+from exsearch.engine.limits import context_limit, narrowed, windows_of
+from exsearch.errors import UsageError
+from exsearch.files import fingerprint, read_json, write_json
+
+TOLERANCE = 1e-4
+"""Nats by which any log-prob may differ from the plain forward's in float32."""
+ROUGH_TOLERANCE = 0.3
+"""Nats by which they may differ on average where weights or arithmetic have fewer bits, whose rounding alone makes
+tenths of a nat for some tokens."""
+LENGTH = 56
+"""Tokens of the probe."""
+_WINDOW = 24
+"""What longer windows are narrowed to."""
+_LONGEST_WINDOW = 160
+"""Windows of so many tokens are still gone beyond as they are."""
+T = TypeVar("T")
+PathName = TypeVar("PathName", bound=str)
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """Which path a model takes, and why."""
+
+    path: str
+    """The first that is right; "" if none is."""
+    difference: float
+    """Of its log-probs from the plain forward's, in nats: see `distance`; of the best path if none is right."""
+    tolerance: float
+    rejected: dict[str, str] = {}
+    """Of the paths tried before it, what is wrong with each."""
+
+
+def is_exact(model: PreTrainedModel) -> bool:
+    """Return whether a model computes in float32 throughout."""
+    return model.dtype == torch.float32 and not getattr(model, "is_quantized", False)
+
+
+def tolerance_of(model: PreTrainedModel) -> float:
+    """Return by how many nats log-probs may differ from the plain forward's: see `distance`."""
+    return TOLERANCE if is_exact(model) else ROUGH_TOLERANCE
+
+
+def distance(model: PreTrainedModel, found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Return how far log-probs are apart: the largest difference, or the mean one where rounding makes large ones."""
+    apart = (found - expected).abs()
+    if not apart.isfinite().all():
+        return float("inf")
+    return float(apart.max() if is_exact(model) else apart.mean())
+
+
+def probe_tokens(model: PreTrainedModel) -> TokenIds:
+    """Return the text that is compared: random ordinary tokens, no more than the model can take."""
+    config = model.config.get_text_config(decoder=True)
+    special = set(_special_ids(model.config)) | set(_special_ids(config))
+    token = torch.ones(1, 1, dtype=torch.long, device=model.device)
+    with torch.inference_mode():
+        spoken = model(input_ids=token, use_cache=False).logits.shape[-1]  # not every word that it reads is one it says
+    ordinary = np.array([token for token in range(min(spoken, 4096)) if token not in special])
+    window = max((one for one in windows_of(model) if one <= _LONGEST_WINDOW), default=0)
+    length = min(LENGTH + window, context_limit(model.config))
+    chosen: TokenIds = np.random.default_rng(0).choice(ordinary, length).tolist()
+    return chosen
+
+
+def _special_ids(config: PreTrainedConfig) -> Iterator[int]:
+    for name, value in config.to_dict().items():
+        if name.endswith(("_token_id", "_token_index", "_token_ids")):
+            yield from value if isinstance(value, list) else [value] if isinstance(value, int) else []
+
+
+@contextmanager
+def seen_through(model: PreTrainedModel) -> Iterator[None]:
+    """Narrow a model's windows for a probe, if they are longer than it."""
+    narrow = max(windows_of(model), default=0) > _LONGEST_WINDOW
+    with narrowed(model, _WINDOW) if narrow else narrowed(model, max(windows_of(model), default=0)):
+        yield
+
+
+@torch.inference_mode()
+def plain_logprobs(model: PreTrainedModel, ids: TokenIds) -> torch.Tensor:
+    """Return the log-prob of each token but the first, by the model's own forward without any memory; on the CPU."""
+    row = torch.tensor([ids], device=next(model.parameters()).device)
+    logits: torch.Tensor = model(input_ids=row, use_cache=False).logits[0, :-1].float()
+    return logits.log_softmax(dim=-1).gather(1, row[0, 1:, None])[:, 0].cpu()
+
+
+def judge(paths: Sequence[PathName], tolerance: float, difference: Callable[[PathName], float]) -> Verdict:
+    """Return the first path whose largest difference from the plain forward is within the tolerance."""
+    rejected: dict[str, str] = {}
+    best = float("inf")
+    for path in paths:
+        try:
+            found = difference(path)
+        except Exception as error:  # whatever a model's code raises: this path is not for it
+            rejected[path] = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+            continue
+        if found <= tolerance:
+            return Verdict(path, found, tolerance, rejected)
+        rejected[path] = f"log-probs differ by {found:.2g} from the plain forward's"
+        best = min(best, found)
+    return Verdict("", best, tolerance, rejected)
+
+
+def remembered(part: Literal["engine", "trainer"], identity: object, make: Callable[[], Verdict]) -> Verdict:
+    """Return the verdict on a model of this identity; made once a version of ExSearch, torch and transformers.
+
+    Who else asks for it at the same time waits.
+    """
+    versions = [importlib.metadata.version(name) for name in ("torch", "transformers", "peft")]
+    key = fingerprint([part, identity, versions, _code()])
+    file = cache_folder() / "probes" / f"{key}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_suffix(".lock")):
+        if file.is_file():
+            return read_json(file, Verdict)
+        verdict = make()
+        write_json(file, verdict)
+    return verdict
+
+
+def require_path(verdict: Verdict, what: str) -> str:
+    """Return the path of a verdict. Raises UsageError if there is none."""
+    if verdict.path:
+        return verdict.path
+    if verdict.difference < float("inf"):
+        reason = (
+            f"log-probs differ by {verdict.difference:.2g} nats from transformers' own, {verdict.tolerance:g} allowed"
+        )
+    else:
+        reason = "; ".join(f"{path}: {why}" for path, why in verdict.rejected.items())
+    raise UsageError(f"{what} cannot compute this model: {reason}")
+
+
+def _code() -> str:
+    """Identify the code that is judged."""
+    package = Path(__file__).parents[1]
+    parts = [package / "engine", package / "training"]
+    return fingerprint([path.read_text(encoding="utf-8") for part in parts for path in sorted(part.glob("*.py"))])

@@ -1,0 +1,135 @@
+"""Conversations side by side in the slots of one buffer: the fast way, for models that it is right for.
+
+Prompts are fed in chunks, one conversation at a time; then all conversations that generate or score advance by one
+token in one forward pass. A prompt that continues a conversation is computed from where that ended, and what two
+conversations have in common at their start (the K samples of a question) is computed once.
+
+Every pass has one of a few fixed shapes, (1, chunk) or (slots, 1), with rows and positions that nobody looks at where
+there is less to do. So the same kernels work on a token whatever else is in flight.
+"""
+
+import torch
+from transformers import PreTrainedModel
+
+from exsearch import compute
+from exsearch.engine.attention import GROUPED
+from exsearch.engine.base import TokenIds, common_start
+from exsearch.engine.call import Call
+from exsearch.engine.slots import Geometry, SlotCache
+
+CHUNKS = range(16, 257, 16)
+"""Prompt tokens of one pass: the largest as long as there are so many, then the smallest that holds the rest. Which it
+is depends on the conversation alone."""
+
+
+class SlotMemory:
+    """See `exsearch.engine.memory.Memory`."""
+
+    def __init__(self, model: PreTrainedModel, seats: int) -> None:
+        """Take a model; its attention becomes that of engine/attention.py. Raises UnevenCacheError.
+
+        Memory for keys and values grows to `seats` conversations of the longest one's size.
+        """
+        parameter = next(model.parameters())
+        self._device = parameter.device
+        self._cache = SlotCache(Geometry.of(model), parameter.dtype, self._device)
+        model.set_attn_implementation(GROUPED)
+        self._model, self._seats = model, seats
+        self._contents: list[TokenIds] = [[] for _ in range(seats)]
+        """Token ids whose keys and values each slot holds."""
+        self._slots: dict[int, int] = {}
+        """Of the conversations that have one."""
+        self._none = torch.zeros(0, dtype=torch.long, device=self._device)
+
+    def prefill(self, call: Call) -> int:
+        """See Memory.
+
+        The last token of a prompt is left to compute: its hidden state predicts the next. The beginning of another
+        conversation is taken over up to the end of a chunk, so that chunks begin where they would without it.
+        """
+        needed = call.ids[:-1]
+        self._cache.reserve(self._seats, max(len(needed), *map(len, self._contents)) + CHUNKS[-1] + 1)
+        slot = self._slots.get(call.seat)
+        if slot is None:
+            slot, cached = self._take_slot(call.seat, needed)
+        else:
+            cached = common_start(self._contents[slot], needed)
+        self._contents[slot] = needed[:cached]
+        while (first := len(self._contents[slot])) < len(needed):
+            compute.check()
+            ids = needed[first : first + CHUNKS[-1]]
+            size = next(chunk for chunk in CHUNKS if chunk >= len(ids))
+            places = torch.arange(first, first + size, device=self._device)[None]
+            padded = torch.tensor([ids + [0] * (size - len(ids))], device=self._device)
+            end = first + len(ids)
+            self._forward(slot, padded, places, places.clamp(max=end - 1), end, self._none)
+            self._contents[slot] += ids
+        return cached
+
+    def _take_slot(self, seat: int, needed: TokenIds) -> tuple[int, int]:
+        """Take the free slot that holds most of a new conversation's beginning, or what is least worth keeping.
+
+        What another slot holds beyond that is copied. Returns the slot and how many tokens it now holds.
+        """
+        common = [common_start(contents, needed) for contents in self._contents]
+        free = set(range(self._seats)) - set(self._slots.values())
+        slot = max(sorted(free), key=lambda slot: (common[slot], -len(self._contents[slot])))
+        source = max(range(self._seats), key=lambda other: common[other])
+        self._slots[seat] = slot
+        cached = self._whole_chunks(common[source], len(needed))
+        if cached > self._whole_chunks(common[slot], len(needed)):
+            self._cache.copy(source, slot, cached)
+        return slot, cached
+
+    @staticmethod
+    def _whole_chunks(tokens: int, needed: int) -> int:
+        return tokens if tokens == needed else tokens // CHUNKS[-1] * CHUNKS[-1]
+
+    def advance(self, calls: list[Call]) -> torch.Tensor:
+        """See Memory. Rows of nobody have a position within the shortest conversation, and are stored out of sight."""
+        slots = [self._slots[call.seat] for call in calls]
+        self._cache.reserve(self._seats, max(len(self._contents[slot]) for slot in slots) + 1)
+        tokens = torch.zeros(self._seats, 1, dtype=torch.long)
+        places = torch.full((self._seats, 1), self._cache.capacity - 1)
+        positions = torch.zeros(self._seats, 1, dtype=torch.long)
+        for call, slot in zip(calls, slots, strict=True):
+            tokens[slot] = call.next_token
+            places[slot] = positions[slot] = len(self._contents[slot])
+            self._contents[slot].append(call.next_token)
+        longest = max(len(self._contents[slot]) for slot in slots)
+        tokens, places, positions = (tensor.to(self._device) for tensor in (tokens, places, positions))
+        return self._forward(0, tokens, places, positions, longest, 0)[:, -1].float()[slots]
+
+    def _forward(
+        self,
+        slot: int,
+        ids: torch.Tensor,
+        places: torch.Tensor,
+        positions: torch.Tensor,
+        longest: int,
+        keep: torch.Tensor | int,
+    ) -> torch.Tensor:
+        """Run the model on rows for the slots from `slot` on; return its logits at the positions `keep`."""
+        mask = self._cache.aim(slot, places, longest)
+        logits: torch.Tensor = self._model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=keep,
+        ).logits
+        return logits
+
+    def release(self, seat: int) -> None:
+        """See Memory; what the slot holds may still serve as a beginning."""
+        self._slots.pop(seat, None)
+
+    def forget(self) -> None:
+        """See Memory."""
+        taken = set(self._slots.values())
+        self._contents = [held if slot in taken else [] for slot, held in enumerate(self._contents)]
+
+    def clear(self) -> None:
+        """See Memory."""
+        self._contents = [[] for _ in self._contents]

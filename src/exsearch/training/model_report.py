@@ -1,0 +1,92 @@
+"""What there is to know of a model before it is used: how it is computed, how far it sees, how it speaks."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from exsearch import compute
+from exsearch.agent.chat import ChatFormat
+from exsearch.config import Config
+from exsearch.engine.builtin import model_fingerprint
+from exsearch.engine.checkpoint import load_model
+from exsearch.engine.limits import UNLIMITED, context_limit, steady_limit, windows_of
+from exsearch.engine.load import pick_device, pick_dtype
+from exsearch.engine.paths import engine_verdict
+from exsearch.engine.probe import Verdict
+from exsearch.errors import UsageError
+from exsearch.training.adapters import adapted_by
+from exsearch.training.noise import without_noise
+from exsearch.training.packing import trainer_verdict
+
+
+@dataclass(frozen=True)
+class ModelReport:
+    """Findings by their names, in the order in which they are to be read."""
+
+    lines: dict[str, str]
+    refused: list[str]
+    """What the model cannot be used for, and why."""
+
+
+@compute.owned
+def report_on(folder: Path, config: Config) -> ModelReport:
+    """Load a model, twice if the engine's precision is not the trainer's, and look at it. Raises UsageError."""
+    dtype, device = pick_dtype(config.model), pick_device(config.model)
+    model = _loaded(folder, dtype, device)
+    windows = ", ".join(map(str, windows_of(model)))
+    lines = {
+        "model": f"{folder}",
+        "kind": f"{type(model).__name__}, {sum(p.numel() for p in model.parameters()) / 1e6:,.0f} million parameters",
+        "context": _context(model, config.agent.context),
+        "windows": f"some layers see the last {windows} tokens" if windows else "none: all layers see all tokens",
+    }
+    verdicts = {"engine": engine_verdict(model, model_fingerprint(folder), device)}
+    if dtype != torch.float32:
+        del model
+        model = _loaded(folder, torch.float32, device)
+    without_noise(model.train())
+    verdicts["trainer"] = trainer_verdict(model, folder, config.learn, device)
+    lines |= {part: _told(verdict) for part, verdict in verdicts.items()}
+    refused = [f"the {part}: {lines[part]}" for part, verdict in verdicts.items() if not verdict.path]
+    try:
+        adapted = adapted_by(model)
+        named = ", ".join(f"{name} ({count})" for name, count in Counter(adapted.layers).most_common())
+        lines["adapters"] = f"{named}: {adapted.share:.0%} of the weights outside the embeddings"
+    except UsageError as error:
+        lines["adapters"] = f"none: {error}"
+    try:
+        chat = ChatFormat.load(folder)
+        own = "the model's own" if chat.tokenizer.chat_template else "ExSearch's plain one, for the model has none"
+        lines["template"] = f"{own}: {chat.decode([*chat.head, *chat.encode('...'), *chat.open_assistant])!r}"
+        lines["stop tokens"] = str(chat.tokenizer.convert_ids_to_tokens(chat.stop_id))
+    except UsageError as error:
+        lines["template"] = f"refused: {error}"
+        refused.append(f"the template: {error}")
+    return ModelReport(lines, refused)
+
+
+def _loaded(folder: Path, dtype: torch.dtype, device: str) -> PreTrainedModel:
+    model = load_model(folder, dtype)
+    model.eval()
+    torch.nn.Module.to(model, device)
+    return model
+
+
+def _context(model: PreTrainedModel, asked: int) -> str:
+    most = context_limit(model.config)
+    limit = steady_limit(model.config)
+    told = "as long as memory allows" if most == UNLIMITED else f"at most {most:,} tokens"
+    if limit is not None and limit.tokens == most:
+        told += f", for beyond them {limit.reason} depend on the length"
+    return f"{told}; agent.context is {asked:,}"
+
+
+def _told(verdict: Verdict) -> str:
+    why = "; ".join(f"not {path}: {reason}" for path, reason in verdict.rejected.items())
+    if not verdict.path:
+        return f"refused. {why}"
+    apart = f"within {verdict.difference:.1e} nats of transformers' own log-probs ({verdict.tolerance:g} allowed)"
+    return f"{verdict.path}, {apart}" + (f"; {why}" if why else "")

@@ -1,0 +1,63 @@
+"""How the examples of a micro-batch can be computed together, and which way is right for a model."""
+
+from pathlib import Path
+from typing import get_args
+
+import torch
+from transformers import PreTrainedModel
+
+from exsearch.config import TrainingConfig
+from exsearch.engine.builtin import model_fingerprint
+from exsearch.engine.probe import (
+    Verdict,
+    distance,
+    judge,
+    plain_logprobs,
+    probe_tokens,
+    remembered,
+    seen_through,
+    tolerance_of,
+)
+from exsearch.training.example import Example
+from exsearch.training.loss import Packing, WeightedLoss
+from exsearch.training.rows import line_up
+from exsearch.training.tree import MIN_SHARED, grow
+
+
+def trainer_verdict(model: PreTrainedModel, base: Path, config: TrainingConfig, device: str) -> Verdict:
+    """Return the remembered verdict on a model that is loaded for training from `base`."""
+    identity = [model_fingerprint(base), config.quantise, config.lora_rank, device.split(":")[0]]
+    return remembered("trainer", identity, lambda: judge_trainer(model))
+
+
+def judge_trainer(model: PreTrainedModel) -> Verdict:
+    """Find the first way of packing that is right for a loaded model, whose attention stays what it is."""
+    own = model.config._attn_implementation
+    ids = probe_tokens(model)
+    shared = max(len(ids) // 2, min(MIN_SHARED, len(ids) - 2))
+    branch, other = ids[:shared] + ids[: len(ids) - shared][::-1], ids[::-1][:-3]
+    examples = [_example(ids, 1), _example(branch, shared), _example(other, 1)]
+
+    def difference(packing: Packing) -> float:
+        model.set_attn_implementation(own)
+        loss = WeightedLoss(model, TrainingConfig(), packing=packing)
+        parts = [grow(examples)] if packing == "tree" else [line_up(examples)]
+        if packing == "single":
+            parts = [line_up([example]) for example in examples]
+        with torch.no_grad():
+            found = torch.cat([-loss.losses(part)[0].cpu() for part in parts])
+        return distance(model, found, expected)
+
+    try:
+        with seen_through(model):
+            firsts = [example.loss_mask.index(1) - 1 for example in examples]
+            plain = [plain_logprobs(model, example.token_ids) for example in examples]
+            expected = torch.cat([part[first:] for part, first in zip(plain, firsts, strict=True)])
+            return judge(get_args(Packing), tolerance_of(model), difference)
+    finally:
+        model.set_attn_implementation(own)
+
+
+def _example(ids: list[int], first: int) -> Example:
+    """Return an example that is learned from its token `first` on."""
+    return Example(ids, [int(position >= first) for position in range(len(ids))], 1)

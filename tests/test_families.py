@@ -1,0 +1,60 @@
+"""Every decoder family of the installed transformers is computed as transformers computes it, or refused by name."""
+
+import pytest
+import transformers
+
+from families import FAMILIES
+from family_checks import Finding, check_adapters, check_engine, check_trainer
+
+transformers.logging.set_verbosity_error()
+FAST = {
+    "llama3": "plain",
+    "granite": "scaled",
+    "gemma2": "capped twice",
+    "gpt_oss": "with sinks",
+    "mistral-v0.1": "windowed",
+    "qwen3_5_text": "hybrid",
+    "lfm2": "convolutional",
+    "falcon": "without the attention interface",
+    "mamba": "recurrent",
+    "nemotron": "that hands its attention no layout",
+    "deepseek_v2": "with latent keys",
+    "phi4-mini-longrope": "whose positions change with the length",
+    "inkling_text": "whose attention has a bias",
+    "zamba2": "whose cache is wrong, and whose layers share weights",
+    "deepseek_v32": "refused",
+}
+"""One of each kind, tried every time."""
+CHECKS = {"engine": check_engine, "trainer": check_trainer, "adapters": check_adapters}
+slow = [pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES if name not in FAST]
+
+
+@pytest.mark.parametrize("part", CHECKS)
+@pytest.mark.parametrize("name", [*FAST, *slow])
+def test_a_family_is_right_or_refused(name: str, part: str) -> None:
+    found: Finding = CHECKS[part](FAMILIES[name])
+    assert found.verdict in ("right", "refused"), found
+    assert found.path or found.refusal
+
+
+@pytest.mark.parametrize(
+    ("name", "engine", "trainer"),
+    [
+        ("llama3", "slots", "tree"),
+        ("gpt_oss", "slots", "tree"),
+        ("deepseek_v2", "slots", "tree"),
+        ("lfm2", "pieces", "rows"),
+        ("mamba", "tokens", "rows"),
+        ("zamba2", "whole", "rows"),
+    ],
+)
+def test_a_family_takes_the_fastest_path_that_is_right(name: str, engine: str, trainer: str) -> None:
+    from exsearch.engine.paths import judge_engine
+    from exsearch.training.packing import judge_trainer
+
+    assert judge_engine(FAMILIES[name].model()).path == engine
+    assert judge_trainer(FAMILIES[name].model()).path == trainer
+
+
+def test_there_are_as_many_families_as_transformers_has() -> None:
+    assert len(FAMILIES) >= 135

@@ -25,7 +25,7 @@ class Job:
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What a rank reports of the run, one JSON line on its standard output: the steps by the first one, an error by any."""
+    """What a rank reports, one JSON line on its standard output: steps the first rank alone, an error any of them."""
 
     step: int
     figures: dict[str, float] | None = None

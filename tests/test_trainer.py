@@ -3,6 +3,7 @@
 import json
 import math
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -18,6 +19,8 @@ from exsearch.config import LearnConfig, ModelConfig, TrainingConfig
 from exsearch.errors import ExSearchError, UsageError
 from exsearch.training.batches import batch_of_step, micro_batches, steps_per_epoch
 from exsearch.training.example import Example
+from exsearch.training.learner import restore_torch, torch_state
+from exsearch.training.resume import load_resume_point, save_resume_point
 from exsearch.training.trainer import learning_rate, train
 from exsearch.training.validation import hold_out
 
@@ -321,3 +324,30 @@ def test_the_examples_of_a_question_are_held_out_together(questions: list[int], 
     assert sorted(e.token_ids[0] for e in learned + held) == list(range(len(questions)))
     assert not {e.question_id for e in learned} & {e.question_id for e in held}
     assert len({e.question_id for e in held}) == round(share * count)
+
+
+def test_a_run_with_a_parameter_that_no_gradient_reaches_is_continued(tmp_path: Path) -> None:
+    def state() -> tuple[dict[str, torch.nn.Parameter], torch.optim.Optimizer]:
+        parameters = {name: torch.nn.Parameter(torch.ones(2)) for name in ("used", "unused")}
+        return parameters, torch.optim.AdamW(parameters.values(), lr=0.1)
+
+    parameters, optimiser = state()
+    parameters["used"].sum().backward()
+    optimiser.step()
+    optimiser.zero_grad()
+    save_resume_point(tmp_path, 1, torch_state(parameters, optimiser))
+    others, fresh = state()
+    assert load_resume_point(tmp_path, others, partial(restore_torch, others, fresh)) == 1
+    for one, other in ((parameters, optimiser), (others, fresh)):
+        one["used"].sum().backward()
+        other.step()
+    assert torch.equal(parameters["used"], others["used"]) and others["unused"].tolist() == [1, 1]
+
+
+def test_a_resume_point_of_another_model_is_refused_by_name_and_nothing_is_restored(tmp_path: Path) -> None:
+    weights = {name: torch.nn.Parameter(torch.ones(2)) for name in ("a", "b")}
+    save_resume_point(tmp_path, 3, torch_state(weights, torch.optim.AdamW(weights.values())))
+    others = {name: torch.nn.Parameter(torch.zeros(2)) for name in ("a", "c")}
+    with pytest.raises(UsageError, match=r"step-00000003\.safetensors: a resume point of another model \(weight/b"):
+        load_resume_point(tmp_path, others, partial(restore_torch, others, torch.optim.AdamW(others.values())))
+    assert others["a"].tolist() == [0, 0]

@@ -35,7 +35,7 @@ from exsearch.evaluation.scores import Figure, has_scores, read_scores
 from exsearch.files import read_jsonl, write_json, write_jsonl
 from exsearch.memory import give_back_memory
 from exsearch.training.example import Example, example_from
-from exsearch.training.trainer import train
+from exsearch.training.trainer import refuse_adapter, train
 
 Say = Callable[[str], None]
 
@@ -52,6 +52,7 @@ class EMRun:
             if not getattr(data, key):
                 raise UsageError(f"the config names no data.{key}")
         _check_scores(config)
+        refuse_adapter(config.model)
         self.retriever = load_retriever(config, data.index)
         self.train_questions = read_questions(Path(data.train), data.train_limit)
         self.dev_questions = read_questions(Path(data.dev), data.dev_limit)

@@ -21,7 +21,10 @@ from typing import Literal
 
 import msgspec
 import torch
+from transformers import AutoModelForCausalLM
 
+from exsearch.checkpoint import require_whole
+from exsearch.engine.adapter import check_adapter
 from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling, TokenIds
 
 _REMEMBERED = 1024
@@ -80,7 +83,13 @@ class CopiedEngine:
         copies: int,
         adapter: Path | None,
     ) -> None:
-        """Start the copies and wait until all are ready; raises EngineError if one is not."""
+        """Start the copies and wait until all are ready; raises EngineError if one is not.
+
+        Raises UsageError before, if the checkpoint or the adapter lacks a weight or has one too many.
+        """
+        require_whole(AutoModelForCausalLM, folder)
+        if adapter is not None:
+            check_adapter(adapter, folder)
         self.fingerprint = fingerprint
         share = -(-seats // copies)
         self.seats = share * copies

@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
-from transformers.utils.logging import disable_progress_bar
 
+from exsearch.checkpoint import load_whole
+from exsearch.engine.adapter import check_adapter
 from exsearch.engine.attention import GROUPED
 from exsearch.engine.base import Completion, EngineError, EngineStats, Finish, Sampling, TokenIds, common_start
 from exsearch.engine.sampling import draw, uniforms
@@ -105,9 +106,13 @@ class HFEngine:
         seats: int = 64,
         adapter: Path | None = None,
     ) -> "HFEngine":
-        """Load a checkpoint folder, with a LoRA adapter merged into it in memory if there is one."""
-        disable_progress_bar()
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        """Load a checkpoint folder, with a LoRA adapter merged into it in memory if there is one.
+
+        Raises UsageError if either lacks a weight or has one too many.
+        """
+        if adapter is not None:
+            check_adapter(adapter, folder)
+        model = load_whole(AutoModelForCausalLM, folder, dtype=dtype)
         if adapter is not None:
             from peft import PeftModel
 

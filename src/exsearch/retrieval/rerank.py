@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from exsearch.corpus.passage import Passage
 from exsearch.errors import UsageError
 from exsearch.retrieval.base import RetrievalError
-from exsearch.retrieval.encoder_checkpoint import content_hash
+from exsearch.retrieval.encoder_checkpoint import content_hash, require_whole_network
 
 
 class Reranker:
@@ -31,7 +32,7 @@ class Reranker:
         logging.disable_progress_bar()
         try:
             model: Any = CrossEncoder(id, device="cpu", model_kwargs={"dtype": torch.float32})
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UsageError(f"re-ranker {id!r} cannot be loaded: {reason}") from None
         architecture = (model.config.architectures or ["?"])[0]
@@ -40,6 +41,7 @@ class Reranker:
             raise UsageError(f"re-ranker {id!r}: a {architecture} without a head that scores pairs")
         if model.num_labels != 1:
             raise UsageError(f"re-ranker {id!r}: gives {model.num_labels} scores a pair, not one")
+        require_whole_network(id, model, states_only=False)
         self.hash = _content_hash(model)
         self._model = model.to("cuda" if torch.cuda.is_available() else "cpu")
         self._lock = threading.Lock()  # its tokenizer keeps state

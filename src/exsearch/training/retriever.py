@@ -88,7 +88,7 @@ def train_retriever(
     optimiser = torch.optim.AdamW(parameters.values(), lr=rate, weight_decay=0.0, fused=True)
     total = config.epochs * steps_per_epoch(len(data.triples), config.batch_size)
     points = output.with_name(f"{output.name}.resume") / job
-    done = load_resume_point(points, partial(restore_torch, parameters, optimiser))
+    done = load_resume_point(points, parameters, partial(restore_torch, parameters, optimiser))
     rewind(done)
     with progress("retriever", total, done) as bar:
         for step in range(done, total):

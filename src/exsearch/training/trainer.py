@@ -20,8 +20,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
-from transformers.utils.logging import disable_progress_bar
 
+from exsearch.checkpoint import load_whole
 from exsearch.config import ModelConfig, TrainingConfig
 from exsearch.engine.builtin import model_fingerprint
 from exsearch.engine.load import pick_device, pick_dtype
@@ -72,6 +72,7 @@ def train(
     Weights are kept in float32 and saved in the precision of the forward pass. `log` gets the step (from 1) and
     its figures; `rewind` is told the step that a resumed run continues from.
     """
+    refuse_adapter(model_config)
     if not examples:
         raise ExSearchError(f"{label}: nothing to learn from")
     learned, held = hold_out(examples, config.validation_share, seed)
@@ -114,6 +115,12 @@ def train(
         ranks.wait()
 
 
+def refuse_adapter(config: ModelConfig) -> None:
+    """Raise UsageError if the settings put an adapter on the model: what is trained is the model without it."""
+    if config.adapter:
+        raise UsageError("model.adapter is for answering: merge the adapter into the model before training it further")
+
+
 def resume_folder(output: Path) -> Path:
     """Return where the resume points of the run that writes `output` are."""
     return output.with_name(f"{output.name}.resume")
@@ -126,9 +133,10 @@ def load_for_training(
 
     Weights are float32, or 4-bit if `config.quantise` says so, multiplied in `dtype`. Raises UsageError.
     """
-    disable_progress_bar()
     quantisation = quantisation_of(config, dtype) if config.quantise != "none" else None
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, quantization_config=quantisation)
+    model: PreTrainedModel = load_whole(
+        AutoModelForCausalLM, base, dtype=torch.float32, quantization_config=quantisation
+    )
     use_onednn(model)
     if config.frozen_layers:
         _freeze(model, config.frozen_layers)
@@ -205,7 +213,7 @@ def _steps(
 ) -> None:
     """Make the optimiser steps that the newest resume point lacks."""
     total = config.epochs * steps_per_epoch(len(examples), config.batch_size)
-    done = load_resume_point(points, learner.restore)
+    done = load_resume_point(points, learner.parameters, learner.restore)
     if ranks.first:
         rewind(done)
     with progress(label, total, done) if ranks.first else nullcontext() as bar:

@@ -6,7 +6,19 @@ from pathlib import Path
 import exsearch
 
 LAYERS = [
-    {"errors", "files", "api_key", "progress", "config", "metrics_log", "tracking", "precision", "memory", "onednn"}
+    {
+        "errors",
+        "files",
+        "api_key",
+        "progress",
+        "config",
+        "effects",
+        "metrics_log",
+        "tracking",
+        "precision",
+        "memory",
+        "onednn",
+    }
     | {"checkpoint"},
     {"corpus", "data"},
     {"retrieval", "engine"},

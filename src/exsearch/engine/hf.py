@@ -26,6 +26,7 @@ from exsearch.engine.base import Completion, EngineError, EngineStats, Finish, S
 from exsearch.engine.sampling import draw, uniforms
 from exsearch.engine.slots import SlotCache
 from exsearch.engine.worker import Worker
+from exsearch.memory import is_out_of_memory
 from exsearch.onednn import use_onednn
 
 CHUNKS = range(16, 257, 16)
@@ -162,11 +163,14 @@ class HFEngine:
 
     def _fail(self, arrived: list[_Call], error: Exception) -> None:
         """Tell everybody who waits; what the slots hold is no longer known."""
+        reason = str(error)
+        if is_out_of_memory(error):
+            reason = f"out of memory with room for {self.seats} conversations; lower rollout.in_flight"
         calls, self._live = {*arrived, *self._live}, []
         self._contents = [[] for _ in self._contents]
         for call in calls:
             if call.done is not None and not call.done.done():
-                call.done.set_exception(EngineError(f"the model failed: {error}"))
+                call.done.set_exception(EngineError(f"the model failed: {reason}"))
 
     # Steps.
 

@@ -26,6 +26,7 @@ def main() -> None:
             job.label,
             log=lambda step, figures: _tell(Report(step, figures)),
             rewind=lambda step: _tell(Report(step)),
+            section=job.section,
         )
     except ExSearchError as error:
         if os.environ["RANK"] == "0":

@@ -22,20 +22,20 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 
 from exsearch.checkpoint import load_whole
-from exsearch.config import ModelConfig, TrainingConfig
-from exsearch.engine.builtin import model_fingerprint
+from exsearch.config import LearnConfig, ModelConfig, TrainingConfig, WarmupConfig
 from exsearch.engine.load import pick_device, pick_dtype
 from exsearch.engine.sampling import derive_seed
 from exsearch.errors import ExSearchError, UsageError
-from exsearch.files import atomic_path, fingerprint, read_json, remove, write_json
+from exsearch.files import atomic_path, remove, write_json
 from exsearch.memory import free_at_once
 from exsearch.onednn import use_onednn
 from exsearch.progress import progress
 from exsearch.training.attention import TREE
 from exsearch.training.batches import batch_of_step, micro_batches, steps_per_epoch, trees_of_rank
 from exsearch.training.example import Example
+from exsearch.training.inputs import JOB, Inputs
 from exsearch.training.job import Job
-from exsearch.training.launch import train_on_ranks
+from exsearch.training.launch import explained_if_out_of_memory, train_on_ranks
 from exsearch.training.learner import Learner, TorchLearner
 from exsearch.training.loss import LossSums, Reference, WeightedLoss, normalised
 from exsearch.training.ranks import Ranks, joined_ranks
@@ -47,10 +47,6 @@ if TYPE_CHECKING:
 
 BEST = "best.safetensors"
 """Among the resume points: the weights with the lowest validation loss."""
-JOB = "exsearch.json"
-"""In a checkpoint: the fingerprint of all that it was trained from."""
-_ANY = {"ranks": 1, "sharding": "none", "micro_batch_tokens": 1, "gradient_checkpointing": False, "save_steps": 1}
-"""Settings that change how a run is carried out and not what comes of it: it may be continued with others."""
 LogStep = Callable[[int, dict[str, float]], None]
 
 
@@ -64,13 +60,15 @@ def train(
     label: str,
     log: LogStep,
     rewind: Callable[[int], None] = lambda step: None,
+    section: str = "",
 ) -> None:
     """Fine-tune the checkpoint in `base` on weighted examples and write the result to the folder `output`.
 
     A finished output of the same inputs is left as it is; raises UsageError if it is of others.
 
     Weights are kept in float32 and saved in the precision of the forward pass. `log` gets the step (from 1) and
-    its figures; `rewind` is told the step that a resumed run continues from.
+    its figures; `rewind` is told the step that a resumed run continues from. `section` is that of the settings, with a
+    dot, where the type of `config` does not say it.
     """
     refuse_adapter(model_config)
     if not examples:
@@ -79,24 +77,23 @@ def train(
     if config.lora_rank and config.frozen_layers:
         raise UsageError("lora_rank and frozen_layers exclude each other: an adapter would change the frozen layers")
     dtype = pick_dtype(model_config)
+    section = section or {WarmupConfig: "warmup.", LearnConfig: "learn."}.get(type(config), "")
     config = TrainingConfig(**{name: getattr(config, name) for name in TrainingConfig.__struct_fields__})
-    same = msgspec.structs.replace(config, **_ANY)
-    job = fingerprint([model_fingerprint(base), examples, same, seed, str(dtype)])
+    inputs = Inputs.of(base, examples, config, seed, dtype)
     if output.exists():
-        if read_json(output / JOB, dict[str, str]).get("job") != job:
-            raise UsageError(f"{output}: holds a model trained from other inputs or settings; choose another folder")
+        inputs.require_same(output)
         return
     if config.ranks > 1 and "RANK" not in os.environ:
-        train_on_ranks(Job(str(base), examples, str(output), config, model_config, seed, label), log, rewind)
+        train_on_ranks(Job(str(base), examples, str(output), config, model_config, seed, label, section), log, rewind)
         return
-    with joined_ranks(pick_device(model_config)) as ranks:
+    with explained_if_out_of_memory(label, config, section), joined_ranks(pick_device(model_config)) as ranks:
         model, adapted = load_for_training(base, config, seed, dtype)
         torch.nn.Module.to(model, ranks.device)
         reference = reference_of(model, adapted, config, dtype) if config.kl else None
         learner = make_learner(WeightedLoss(model, config, reference), config, ranks, dtype)
         if torch.distributed.is_initialized() and ranks.first:
             print(f"  {label}: {learner.description}", file=sys.stderr)
-        points = resume_folder(output) / job
+        points = inputs.resume_points(resume_folder(output))
         _steps(learner, learned, held, config, ranks, seed, points, label, log, rewind)
         apart = torch.distributed.is_initialized() or config.quantise != "none"
         weights = _gathered(learner, ranks) if apart else {}
@@ -110,7 +107,7 @@ def train(
             if adapted is not None:
                 adapted.merge_and_unload()  # puts ordinary layers back into `model`
             torch.nn.Module.to(model, dtype)
-            _save(model, base, output, job)
+            _save(model, base, output, inputs)
             remove(points.parent)
         ranks.wait()
 
@@ -286,13 +283,13 @@ def _set(model: PreTrainedModel, weights: dict[str, torch.Tensor]) -> None:
         parameters[name].copy_(tensor)
 
 
-def _save(model: PreTrainedModel, base: Path, output: Path, job: str) -> None:
+def _save(model: PreTrainedModel, base: Path, output: Path, inputs: Inputs) -> None:
     """Write a checkpoint folder with the tokenizer of `base`; nothing is left of it if the disk is full."""
     try:
         with atomic_path(output) as temporary:
             model.save_pretrained(temporary)
             AutoTokenizer.from_pretrained(base).save_pretrained(temporary)
-            write_json(temporary / JOB, {"job": job})
+            write_json(temporary / JOB, inputs.record())
     except SafetensorError as error:  # what safetensors makes of an operating-system error
         raise ExSearchError(f"{output}: cannot write the checkpoint: {error}") from error
 

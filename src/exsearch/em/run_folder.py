@@ -56,7 +56,7 @@ class RunFolder:
     """Paths of one run. A stage is complete when its file or folder exists: all are renamed into place."""
 
     def __init__(self, root: Path, tracking: TrackingConfig | None = None) -> None:
-        """Name the folder; but for files of the trackers, nothing is created yet."""
+        """Name the folder; nothing is created yet."""
         self.root = root
         self.metrics = MetricsLog(root / "metrics.jsonl", open_mirrors(tracking, root, root.name) if tracking else ())
 

@@ -307,3 +307,14 @@ def test_the_embedded_model_says_the_same_to_the_bit_alone_and_among_others(
         alone = HFEngine(engine.model, "fresh", seats=24)
         [said] = generate(alone, [prompts[index]], sampling, [seeds[index]])
         assert (said.token_ids, said.logprobs) == (together[index].token_ids, together[index].logprobs)
+
+
+def test_an_engine_without_memory_says_what_to_lower(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = tiny_engine(seats=6)
+
+    def full(*words: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("no room on the GPU")
+
+    monkeypatch.setattr(engine, "_forward", full)
+    with pytest.raises(EngineError, match=r"out of memory with room for 6 conversations; lower rollout\.in_flight"):
+        generate(engine, [[1, 2]], GREEDY, [0])

@@ -15,7 +15,8 @@ from exsearch.engine.base import EngineError, Sampling
 from exsearch.engine.batch import generate, logprobs
 from exsearch.engine.copies import CopiedEngine
 from exsearch.engine.hf import HFEngine
-from tiny_models import save_tiny
+from exsearch.errors import UsageError
+from tiny_models import save_tiny, tiny_llama
 
 SAMPLING = Sampling(12, [], temperature=1.0)
 
@@ -106,5 +107,8 @@ def test_a_lost_copy_fails_its_own_turns_and_the_other_goes_on_until_the_end(mod
 
 
 def test_a_model_that_cannot_be_loaded_is_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match="could not be loaded"):
+    with pytest.raises(UsageError, match="cannot be loaded"):
         CopiedEngine(tmp_path, "none", torch.float32, "cpu", 2, 2, None)
+    tiny_llama().save_pretrained(tmp_path)
+    with pytest.raises(EngineError, match="could not be loaded"):
+        CopiedEngine(tmp_path, "none", torch.float32, "no-such-device", 2, 2, None)

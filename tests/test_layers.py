@@ -7,9 +7,9 @@ import exsearch
 
 LAYERS = [
     {
-        *("errors", "files", "api_key", "http_client", "loopback", "progress", "config"),
+        *("errors", "files", "api_key", "http_client", "loopback", "progress", "config", "effects"),
         *("streams", "metrics_log", "tracking", "precision", "memory", "onednn"),
-        *("stopping", "worker", "compute", "children", "cluster"),
+        *("stopping", "worker", "compute", "children", "cluster", "checkpoint"),
     },
     {"corpus", "data"},
     {"retrieval", "engine"},

@@ -2,7 +2,10 @@
 
 import json
 import math
+import re
+import shutil
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -16,9 +19,14 @@ from transformers import AutoModelForCausalLM
 from exsearch.agent.chat import ChatFormat
 from exsearch.config import LearnConfig, ModelConfig, TrainingConfig
 from exsearch.errors import ExSearchError, UsageError
+from exsearch.memory import is_out_of_memory
 from exsearch.training.batches import batch_of_step, micro_batches, steps_per_epoch
 from exsearch.training.example import Example
+from exsearch.training.inputs import Inputs
+from exsearch.training.learner import TorchLearner, restore_torch, torch_state
+from exsearch.training.resume import load_resume_point, save_resume_point
 from exsearch.training.trainer import learning_rate, train
+from exsearch.training.tree import Tree
 from exsearch.training.validation import hold_out
 
 CPU = ModelConfig(device="cpu", precision="fp32")
@@ -120,6 +128,77 @@ def test_a_finished_checkpoint_is_kept_and_one_of_other_inputs_refused(
         with pytest.raises(UsageError, match="other inputs or settings"):
             run(tiny_checkpoint, out, config, examples=examples)
     assert (out / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_what_differs_from_a_finished_checkpoint_is_named(
+    tiny_checkpoint: Path, uninterrupted: tuple[Path, Log], tmp_path: Path
+) -> None:
+    out = shutil.copytree(uninterrupted[0], tmp_path / "checkpoint")
+    with pytest.raises(UsageError, match=r"\(learning_rate = 0\.003 there, 0\.1 here, kl = 0\.0 there, 1\.0 here\)"):
+        run(tiny_checkpoint, out, msgspec.structs.replace(CONFIG, learning_rate=0.1, kl=1.0))
+    with pytest.raises(UsageError, match=r"\(examples = \w+ there, \w+ here\)"):
+        run(tiny_checkpoint, out, examples=EXAMPLES[1:])
+    job = json.loads((out / "exsearch.json").read_text())["job"]
+    (out / "exsearch.json").write_text(json.dumps({"job": job}))  # of an earlier version
+    run(tiny_checkpoint, out, msgspec.structs.replace(CONFIG, save_steps=9))
+    with pytest.raises(UsageError, match="other inputs or settings; choose another folder"):
+        run(tiny_checkpoint, out, msgspec.structs.replace(CONFIG, kl=1.0))
+
+
+def test_where_the_validation_loss_is_taken_belongs_to_the_inputs(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    validated = msgspec.structs.replace(CONFIG, validation_share=0.25, epochs=1)
+    run(tiny_checkpoint, tmp_path / "checkpoint", validated, examples=OF_QUESTIONS)
+    run(tiny_checkpoint, tmp_path / "checkpoint", validated, examples=OF_QUESTIONS)
+    with pytest.raises(UsageError, match=r"\(save_steps = 2 there, 3 here\)"):
+        changed = msgspec.structs.replace(validated, save_steps=3)
+        run(tiny_checkpoint, tmp_path / "checkpoint", changed, examples=OF_QUESTIONS)
+
+
+def test_the_file_of_deepspeed_counts_by_its_content(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    file, moved = tmp_path / "zero.json", tmp_path / "moved.json"
+    file.write_text('{"zero_optimization": {"stage": 2}}')
+    moved.write_text('{"zero_optimization": {"stage": 2, "overlap_comm": "auto"}}')
+    dtype, configs = torch.float32, [msgspec.structs.replace(CONFIG, deepspeed=str(path)) for path in (file, moved)]
+    plain = [TrainingConfig(**{name: getattr(c, name) for name in TrainingConfig.__struct_fields__}) for c in configs]
+    first, second = (Inputs.of(tiny_checkpoint, EXAMPLES, config, 0, dtype) for config in plain)
+    assert first.job == second.job != first.earlier != second.earlier
+    file.write_text('{"zero_optimization": {"stage": 3}}')
+    assert Inputs.of(tiny_checkpoint, EXAMPLES, plain[0], 0, dtype).job != first.job
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("no room on the GPU"), MemoryError()])
+def test_out_of_memory_names_what_to_lower_and_the_run_goes_on_with_it(
+    tiny_checkpoint: Path,
+    uninterrupted: tuple[Path, Log],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    out, accumulate = tmp_path / "checkpoint", TorchLearner.accumulate
+    left = [3 * len(EXAMPLES) // 4]
+
+    def full(learner: TorchLearner, tree: Tree, factor: float, last: bool) -> torch.Tensor:
+        left[0] -= 1
+        if not left[0]:
+            raise error
+        return accumulate(learner, tree, factor, last)
+
+    with monkeypatch.context() as failing:
+        failing.setattr(TorchLearner, "accumulate", full)
+        with pytest.raises(ExSearchError, match="test: out of memory") as refused:
+            run(tiny_checkpoint, out)
+    [option] = re.findall(r"--set learn\.micro_batch_tokens=(\d+) or --set", str(refused.value))
+    assert int(option) == CONFIG.micro_batch_tokens // 2
+    log = run(tiny_checkpoint, out, msgspec.structs.replace(CONFIG, micro_batch_tokens=int(option)))
+    assert log.continued_from > 0
+    for name, tensor in weights(uninterrupted[0]).items():
+        assert torch.allclose(weights(out)[name], tensor, atol=1e-5), name
+
+
+def test_a_processor_without_memory_is_known_by_its_error() -> None:
+    with pytest.raises(RuntimeError) as full:
+        torch.empty(10**15)
+    assert is_out_of_memory(full.value) and not is_out_of_memory(RuntimeError("another"))
 
 
 def test_a_resume_point_of_other_inputs_is_not_continued(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -321,3 +400,30 @@ def test_the_examples_of_a_question_are_held_out_together(questions: list[int], 
     assert sorted(e.token_ids[0] for e in learned + held) == list(range(len(questions)))
     assert not {e.question_id for e in learned} & {e.question_id for e in held}
     assert len({e.question_id for e in held}) == round(share * count)
+
+
+def test_a_run_with_a_parameter_that_no_gradient_reaches_is_continued(tmp_path: Path) -> None:
+    def state() -> tuple[dict[str, torch.nn.Parameter], torch.optim.Optimizer]:
+        parameters = {name: torch.nn.Parameter(torch.ones(2)) for name in ("used", "unused")}
+        return parameters, torch.optim.AdamW(parameters.values(), lr=0.1)
+
+    parameters, optimiser = state()
+    parameters["used"].sum().backward()
+    optimiser.step()
+    optimiser.zero_grad()
+    save_resume_point(tmp_path, 1, torch_state(parameters, optimiser))
+    others, fresh = state()
+    assert load_resume_point(tmp_path, others, partial(restore_torch, others, fresh)) == 1
+    for one, other in ((parameters, optimiser), (others, fresh)):
+        one["used"].sum().backward()
+        other.step()
+    assert torch.equal(parameters["used"], others["used"]) and others["unused"].tolist() == [1, 1]
+
+
+def test_a_resume_point_of_another_model_is_refused_by_name_and_nothing_is_restored(tmp_path: Path) -> None:
+    weights = {name: torch.nn.Parameter(torch.ones(2)) for name in ("a", "b")}
+    save_resume_point(tmp_path, 3, torch_state(weights, torch.optim.AdamW(weights.values())))
+    others = {name: torch.nn.Parameter(torch.zeros(2)) for name in ("a", "c")}
+    with pytest.raises(UsageError, match=r"step-00000003\.safetensors: a resume point of another model \(weight/b"):
+        load_resume_point(tmp_path, others, partial(restore_torch, others, torch.optim.AdamW(others.values())))
+    assert others["a"].tolist() == [0, 0]

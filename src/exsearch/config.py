@@ -41,7 +41,7 @@ class ModelConfig(_Section, frozen=True):
     engine: Literal["transformers", "vllm", "openai"] = "transformers"
     """What generates and scores."""
     adapter: str = ""
-    """Folder of a LoRA adapter to put on the model, for the engines `transformers` and `vllm`."""
+    """Folder of a LoRA adapter to put on the model that answers, for the engines `transformers` and `vllm`."""
     tensor_parallel: Positive = 1
     """GPUs that vLLM cuts the model over."""
     data_parallel: Positive = 1

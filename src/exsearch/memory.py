@@ -1,7 +1,9 @@
 """Giving memory back that nothing uses any more, so that the next stage can have it."""
 
 import ctypes
+import errno
 import gc
+import os
 import sys
 
 import torch
@@ -26,6 +28,16 @@ def give_back_memory() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl has not
         if trim is not None:
             trim(0)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that a processor or a GPU has no memory left.
+
+    For a processor torch has no type of its own: it tells the operating system's words for it.
+    """
+    if isinstance(error, RuntimeError):
+        return isinstance(error, torch.OutOfMemoryError) or os.strerror(errno.ENOMEM) in str(error)
+    return isinstance(error, MemoryError)
 
 
 def free_at_once() -> None:

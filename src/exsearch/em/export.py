@@ -9,7 +9,7 @@ from exsearch.em.run_folder import RunFolder, RunSummary
 from exsearch.errors import ExSearchError, UsageError, nearest
 from exsearch.evaluation.scores import Figure, has_scores, read_scores
 from exsearch.files import atomic_path, read_json, write_text
-from exsearch.training.trainer import JOB
+from exsearch.training.inputs import JOB
 
 LICENCES = {"builtin:smollm2-135m": "apache-2.0"}
 """Of models that are made here; a licence goes on to what is trained from them."""

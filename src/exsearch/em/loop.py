@@ -24,7 +24,8 @@ from exsearch.em.run_folder import Comparison, Iteration, RunFolder, RunSummary
 from exsearch.em.warmup import gold_trajectories, read_warmup
 from exsearch.em.weigh import WeightSummary, summarise, weigh
 from exsearch.em.weighted import Weighted
-from exsearch.engine.builtin import resolve_model
+from exsearch.engine.builtin import model_fingerprint, resolve_model
+from exsearch.engine.load import pick_dtype
 from exsearch.engine.sampling import derive_seed
 from exsearch.errors import UsageError
 from exsearch.evaluation.baselines import majority
@@ -32,10 +33,11 @@ from exsearch.evaluation.bootstrap import paired_difference
 from exsearch.evaluation.evaluate import Evaluation, evaluate
 from exsearch.evaluation.protocol import Protocol, make_protocol
 from exsearch.evaluation.scores import Figure, has_scores, read_scores
-from exsearch.files import read_jsonl, write_json, write_jsonl
+from exsearch.files import fingerprint, read_jsonl, write_json, write_jsonl
 from exsearch.memory import give_back_memory
 from exsearch.training.example import Example, example_from
-from exsearch.training.trainer import train
+from exsearch.training.trainer import refuse_adapter, train
+from exsearch.training.zero_settings import zero_fingerprint
 
 Say = Callable[[str], None]
 
@@ -52,6 +54,7 @@ class EMRun:
             if not getattr(data, key):
                 raise UsageError(f"the config names no data.{key}")
         _check_scores(config)
+        refuse_adapter(config.model)
         self.retriever = load_retriever(config, data.index)
         self.train_questions = read_questions(Path(data.train), data.train_limit)
         self.dev_questions = read_questions(Path(data.dev), data.dev_limit)
@@ -70,8 +73,11 @@ class EMRun:
             read_warmup(Path(data.warmup), self.chat)  # to refuse now what it would refuse after the baselines
         self.protocol = self._protocol(self.test_questions)
         splits = {"train": self.train_questions, "dev": self.dev_questions, "test": self.test_questions}
-        self.folder.claim(config)
+        contents = contents_of(config, self.base)
+        self.folder.check(config, contents)
         self.folder.claim_inputs(self.protocol, splits)
+        if changed := self.folder.claim(config, contents):
+            say(f"Continued with other settings, which change no result: {'; '.join(map(str, changed))}.")
         self._agents: Agents | None = None
         self._loaded: Path | None = None
 
@@ -317,6 +323,20 @@ class EMRun:
                     if stage not in ("stage", "step"):
                         total[stage] = round(total.get(stage, 0.0) + float(seconds), 1)
         return total
+
+
+def contents_of(config: Config, base: Path) -> dict[str, str]:
+    """Return, by their keys, what the settings stand for that name something: fingerprints, and the precision here.
+
+    Index and questions are kept whole in a run folder. Raises UsageError if there is no such file.
+    """
+    return {
+        "model.path": model_fingerprint(base),
+        "model.precision": str(pick_dtype(config.model)).removeprefix("torch."),
+        "data.warmup": fingerprint(Path(config.data.warmup).read_bytes()) if config.data.warmup else "",
+        "warmup.deepspeed": zero_fingerprint(config.warmup.deepspeed),
+        "learn.deepspeed": zero_fingerprint(config.learn.deepspeed),
+    }
 
 
 def _check_scores(config: Config) -> None:

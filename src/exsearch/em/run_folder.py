@@ -4,12 +4,13 @@ from pathlib import Path
 
 import msgspec
 
-from exsearch.config import Config, TrackingConfig, dump_config
+from exsearch.config import Config, TrackingConfig, dump_config, load_config
 from exsearch.data.question import Question, read_questions
+from exsearch.effects import Change, changes
 from exsearch.errors import UsageError
 from exsearch.evaluation.protocol import PROTOCOL, Protocol, check_protocol, write_protocol
 from exsearch.evaluation.scores import Figure
-from exsearch.files import write_jsonl, write_text
+from exsearch.files import read_json, write_json, write_jsonl, write_text
 from exsearch.metrics_log import MetricsLog
 from exsearch.tracking import open_mirrors
 
@@ -55,16 +56,45 @@ class RunFolder:
     """Paths of one run. A stage is complete when its file or folder exists: all are renamed into place."""
 
     def __init__(self, root: Path, tracking: TrackingConfig | None = None) -> None:
-        """Name the folder; but for files of the trackers, nothing is created yet."""
+        """Name the folder; nothing is created yet."""
         self.root = root
         self.metrics = MetricsLog(root / "metrics.jsonl", open_mirrors(tracking, root, root.name) if tracking else ())
 
-    def claim(self, config: Config) -> None:
-        """Write the config; raises UsageError if the run that is already here has another."""
-        path, text = self.root / "config.toml", dump_config(config)
-        if path.exists() and path.read_text(encoding="utf-8") != text:
-            raise self._other("settings", path)
-        write_text(path, text)
+    def check(self, config: Config, contents: dict[str, str] | None = None) -> list[Change]:
+        """Return the settings that the run that is here was begun with otherwise; raises UsageError for results' sake.
+
+        `contents` says, by their keys, what settings that name something stand for. Without it only the others are
+        compared; index and questions are compared by `claim_inputs`.
+        """
+        if not self.config.exists():
+            return []
+        found = changes(load_config(self.config), config)
+        refused = [str(change) for change in found if change.effect == "result"]
+        if contents is not None:
+            begun = read_json(self.contents, dict[str, str]) if self.contents.exists() else {}
+            for key, content in contents.items():
+                if begun.get(key, content) != content:
+                    refused.append(f"{key}, which stood for {begun[key]} and stands for {content} now")
+                elif key not in begun:  # of an earlier version
+                    refused += [str(change) for change in found if change.key == key]
+        if refused:
+            raise UsageError(
+                f"{self.root}: holds a run with other settings, which change its results: {'; '.join(refused)}. "
+                f"Set them as in {self.config}, choose another --out or remove the folder"
+            )
+        return found
+
+    def claim(self, config: Config, contents: dict[str, str] | None = None) -> list[Change]:
+        """Write the config and what its names stand for; the same as `check` for a run that is already here.
+
+        Without `contents` a run that is here keeps its config.
+        """
+        found = self.check(config, contents)
+        if contents is not None or not self.config.exists():
+            write_text(self.config, dump_config(config))
+        if contents is not None:
+            write_json(self.contents, contents)
+        return found
 
     def claim_inputs(self, protocol: Protocol, splits: dict[str, list[Question]]) -> None:
         """Write the questions and what scores depend on; raises UsageError if the run that is here has others.
@@ -84,6 +114,16 @@ class RunFolder:
         return UsageError(
             f"{self.root}: holds a run with other {what} (see {path}); choose another --out or remove the folder"
         )
+
+    @property
+    def config(self) -> Path:
+        """Return the file of the resolved settings."""
+        return self.root / "config.toml"
+
+    @property
+    def contents(self) -> Path:
+        """Return the file that says what the settings that name files and models stand for."""
+        return self.root / "contents.json"
 
     def questions(self, split: str) -> Path:
         """Return the file of the questions this run used."""

@@ -9,7 +9,10 @@ import importlib.util
 import os
 from pathlib import Path
 
+import msgspec
+
 from exsearch import compute
+from exsearch.checkpoint import load_whole
 from exsearch.errors import ExSearchError, UsageError, nearest
 from exsearch.files import atomic_path, fingerprint, read_json
 
@@ -38,6 +41,9 @@ def resolve_model(name: str) -> Path:
             raise UsageError(f"{folder}: not a model folder, it has no *.safetensors weights")
         if not (folder / "tokenizer_config.json").is_file():
             raise UsageError(f"{folder}: not a model folder, it has no tokenizer_config.json")
+        for file in ("config.json", "tokenizer_config.json", "tokenizer.json"):
+            if (folder / file).exists():
+                read_json(folder / file, dict[str, msgspec.Raw])  # to refuse a torn file by its name
         return folder
     if folder.is_absolute() or name.startswith(("./", "../", "~")) or name.count("/") != 1:
         raise UsageError(f"{name}: no such model folder{nearest(name, list(BUILTIN_MODELS))}")
@@ -99,7 +105,7 @@ def convert_gguf(source: Path, target: Path) -> None:
     # The GGUF says pad = eos, and a padding token is masked in training: the model would never learn to stop.
     tokenizer.pad_token = "<|endoftext|>"
     tokenizer.model_max_length = 8192
-    model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+    model = load_whole(AutoModelForCausalLM, source.parent, gguf_file=source.name, dtype=torch.float32)
     # Else the saved folder would look for the GGUF file again.
     del model.config.quantization_config
     setattr(model, "hf_quantizer", None)  # noqa: B010

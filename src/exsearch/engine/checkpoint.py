@@ -2,14 +2,15 @@
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
-from transformers.utils.logging import disable_progress_bar
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from exsearch.checkpoint import load_whole
 from exsearch.errors import UsageError
 
 
@@ -28,13 +29,17 @@ def load_config(folder: Path) -> PreTrainedConfig:
 def load_model(
     folder: Path, dtype: torch.dtype, quantisation: QuantizationConfigMixin | None = None
 ) -> PreTrainedModel:
-    """Load a causal language model onto the processor. Raises UsageError for a folder that holds none."""
-    disable_progress_bar()
-    config = load_config(folder)
-    known = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
-    kind = AutoModelForCausalLM if known else _named(folder, list(config.architectures or []))
-    model: PreTrainedModel = kind.from_pretrained(folder, dtype=dtype, quantization_config=quantisation)
+    """Load a causal language model onto the processor. Raises UsageError for a folder that holds none, or a part."""
+    model: PreTrainedModel = load_whole(causal_class(folder), folder, dtype=dtype, quantization_config=quantisation)
     return model
+
+
+def causal_class(folder: Path) -> Any:
+    """Return the class that loads a folder as a causal language model. Raises UsageError if there is none."""
+    config = load_config(folder)
+    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return AutoModelForCausalLM
+    return _named(folder, list(config.architectures or []))
 
 
 def _named(folder: Path, architectures: list[str]) -> type[PreTrainedModel]:

@@ -22,8 +22,11 @@ from typing import Literal
 import msgspec
 import torch
 
+from exsearch.checkpoint import require_whole
 from exsearch.children import start_module
+from exsearch.engine.adapter import check_adapter
 from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling, TokenIds
+from exsearch.engine.checkpoint import causal_class
 from exsearch.errors import ExSearchError, UsageError
 
 _REMEMBERED = 1024
@@ -84,7 +87,14 @@ class CopiedEngine:
         copies: int,
         adapter: Path | None,
     ) -> None:
-        """Start the copies and wait until all are ready; raises EngineError if one is not, UsageError if refused."""
+        """Start the copies and wait until all are ready; raises EngineError if one is not.
+
+        Raises UsageError if the model is refused, and before if the checkpoint or the adapter lacks a weight or has one
+        too many.
+        """
+        require_whole(causal_class(folder), folder)
+        if adapter is not None:
+            check_adapter(adapter, folder)
         self.fingerprint = fingerprint
         share = -(-seats // copies)
         self.seats = share * copies

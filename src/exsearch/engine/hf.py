@@ -20,6 +20,7 @@ import torch
 from transformers import PreTrainedModel
 
 from exsearch import compute
+from exsearch.engine.adapter import check_adapter
 from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling, TokenIds
 from exsearch.engine.call import Call
 from exsearch.engine.checkpoint import load_model
@@ -29,6 +30,7 @@ from exsearch.engine.merging import merge_checked
 from exsearch.engine.paths import EnginePath, engine_verdict, memory_of
 from exsearch.engine.probe import require_path
 from exsearch.engine.sampling import draw, uniforms
+from exsearch.memory import is_out_of_memory
 from exsearch.onednn import use_onednn
 
 
@@ -66,8 +68,11 @@ class HFEngine:
     ) -> "HFEngine":
         """Load a checkpoint folder, with a LoRA adapter merged into it in memory if there is one.
 
-        Raises UsageError if there is no path on which its log-probs are those of transformers.
+        Raises UsageError if either lacks a weight or has one too many, and if there is no path on which the model's
+        log-probs are those of transformers.
         """
+        if adapter is not None:
+            check_adapter(adapter, folder)
         model = load_model(folder, dtype)
         attention = model.config._attn_implementation
         if adapter is not None:
@@ -132,11 +137,14 @@ class HFEngine:
 
     def _fail(self, arrived: list[Call], error: Exception) -> None:
         """Tell everybody who waits; what the slots hold is no longer known."""
+        reason = str(error)
+        if is_out_of_memory(error):
+            reason = f"out of memory with room for {self.seats} conversations; lower rollout.in_flight"
         calls, self._live = {*arrived, *self._live}, []
         self._memory.clear()
         for call in calls:
             if call.done is not None and not call.done.done():
-                call.done.set_exception(EngineError(f"the model failed: {error}"))
+                call.done.set_exception(EngineError(f"the model failed: {reason}"))
 
     def release(self, seat: int) -> None:
         """Take note that a conversation is over: a step that is under way still counts on it."""

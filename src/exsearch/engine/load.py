@@ -8,6 +8,7 @@ from transformers import PreTrainedConfig
 
 from exsearch.api_key import read_api_key
 from exsearch.config import ModelConfig
+from exsearch.engine.adapter import SETTINGS, require_adapter_folder
 from exsearch.engine.base import Engine, TokenIds
 from exsearch.engine.builtin import model_fingerprint
 from exsearch.engine.checkpoint import load_config
@@ -57,11 +58,13 @@ def load_engine(folder: Path, config: ModelConfig, chat: Conversation, context: 
     `context` bounds a conversation's tokens, `seats` how many conversations there are at once: together, the memory.
     """
     adapter = Path(config.adapter) if config.adapter else None
-    if adapter is not None and not (adapter / "adapter_config.json").is_file():
-        raise UsageError(f"model.adapter: {adapter} is not an adapter folder, it has no adapter_config.json")
+    if adapter is not None:
+        if config.engine == "openai":
+            raise UsageError("model.adapter is for the engines transformers and vllm; an endpoint has its own")
+        require_adapter_folder(adapter)
     identity = model_fingerprint(folder)
     if adapter is not None:
-        identity = fingerprint([identity, model_fingerprint(adapter, "adapter_config.json")])
+        identity = fingerprint([identity, model_fingerprint(adapter, SETTINGS)])
     if config.engine == "vllm":
         from exsearch.engine.vllm import VLLMEngine
 

@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from exsearch.children import guard_others
+from exsearch.engine.adapter import check_adapter
 from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling, TokenIds
 from exsearch.engine.watchdog import watch
 from exsearch.errors import UsageError
 
 T = TypeVar("T")
 FORCING = "exsearch.engine.vllm_forcing:Forcing"
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Of adapters that vLLM makes room for; one of a rank between two of them gets the room of the larger."""
 
 
 class VLLMEngine:
@@ -40,7 +43,11 @@ class VLLMEngine:
         data_parallel: int = 1,
         adapter: Path | None = None,
     ) -> None:
-        """Load a checkpoint folder; `context` bounds the memory for keys and values. Raises UsageError without vLLM."""
+        """Load a checkpoint folder; `context` bounds the memory for keys and values.
+
+        Raises UsageError without vLLM, or for an adapter that does not fit.
+        """
+        room = _room(check_adapter(adapter, folder, merged=False)) if adapter is not None else 0
         try:
             from vllm.engine.arg_utils import AsyncEngineArgs
             from vllm.v1.engine.async_llm import AsyncLLM
@@ -59,7 +66,7 @@ class VLLMEngine:
         if adapter is not None:
             from vllm.lora.request import LoRARequest
 
-            arguments |= {"enable_lora": True, "max_lora_rank": _rank(adapter)}
+            arguments |= {"enable_lora": True, "max_lora_rank": room}
             self._adapter: Any = LoRARequest("adapter", 1, str(adapter))
         else:
             self._adapter = None
@@ -187,7 +194,8 @@ async def _made(kind: Any, options: Any) -> Any:
     return kind.from_engine_args(options)
 
 
-def _rank(adapter: Path) -> int:
-    import json
-
-    return int(json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"])
+def _room(rank: int) -> int:
+    """Return the rank to make room for. Raises UsageError if vLLM has none for an adapter of this one."""
+    if rank > RANKS[-1]:
+        raise UsageError(f"model.adapter has rank {rank}, and vLLM has room for {RANKS[-1]}; merge it into the model")
+    return next(size for size in RANKS if size >= rank)

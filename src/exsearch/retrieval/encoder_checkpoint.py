@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -14,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 
 from exsearch import compute
+from exsearch.checkpoint import require_whole
 from exsearch.errors import UsageError
 from exsearch.http_client import check_hub
 
@@ -97,20 +96,6 @@ def load_checkpoint(id: str) -> Checkpoint:
         raise UsageError(f"encoder {id!r} cannot be loaded: {reason}") from None
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers from showing bars and warnings; errors are still raised."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-
-
 def content_hash(network: torch.nn.Module, tokenizer: Any, rules: object = None) -> str:
     """Identify weights, vocabulary and `rules`; names and order of the tensors may change between library versions."""
     tensors = sorted(
@@ -123,6 +108,19 @@ def content_hash(network: torch.nn.Module, tokenizer: Any, rules: object = None)
     return hashlib.sha256(b"".join(tensors) + vocabulary + extra).hexdigest()[:16]
 
 
+def require_whole_network(id: str, model: torch.nn.Module, states_only: bool = True) -> None:
+    """Raise UsageError unless the checkpoint has all weights of the network in a sentence-transformers model.
+
+    That library loads what there is, and leaves the rest random.
+    """
+    from transformers import PreTrainedModel
+
+    network = next((module for module in model.modules() if isinstance(module, PreTrainedModel)), None)
+    if network is not None:
+        places = [module.get("path", "") for module in _json_file(id, "modules.json") or []]
+        require_whole(type(network), id, states_only=states_only, subfolder=places[0] if places else "")
+
+
 def _is_colbert(id: str) -> bool:
     # the two files sentence-transformers itself looks at
     settings = _json_file(id, "config_sentence_transformers.json")
@@ -131,13 +129,12 @@ def _is_colbert(id: str) -> bool:
     return "HF_ColBERT" in (_json_file(id, "config.json").get("architectures") or [])
 
 
-def _json_file(id: str, name: str) -> dict[str, Any]:
-    """Return the content of a JSON file of a checkpoint; empty if it has none."""
+def _json_file(id: str, name: str) -> Any:
+    """Return the content of a JSON file of a checkpoint; an empty table if it has none."""
     from transformers.utils.hub import cached_file
 
     path = cached_file(id, name, _raise_exceptions_for_missing_entries=False)
     if path is None:
         return {}
     with open(path, encoding="utf-8") as file:  # noqa: PTH123
-        content: dict[str, Any] = json.load(file)
-    return content
+        return json.load(file)

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
+from exsearch.checkpoint import quiet
 from exsearch.errors import UsageError
-from exsearch.retrieval.encoder_checkpoint import Checkpoint, Role, TokenRow, content_hash, quiet
+from exsearch.retrieval.encoder_checkpoint import Checkpoint, Role, TokenRow, content_hash, require_whole_network
 from exsearch.retrieval.encoder_plain import PlainCheckpoint
 
 
@@ -83,7 +84,9 @@ def load_colbert(id: str) -> ColbertCheckpoint:
     from sentence_transformers import MultiVectorEncoder
 
     with quiet():  # the loader warns of the projection that Stanford's form holds beside the model
-        return ColbertCheckpoint(id, MultiVectorEncoder(id, device="cpu", model_kwargs={"dtype": torch.float32}))
+        model = MultiVectorEncoder(id, device="cpu", model_kwargs={"dtype": torch.float32})
+    require_whole_network(id, model)
+    return ColbertCheckpoint(id, model)
 
 
 def add_projection(id: str, checkpoint: Checkpoint, axes: torch.Tensor) -> ColbertCheckpoint:

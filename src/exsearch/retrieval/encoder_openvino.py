@@ -16,9 +16,10 @@ import numpy.typing as npt
 import torch
 
 from exsearch import compute
+from exsearch.checkpoint import quiet
 from exsearch.errors import UsageError
 from exsearch.files import atomic_path
-from exsearch.retrieval.encoder_checkpoint import Checkpoint, quiet
+from exsearch.retrieval.encoder_checkpoint import Checkpoint
 
 _CONVERSION = 1
 """Part of the cached file's name: raise it when the tracing changes."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from exsearch.checkpoint import load_whole
 from exsearch.errors import UsageError
 from exsearch.retrieval.encoder_checkpoint import EMBEDDED, Role, TokenRow, content_hash
 
@@ -23,14 +24,12 @@ class PlainCheckpoint:
     def __init__(self, id: str) -> None:
         """Load EMBEDDED, a folder or a hub id; raises UsageError, OSError or ValueError."""
         from transformers import AutoModel, AutoTokenizer
-        from transformers.utils import logging
 
-        logging.disable_progress_bar()
         self.source = embedded_folder() if id == EMBEDDED else id
         self._tokenizer: Any = AutoTokenizer.from_pretrained(self.source)
         if not self._tokenizer.is_fast:
             raise UsageError(f"encoder {id!r}: its tokenizer has no fast version")
-        model: Any = AutoModel.from_pretrained(self.source, dtype=torch.float32)
+        model: Any = load_whole(AutoModel, self.source, states_only=True, dtype=torch.float32)
         self._model = model
         self.network: torch.nn.Module = _LastStates(model)
         self.dimensions: int = model.config.hidden_size

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import SafetensorError
 
 from exsearch import compute
 from exsearch.errors import UsageError
 from exsearch.http_client import check_hub
 from exsearch.precision import bfloat16_is_fast
-from exsearch.retrieval.encoder_checkpoint import EMBEDDED, content_hash
+from exsearch.retrieval.encoder_checkpoint import EMBEDDED, content_hash, require_whole_network
 from exsearch.retrieval.encoder_plain import embedded_folder
 from exsearch.retrieval.index import EncoderInfo
 
@@ -83,7 +84,9 @@ def _load(id: str) -> Any:
     source = embedded_folder() if id == EMBEDDED else id
     check_hub(source)
     try:
-        return SentenceTransformer(source, device="cpu", model_kwargs={"dtype": torch.float32})
-    except (OSError, ValueError, KeyError) as error:
+        model = SentenceTransformer(source, device="cpu", model_kwargs={"dtype": torch.float32})
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UsageError(f"encoder {id!r} cannot be loaded: {reason}") from None
+    require_whole_network(source, model)
+    return model

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from exsearch import compute
 from exsearch.corpus.passage import Passage
 from exsearch.errors import UsageError
 from exsearch.http_client import check_hub
 from exsearch.retrieval.base import RetrievalError
-from exsearch.retrieval.encoder_checkpoint import content_hash
+from exsearch.retrieval.encoder_checkpoint import content_hash, require_whole_network
 
 
 class Reranker:
@@ -34,7 +35,7 @@ class Reranker:
         check_hub(id)
         try:
             model: Any = CrossEncoder(id, device="cpu", model_kwargs={"dtype": torch.float32})
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UsageError(f"re-ranker {id!r} cannot be loaded: {reason}") from None
         architecture = (model.config.architectures or ["?"])[0]
@@ -43,6 +44,7 @@ class Reranker:
             raise UsageError(f"re-ranker {id!r}: a {architecture} without a head that scores pairs")
         if model.num_labels != 1:
             raise UsageError(f"re-ranker {id!r}: gives {model.num_labels} scores a pair, not one")
+        require_whole_network(id, model, states_only=False)
         self.hash = _content_hash(model)
         self._model = model.to("cuda" if torch.cuda.is_available() else "cpu")
 

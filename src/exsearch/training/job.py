@@ -22,6 +22,8 @@ class Job:
     model: ModelConfig
     seed: int
     label: str
+    section: str
+    """Of the settings, with a dot."""
 
 
 class Report(msgspec.Struct, frozen=True):

@@ -4,13 +4,16 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import IO
 
 import msgspec
 
 from exsearch.children import start_module
+from exsearch.config import TrainingConfig
 from exsearch.errors import ExSearchError, UsageError
+from exsearch.memory import is_out_of_memory
 from exsearch.training.job import Job, Report, write_job
 
 REPORT = "exsearch-report "
@@ -46,7 +49,30 @@ def train_on_ranks(job: Job, log: Callable[[int, dict[str, float]], None], rewin
     if failed is not None:
         raise failed
     if torchrun.returncode:
-        raise ExSearchError(f"{job.label}: a training process was lost; see above, and continue with the same command")
+        raise ExSearchError(
+            f"{job.label}: a training process was lost; see above. The same command continues; if it was killed for "
+            f"want of memory, add {less_memory(job.config, job.section)}"
+        )
+
+
+@contextmanager
+def explained_if_out_of_memory(label: str, config: TrainingConfig, section: str) -> Iterator[None]:
+    """Turn the want of memory into one line that says which settings need less of it."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        advice = less_memory(config, section)
+        raise ExSearchError(f"{label}: out of memory. Continue with the same command and {advice}") from error
+
+
+def less_memory(config: TrainingConfig, section: str) -> str:
+    """Return the options under which a training run needs less memory and has the same result."""
+    options = [f"--set {section}micro_batch_tokens={max(config.micro_batch_tokens // 2, 1)}"]
+    if not config.gradient_checkpointing:
+        options.append(f"--set {section}gradient_checkpointing=true")
+    return f"{' or '.join(options)}, which change memory and time alone"
 
 
 def _start(count: int, job: IO[bytes], reports: int) -> "subprocess.Popen[bytes]":

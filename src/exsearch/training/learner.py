@@ -4,7 +4,7 @@ All of them make the same step: gradients are summed over ranks and micro-batche
 belongs to the whole batch beforehand.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from exsearch.errors import ExSearchError
 from exsearch.training.layers import decoder_layers
 from exsearch.training.loss import Packed, Packing, WeightedLoss
 from exsearch.training.ranks import Ranks
+from exsearch.training.resume import Read
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """What AdamW keeps of each parameter."""
@@ -57,7 +58,7 @@ class Learner(Protocol):
         """Yield weights and moments, whole, on the processor."""
         ...
 
-    def restore(self, step: int, read: Callable[[str], torch.Tensor]) -> None:
+    def restore(self, step: int, read: Read) -> None:
         """Set weights and moments to what `read` returns for the names of `state`."""
         ...
 
@@ -127,7 +128,7 @@ class TorchLearner:
         """Yield weights, then moments if there was a step."""
         return torch_state(self.parameters, self._optimiser)
 
-    def restore(self, step: int, read: Callable[[str], torch.Tensor]) -> None:
+    def restore(self, step: int, read: Read) -> None:
         """Set weights and moments."""
         restore_torch(self.parameters, self._optimiser, step, read)
 
@@ -152,14 +153,18 @@ def restore_torch(
     parameters: dict[str, torch.nn.Parameter],
     optimiser: torch.optim.Optimizer,
     step: int,
-    read: Callable[[str], torch.Tensor],
+    read: Read,
 ) -> None:
-    """Set weights and AdamW's moments to those of a step."""
+    """Set weights and AdamW's moments to those of a step; a parameter that no gradient has reached has no moments."""
     for name, parameter in parameters.items():
-        parameter.copy_(_like(parameter, read(f"weight/{name}")))
-        moments = {moment: _like(parameter, read(f"{moment}/{name}")) for moment in MOMENTS}
-        # The fused optimiser counts on the parameter's own device.
-        optimiser.state[parameter] = {"step": torch.tensor(float(step), device=parameter.device), **moments}
+        weight = read(f"weight/{name}")
+        assert weight is not None, "the point was found to have it"
+        parameter.copy_(_like(parameter, weight))
+        saved = {moment: read(f"{moment}/{name}") for moment in MOMENTS}
+        moments = {moment: _like(parameter, value) for moment, value in saved.items() if value is not None}
+        if moments:
+            # The fused optimiser counts on the parameter's own device.
+            optimiser.state[parameter] = {"step": torch.tensor(float(step), device=parameter.device), **moments}
 
 
 def _shard(loss: WeightedLoss, ranks: Ranks) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from exsearch.config import ModelConfig, TrackingConfig, TrainingConfig
 from exsearch.metrics_log import MetricsLog
-from exsearch.tracking import open_mirrors
+from exsearch.tracking import IDENTITY, open_mirrors
 from exsearch.training.example import Example
 from exsearch.training.ranks import is_first
 from exsearch.training.trainer import train
@@ -21,7 +21,8 @@ def train_logged(
     label: str,
 ) -> Path:
     """Train as trainer.py does, with the figures in `output`.metrics.jsonl, whose path is returned."""
-    mirrors = open_mirrors(tracking, output.parent, output.name) if is_first() else []
+    identity = output.with_name(f"{output.name}.{IDENTITY}")
+    mirrors = open_mirrors(tracking, output.parent, output.name, identity) if is_first() else []
     metrics = MetricsLog(output.with_name(f"{output.name}.metrics.jsonl"), mirrors)
     train(
         base,

@@ -31,6 +31,7 @@ def main() -> None:
             job.label,
             log=lambda step, figures: _report(Report(step, figures)),
             rewind=lambda step: _report(Report(step)),
+            section=job.section,
         )
     except ExSearchError as error:
         _report(Report(0, error=str(error), mistake=isinstance(error, UsageError)))

@@ -8,11 +8,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from exsearch.errors import ExSearchError
+from exsearch.errors import ExSearchError, UsageError
 from exsearch.files import atomic_path, remove
 
-Restore = Callable[[int, Callable[[str], torch.Tensor]], None]
-"""Takes a step and what reads a tensor by its name."""
+Read = Callable[[str], torch.Tensor | None]
+"""Returns a tensor of a resume point by its name, None if the point has none of that name."""
+Restore = Callable[[int, Read], None]
+"""Takes a step and what reads its tensors."""
 
 
 def save_resume_point(folder: Path, step: int, state: Iterable[tuple[str, torch.Tensor]]) -> None:
@@ -35,13 +37,20 @@ def write_tensors(
         raise ExSearchError(f"{target}: cannot write it: {error}") from error
 
 
-def load_resume_point(folder: Path, restore: Restore) -> int:
-    """Restore the newest readable point and return its step; 0 if there is none."""
+def load_resume_point(folder: Path, trained: Iterable[str], restore: Restore) -> int:
+    """Restore the newest readable point and return its step; 0 if there is none.
+
+    Raises UsageError for a point that lacks the weights of one of the parameters `trained`, or has more.
+    """
+    wanted = {f"weight/{name}" for name in trained}
     for path in sorted(folder.glob("step-*.safetensors"), reverse=True):
         step = int(path.stem.removeprefix("step-"))
         try:
             with safe_open(path, framework="pt") as file:
-                restore(step, file.get_tensor)
+                held = set(file.keys())
+                if strange := wanted ^ {name for name in held if name.startswith("weight/")}:
+                    raise UsageError(f"{path}: a resume point of another model ({min(strange)} differs); remove it")
+                restore(step, lambda name: file.get_tensor(name) if name in held else None)  # noqa: B023
         except SafetensorError as error:
             print(f"  {path.name}: unreadable resume point skipped ({error})", file=sys.stderr)
             continue

@@ -27,10 +27,11 @@ from exsearch.files import atomic_path, fingerprint, read_json, remove, write_js
 from exsearch.progress import progress
 from exsearch.retrieval.encoder_checkpoint import Checkpoint, Role, group_by_length, load_checkpoint, pad
 from exsearch.training.batches import steps_per_epoch
+from exsearch.training.inputs import JOB
 from exsearch.training.learner import restore_torch, torch_state
 from exsearch.training.resume import load_resume_point, save_resume_point
 from exsearch.training.retriever_triples import TrainingSet, Triple
-from exsearch.training.trainer import JOB, LogStep, learning_rate
+from exsearch.training.trainer import LogStep, learning_rate
 
 _MAX_TOKENS = 256
 """Of a passage, as in a `late` index."""
@@ -74,9 +75,10 @@ def train_retriever(
     """
     device, dtype = torch.device(pick_device(model_config)), pick_dtype(model_config)
     checkpoint = load_checkpoint(encoder)
-    job = fingerprint([checkpoint.hash, data, config, seed, str(dtype)])
+    same = msgspec.structs.replace(config, save_steps=0)  # which changes no result, and earlier versions took in
+    jobs = [fingerprint([checkpoint.hash, data, settings, seed, str(dtype)]) for settings in (same, config)]
     if output.exists():
-        if not (output / JOB).is_file() or read_json(output / JOB, dict[str, str]).get("job") != job:
+        if not (output / JOB).is_file() or read_json(output / JOB, dict[str, str]).get("job") not in jobs:
             raise UsageError(f"{output}: holds something else, or was trained otherwise; choose another folder")
         return
     if config.scope == "projection":
@@ -89,8 +91,10 @@ def train_retriever(
     schedule = TrainingConfig(learning_rate=rate)
     optimiser = torch.optim.AdamW(parameters.values(), lr=rate, weight_decay=0.0, fused=True)
     total = config.epochs * steps_per_epoch(len(data.triples), config.batch_size)
-    points = output.with_name(f"{output.name}.resume") / job
-    done = load_resume_point(points, partial(restore_torch, parameters, optimiser))
+    resumed = output.with_name(f"{output.name}.resume")
+    job = next((job for job in jobs if (resumed / job).exists()), jobs[0])
+    points = resumed / job
+    done = load_resume_point(points, parameters, partial(restore_torch, parameters, optimiser))
     rewind(done)
     with progress("retriever", total, done) as bar:
         for step in range(done, total):

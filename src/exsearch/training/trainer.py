@@ -22,8 +22,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 
 from exsearch import compute
-from exsearch.config import ModelConfig, TrainingConfig
-from exsearch.engine.builtin import model_fingerprint
+from exsearch.config import LearnConfig, ModelConfig, TrainingConfig, WarmupConfig
 from exsearch.engine.checkpoint import load_config, load_model
 from exsearch.engine.limits import steady_limit
 from exsearch.engine.load import pick_device, pick_dtype
@@ -31,15 +30,16 @@ from exsearch.engine.merging import merge_checked
 from exsearch.engine.probe import require_path
 from exsearch.engine.sampling import derive_seed
 from exsearch.errors import ExSearchError, UsageError
-from exsearch.files import atomic_path, fingerprint, read_json, remove, write_json
+from exsearch.files import atomic_path, remove, write_json
 from exsearch.memory import free_at_once
 from exsearch.onednn import use_onednn
 from exsearch.progress import progress
 from exsearch.training.adapters import add_lora
 from exsearch.training.batches import batch_of_step, micro_batches, packed_of_rank, steps_per_epoch
 from exsearch.training.example import Example
+from exsearch.training.inputs import JOB, Inputs
 from exsearch.training.job import Job
-from exsearch.training.launch import train_on_ranks
+from exsearch.training.launch import explained_if_out_of_memory, train_on_ranks
 from exsearch.training.layers import decoder_layers
 from exsearch.training.learner import Learner, TorchLearner
 from exsearch.training.loss import LossSums, Packing, Reference, WeightedLoss, normalised
@@ -54,10 +54,6 @@ if TYPE_CHECKING:
 
 BEST = "best.safetensors"
 """Among the resume points: the weights with the lowest validation loss."""
-JOB = "exsearch.json"
-"""In a checkpoint: the fingerprint of all that it was trained from."""
-_ANY = {"ranks": 1, "sharding": "none", "micro_batch_tokens": 1, "gradient_checkpointing": False, "save_steps": 1}
-"""Settings that change how a run is carried out and not what comes of it: it may be continued with others."""
 LogStep = Callable[[int, dict[str, float]], None]
 
 
@@ -71,33 +67,37 @@ def train(
     label: str,
     log: LogStep,
     rewind: Callable[[int], None] = lambda step: None,
+    section: str = "",
 ) -> None:
     """Fine-tune the checkpoint in `base` on weighted examples and write the result to the folder `output`.
 
     A finished output of the same inputs is left as it is; raises UsageError if it is of others.
 
     Weights are kept in float32 and saved in the precision of the forward pass. `log` gets the step (from 1) and
-    its figures; `rewind` is told the step that a resumed run continues from.
+    its figures; `rewind` is told the step that a resumed run continues from. `section` is that of the settings, with a
+    dot, where the type of `config` does not say it.
     """
+    refuse_adapter(model_config)
     if not examples:
         raise ExSearchError(f"{label}: nothing to learn from")
     learned, held = hold_out(examples, config.validation_share, seed)
     if config.lora_rank and config.frozen_layers:
         raise UsageError("lora_rank and frozen_layers exclude each other: an adapter would change the frozen layers")
     dtype = pick_dtype(model_config)
+    section = section or {WarmupConfig: "warmup.", LearnConfig: "learn."}.get(type(config), "")
     config = TrainingConfig(**{name: getattr(config, name) for name in TrainingConfig.__struct_fields__})
-    same = msgspec.structs.replace(config, **_ANY)
-    job = fingerprint([model_fingerprint(base), examples, same, seed, str(dtype)])
+    inputs = Inputs.of(base, examples, config, seed, dtype)
     if output.exists():
-        if read_json(output / JOB, dict[str, str]).get("job") != job:
-            raise UsageError(f"{output}: holds a model trained from other inputs or settings; choose another folder")
+        inputs.require_same(output)
         return
     require_lengths(base, examples)
     if config.ranks > 1 and "RANK" not in os.environ:
-        train_on_ranks(Job(str(base), examples, str(output), config, model_config, seed, label), log, rewind)
+        train_on_ranks(Job(str(base), examples, str(output), config, model_config, seed, label, section), log, rewind)
         return
     compute.run(
-        lambda: _train_here(base, learned, held, output, job, config, model_config, dtype, seed, label, log, rewind)
+        lambda: _train_here(
+            base, learned, held, output, inputs, config, model_config, dtype, seed, label, log, rewind, section
+        )
     )
 
 
@@ -106,7 +106,7 @@ def _train_here(
     learned: list[Example],
     held: list[Example],
     output: Path,
-    job: str,
+    inputs: Inputs,
     config: TrainingConfig,
     model_config: ModelConfig,
     dtype: torch.dtype,
@@ -114,9 +114,10 @@ def _train_here(
     label: str,
     log: LogStep,
     rewind: Callable[[int], None],
+    section: str,
 ) -> None:
     """Do what `train` does, in this process: all of it, or as one of its ranks."""
-    with joined_ranks(pick_device(model_config)) as ranks:
+    with explained_if_out_of_memory(label, config, section), joined_ranks(pick_device(model_config)) as ranks:
         model, adapted = load_for_training(base, config, seed, dtype)
         torch.nn.Module.to(model, ranks.device)
         verdict = trainer_verdict(model, base, config, ranks.device)
@@ -125,7 +126,7 @@ def _train_here(
         learner = make_learner(WeightedLoss(model, config, reference, packing), config, ranks, dtype)
         if torch.distributed.is_initialized() and ranks.first:
             print(f"  {label}: {learner.description}", file=sys.stderr)
-        points = resume_folder(output) / job
+        points = inputs.resume_points(resume_folder(output))
         _steps(learner, learned, held, config, ranks, seed, points, label, log, rewind)
         apart = torch.distributed.is_initialized() or config.quantise != "none"
         weights = _gathered(learner, ranks) if apart else {}
@@ -139,7 +140,7 @@ def _train_here(
             if adapted is not None:
                 merge_checked(model, adapted.merge_and_unload)  # puts ordinary layers back into `model`
             torch.nn.Module.to(model, dtype)
-            _save(model, base, output, job)
+            _save(model, base, output, inputs)
             remove(points.parent)
         ranks.wait()
 
@@ -153,6 +154,12 @@ def require_lengths(base: Path, examples: list[Example]) -> None:
             f"an example has {longest} tokens: beyond {limit.tokens} {limit.reason} depend on the length; "
             f"explore with agent.context = {limit.tokens} or less"
         )
+
+
+def refuse_adapter(config: ModelConfig) -> None:
+    """Raise UsageError if the settings put an adapter on the model: what is trained is the model without it."""
+    if config.adapter:
+        raise UsageError("model.adapter is for answering: merge the adapter into the model before training it further")
 
 
 def resume_folder(output: Path) -> Path:
@@ -245,7 +252,7 @@ def _steps(
 ) -> None:
     """Make the optimiser steps that the newest resume point lacks."""
     total = config.epochs * steps_per_epoch(len(examples), config.batch_size)
-    done = load_resume_point(points, learner.restore)
+    done = load_resume_point(points, learner.parameters, learner.restore)
     if ranks.first:
         rewind(done)
     with progress(label, total, done) if ranks.first else nullcontext() as bar:
@@ -322,13 +329,13 @@ def _set(model: PreTrainedModel, weights: dict[str, torch.Tensor]) -> None:
         parameters[name].copy_(tensor)
 
 
-def _save(model: PreTrainedModel, base: Path, output: Path, job: str) -> None:
+def _save(model: PreTrainedModel, base: Path, output: Path, inputs: Inputs) -> None:
     """Write a checkpoint folder with the tokenizer of `base`; nothing is left of it if the disk is full."""
     try:
         with atomic_path(output) as temporary:
             model.save_pretrained(temporary)
             AutoTokenizer.from_pretrained(base).save_pretrained(temporary)
-            write_json(temporary / JOB, {"job": job})
+            write_json(temporary / JOB, inputs.record())
     except SafetensorError as error:  # what safetensors makes of an operating-system error
         raise ExSearchError(f"{output}: cannot write the checkpoint: {error}") from error
 

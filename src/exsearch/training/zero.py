@@ -4,7 +4,7 @@ Its engine is driven directly: the common wrappers around it leave ranks on proc
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from exsearch.errors import ExSearchError, UsageError
 from exsearch.training.learner import MOMENTS, trained
 from exsearch.training.loss import Packed, Packing, WeightedLoss
 from exsearch.training.ranks import Ranks
+from exsearch.training.resume import Read
 from exsearch.training.zero_settings import read_zero_settings
 
 
@@ -85,7 +86,7 @@ class ZeroLearner:
             for moment in MOMENTS:
                 yield f"{moment}/{name}", safe_get_full_optimizer_state(self.parameters[name], moment).cpu()
 
-    def restore(self, step: int, read: Callable[[str], torch.Tensor]) -> None:
+    def restore(self, step: int, read: Read) -> None:
         """Set weights and moments."""
         import deepspeed
         from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
@@ -93,6 +94,7 @@ class ZeroLearner:
         self._make_moments(step)
         for name, parameter in self.parameters.items():
             weight = read(f"weight/{name}")
+            assert weight is not None, "the point was found to have it"
             safe_set_full_fp32_param(parameter, weight)
             # What the next forward pass takes is a copy of that, which DeepSpeed renews only after a step.
             with torch.no_grad(), deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):

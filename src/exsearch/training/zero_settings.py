@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from exsearch.errors import UsageError
-from exsearch.files import read_json
+from exsearch.files import fingerprint, read_json
 
 OURS = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "optimizer", "scheduler")
 """The trainer's own: the file may leave them out or say `auto`."""
@@ -22,6 +22,11 @@ def read_zero_settings(path: str) -> dict[str, Any]:
     if stage not in (2, 3):
         raise UsageError(f"{path}: zero_optimization.stage must be 2 or 3, not {stage}")
     return settings
+
+
+def zero_fingerprint(path: str) -> str:
+    """Identify the settings in the file by their content; empty where no file is named."""
+    return fingerprint(read_zero_settings(path)) if path else ""
 
 
 def _without_auto(tree: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,158 @@
+"""What each setting changes, so that a run is continued with other settings where these leave its results alone.
+
+A new setting of `config.py` gets its place here; a test names those that have none.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Literal, get_args
+
+import msgspec
+
+from exsearch.config import Config
+
+Effect = Literal["result", "content", "memory", "speed", "place", "waiting", "display"]
+"""`result`: what a run comes to. `content`: nothing by itself; it names a file or a model, and what these hold changes
+results. The others change no result: the memory a run needs, how fast it is, where it runs, how long it waits for an
+answer, and how it is shown."""
+FREE = frozenset(get_args(Effect)) - {"result", "content"}
+
+_TRAINING: dict[str, Effect] = {
+    "epochs": "result",
+    "batch_size": "result",
+    "micro_batch_tokens": "memory",
+    "gradient_checkpointing": "memory",
+    "normalise": "result",
+    "learning_rate": "result",
+    "warmup_ratio": "result",
+    "schedule": "result",
+    "weight_decay": "result",
+    "max_grad_norm": "result",
+    "search_loss": "result",
+    "answer_loss": "result",
+    "kl": "result",
+    "lora_rank": "result",
+    "quantise": "result",
+    "frozen_layers": "result",
+    "save_steps": "speed",
+    "validation_share": "result",
+    "ranks": "place",
+    "sharding": "memory",
+    "deepspeed": "content",
+}
+_SECTIONS: dict[str, dict[str, Effect]] = {
+    "model": {
+        "path": "content",
+        "device": "place",
+        "precision": "content",
+        "engine": "result",
+        "adapter": "result",
+        "tensor_parallel": "memory",
+        "data_parallel": "speed",
+        "url": "place",
+        "name": "result",
+        "api": "result",
+        "api_key_file": "place",
+        "retokenise": "result",
+    },
+    "data": {
+        "index": "content",
+        "record": "place",
+        "warmup": "content",
+        "train": "content",
+        "dev": "content",
+        "test": "content",
+        "train_limit": "content",
+        "dev_limit": "content",
+        "test_limit": "content",
+    },
+    "agent": {
+        "grammar": "result",
+        "prompt": "result",
+        "max_steps": "result",
+        "passages": "result",
+        "repeated": "result",
+        "passage_tokens": "result",
+        "turn_tokens": "result",
+        "context": "result",
+    },
+    "rollout": {
+        "in_flight": "memory",
+        "turn_seconds": "waiting",
+        "search_seconds": "waiting",
+        "search_retries": "waiting",
+        "trajectory_seconds": "waiting",
+        "ray": "place",
+        "workers": "speed",
+    },
+    "warmup": _TRAINING | {"questions": "result", "gold": "result", "facts": "result", "opening": "result"},
+    "explore": {
+        "questions": "result",
+        "samples": "result",
+        "temperature": "result",
+        "top_p": "result",
+        "first_samples": "result",
+        "settled": "result",
+        "score_opening": "result",
+        "score_steps": "result",
+        "branches": "result",
+        "branch_gain": "result",
+    },
+    "weigh": {
+        "weighting": "result",
+        "temperature": "result",
+        "target_ess": "result",
+        "alias": "result",
+        "gate": "result",
+        "gate_probability": "result",
+        "gate_gain": "result",
+    },
+    "learn": _TRAINING | {"min_weight": "result", "warmup_mix": "result", "step_credit": "result"},
+    "loop": {"iterations": "result", "patience": "result"},
+    "tracking": {"report_to": "display", "project": "display", "name": "display"},
+}
+EFFECTS: dict[str, Effect] = {
+    "title": "display",
+    "seed": "result",
+    **{f"{section}.{name}": effect for section, keys in _SECTIONS.items() for name, effect in keys.items()},
+}
+"""By the key as `--set` takes it."""
+
+
+class Change(msgspec.Struct, frozen=True):
+    """A setting that two configs have otherwise."""
+
+    key: str
+    before: Any
+    after: Any
+    effect: Effect
+
+    def __str__(self) -> str:
+        """Return the key with both values."""
+        return f"{self.key} = {_written(self.before)} -> {_written(self.after)}"
+
+
+def changes(before: Config, after: Config) -> list[Change]:
+    """Return the settings that differ, in the order of the config."""
+    old, new = dict(_leaves(before)), dict(_leaves(after))
+    return [Change(key, old[key], new[key], effect_of(key, before, after)) for key in old if old[key] != new[key]]
+
+
+def effect_of(key: str, *configs: Config) -> Effect:
+    """Return what a setting changes in runs with these configs."""
+    section, _, name = key.partition(".")
+    if name == "save_steps" and any(getattr(config, section).validation_share for config in configs):
+        return "result"  # at a resume point the validation loss is taken, and the weights may be kept
+    return EFFECTS[key]
+
+
+def _leaves(section: msgspec.Struct, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name in section.__struct_fields__:
+        value = getattr(section, name)
+        if isinstance(value, msgspec.Struct):
+            yield from _leaves(value, f"{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _written(value: object) -> str:
+    return "none" if value is None else msgspec.json.encode(value).decode()

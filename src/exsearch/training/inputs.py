@@ -1,0 +1,83 @@
+"""All that comes into a training run, as its checkpoint and its resume points remember it."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from exsearch.config import TrainingConfig
+from exsearch.engine.builtin import model_fingerprint
+from exsearch.errors import UsageError
+from exsearch.files import fingerprint, read_json
+from exsearch.training.example import Example
+from exsearch.training.zero_settings import zero_fingerprint
+
+JOB = "exsearch.json"
+"""In a checkpoint: the fingerprint of all that it was trained from, and its parts."""
+SAME_RESULT = {
+    "ranks": 1,
+    "sharding": "none",
+    "micro_batch_tokens": 1,
+    "gradient_checkpointing": False,
+    "save_steps": 1,
+}
+"""Settings that change no result, by `effects.py`, each at the value that stands for all in a fingerprint."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a training run begins with, apart from the settings that change no result."""
+
+    parts: dict[str, Any]
+    """Settings, and fingerprints of the rest, by the names that a message calls them."""
+    job: str
+    """Fingerprint of all of it."""
+    earlier: str
+    """The one that earlier versions gave it: of DeepSpeed's file they took the name alone, and they left `save_steps`
+    out also where it says when the validation loss is taken."""
+
+    @classmethod
+    def of(cls, base: Path, examples: list[Example], config: TrainingConfig, seed: int, dtype: torch.dtype) -> "Inputs":
+        """Read what is to be trained. Raises UsageError for a file of DeepSpeed's settings that is not there."""
+        before = msgspec.structs.replace(config, **SAME_RESULT)
+        now = msgspec.structs.replace(before, deepspeed=zero_fingerprint(config.deepspeed))
+        if config.validation_share:
+            now = msgspec.structs.replace(now, save_steps=config.save_steps)
+        model, precision = model_fingerprint(base), str(dtype)
+        earlier = fingerprint([model, examples, before, seed, precision])
+        job = earlier if now == before else fingerprint([model, examples, now, seed, precision])
+        settings = {name: value for name, value in msgspec.to_builtins(now).items() if name not in SAME_RESULT}
+        if config.validation_share:
+            settings["save_steps"] = config.save_steps
+        others = {"seed": seed, "precision": precision.removeprefix("torch."), "model": model}
+        return cls({**others, "examples": fingerprint(examples), **settings}, job, earlier)
+
+    def record(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of it."""
+        return {"job": self.job, "inputs": self.parts}
+
+    def require_same(self, output: Path) -> None:
+        """Raise UsageError, which names what differs, if the checkpoint in `output` was trained from anything else."""
+        kept = read_json(output / JOB, dict[str, Any])
+        if kept.get("job") in (self.job, self.earlier):
+            return
+        parts = kept.get("inputs") or {}
+        differing = [
+            f"{name} = {parts[name]} there, {value} here"
+            for name, value in self.parts.items()
+            if name in parts and parts[name] != value
+        ]
+        named = f" ({', '.join(differing)})" if differing else ""
+        raise UsageError(f"{output}: holds a model trained from other inputs or settings{named}; choose another folder")
+
+    def resume_points(self, folder: Path) -> Path:
+        """Return where in `folder` this run has its resume points; says on stderr that those of others are left."""
+        for job in (self.job, self.earlier):
+            if (folder / job).exists():
+                return folder / job
+        if folder.exists():
+            print(f"  {folder}: its resume points are of other inputs or settings; begun anew", file=sys.stderr)
+        return folder / self.job

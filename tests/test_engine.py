@@ -315,6 +315,6 @@ def test_an_engine_without_memory_says_what_to_lower(monkeypatch: pytest.MonkeyP
     def full(*words: object) -> torch.Tensor:
         raise torch.OutOfMemoryError("no room on the GPU")
 
-    monkeypatch.setattr(engine, "_forward", full)
+    monkeypatch.setattr(engine.model, "forward", full)
     with pytest.raises(EngineError, match=r"out of memory with room for 6 conversations; lower rollout\.in_flight"):
         generate(engine, [[1, 2]], GREEDY, [0])

@@ -216,7 +216,7 @@ class TestEveryIndex:
                     with pytest.raises(UsageError, match="damaged index"):
                         open_index(folder)
                 else:
-                    with pytest.raises(UsageError, match="damaged index"):
+                    with pytest.raises(UsageError, match="incomplete index"):
                         open_index(folder)
                     file.touch()
             file.write_bytes(content)

@@ -13,7 +13,8 @@ A segment holds an inverted file, memory-mapped:
     starts.npy   int64 [T + 1] where each term's postings begin
     rows.npy     uint32 [P]    postings: row from the segment's first, ascending within a term
     codes.npy    uint16 [P]    postings: f and length together, see `_encode`
-    words.npy    int64 []      total length of the segment's passages
+    words.npy    int64 []      total length of the segment's passages, deleted ones included
+    lost.npy     int64 [T]     how many postings of each term a merge has left out; absent if none
 
 One number for f and length lets a table of 2^16 scores, made when the index is opened, replace arithmetic and a
 look-up of the length for each posting.
@@ -30,10 +31,14 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from exsearch.corpus.layout import Rows
 from exsearch.corpus.store import Corpus
 from exsearch.errors import UsageError
+from exsearch.files import is_file
+from exsearch.mapping import map_array
 from exsearch.retrieval.base import Hit
-from exsearch.retrieval.index import EncoderInfo, OpenedIndex
+from exsearch.retrieval.bm25_merge import merge_postings
+from exsearch.retrieval.index_folder import EncoderInfo, OpenedIndex, Segment
 from exsearch.retrieval.ranking import INSERT_UP_TO, Best, Ranked, compiled, insert_best, to_hits
 from exsearch.retrieval.terms import STOP_WORD, Stems, TermNumbers, words
 
@@ -56,16 +61,22 @@ class Postings:
     def __init__(self, folder: Path, rows: range) -> None:
         """Map the files in `folder`; raises ValueError if they do not fit together."""
         self.rows = rows
-        # plain arrays over the mapped files: numba compiles no variant for numpy's memmap class
         self.terms, self.starts, self.postings, self.codes, total = (
-            np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
-            for name in ("terms", "starts", "rows", "codes", "words")
+            map_array(folder / f"{name}.npy") for name in ("terms", "starts", "rows", "codes", "words")
         )
+        lost = folder / "lost.npy"
+        self.lost: npt.NDArray[np.int64] | None = map_array(lost) if is_file(lost) else None
         self.words = int(total)
         if not (
             len(self.terms) + 1 == len(self.starts) and len(self.postings) == len(self.codes) == int(self.starts[-1])
-        ):
+        ) or (self.lost is not None and len(self.lost) != len(self.terms)):
             raise ValueError(f"the files in {folder} do not fit together")
+
+    def count_lost(self, counts: npt.NDArray[np.int64], terms: npt.NDArray[np.uint64]) -> None:
+        """Add to `counts` [terms] how many postings of each term a merge has left out."""
+        if self.lost is not None and len(self.terms):
+            place = np.minimum(np.searchsorted(self.terms, terms), len(self.terms) - 1)
+            counts += np.where(self.terms[place] == terms, self.lost[place], 0)
 
     def find(self, spans: npt.NDArray[np.int64], terms: npt.NDArray[np.uint64]) -> None:
         """Fill in `spans`, zeros [terms, 2], where the postings of each term begin and end, if it is there."""
@@ -119,6 +130,27 @@ class Bm25:
             raise UsageError(f"{corpus.folder}: no passage holds a word that BM25 could index")
         _write(folder, np.array(numbers.hashes, dtype=np.uint64), np.concatenate(occurrences), np.array(lengths))
 
+    @staticmethod
+    def check_shared(shared: Path, parameters: Bm25Parameters) -> None:
+        """Nothing is shared."""
+
+    @staticmethod
+    def check_segment(segment: Segment, shared: Path, parameters: Bm25Parameters) -> None:
+        """Map the inverted file."""
+        Postings(segment.folder, segment.rows)
+
+    @staticmethod
+    def indivisible(parameters: Bm25Parameters) -> None:
+        """All statistics are summed over the segments."""
+
+    @staticmethod
+    def merge_segments(
+        parts: list[Segment], deleted: list[Rows], shared: Path, folder: Path, parameters: Bm25Parameters
+    ) -> bool:
+        """Concatenate the postings; those of deleted passages are dropped."""
+        merge_postings(parts, deleted, folder)
+        return True
+
     def search(self, queries: list[str], k: int) -> list[list[Hit]]:
         """Return at most `k` hits a query, best first; none for a query without a known term."""
         return to_hits(self._corpus, self.rank(queries, k))
@@ -135,8 +167,11 @@ class Bm25:
         spans = np.zeros((len(self._postings), len(known), 2), dtype=np.int64)
         for postings, span in zip(self._postings, spans, strict=True):
             postings.find(span, known)
+        lost = np.zeros(len(known), dtype=np.int64)
+        for postings in self._postings:
+            postings.count_lost(lost, known)
         idf = np.zeros(len(known), dtype=np.float32)
-        _weigh(idf, spans, len(self._corpus))
+        _weigh(idf, spans, lost, len(self._corpus))
         return self._best(spans, idf, ends, k) if k <= INSERT_UP_TO else self._many(spans, idf, ends, k)
 
     def _best(
@@ -245,10 +280,12 @@ def _find(
 
 
 @compiled
-def _weigh(idf: npt.NDArray[np.float32], spans: npt.NDArray[np.int64], passages: int) -> None:
-    """Fill in each term's weight from its spans [segments, terms, 2] in all segments."""
+def _weigh(
+    idf: npt.NDArray[np.float32], spans: npt.NDArray[np.int64], lost: npt.NDArray[np.int64], passages: int
+) -> None:
+    """Fill in each term's weight from its spans [segments, terms, 2] and its lost postings in all segments."""
     for term in range(len(idf)):
-        found_in = 0
+        found_in = lost[term]
         for segment in range(len(spans)):
             found_in += spans[segment, term, 1] - spans[segment, term, 0]
         idf[term] = np.log(1 + (passages - found_in + 0.5) / (found_in + 0.5))

@@ -13,7 +13,7 @@ from exsearch.errors import UsageError
 from exsearch.precision import bfloat16_is_fast
 from exsearch.retrieval.encoder_checkpoint import EMBEDDED, content_hash
 from exsearch.retrieval.encoder_plain import embedded_folder
-from exsearch.retrieval.index import EncoderInfo
+from exsearch.retrieval.index_folder import EncoderInfo
 
 _BATCH = 64
 

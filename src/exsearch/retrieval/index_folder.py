@@ -4,14 +4,15 @@
     shared/                      what all segments share, such as a quantiser
     segments/<first>-<stop>/     the index of a range of the corpus's rows
       dropped.npy                int64, deleted rows that it has nothing of; absent if there are none
+      parts.npy                  int64, where it was merged of encoded passages: the first row of each build
     plan.json                    only while it is written: what it is to become
 
 A segment is written once and never changed. When many are small, some are merged: into a new folder, which index.json
 names from then on instead of theirs. So whoever is killed leaves an index that opens, and the same command continues.
 """
 
-import hashlib
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ INFO = "index.json"
 SHARED = "shared"
 SEGMENTS = "segments"
 DROPPED = "dropped.npy"
+PARTS = "parts.npy"
 PLAN = "plan.json"
 ENCODER = "encoder.json"
 """In `shared`."""
@@ -74,6 +76,15 @@ class Segment:
         """Return the rows that it has nothing of, since they were deleted when it was merged; sorted."""
         path = self.folder / DROPPED
         return np.load(path, allow_pickle=False) if is_file(path) else none_deleted()
+
+    def builds(self) -> list[range]:
+        """Return the ranges of rows that were built each at once: itself, unless it was merged of encoded passages.
+
+        A vector depends, in its last bits, on the passages that are encoded with it.
+        """
+        path = self.folder / PARTS
+        starts = np.load(path, allow_pickle=False).tolist() if is_file(path) else [self.rows.start]
+        return [range(first, stop) for first, stop in pairwise([*starts, self.rows.stop])]
 
 
 @dataclass(frozen=True)
@@ -132,20 +143,13 @@ def cuts(passages: int, segment_rows: int, start: int = 0) -> list[range]:
     return [range(first, min(first + segment_rows, passages)) for first in range(start, passages, segment_rows)]
 
 
-def shared_digest(shared: Path) -> str | None:
-    """Identify what the segments share, beside the encoder; None if that is nothing."""
-    files = sorted(path for path in shared.iterdir() if path.name != ENCODER)
-    content = [[path.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in files]
-    return fingerprint(content) if content else None
-
-
 def index_fingerprint(
     plan: dict[str, Any], corpus: str, segments: list[range], encoder: EncoderInfo | None, *more: str
 ) -> str:
     """Identify what an index returns for its rows, whose content `corpus` identifies, by all that this depends on.
 
-    `segments` are those of a build at once where results do not depend on how rows are cut: so an index that grew and
-    was merged has the fingerprint of one built at once. `more` is what else a build at once would not have alike.
+    `segments` are those of a build at once where results do not depend on how rows are cut, so that merging changes no
+    fingerprint. `more` is what the results depend on besides, where that is not the same for all such builds.
     """
     # the encoder counts by its content, not by the name or path it was loaded from
     model = None if encoder is None else [encoder.hash, encoder.precision]

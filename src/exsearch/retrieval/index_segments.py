@@ -12,7 +12,7 @@ from exsearch.corpus.store import Corpus
 from exsearch.files import atomic_path, remove_unless_held
 from exsearch.merging import segments_to_merge
 from exsearch.progress import progress
-from exsearch.retrieval.index_folder import DROPPED, SEGMENTS, SHARED, Segment, cuts, segment_at
+from exsearch.retrieval.index_folder import DROPPED, PARTS, SEGMENTS, SHARED, Segment, cuts, segment_at
 from exsearch.retrieval.kinds import DAMAGE, Kind, can_merge, kind_class
 from exsearch.trouble import machine_trouble
 
@@ -28,6 +28,8 @@ class Target(NamedTuple):
     parameters: dict[str, Any]
     """The same as they are written."""
     corpus: Corpus
+    encodes: bool
+    """Whether passages are encoded, by a model."""
 
     @property
     def implementation(self) -> Kind:
@@ -52,9 +54,10 @@ def update_segments(target: Target, listed: list[range], ray: str | None) -> lis
     for group in groups:
         if _is_sound(target, _joined(group)):
             continue
-        if len(group) > 1 and can_merge(implementation):
-            to_merge.append(group)
-            missing += [rows for rows in group if not _is_sound(target, rows)]
+        members = group if len(group) > 1 else _builds(target, group[0])
+        if len(members) > 1 and can_merge(implementation):
+            to_merge.append(members)
+            missing += [rows for rows in members if not _is_sound(target, rows)]
         else:
             missing.append(_joined(group))
     _build(target, missing, ray)
@@ -105,6 +108,8 @@ def _merge(target: Target, parts: list[Segment]) -> None:
         dropped: Rows = np.unique(np.concatenate(gone))
         if len(dropped):
             np.save(temporary / DROPPED, dropped)
+        if target.encodes:
+            np.save(temporary / PARTS, np.array([build.start for part in parts for build in part.builds()]))
 
 
 def _is_sound(target: Target, rows: range) -> bool:
@@ -120,6 +125,14 @@ def _is_sound(target: Target, rows: range) -> bool:
         print(f"{segment.folder}: damaged, and built again ({error})", file=sys.stderr)
         return False
     return True
+
+
+def _builds(target: Target, rows: range) -> list[range]:
+    """Return what a damaged segment was merged of; the segment itself where that is lost, too."""
+    try:
+        return segment_at(target.folder, rows).builds()
+    except (OSError, *DAMAGE):
+        return [rows]
 
 
 def _grouped(parts: list[range], runs: list[range]) -> list[list[range]]:

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 class _Builder:
     """One worker."""
 
-    def __init__(self, folder: str, corpus: str, kind: str, parameters: dict[str, Any]) -> None:
+    def __init__(self, folder: str, corpus: str, kind: str, parameters: dict[str, Any], encodes: bool) -> None:
         """Open the corpus; an encoder is loaded with the first segment."""
         from exsearch.retrieval.index_segments import Target
         from exsearch.retrieval.kinds import check_parameters
 
         settings = check_parameters(kind, parameters)
-        self._target = Target(Path(folder), kind, settings, parameters, Corpus.open(Path(corpus)))
+        self._target = Target(Path(folder), kind, settings, parameters, Corpus.open(Path(corpus)), encodes)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Build the segments of `batch`, columns `start` and `stop`."""
@@ -61,6 +61,7 @@ def build_on_ray(address: str, target: "Target", missing: list[range], advance: 
             str(target.corpus.folder.resolve()),
             target.kind,
             target.parameters,
+            target.encodes,
         ),
         batch_size=1,
         concurrency=(1, workers),

@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import threading
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from exsearch.corpus.passage import Passage
 from exsearch.errors import UsageError
 from exsearch.retrieval.base import RetrievalError
 from exsearch.retrieval.encoder_checkpoint import content_hash
+from exsearch.trouble import machine_trouble, probe
 
 
 class Reranker:
@@ -30,10 +32,11 @@ class Reranker:
 
         logging.disable_progress_bar()
         try:
+            probe(Path(id))
             model: Any = CrossEncoder(id, device="cpu", model_kwargs={"dtype": torch.float32})
         except (OSError, ValueError, KeyError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise UsageError(f"re-ranker {id!r} cannot be loaded: {reason}") from None
+            raise machine_trouble(error) or UsageError(f"re-ranker {id!r} cannot be loaded: {reason}") from None
         architecture = (model.config.architectures or ["?"])[0]
         if len(model) == 1 and not architecture.endswith("ForSequenceClassification"):
             # sentence-transformers gives such a model a random head, with no more than a warning

@@ -9,7 +9,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from exsearch.errors import ExSearchError
-from exsearch.files import atomic_path, remove
+from exsearch.files import atomic_path, children, remove
+from exsearch.trouble import probe
 
 Restore = Callable[[int, Callable[[str], torch.Tensor]], None]
 """Takes a step and what reads a tensor by its name."""
@@ -19,8 +20,8 @@ def save_resume_point(folder: Path, step: int, state: Iterable[tuple[str, torch.
     """Write the state after `step` optimiser steps; older points are removed once it is complete."""
     target = folder / f"step-{step:08d}.safetensors"
     write_tensors(target, state)
-    for path in folder.glob("*step-*"):
-        if path != target:
+    for path in children(folder):
+        if "step-" in path.name and path != target:
             remove(path)
 
 
@@ -37,9 +38,12 @@ def write_tensors(
 
 def load_resume_point(folder: Path, restore: Restore) -> int:
     """Restore the newest readable point and return its step; 0 if there is none."""
-    for path in sorted(folder.glob("step-*.safetensors"), reverse=True):
+    for path in reversed(children(folder)):
+        if not path.match("step-*.safetensors"):
+            continue
         step = int(path.stem.removeprefix("step-"))
         try:
+            probe(path)  # safetensors calls whatever cannot be opened missing
             with safe_open(path, framework="pt") as file:
                 restore(step, file.get_tensor)
         except SafetensorError as error:

@@ -22,7 +22,7 @@ from exsearch.config import ModelConfig, TrainingConfig
 from exsearch.engine.load import pick_device, pick_dtype
 from exsearch.engine.sampling import derive_seed
 from exsearch.errors import ExSearchError, UsageError
-from exsearch.files import atomic_path, fingerprint, read_json, remove, write_json
+from exsearch.files import atomic_path, behind_link, fingerprint, is_taken, read_json, remove, write_json
 from exsearch.progress import progress
 from exsearch.retrieval.encoder_checkpoint import Checkpoint, Role, group_by_length, load_checkpoint, pad
 from exsearch.training.batches import steps_per_epoch
@@ -73,7 +73,8 @@ def train_retriever(
     device, dtype = torch.device(pick_device(model_config)), pick_dtype(model_config)
     checkpoint = load_checkpoint(encoder)
     job = fingerprint([checkpoint.hash, data, config, seed, str(dtype)])
-    if output.exists():
+    output = behind_link(output)
+    if is_taken(output):
         if not (output / JOB).is_file() or read_json(output / JOB, dict[str, str]).get("job") != job:
             raise UsageError(f"{output}: holds something else, or was trained otherwise; choose another folder")
         return

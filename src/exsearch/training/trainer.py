@@ -27,7 +27,7 @@ from exsearch.engine.builtin import model_fingerprint
 from exsearch.engine.load import pick_device, pick_dtype
 from exsearch.engine.sampling import derive_seed
 from exsearch.errors import ExSearchError, UsageError
-from exsearch.files import atomic_path, fingerprint, read_json, remove, write_json
+from exsearch.files import atomic_path, behind_link, fingerprint, is_taken, read_json, remove, write_json
 from exsearch.memory import free_at_once
 from exsearch.onednn import use_onednn
 from exsearch.progress import progress
@@ -81,7 +81,8 @@ def train(
     config = TrainingConfig(**{name: getattr(config, name) for name in TrainingConfig.__struct_fields__})
     same = msgspec.structs.replace(config, **_ANY)
     job = fingerprint([model_fingerprint(base), examples, same, seed, str(dtype)])
-    if output.exists():
+    output = behind_link(output)
+    if is_taken(output):
         if read_json(output / JOB, dict[str, str]).get("job") != job:
             raise UsageError(f"{output}: holds a model trained from other inputs or settings; choose another folder")
         return
@@ -116,6 +117,7 @@ def train(
 
 def resume_folder(output: Path) -> Path:
     """Return where the resume points of the run that writes `output` are."""
+    output = behind_link(output)
     return output.with_name(f"{output.name}.resume")
 
 

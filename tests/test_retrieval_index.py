@@ -14,7 +14,8 @@ from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, add_passages, delete_passages, write_corpus
 from exsearch.errors import UsageError
 from exsearch.retrieval.bm25 import Bm25
-from exsearch.retrieval.index import build_index, open_index, read_index_info
+from exsearch.retrieval.index import build_index, open_index
+from exsearch.retrieval.index_folder import read_index_info
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from exsearch.errors import UsageError
 from exsearch.retrieval import late
 from exsearch.retrieval.codec import Codec
 from exsearch.retrieval.encoder import EMBEDDED, TokenEncoder
-from exsearch.retrieval.index import build_index, open_index, read_index_info
+from exsearch.retrieval.index import build_index, open_index
+from exsearch.retrieval.index_folder import read_index_info
 from tiny_encoders import save_plain
 
 pytestmark = pytest.mark.skipif(

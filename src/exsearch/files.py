@@ -15,6 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from exsearch.errors import UsageError
+from exsearch.trouble import naming
 
 T = TypeVar("T")
 
@@ -145,7 +146,8 @@ def write_json(path: Path, value: object) -> None:
 def read_json(path: Path, kind: type[T]) -> T:
     """Read a JSON file as `kind`; raise UsageError naming the file if it is missing or malformed."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        with naming(path):
+            return msgspec.json.decode(path.read_bytes(), type=kind)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UsageError(f"{path}: no such file") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -179,7 +181,7 @@ def read_jsonl(path: Path, kind: type[T]) -> Iterator[T]:
     """Yield the records of a JSONL file; raise UsageError with file and line at the first that is not a `kind`."""
     decoder = msgspec.json.Decoder(kind)
     try:
-        with path.open("rb") as file:
+        with naming(path), path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if not line.strip():
                     continue

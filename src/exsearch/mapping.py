@@ -1,6 +1,7 @@
 """Files as read-only arrays, memory-mapped. No file stays open: thousands can be mapped under any limit."""
 
 import ctypes
+import functools
 import io
 import mmap
 import os
@@ -62,6 +63,7 @@ class _Mapping:
         unmapped.atexit = False  # another thread may still read when the interpreter ends
 
 
+@functools.cache
 def _libc() -> ctypes.CDLL:
     library = ctypes.CDLL(None, use_errno=True)
     library.mmap.restype = ctypes.c_void_p

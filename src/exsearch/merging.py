@@ -4,7 +4,7 @@ A segment of 4^t to 4^(t+1) - 1 rows is of tier t. Segments stand in the order o
 merged, so the list is read as falling steps: those up to the last one of the highest tier are the first step, those
 after it up to the last one of their highest tier the second, and so on. A step of four segments or more is merged,
 into one of a higher tier. So there are at most three segments a tier, beside those that are too large to be merged:
-n additions of one row leave less than 3 log4(n) + 3, and rewrite each row log4(n) times.
+n additions of one row leave at most 3 log4(n) + 3 segments, and rewrite each row about log4(n) times.
 """
 
 from collections.abc import Sequence

@@ -5,7 +5,7 @@ After one of these no file has to be made anew, so none is called damaged: the m
 
 import errno
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -34,6 +34,7 @@ _BY_NUMBER = {number: advice for numbers, advice in _ADVICE.items() for number i
 _REST = "nothing is lost, the same command continues"
 _DEEPEST = 8
 """So many errors of a chain are looked at."""
+_DESCRIPTORS = 4
 
 
 def machine_trouble(error: BaseException, path: Path | None = None) -> ExSearchError | None:
@@ -70,17 +71,30 @@ def opening(path: Path, thing: str, remedy: str, *damage: type[Exception]) -> It
         raise UsageError(f"{path}: damaged {thing} ({error}); {remedy}") from None
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name `path` in an OSError that names no file, such as that of a drive which fails while a file is read."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
 def probe(path: Path) -> None:
     """Raise OSError if the file `path`, or a file in the folder `path`, cannot be opened for reading.
 
-    For libraries whose own errors do not tell why. What is not there is left to them.
+    For libraries whose own errors do not tell why. What is not there is left to them. They may open a file again while
+    they have it open, so there must be room for some descriptors.
     """
     if path.is_dir():
         for child in path.iterdir():
             if child.is_file():
                 probe(child)
     elif path.exists():
-        path.open("rb").close()
+        with ExitStack() as stack:
+            for _ in range(_DESCRIPTORS):
+                stack.enter_context(path.open("rb"))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

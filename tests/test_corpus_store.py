@@ -1,6 +1,7 @@
 """The corpus on disk: what goes in comes out, under additions and deletions, and damage is noticed."""
 
 import itertools
+import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,10 +14,12 @@ from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exsearch.corpus import segment, writer
+from exsearch.corpus import segment, store, writer
+from exsearch.corpus.layout import content_fingerprint, digest, row_hash
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, add_passages, delete_passages, write_corpus
 from exsearch.errors import UsageError
+from exsearch.locks import sole_writer
 
 
 def numbered(count: int, start: int = 0) -> list[Passage]:
@@ -66,7 +69,7 @@ def histories(draw: st.DrawFn) -> list[list[Passage] | list[str]]:
     """Additions and deletions, in turns; an id comes back only after its passage was deleted."""
     live: set[str] = set()
     history: list[list[Passage] | list[str]] = []
-    for _ in range(draw(st.integers(1, 4))):
+    for _ in range(draw(st.integers(1, 9))):
         free = [f"p{number}" for number in range(12) if f"p{number}" not in live]
         added = draw(st.lists(st.sampled_from(free), min_size=1, max_size=9, unique=True)) if free else []
         if added:
@@ -87,7 +90,6 @@ def test_a_corpus_behaves_like_a_list_under_additions_and_deletions(
 ) -> None:
     rows: list[Passage] = []
     deleted: set[int] = set()
-    prefixes: dict[int, str] = {}
     with TemporaryDirectory() as name:
         folder = Path(name) / "corpus"
         for change in history:
@@ -98,7 +100,6 @@ def test_a_corpus_behaves_like_a_list_under_additions_and_deletions(
                 (add_passages if rows else write_corpus)(folder, change)  # type: ignore[arg-type]
                 rows += change  # type: ignore[arg-type]
             corpus = Corpus.open(folder)
-            prefixes.setdefault(len(rows), corpus.prefix(len(rows)))  # type: ignore[arg-type]
             assert len(corpus) == len(rows)
             assert corpus.rows(range(len(rows))) == rows
             assert corpus.deleted.tolist() == sorted(deleted)
@@ -108,8 +109,15 @@ def test_a_corpus_behaves_like_a_list_under_additions_and_deletions(
                 row = live_row(rows, deleted, id)
                 assert corpus.row_of(id) == row
                 assert corpus.by_id(id) == (None if row is None else rows[row])
-            for count in range(1, len(rows) + 2):
-                assert corpus.prefix(count) == prefixes.get(count), "a prefix is known at the end of an addition only"
+            for count in range(len(rows) + 1):
+                assert corpus.prefix(count) == identity(rows[:count])
+            assert corpus.prefix(len(rows) + 1) is None
+
+
+def identity(rows: list[Passage]) -> str:
+    """What identifies these rows, from their definition."""
+    hashes = (row_hash(row, (p.id.encode(), p.title.encode(), p.text.encode())) for row, p in enumerate(rows))
+    return content_fingerprint(len(rows), digest(sum(hashes)))
 
 
 def live_row(rows: list[Passage], deleted: set[int], id: str) -> int | None:
@@ -127,8 +135,7 @@ def test_the_fingerprint_does_not_depend_on_how_the_rows_came(passages: list[Pas
         if cut < len(passages):
             grown = add_passages(Path(folder) / "parts", passages[cut:])
             assert grown.fingerprint == whole.fingerprint
-            assert grown.prefix(cut) == parts.fingerprint
-            assert whole.prefix(cut) is None
+            assert grown.prefix(cut) == whole.prefix(cut) == parts.fingerprint
 
 
 @pytest.mark.usefixtures("small_batches")
@@ -265,9 +272,70 @@ def test_an_open_corpus_stays_what_it_was(tmp_path: Path) -> None:
     assert not before.deleted.flags.writeable
 
 
+@pytest.mark.usefixtures("small_batches")
+def test_many_small_additions_are_merged_into_what_one_would_have_written(tmp_path: Path) -> None:
+    expected = numbered(64)
+    write_corpus(tmp_path / "grown", expected[:1])
+    for row in range(1, 64):
+        corpus = add_passages(tmp_path / "grown", expected[row : row + 1])
+        assert len(corpus.segments) <= 9
+    whole = write_corpus(tmp_path / "whole", expected)
+    assert corpus.segments == whole.segments
+    contents = [
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in (tmp_path / "grown", tmp_path / "whole")
+    ]
+    assert contents[0] == contents[1]
+
+
+def test_a_merge_keeps_to_the_size_of_a_segment_and_what_is_deleted(tmp_path: Path) -> None:
+    expected = numbered(60)
+    corpus = write_corpus(tmp_path / "corpus", expected[:1])
+    for row in range(1, 60):
+        adding = writer.CorpusWriter(corpus.folder, corpus.segments, corpus.deleted, segment_rows=10)
+        adding.append(expected[row : row + 1])
+        adding.commit()
+        corpus = delete_passages(corpus.folder, [f"p{row - 2}"]) if row % 7 == 0 else Corpus.open(corpus.folder)
+    assert max(part.rows for part in corpus.segments) <= 10
+    assert len(corpus.segments) <= 12
+    assert corpus.deleted.tolist() == list(range(5, 56, 7))
+    assert corpus.rows(range(60)) == expected
+
+
+def test_no_file_of_an_open_corpus_stays_open(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "corpus", numbered(3))
+    for row in range(3, 9):
+        add_passages(tmp_path / "corpus", numbered(1, start=row))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    corpora = [Corpus.open(tmp_path / "corpus") for _ in range(5)]
+    assert len(corpora[0].segments) > 2
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_corpus_opened_while_its_segments_are_merged_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = numbered(4)
+    write_corpus(tmp_path / "corpus", expected[:1])
+    for row in range(1, 3):
+        old = add_passages(tmp_path / "corpus", expected[row : row + 1])
+    infos = [store._read_info(tmp_path / "corpus")]
+    add_passages(tmp_path / "corpus", expected[3:])
+    assert not (tmp_path / "corpus/segments/0-1").exists()
+    read = store._read_info
+    monkeypatch.setattr(store, "_read_info", lambda folder: infos.pop() if infos else read(folder))
+    assert list(Corpus.open(tmp_path / "corpus")) == expected
+    assert list(old) == expected[:3], "a reader of before still reads what was merged"
+
+
 def test_two_writers_do_not_meet(tmp_path: Path) -> None:
     write_corpus(tmp_path / "corpus", numbered(3))
     with FileLock(tmp_path / ".corpus.lock"), pytest.raises(UsageError, match="another process is writing"):
+        add_passages(tmp_path / "corpus", numbered(1, start=3))
+    with (
+        sole_writer(tmp_path / "corpus"),
+        pytest.raises(UsageError, match=f"process {os.getpid()} on .* is writing it; wait"),
+    ):
         add_passages(tmp_path / "corpus", numbered(1, start=3))
     assert len(add_passages(tmp_path / "corpus", numbered(1, start=3))) == 4
     assert not (tmp_path / ".corpus.lock").exists()
@@ -299,7 +367,7 @@ def test_a_torn_or_missing_file_is_reported_on_opening(tmp_path: Path, name: str
     path.unlink()
     if share is not None:
         path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(UsageError, match="damaged corpus"):
+    with pytest.raises(UsageError, match="incomplete corpus" if share is None else "damaged corpus"):
         Corpus.open(tmp_path / "corpus")
 
 

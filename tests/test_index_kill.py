@@ -11,7 +11,8 @@ import pytest
 
 from exsearch.corpus.store import Corpus, write_corpus
 from exsearch.data.world import World
-from exsearch.retrieval.index import build_index, open_index, read_index_info
+from exsearch.retrieval.index import build_index, open_index
+from exsearch.retrieval.index_folder import read_index_info
 from tiny_sentence_models import save_bert, save_sentence_encoder
 
 PASSAGES = 600
@@ -19,10 +20,11 @@ BUILD = """
 import importlib, sys
 from pathlib import Path
 from exsearch.corpus.store import Corpus
-from exsearch.retrieval import index
-module, name = index.KINDS[sys.argv[1]].split(":")
+from exsearch.retrieval.index import build_index
+from exsearch.retrieval.kinds import KINDS
+module, name = KINDS[sys.argv[1]].split(":")
 getattr(importlib.import_module(module), name).segment_rows = 50
-index.build_index(Corpus.open(Path(sys.argv[2])), sys.argv[1], Path(sys.argv[3]))
+build_index(Corpus.open(Path(sys.argv[2])), sys.argv[1], Path(sys.argv[3]))
 """
 
 
@@ -125,3 +127,14 @@ def test_a_build_on_ray_equals_one_without(corpus: Corpus, tmp_path: Path) -> No
         ray.shutdown()
     assert contents(shared) == contents(alone)
     assert open_index(shared).search(["museum"], 3) == open_index(alone).search(["museum"], 3)
+
+
+@pytest.mark.parametrize("what", ["corpus", "index"])
+def test_an_addition_that_merges_is_killed_before_each_change_of_the_disk_and_loses_nothing(
+    what: str, tmp_path: Path
+) -> None:
+    program = Path(__file__).parent / "merge_killed.py"
+    command = [sys.executable, str(program), what, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(done.stdout) > 30

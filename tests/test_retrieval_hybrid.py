@@ -16,7 +16,8 @@ from exsearch.corpus.store import Corpus, add_passages, delete_passages, write_c
 from exsearch.errors import UsageError
 from exsearch.retrieval.base import Hit, RetrievalError
 from exsearch.retrieval.fusion import Fused
-from exsearch.retrieval.index import build_index, check_parameters, open_index
+from exsearch.retrieval.index import build_index, open_index
+from exsearch.retrieval.kinds import check_parameters
 
 PASSAGES = [Passage(str(number), f"Title {number}", f"Text {number}") for number in range(8)]
 

@@ -18,7 +18,8 @@ from exsearch.errors import UsageError
 from exsearch.retrieval import late
 from exsearch.retrieval.codec import Codec
 from exsearch.retrieval.encoder import EMBEDDED, TokenEncoder
-from exsearch.retrieval.index import build_index, open_index, read_index_info
+from exsearch.retrieval.index import build_index, open_index
+from exsearch.retrieval.index_folder import read_index_info
 from tiny_encoders import save_plain
 
 pytestmark = pytest.mark.skipif(
@@ -205,7 +206,7 @@ def test_a_torn_or_missing_file_is_reported_on_opening(
     file.unlink()
     if share is not None:
         file.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(UsageError, match="damaged index"):
+    with pytest.raises(UsageError, match="incomplete index" if share is None else "damaged index"):
         open_index(folder, index.parent / "corpus")
 
 

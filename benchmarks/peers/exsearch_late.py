@@ -12,7 +12,8 @@ from runner import Data, Query, Search, in_threads, run
 
 from exsearch.corpus.store import Corpus
 from exsearch.retrieval import late
-from exsearch.retrieval.index import EncoderInfo, build_index, open_index
+from exsearch.retrieval.index import build_index, open_index
+from exsearch.retrieval.index_folder import EncoderInfo
 
 
 class Stored:

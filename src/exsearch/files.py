@@ -1,9 +1,11 @@
 """Files that are never half-written: atomic files and folders, typed JSON lines, append-only journals."""
 
 import codecs
+import errno
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from exsearch.errors import UsageError
+from exsearch.trouble import naming
 
 T = TypeVar("T")
 
@@ -25,8 +28,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     file by a folder, or if it is neither. A killed process leaves `target` as it was; the leftover of the killed
     attempt is removed by the next one.
     """
-    if target.is_symlink():
-        target = target.resolve()
+    target = behind_link(target)
     if not target.name:
         raise UsageError(f"{target}: is a folder; name what to make in it")
     if is_special(target):
@@ -46,8 +48,22 @@ def atomic_path(target: Path) -> Iterator[Path]:
         raise
 
 
+def behind_link(target: Path) -> Path:
+    """Return where `target`, a file or folder to be written, really lies: the end of the links, if it is one.
+
+    Whoever names a link wants the disk behind it, so what is written beside it on the way belongs there, too. The end
+    need not exist.
+    """
+    return Path(os.path.realpath(target)) if target.is_symlink() else target
+
+
+def is_taken(target: Path) -> bool:
+    """Return whether something is at `target`, a folder to be written, beside an empty folder."""
+    return target.exists() and not (target.is_dir() and not children(target))
+
+
 def put_in_place(new: Path, target: Path) -> None:
-    """Rename `new` to its sibling `target`, which is replaced if it exists.
+    """Rename `new` to its sibling `target`, no link, which is replaced if it exists.
 
     No rename can take the place of a folder that is not empty: the old one is renamed, too, and removed in the end,
     since a kill while it is removed would leave half of it.
@@ -69,6 +85,34 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def remove_unless_held(path: Path) -> None:
+    """Delete a folder that nothing names any more, or leave to the next caller what a reader keeps there.
+
+    A network drive keeps the files that a reader has open under other names in their folder, which is not empty then.
+    """
+    try:
+        remove(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EBUSY):
+            raise
+
+
+def children(folder: Path) -> list[Path]:
+    """Return what is in a folder, sorted; nothing if it is not there. Unlike `glob`, raises OSError if it is closed."""
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def is_file(path: Path) -> bool:
+    """Return whether a file is there; raises OSError where that cannot be told, which `Path.is_file` may call False."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def is_special(path: Path) -> bool:
@@ -102,7 +146,8 @@ def write_json(path: Path, value: object) -> None:
 def read_json(path: Path, kind: type[T]) -> T:
     """Read a JSON file as `kind`; raise UsageError naming the file if it is missing or malformed."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        with naming(path):
+            return msgspec.json.decode(path.read_bytes(), type=kind)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UsageError(f"{path}: no such file") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -136,7 +181,7 @@ def read_jsonl(path: Path, kind: type[T]) -> Iterator[T]:
     """Yield the records of a JSONL file; raise UsageError with file and line at the first that is not a `kind`."""
     decoder = msgspec.json.Decoder(kind)
     try:
-        with path.open("rb") as file:
+        with naming(path), path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if not line.strip():
                     continue

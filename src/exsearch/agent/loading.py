@@ -11,7 +11,7 @@ from exsearch.agent.rollout import Agent
 from exsearch.config import Config
 from exsearch.engine.load import load_engine
 from exsearch.errors import UsageError
-from exsearch.files import require_no_folder
+from exsearch.files import behind_link, require_no_folder
 from exsearch.memory import give_back_memory
 from exsearch.retrieval.base import Retriever
 from exsearch.retrieval.opening import is_replay, open_retriever
@@ -35,7 +35,8 @@ def resumable_retriever(config: Config, index: str, out: Path) -> Iterator[Retri
     if config.data.record or is_replay(index):
         yield load_retriever(config, index)
         return
-    file = out.with_name(f".{out.name}.searches")
+    beside = behind_link(out)
+    file = beside.with_name(f".{beside.name}.searches")
     recorder = Recorder(load_retriever(config, index), file)
     try:
         yield recorder

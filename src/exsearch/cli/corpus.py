@@ -129,11 +129,12 @@ def _say(line: str) -> None:
 
 def _read_ids(file: Path) -> list[str]:
     from exsearch.errors import UsageError
+    from exsearch.trouble import machine_trouble
 
     try:
         lines = file.read_text(encoding="utf-8").split("\n")
     except OSError as error:
-        raise UsageError(f"{file}: {error.strerror}") from None
+        raise machine_trouble(error, file) or UsageError(f"{file}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise UsageError(f"{file}: not UTF-8 ({error.reason})") from None
     return [line for line in lines if line.strip()]

@@ -11,6 +11,7 @@ from exsearch import __version__, stopping
 from exsearch.children import guard_others
 from exsearch.errors import ExSearchError, nearest
 from exsearch.streams import write_any_text
+from exsearch.trouble import machine_trouble
 
 VERBS = {
     "quickstart": "Train a search agent from nothing, in minutes, and explain each stage.",
@@ -35,8 +36,7 @@ VERBS = {
 }
 
 
-BAD_PATH = (errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
-MACHINE_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+BAD_PATH = (errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 class Verbs(click.Group):
@@ -84,13 +84,13 @@ def main() -> None:
         stopping.leave(2)
     except ExSearchError as error:
         _leave(str(error), error.exit_code)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        if error.errno in BAD_PATH:
-            _leave(f"{where}{error.strerror}; choose another path", 2)
-        if error.errno not in MACHINE_TROUBLE:
+    except (OSError, MemoryError) as error:
+        if trouble := machine_trouble(error):
+            _leave(str(trouble), trouble.exit_code)
+        if not isinstance(error, OSError) or error.errno not in BAD_PATH:
             raise
-        _leave(f"{where}{error.strerror}; nothing was left half-written, the same command continues", 1)
+        where = f"{error.filename}: " if error.filename else ""
+        _leave(f"{where}{error.strerror}; choose another path", 2)
     except KeyboardInterrupt:
         _leave("stopped; the same command continues where it was", 1)
 

@@ -64,7 +64,8 @@ def train(
     from exsearch.files import read_jsonl
     from exsearch.metrics_log import MetricsLog
     from exsearch.retrieval.encoder_checkpoint import EMBEDDED
-    from exsearch.retrieval.index import open_index, read_index_info
+    from exsearch.retrieval.index import open_index
+    from exsearch.retrieval.index_folder import read_index_info
     from exsearch.training.retriever import RetrieverConfig, train_retriever
     from exsearch.training.retriever_triples import (
         add_negatives,

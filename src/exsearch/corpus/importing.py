@@ -14,10 +14,12 @@ from exsearch.corpus.passage import Passage
 from exsearch.corpus.source import Malformed, Place, Source
 from exsearch.corpus.store import Corpus, none_deleted, refuse_to_replace
 from exsearch.corpus.tables import HUB, PARQUET_MAGIC, is_saved_dataset, open_dataset, open_parquet
-from exsearch.corpus.writer import SEGMENT_ROWS, CorpusWriter, discard_unlisted, sole_writer
+from exsearch.corpus.writer import SEGMENT_ROWS, CorpusWriter, discard_unlisted
 from exsearch.errors import UsageError
-from exsearch.files import fingerprint, put_in_place, read_json, read_jsonl, remove, write_json
+from exsearch.files import behind_link, fingerprint, put_in_place, read_json, read_jsonl, remove, write_json
+from exsearch.locks import sole_writer
 from exsearch.progress import progress
+from exsearch.trouble import machine_trouble
 
 FEW = 5
 """So many of the rows left out are shown."""
@@ -77,7 +79,7 @@ def open_source(name: str) -> Source:
         with path.open("rb") as file:
             magic = file.read(len(PARQUET_MAGIC))
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
+        raise machine_trouble(error) or UsageError(f"{path}: {error.strerror}") from None
     return open_parquet(path) if magic == PARQUET_MAGIC else recognise_lines(path)
 
 
@@ -92,9 +94,9 @@ def import_corpus(
     """
     refuse_to_replace(out, INFO)
     source = open_source(str(name))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with sole_writer(out):
-        partial = out.with_name(f".{out.name}.partial")
+    folder = behind_link(out)
+    with sole_writer(folder):
+        partial = folder.with_name(f".{folder.name}.partial")
         if not (partial / _PROGRESS).exists():
             remove(partial)
         partial.mkdir(exist_ok=True)
@@ -105,14 +107,14 @@ def import_corpus(
             remove(partial)
             raise
         job.complete()
-        put_in_place(partial, out)
+        put_in_place(partial, folder)
     return msgspec.structs.replace(imported, rejected=imported.rejected and out / imported.rejected.name)
 
 
 def extend_corpus(
     folder: Path, name: str | Path, strict: bool = False, say: Say = lambda line: None, segment_rows: int = SEGMENT_ROWS
 ) -> Imported:
-    """Append the passages of a file or data set to the corpus `folder`, in new segments.
+    """Append the passages of a file or data set to the corpus `folder`.
 
     As `import_corpus`. The corpus is what it was until all is there; a row whose id it has is a duplicate.
     """
@@ -185,6 +187,8 @@ class _Import:
                     raise ValueError(f"{self._rejected.name} is torn")
                 writer = CorpusWriter(self._folder, found.segments, deleted, segment_rows)
             except (UsageError, OSError, ValueError, EOFError, IndexError, pa.ArrowException) as error:
+                if trouble := machine_trouble(error):
+                    raise trouble from None
                 self._say(f"starting over: what a stopped import has left cannot be used ({error})")
             else:
                 self._progress = found

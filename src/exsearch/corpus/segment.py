@@ -19,6 +19,7 @@ import pyarrow as pa
 from exsearch.corpus.layout import Rows, SegmentInfo, digest, row_hash
 from exsearch.corpus.passage import Passage
 from exsearch.errors import UsageError
+from exsearch.mapping import map_array, map_bytes
 
 BATCH_ROWS = 2048
 _PASSAGES, _ID_HASHES, _ID_ROWS = "passages.arrow", "ids.hash.npy", "ids.row.npy"
@@ -34,12 +35,12 @@ class Segment:
     def __init__(self, folder: Path, info: SegmentInfo) -> None:
         """Map its files; raises OSError, ValueError, EOFError or pa.ArrowInvalid where they are damaged."""
         self.start, self.stop = info.start, info.stop
-        # numpy's mapping, unlike Arrow's, does not keep a file open for each of hundreds of segments
-        mapped = pa.py_buffer(np.memmap(folder / _PASSAGES, mode="r"))
+        # not Arrow's own mapping, which keeps a file open for each of hundreds of segments
+        mapped = pa.py_buffer(map_bytes(folder / _PASSAGES))
         self._reader: Any = pa.ipc.open_file(pa.BufferReader(mapped))
         self._lock = threading.Lock()
-        self._hashes: Hashes = np.load(folder / _ID_HASHES, mmap_mode="r")
-        self._hash_rows = np.load(folder / _ID_ROWS, mmap_mode="r")
+        self._hashes: Hashes = map_array(folder / _ID_HASHES)
+        self._hash_rows: npt.NDArray[np.uint32] = map_array(folder / _ID_ROWS)
         self._batch_rows = self._batch(0).num_rows
         batches = -(-info.rows // self._batch_rows)
         if not (
@@ -61,12 +62,18 @@ class Segment:
 
     def batches(self, start: int, stop: int) -> Iterator[list[Passage]]:
         """Yield the passages from position `start` to before `stop`, a record batch at a time."""
-        while start < stop:
-            number, first = divmod(start, self._batch_rows)
-            batch = self._batch(number).slice(first, stop - start)
+        for batch in self._slices(start, stop):
             columns = (column.to_pylist() for column in batch.columns)
             yield [Passage(*row) for row in zip(*columns, strict=True)]
-            start += batch.num_rows
+
+    def hash_sum(self, start: int, stop: int) -> int:
+        """Return the sum of the hashes of the rows from position `start` to before `stop`, a part of the digest."""
+        total, row = 0, self.start + start
+        for batch in self._slices(start, stop):
+            columns = (column.cast(pa.large_binary()).to_pylist() for column in batch.columns)
+            total += sum(row_hash(number, fields) for number, fields in enumerate(zip(*columns, strict=True), row))
+            row += batch.num_rows
+        return total
 
     def candidates(self, hashes: Hashes) -> Iterator[tuple[int, list[int]]]:
         """Yield, for each of `hashes` that occurs here, its index and the positions that have it."""
@@ -75,6 +82,13 @@ class Segment:
         for index in np.flatnonzero(there).tolist():
             last = np.searchsorted(self._hashes, hashes[index], side="right")
             yield index, self._hash_rows[first[index] : last].tolist()
+
+    def _slices(self, start: int, stop: int) -> Iterator[Any]:
+        while start < stop:
+            number, first = divmod(start, self._batch_rows)
+            batch = self._batch(number).slice(first, stop - start)
+            yield batch
+            start += batch.num_rows
 
     def _batch(self, number: int) -> Any:
         with self._lock:  # Arrow does not promise that one reader serves several threads
@@ -128,6 +142,22 @@ class SegmentWriter:
         columns = [pa.array(column, pa.large_string()) for column in zip(*self._pending, strict=True)]
         self._writer.write_batch(pa.record_batch(columns, schema=_SCHEMA))
         self._pending.clear()
+
+
+def merge_segments(parts: Sequence[Segment], folder: Path) -> None:
+    """Write one segment with the rows of `parts`, neighbours, to `folder`, which is made: as if never apart."""
+    folder.mkdir(parents=True)
+    batches = [batch for part in parts for batch in part._slices(0, part.stop - part.start)]
+    table = pa.Table.from_batches(batches, schema=_SCHEMA)
+    with pa.ipc.new_file(str(folder / _PASSAGES), _SCHEMA) as writer:
+        for first in range(0, table.num_rows, BATCH_ROWS):
+            [batch] = table.slice(first, BATCH_ROWS).combine_chunks().to_batches()
+            writer.write_batch(batch)
+    hashes = np.concatenate([part._hashes for part in parts])
+    rows = np.concatenate([part._hash_rows + np.uint32(part.start - parts[0].start) for part in parts])
+    order = np.argsort(hashes, kind="stable")
+    np.save(folder / _ID_HASHES, hashes[order])
+    np.save(folder / _ID_ROWS, rows[order])
 
 
 def hash_ids(ids: Iterable[str]) -> Hashes:

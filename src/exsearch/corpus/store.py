@@ -21,15 +21,18 @@ from exsearch.corpus.layout import (
     Rows,
     SegmentInfo,
     content_fingerprint,
+    digest,
     prefixes,
     segment_folder,
 )
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.segment import Segment, find_rows, hash_ids
-from exsearch.corpus.writer import CorpusWriter, discard_unlisted, sole_writer
+from exsearch.corpus.writer import CorpusWriter, discard_unlisted
 from exsearch.errors import UsageError
-from exsearch.files import atomic_path, read_json
+from exsearch.files import atomic_path, is_file, read_json
+from exsearch.locks import sole_writer
 from exsearch.progress import progress
+from exsearch.trouble import opening
 
 
 class Corpus:
@@ -54,14 +57,24 @@ class Corpus:
     @classmethod
     def open(cls, folder: Path) -> "Corpus":
         """Open a corpus folder; raise UsageError if it is missing, damaged or of another format."""
-        try:
+        with opening(folder, "corpus", "import it again", ValueError, EOFError, IndexError, pa.ArrowException):
             deleted = _read_deleted(folder)  # first, since rows are only ever added
-            corpus = cls(folder, _read_info(folder).segments, deleted)
+            corpus = cls._current(folder, deleted)
             if len(deleted) and not 0 <= deleted[0] <= deleted[-1] < len(corpus):
                 raise ValueError(f"{DELETED} names rows that are not there")
-        except (OSError, ValueError, EOFError, IndexError, pa.ArrowException) as error:
-            raise UsageError(f"{folder}: damaged corpus, import it again ({error})") from None
         return corpus
+
+    @classmethod
+    def _current(cls, folder: Path, deleted: Rows) -> "Corpus":
+        segments = _read_info(folder).segments
+        while True:
+            try:
+                return cls(folder, segments, deleted)
+            except FileNotFoundError:
+                known, segments = segments, _read_info(folder).segments
+                if segments == known:
+                    raise
+                # a writer has merged segments since their names were read
 
     def deleted_in(self, rows: range) -> Rows:
         """Return the deleted ones of `rows`, sorted and counted from the first of them."""
@@ -126,10 +139,20 @@ class Corpus:
     def prefix(self, rows: int) -> str | None:
         """Identify the content of the first `rows` rows, whatever was added or deleted later.
 
-        None if they do not end where a segment ends. Equal to `fingerprint` for all rows of a corpus without deletions.
+        None if there are not so many. Equal to `fingerprint` for all rows of a corpus without deletions. Where they end
+        within a segment, which may be one of several merged, up to half of its rows are read.
         """
-        digest = self._prefixes.get(rows)
-        return None if digest is None else content_fingerprint(rows, digest)
+        if not 0 <= rows <= self._count:
+            return None
+        if rows not in self._prefixes:
+            segment = self._opened[bisect_right(self._starts, rows) - 1]
+            if rows - segment.start <= segment.stop - rows:
+                total = int(self._prefixes[segment.start], 16) + segment.hash_sum(0, rows - segment.start)
+            else:
+                rest = segment.hash_sum(rows - segment.start, segment.stop - segment.start)
+                total = int(self._prefixes[segment.stop], 16) - rest
+            self._prefixes[rows] = digest(total)
+        return content_fingerprint(rows, self._prefixes[rows])
 
 
 def write_corpus(folder: Path, passages: Iterable[Passage], total: int | None = None) -> Corpus:
@@ -146,7 +169,7 @@ def write_corpus(folder: Path, passages: Iterable[Passage], total: int | None = 
 
 
 def add_passages(folder: Path, passages: Iterable[Passage], total: int | None = None) -> Corpus:
-    """Append `passages` to the corpus `folder`, in new segments, and open it as it is then.
+    """Append `passages` to the corpus `folder`, and open it as it is then.
 
     If it fails or is killed, the corpus is what it was. An id may be that of a deleted passage. Raises UsageError
     for the id of another one, and for no passages at all.
@@ -157,7 +180,7 @@ def add_passages(folder: Path, passages: Iterable[Passage], total: int | None = 
         try:
             _append_all(CorpusWriter(folder, corpus.segments, corpus.deleted), passages, total)
         except BaseException:
-            discard_unlisted(folder, corpus.segments)
+            discard_unlisted(folder, _read_info(folder).segments)
             raise
     return Corpus.open(folder)
 
@@ -203,7 +226,7 @@ class _Format(msgspec.Struct):
 
 def _read_info(folder: Path) -> CorpusInfo:
     path = folder / INFO
-    if not path.is_file():
+    if not is_file(path):
         raise UsageError(f"{folder}: not a corpus folder (no {INFO}); `exsearch corpus import` makes one")
     found = read_json(path, _Format).format
     if found != FORMAT:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.source import Malformed, Place, file_identity, make_passage
 from exsearch.errors import UsageError
+from exsearch.trouble import machine_trouble
 
 PARQUET_MAGIC = b"PAR1"
 HUB = "hf:"
@@ -54,7 +55,8 @@ class TableSource:
                     self.line += 1
                     yield _passage(values)
         except (pa.ArrowException, OSError) as error:
-            raise UsageError(f"{self.name}: broken after row {self.line} ({error})") from None
+            trouble = machine_trouble(error, Path(self.name))
+            raise trouble or UsageError(f"{self.name}: broken after row {self.line} ({error})") from None
 
     def _column(self, batch: Any, name: str) -> list[object]:
         if name not in self._columns:
@@ -79,7 +81,7 @@ def open_parquet(path: Path) -> TableSource:
     try:
         file = pq.ParquetFile(path, memory_map=True)
     except (pa.ArrowException, OSError) as error:
-        raise UsageError(f"{path}: broken Parquet file ({error})") from None
+        raise machine_trouble(error, path) or UsageError(f"{path}: broken Parquet file ({error})") from None
     columns = [name for name in file.schema_arrow.names if name in _COLUMNS]
     groups = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
 
@@ -120,7 +122,8 @@ def open_dataset(name: str) -> TableSource:
         else:
             found = datasets.load_from_disk(name)
     except (datasets.exceptions.DatasetsError, OSError, ValueError, RuntimeError) as error:
-        raise UsageError(f"{name}: {str(error).partition(chr(10))[0]}") from None
+        trouble = machine_trouble(error, Path(name))
+        raise trouble or UsageError(f"{name}: {str(error).partition(chr(10))[0]}") from None
     if isinstance(found, dict):
         if len(found) > 1:
             one = f"{name}@{next(iter(found))}" if name.startswith(HUB) else str(Path(name) / next(iter(found)))

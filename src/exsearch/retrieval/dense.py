@@ -16,13 +16,14 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from exsearch.corpus.layout import Rows
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus
 from exsearch.files import read_json
 from exsearch.retrieval.base import Hit
 from exsearch.retrieval.encoder_checkpoint import EMBEDDED
 from exsearch.retrieval.encoder_sentence import SentenceEncoder, best_precision
-from exsearch.retrieval.index import EncoderInfo, OpenedIndex, require_same_encoder
+from exsearch.retrieval.index_folder import ENCODER, EncoderInfo, OpenedIndex, Segment, require_same_encoder
 from exsearch.retrieval.ranking import Ranked, to_hits
 
 Floats = npt.NDArray[np.float32]
@@ -71,6 +72,20 @@ class VectorIndex(Protocol):
         self, vectors: Iterator[Floats], rows: range, shared: Path, folder: Path, parameters: DenseParameters
     ) -> None:
         """Write the vectors of `rows`, which come in blocks, to `folder`."""
+        ...
+
+    def indivisible(self) -> str | None:
+        """Do what `Kind.indivisible` says."""
+        ...
+
+    def check(self, segment: Segment, shared: Path, dimensions: int) -> None:
+        """Map a segment's files; raises OSError or ValueError if they are damaged."""
+        ...
+
+    def merge(
+        self, parts: list[Segment], deleted: list[Rows], shared: Path, folder: Path, parameters: DenseParameters
+    ) -> bool:
+        """Do what `Merging.merge_segments` says."""
         ...
 
 
@@ -130,18 +145,44 @@ class Dense:
         advance: Callable[[int], None],
     ) -> None:
         """Encode the passages of `rows`, title and text, and write their vectors."""
-        built_with = read_json(shared / "encoder.json", EncoderInfo)
+        built_with = read_json(shared / ENCODER, EncoderInfo)
         encoder = _passage_encoder(parameters, built_with.precision)
         require_same_encoder(encoder.info, built_with, shared)  # before a grown corpus gets vectors of two models
 
         def vectors() -> Iterator[Floats]:
-            for batch in corpus.batches(rows.start, rows.stop):
-                for start in range(0, len(batch), _ENCODED_AT_ONCE):
-                    block = batch[start : start + _ENCODED_AT_ONCE]
-                    yield encoder.encode_passages([_text(passage) for passage in block])
-                    advance(len(block))
+            for start in range(rows.start, rows.stop, _ENCODED_AT_ONCE):
+                stop = min(start + _ENCODED_AT_ONCE, rows.stop)
+                texts = [_text(passage) for batch in corpus.batches(start, stop) for passage in batch]
+                yield encoder.encode_passages(texts)
+                advance(len(texts))
 
         _vector_index(parameters.index).write(vectors(), rows, shared, folder, parameters)
+
+    @staticmethod
+    def check_shared(shared: Path, parameters: DenseParameters) -> None:
+        """Read what `index` has trained."""
+        if parameters.index == "ivfpq":
+            from exsearch.retrieval.dense_faiss import IvfPq
+
+            IvfPq.check_trained(shared)
+
+    @staticmethod
+    def check_segment(segment: Segment, shared: Path, parameters: DenseParameters) -> None:
+        """Map the vectors."""
+        dimensions = read_json(shared / ENCODER, EncoderInfo).dimensions
+        _vector_index(parameters.index).check(segment, shared, dimensions)
+
+    @staticmethod
+    def indivisible(parameters: DenseParameters) -> str | None:
+        """Name the graphs, where there are some."""
+        return _vector_index(parameters.index).indivisible()
+
+    @staticmethod
+    def merge_segments(
+        parts: list[Segment], deleted: list[Rows], shared: Path, folder: Path, parameters: DenseParameters
+    ) -> bool:
+        """Put the vectors together, none of which is encoded again."""
+        return _vector_index(parameters.index).merge(parts, deleted, shared, folder, parameters)
 
     def search(self, queries: list[str], k: int) -> list[list[Hit]]:
         """Return at most `k` hits a query, best first, equal scores in row order; none for a blank query."""

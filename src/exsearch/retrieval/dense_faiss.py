@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from exsearch.corpus.layout import Rows
 from exsearch.errors import UsageError
-from exsearch.retrieval.index import OpenedIndex
+from exsearch.retrieval.index_folder import OpenedIndex, Segment
 from exsearch.retrieval.ranking import Ranked
+from exsearch.trouble import probe
 
 if TYPE_CHECKING:
     from exsearch.retrieval.dense import DenseParameters
@@ -29,29 +31,29 @@ except ImportError:
     raise UsageError("this dense index needs FAISS: pip install 'exsearch[retrieval]'") from None
 
 Floats = npt.NDArray[np.float32]
+_TRAINED, _LISTS, _GRAPH = "trained.faiss", "lists.faiss", "graph.faiss"
 _VECTORS_A_CENTROID = 39
 """To train on; FAISS thinks fewer too few."""
+_VECTORS_AT_ONCE = 1024
+"""So many are added to a graph at once. FAISS orders those by level, so that the graph depends on it."""
 
 
 class IvfPq:
     """Looks into the clusters nearest to the query, at compressed vectors: scores are approximate."""
 
     def __init__(self, opened: OpenedIndex, dimensions: int) -> None:
-        """Map the lists of all segments as one index; raises ValueError if the files are damaged."""
+        """Map the lists of all segments as one index; raises OSError or ValueError if the files are damaged."""
+        self._index = _trained(opened.shared)
+        # the index refers to these without owning them
+        self._lists = [_mapped_lists(segment) for segment in opened.segments]
         with _damage_reported():
-            self._index = faiss.read_index(str(opened.shared / "trained.faiss"))
-            # the index refers to these without owning them
-            self._lists = [
-                faiss.read_InvertedLists(faiss.FileIOReader(str(segment.folder / "lists.faiss")), faiss.IO_FLAG_MMAP)
-                for segment in opened.segments
-            ]
             pointers = faiss.InvertedListsPtrVector()
             for lists in self._lists:
                 pointers.push_back(lists)
             self._stacked = faiss.HStackInvertedLists(pointers.size(), pointers.data())
             self._index.replace_invlists(self._stacked, False)
         self._index.ntotal = self._stacked.compute_ntotal()
-        if self._index.ntotal != len(opened.corpus) or self._index.d != dimensions:
+        if self._index.d != dimensions:
             raise ValueError("its files do not fit together")
         self._parameters = faiss.SearchParametersIVF(
             nprobe=opened.parameters.nprobe, sel=_all_but(opened.corpus.deleted)
@@ -77,19 +79,53 @@ class IvfPq:
         for clustering in (index.cp, index.pq.cp):
             clustering.min_points_per_centroid = 1  # a small corpus is no reason for a warning a cluster
         index.train(vectors)
-        faiss.write_index(index, str(shared / "trained.faiss"))
+        faiss.write_index(index, str(shared / _TRAINED))
 
     @staticmethod
     def write(
         vectors: Iterator[Floats], rows: range, shared: Path, folder: Path, parameters: "DenseParameters"
     ) -> None:
         """Compress the vectors block by block; memory: the segment's codes."""
-        index = faiss.read_index(str(shared / "trained.faiss"))
+        index = _trained(shared)
         start = rows.start
         for block in vectors:
             index.add_with_ids(block, np.arange(start, start + len(block)))
             start += len(block)
-        faiss.write_InvertedLists(index.invlists, faiss.FileIOWriter(str(folder / "lists.faiss")))
+        _write_lists(index.invlists, folder)
+
+    @staticmethod
+    def check_trained(shared: Path) -> None:
+        """Read centroids and quantiser; raises OSError or ValueError if the file is damaged."""
+        _trained(shared)
+
+    @staticmethod
+    def indivisible() -> None:
+        """The lists of all segments are searched as one."""
+
+    @staticmethod
+    def check(segment: Segment, shared: Path, dimensions: int) -> None:
+        """Map a segment's lists."""
+        _mapped_lists(segment)
+
+    @staticmethod
+    def merge(
+        parts: list[Segment], deleted: list[Rows], shared: Path, folder: Path, parameters: "DenseParameters"
+    ) -> bool:
+        """Concatenate the lists, without deleted passages."""
+        opened = [_mapped_lists(part) for part in parts]
+        gone = np.concatenate([rows + part.rows.start for part, rows in zip(parts, deleted, strict=True)])
+        size = opened[0].code_size
+        merged = faiss.ArrayInvertedLists(opened[0].nlist, size)
+        for number in range(merged.nlist):
+            for lists in opened:
+                count = lists.list_size(number)
+                ids = faiss.rev_swig_ptr(lists.get_ids(number), count)
+                stays = ~np.isin(ids, gone)
+                codes = faiss.rev_swig_ptr(lists.get_codes(number), count * size).reshape(count, size)
+                ids, codes = np.ascontiguousarray(ids[stays]), np.ascontiguousarray(codes[stays])
+                merged.add_entries(number, len(ids), faiss.swig_ptr(ids), faiss.swig_ptr(codes))
+        _write_lists(merged, folder)
+        return True
 
     def rank(self, queries: Floats, k: int) -> list[Ranked]:
         """Return the rows of about the `k` best passages for each query, equal scores in row order."""
@@ -101,15 +137,12 @@ class Hnsw:
     """Walks a graph of near neighbours; what it finds is scored exactly."""
 
     def __init__(self, opened: OpenedIndex, dimensions: int) -> None:
-        """Map the graphs; raises ValueError if the files are damaged."""
+        """Map the graphs; raises OSError or ValueError if the files are damaged."""
         self._ef_search: int = opened.parameters.ef_search
-        self._segments = []
-        for segment in opened.segments:
-            with _damage_reported():
-                graph = faiss.read_index(str(segment.folder / "graph.faiss"), faiss.IO_FLAG_MMAP_IFC)
-            if graph.ntotal != len(segment.rows) or graph.d != dimensions:
-                raise ValueError("its files do not fit together")
-            self._segments.append((segment.rows.start, graph, _all_but(opened.corpus.deleted_in(segment.rows))))
+        self._segments = [
+            (segment.rows.start, _mapped_graph(segment, dimensions), _all_but(opened.corpus.deleted_in(segment.rows)))
+            for segment in opened.segments
+        ]
 
     @staticmethod
     def train(sample: Callable[[int], Floats], passages: int, shared: Path, parameters: "DenseParameters") -> None:
@@ -121,14 +154,33 @@ class Hnsw:
     ) -> None:
         """Build the graph on one thread, so that it is the same every time; memory: the segment's vectors."""
         graph = None
-        for block in vectors:
+        for block in _reblocked(vectors):
             if graph is None:
                 kind = faiss.ScalarQuantizer.QT_fp16
                 graph = faiss.IndexHNSWSQ(block.shape[1], kind, parameters.links, faiss.METRIC_INNER_PRODUCT)
                 graph.hnsw.efConstruction = parameters.ef_construction
             with _one_thread():
                 graph.add(block)
-        faiss.write_index(graph, str(folder / "graph.faiss"))
+        faiss.write_index(graph, str(folder / _GRAPH))
+
+    @staticmethod
+    def indivisible() -> str:
+        """Each segment has a graph of its own."""
+        return "graphs of float16 vectors"
+
+    @staticmethod
+    def check(segment: Segment, shared: Path, dimensions: int) -> None:
+        """Map a segment's graph."""
+        _mapped_graph(segment, dimensions)
+
+    @staticmethod
+    def merge(
+        parts: list[Segment], deleted: list[Rows], shared: Path, folder: Path, parameters: "DenseParameters"
+    ) -> bool:
+        """Build one graph of the vectors in the parts' graphs; a vector's place is its row, so that none is dropped."""
+        graphs = (_mapped_graph(part) for part in parts)
+        Hnsw.write((graph.reconstruct_n(0, graph.ntotal) for graph in graphs), range(0), shared, folder, parameters)
+        return False
 
     def rank(self, queries: Floats, k: int) -> list[Ranked]:
         """Return the rows of about the `k` best passages for each query, equal scores in row order."""
@@ -139,6 +191,56 @@ class Hnsw:
             found.append((np.where(rows >= 0, rows + start, -1), scores))
         rows, scores = (np.concatenate(part, axis=1) for part in zip(*found, strict=True))
         return [_ranked(*of_query, k) for of_query in zip(rows, scores, strict=True)]
+
+
+def _trained(shared: Path) -> Any:
+    return _read(shared / _TRAINED, faiss.read_index)
+
+
+def _mapped_lists(segment: Segment) -> Any:
+    def read(path: str) -> Any:
+        return faiss.read_InvertedLists(faiss.FileIOReader(path), faiss.IO_FLAG_MMAP)
+
+    lists = _read(segment.folder / _LISTS, read)
+    if lists.compute_ntotal() != len(segment.rows) - len(segment.dropped()):
+        raise ValueError("its files do not fit together")
+    return lists
+
+
+def _write_lists(lists: Any, folder: Path) -> None:
+    faiss.write_InvertedLists(lists, faiss.FileIOWriter(str(folder / _LISTS)))
+
+
+def _mapped_graph(segment: Segment, dimensions: int | None = None) -> Any:
+    graph = _read(segment.folder / _GRAPH, lambda path: faiss.read_index(path, faiss.IO_FLAG_MMAP_IFC))
+    if graph.ntotal != len(segment.rows) or dimensions not in (None, graph.d):
+        raise ValueError("its files do not fit together")
+    return graph
+
+
+def _read(path: Path, read: Callable[[str], Any]) -> Any:
+    """Let FAISS read a file; raises OSError where it cannot be opened, ValueError where it is damaged."""
+    path.stat()
+    probe(path)
+    with _damage_reported():
+        return read(str(path))
+
+
+def _reblocked(vectors: Iterator[Floats]) -> Iterator[Floats]:
+    """Yield the same vectors in blocks of equal size, rounded to what a graph keeps of them.
+
+    So the graph depends on the vectors alone, and one that is built of another's vectors is the same.
+    """
+    waiting: list[Floats] = []
+    for block in vectors:
+        waiting.append(block.astype(np.float16).astype(np.float32))
+        if sum(map(len, waiting)) >= _VECTORS_AT_ONCE:
+            together = np.concatenate(waiting)
+            full = len(together) // _VECTORS_AT_ONCE * _VECTORS_AT_ONCE
+            yield from together[:full].reshape(-1, _VECTORS_AT_ONCE, together.shape[1])
+            waiting = [together[full:]]
+    if any(map(len, waiting)):
+        yield np.concatenate(waiting)
 
 
 def _all_but(rows: npt.NDArray[np.int64]) -> Any:

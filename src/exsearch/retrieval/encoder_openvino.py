@@ -20,6 +20,7 @@ from exsearch.checkpoint import quiet
 from exsearch.errors import UsageError
 from exsearch.files import atomic_path
 from exsearch.retrieval.encoder_checkpoint import Checkpoint
+from exsearch.trouble import probe
 
 _CONVERSION = 1
 """Part of the cached file's name: raise it when the tracing changes."""
@@ -65,7 +66,7 @@ def _traced(openvino: Any, checkpoint: Checkpoint) -> Any:
         try:
             return openvino.Core().read_model(folder / "model.xml")
         except RuntimeError:
-            print(f"  {folder} is damaged; it is made again", file=sys.stderr)
+            print(f"  {folder} {_fault(folder)}; it is made again", file=sys.stderr)
     example = torch.ones(2, 8, dtype=torch.long)
     padded = example.clone()
     padded[1, 4:] = 0  # without padding, a shortcut for that case would be traced
@@ -81,3 +82,12 @@ def _traced(openvino: Any, checkpoint: Checkpoint) -> Any:
         return model
     # The network in memory rounds otherwise than the same one read back: the first use must equal all later ones.
     return openvino.Core().read_model(folder / "model.xml")
+
+
+def _fault(folder: Path) -> str:
+    """Return what is wrong with a network that OpenVINO, which does not say, cannot read."""
+    try:
+        probe(folder)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return "is damaged"

@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from exsearch.http_client import check_hub
 from exsearch.precision import bfloat16_is_fast
 from exsearch.retrieval.encoder_checkpoint import EMBEDDED, content_hash, require_whole_network
 from exsearch.retrieval.encoder_plain import embedded_folder
-from exsearch.retrieval.index import EncoderInfo
+from exsearch.retrieval.index_folder import EncoderInfo
+from exsearch.trouble import machine_trouble, probe
 
 _BATCH = 64
 
@@ -84,9 +86,10 @@ def _load(id: str) -> Any:
     source = embedded_folder() if id == EMBEDDED else id
     check_hub(source)
     try:
+        probe(Path(source))
         model = SentenceTransformer(source, device="cpu", model_kwargs={"dtype": torch.float32})
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UsageError(f"encoder {id!r} cannot be loaded: {reason}") from None
+        raise machine_trouble(error) or UsageError(f"encoder {id!r} cannot be loaded: {reason}") from None
     require_whole_network(source, model)
     return model

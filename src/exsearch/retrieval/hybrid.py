@@ -13,7 +13,9 @@ from exsearch.corpus.store import Corpus
 from exsearch.errors import UsageError
 from exsearch.files import read_json, write_json
 from exsearch.retrieval.fusion import Fused
-from exsearch.retrieval.index import OpenedIndex, build_index, check_parameters, open_index
+from exsearch.retrieval.index import build_index, open_index
+from exsearch.retrieval.index_folder import OpenedIndex
+from exsearch.retrieval.kinds import check_parameters
 from exsearch.retrieval.rerank import Reranker
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]

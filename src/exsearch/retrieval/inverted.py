@@ -5,7 +5,9 @@
     rows.npy     uint32 [P]         postings: row from the segment's first
     codes.npy    uint16 [P]         postings: occurrences in the text, and the text's length
     titles.npy   uint16 [Q]         title codes: occurrences in the title, and the title's length
-    words.npy    int64 [3]          words of all texts, words of all titles, how many passages have a title with words
+    words.npy    int64 [3]          words of all texts, words of all titles, how many passages have a title with words;
+                                    deleted passages included
+    lost.npy     int64 [T]          how many postings of each term a merge has left out; absent if none
 
 The postings of a term are those of passages that have it in the text alone, then those of passages that have it in the
 title, too; the latter, in the same order, have title codes. Rows are ascending within both. A code holds a number of
@@ -18,6 +20,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from exsearch.files import is_file
+from exsearch.mapping import map_array
 from exsearch.retrieval.ranking import compiled
 
 CODES = 1 << 16
@@ -35,20 +39,25 @@ class Postings:
     def __init__(self, folder: Path, rows: range) -> None:
         """Map the files in `folder`; raises ValueError if they do not fit together."""
         self.rows = rows
-        # plain arrays over the mapped files: numba compiles no variant for numpy's memmap class
         self.terms, self.starts, self.postings, self.codes, self.titles, totals = (
-            np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
-            for name in ("terms", "starts", "rows", "codes", "titles", "words")
+            map_array(folder / f"{name}.npy") for name in ("terms", "starts", "rows", "codes", "titles", "words")
         )
+        self.lost: Numbers | None = map_array(path) if is_file(path := folder / "lost.npy") else None
         self.text_words, self.title_words, self.titled = totals.tolist()
         """Words of all texts, words of all titles, and how many passages have a title with words."""
-        postings, titles = self.starts[-1].tolist()
         if not (
             self.starts.shape == (len(self.terms) + 1, 2)
-            and len(self.postings) == len(self.codes) == postings
-            and len(self.titles) == titles
+            and self.starts[-1].tolist() == [len(self.postings), len(self.titles)]
+            and len(self.postings) == len(self.codes)
+            and (self.lost is None or len(self.lost) == len(self.terms))
         ):
             raise ValueError(f"the files in {folder} do not fit together")
+
+    def count_lost(self, counts: Numbers, terms: npt.NDArray[np.uint64]) -> None:
+        """Add to `counts` [terms] how many postings of each term a merge has left out."""
+        if self.lost is not None and len(self.terms):
+            place = np.minimum(np.searchsorted(self.terms, terms), len(self.terms) - 1)
+            counts += np.where(self.terms[place] == terms, self.lost[place], 0)
 
     def find(self, spans: Numbers, terms: npt.NDArray[np.uint64]) -> None:
         """Fill in `spans`, zeros [terms, 4], for each term that is there.
@@ -104,15 +113,20 @@ def write_postings(folder: Path, hashes: npt.NDArray[np.uint64], text: Field, ti
     term, row = every >> 32, (every & 0xFFFFFFFF).astype(np.uint32)
     del every
     by_term = np.argsort(term, kind="stable")  # keeps those of titles behind, and rows ascending
-    terms = np.arange(len(hashes) + 1)
-    starts = np.stack([np.searchsorted(term[by_term], terms), np.searchsorted(titled >> 32, terms)], axis=1)
     lengths = text.lengths, title.lengths
     np.save(folder / "terms.npy", hashes[order])
-    np.save(folder / "starts.npy", starts.astype(np.uint32 if len(row) < 1 << 32 else np.uint64))
+    save_starts(folder, np.bincount(term, minlength=len(hashes)), np.bincount(titled >> 32, minlength=len(hashes)))
     np.save(folder / "rows.npy", row[by_term])
     np.save(folder / "codes.npy", _encode(occurrences, lengths[0][row])[by_term])
     np.save(folder / "titles.npy", _encode(title_counts, lengths[1][titled & 0xFFFFFFFF]))
     np.save(folder / "words.npy", np.array([*map(np.sum, lengths), np.count_nonzero(lengths[1])], dtype=np.int64))
+
+
+def save_starts(folder: Path, postings: Numbers, titles: Numbers) -> None:
+    """Write where postings and title codes begin, from how many each term has."""
+    starts = np.zeros((len(postings) + 1, 2), dtype=np.int64)
+    np.cumsum(np.stack([postings, titles], axis=1), axis=0, out=starts[1:])
+    np.save(folder / "starts.npy", starts.astype(np.uint32 if starts[-1, 0] < 1 << 32 else np.uint64))
 
 
 def _encode(occurrences: Numbers, lengths: Numbers) -> npt.NDArray[np.uint16]:

@@ -22,14 +22,16 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from exsearch.corpus.store import Corpus
+from exsearch.corpus.layout import Rows
+from exsearch.corpus.store import Corpus, none_deleted
 from exsearch.errors import UsageError
 from exsearch.files import read_json
+from exsearch.mapping import map_array, map_bytes
 from exsearch.retrieval.base import Hit
 from exsearch.retrieval.bm25 import Bm25, Bm25Parameters
 from exsearch.retrieval.codec import Codec, Floats, inner_products, max_similarity
 from exsearch.retrieval.encoder import EMBEDDED, TokenEncoder, encoder_of_build, fresh_encoder, text_blocks
-from exsearch.retrieval.index import EncoderInfo, OpenedIndex, Segment, require_same_encoder
+from exsearch.retrieval.index_folder import EncoderInfo, OpenedIndex, Segment, require_same_encoder
 from exsearch.retrieval.ranking import Best, Ranked, to_hits
 
 _SAMPLED_PASSAGES = 2048
@@ -56,21 +58,20 @@ class Vectors:
     def __init__(self, segment: Segment, codec: Codec, deleted: npt.NDArray[np.int64]) -> None:
         """Map the files; `deleted` are counted from the first row. Raises ValueError if they do not fit together."""
         self.rows = segment.rows
-        self.offsets = np.asarray(np.load(segment.folder / "offsets.npy", mmap_mode="r", allow_pickle=False))
-        self.means = np.asarray(np.load(segment.folder / "means.npy", mmap_mode="r", allow_pickle=False))
-        path = segment.folder / "codes.u8"
-        tokens = int(self.offsets[-1])
+        self.offsets = map_array(segment.folder / "offsets.npy")
+        self.means = map_array(segment.folder / "means.npy")
+        codes = map_bytes(segment.folder / "codes.u8")
+        tokens = int(self.offsets[-1]) if len(self.offsets) else 0
         if (
             len(self.offsets) != len(segment.rows) + 1
-            or path.stat().st_size != tokens * codec.groups
+            or len(codes) != tokens * codec.groups
             or self.means.shape != (len(segment.rows), codec.axes.shape[1])
         ):
             raise ValueError(f"the files in {segment.folder} do not fit together")
         self.left_out = np.diff(self.offsets) == 0
         """[passages], whether one has no word or is deleted."""
         self.left_out[deleted] = True
-        mapped = np.memmap(path, dtype=np.uint8, mode="r") if tokens else np.empty(0, dtype=np.uint8)
-        self.codes = np.asarray(mapped).reshape(tokens, codec.groups)
+        self.codes = codes.reshape(tokens, codec.groups)
 
 
 class Late:
@@ -94,7 +95,7 @@ class Late:
             Vectors(segment, self._codec, opened.corpus.deleted_in(segment.rows)) for segment in opened.segments
         ]
         self._starts = np.array([segment.rows.start for segment in opened.segments])
-        inverted = [Segment(segment.rows, segment.folder / "bm25") for segment in opened.segments]
+        inverted = [_inverted(segment) for segment in opened.segments]
         self._bm25 = Bm25(dataclasses.replace(opened, parameters=Bm25Parameters(), segments=inverted))
         self._encoder = TokenEncoder(parameters.encoder)
         require_same_encoder(self._encoder.info, opened.info.encoder, opened.folder)
@@ -148,6 +149,44 @@ class Late:
         inverted.mkdir()
         Bm25.build_segment(corpus, rows, shared, inverted, Bm25Parameters(), lambda count: None)
 
+    @staticmethod
+    def check_shared(shared: Path, parameters: LateParameters) -> None:
+        """Read the quantiser."""
+        Codec.load(shared)
+
+    @staticmethod
+    def check_segment(segment: Segment, shared: Path, parameters: LateParameters) -> None:
+        """Map the vectors and the inverted file."""
+        Vectors(segment, Codec.load(shared), none_deleted())
+        Bm25.check_segment(_inverted(segment), shared, Bm25Parameters())
+
+    @staticmethod
+    def indivisible(parameters: LateParameters) -> None:
+        """Passages are compared one by one; the quantiser is that of all segments."""
+
+    @staticmethod
+    def merge_segments(
+        parts: list[Segment], deleted: list[Rows], shared: Path, folder: Path, parameters: LateParameters
+    ) -> bool:
+        """Concatenate the vectors, and the inverted files; deleted passages keep their means, but no tokens."""
+        codec = Codec.load(shared)
+        lengths: list[npt.NDArray[np.int64]] = []
+        means: list[npt.NDArray[np.int8]] = []
+        with (folder / "codes.u8").open("wb") as file:
+            for part, gone in zip(parts, deleted, strict=True):
+                vectors = Vectors(part, codec, none_deleted())
+                tokens = np.diff(vectors.offsets)
+                stays = np.ones(len(part.rows), dtype=np.bool_)
+                stays[gone] = False
+                file.write(vectors.codes[np.repeat(stays, tokens)].tobytes())
+                lengths.append(np.where(stays, tokens, 0))
+                means.append(vectors.means)
+        np.save(folder / "offsets.npy", np.concatenate([[0], np.cumsum(np.concatenate(lengths))]))
+        np.save(folder / "means.npy", np.concatenate(means))
+        inverted = folder / "bm25"
+        inverted.mkdir()
+        return Bm25.merge_segments([_inverted(part) for part in parts], deleted, shared, inverted, Bm25Parameters())
+
     def search(self, queries: list[str], k: int) -> list[list[Hit]]:
         """Return at most `k` hits a query, best first; none for a query without a known word."""
         return to_hits(self._corpus, self.rank(queries, k))
@@ -200,3 +239,8 @@ class Late:
         order = np.argsort(-scores, kind="stable")[:k]
         order = order[np.isfinite(scores[order])]
         return rows[order], scores[order]
+
+
+def _inverted(segment: Segment) -> Segment:
+    """Return the inverted file of a segment, as BM25 knows it."""
+    return Segment(segment.rows, segment.folder / "bm25")

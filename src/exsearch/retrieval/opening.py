@@ -39,7 +39,7 @@ def corpus_of(location: str) -> "Corpus | None":
     if is_replay(location) or "://" in location:
         return None
     from exsearch.corpus.store import Corpus
-    from exsearch.retrieval.index import read_index_info
+    from exsearch.retrieval.index_folder import read_index_info
 
     folder = Path(location)
     return Corpus.open(folder / read_index_info(folder).corpus)

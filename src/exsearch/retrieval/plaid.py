@@ -22,7 +22,7 @@ from exsearch.errors import UsageError
 from exsearch.files import read_json
 from exsearch.retrieval.base import Hit
 from exsearch.retrieval.encoder import EMBEDDED, TokenEncoder, encoder_of_build, fresh_encoder, text_blocks
-from exsearch.retrieval.index import EncoderInfo, OpenedIndex, require_same_encoder
+from exsearch.retrieval.index_folder import EncoderInfo, OpenedIndex, Segment, require_same_encoder
 from exsearch.retrieval.ranking import Ranked, to_hits
 
 
@@ -56,12 +56,8 @@ class Plaid:
         self._corpus = opened.corpus
         self._parameters: PlaidParameters = opened.parameters
         worded = {  # a segment without a word has no index
-            segment.folder / "plaid": rows
-            for segment in opened.segments
-            if len(rows := np.load(segment.folder / "rows.npy", allow_pickle=False))
+            segment.folder / "plaid": rows for segment in opened.segments if len(rows := _rows_of(segment))
         }
-        if missing := [folder for folder in worded if not folder.is_dir()]:
-            raise ValueError(f"there is no {missing[0]}")
         self._rows = list(worded.values())
         self._gone = [int(np.isin(rows, self._corpus.deleted).sum()) for rows in self._rows]
         self._parts = [_fast_plaid(folder) for folder in worded]
@@ -108,6 +104,20 @@ class Plaid:
             new = _fast_plaid(folder / "plaid")
             compute.run(lambda: new.create(vectors, nbits=parameters.bits, start_from_scratch=0))
 
+    @staticmethod
+    def check_shared(shared: Path, parameters: PlaidParameters) -> None:
+        """Nothing is shared but the encoder."""
+
+    @staticmethod
+    def check_segment(segment: Segment, shared: Path, parameters: PlaidParameters) -> None:
+        """Look whether fast-plaid's files are there."""
+        _rows_of(segment)
+
+    @staticmethod
+    def indivisible(parameters: PlaidParameters) -> str:
+        """Each segment has clusters of its own."""
+        return "clusters"
+
     def search(self, queries: list[str], k: int) -> list[list[Hit]]:
         """Return at most `k` hits a query, best first; none for a query without a word."""
         if k < 1:
@@ -149,6 +159,14 @@ class Plaid:
         rows, scores = rows[there], scores[there]
         order = np.lexsort((rows, -scores))[:k]
         return rows[order], scores[order]
+
+
+def _rows_of(segment: Segment) -> npt.NDArray[np.int64]:
+    """Return the rows of a segment that fast-plaid has; raises OSError or ValueError if files are missing or torn."""
+    rows: npt.NDArray[np.int64] = np.load(segment.folder / "rows.npy", allow_pickle=False)
+    if len(rows) and not (segment.folder / "plaid").is_dir():
+        raise ValueError(f"there is no {segment.folder / 'plaid'}")
+    return rows
 
 
 @compute.owned

@@ -7,43 +7,38 @@ into place, so a cluster that dies is continued by the same command, with Ray or
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from exsearch import cluster
 from exsearch.corpus.store import Corpus
 from exsearch.errors import ExSearchError, UsageError
 
+if TYPE_CHECKING:
+    from exsearch.retrieval.index_segments import Target
+
 
 class _Builder:
     """One worker."""
 
-    def __init__(self, folder: str, corpus: str, kind: str, parameters: dict[str, Any]) -> None:
+    def __init__(self, folder: str, corpus: str, kind: str, parameters: dict[str, Any], encodes: bool) -> None:
         """Open the corpus; an encoder is loaded with the first segment."""
-        from exsearch.retrieval.index import check_parameters
+        from exsearch.retrieval.index_segments import Target
+        from exsearch.retrieval.kinds import check_parameters
 
-        self._folder, self._corpus, self._kind = Path(folder), Corpus.open(Path(corpus)), kind
-        self._parameters = check_parameters(kind, parameters)
+        settings = check_parameters(kind, parameters)
+        self._target = Target(Path(folder), kind, settings, parameters, Corpus.open(Path(corpus)), encodes)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Build the segments of `batch`, columns `start` and `stop`."""
-        from exsearch.retrieval.index import build_segment
+        from exsearch.retrieval.index_segments import build_segment
 
         for start, stop in zip(batch["start"], batch["stop"], strict=True):
-            rows = range(int(start), int(stop))
-            build_segment(self._folder, self._kind, self._corpus, rows, self._parameters, lambda count: None)
+            build_segment(self._target, range(int(start), int(stop)), lambda count: None)
         return batch
 
 
-def build_on_ray(
-    address: str,
-    folder: Path,
-    kind: str,
-    corpus: Corpus,
-    missing: list[range],
-    parameters: dict[str, Any],
-    advance: Callable[[int], None],
-) -> None:
-    """Build the `missing` segments of the index in `folder` on the cluster at `address`.
+def build_on_ray(address: str, target: "Target", missing: list[range], advance: Callable[[int], None]) -> None:
+    """Build the `missing` segments of an index on the cluster at `address`.
 
     `address` is as for `ray.init`: `auto`, `local` for this machine alone, or HOST:PORT. A worker takes one GPU where
     the cluster has any, else one processor. Raises UsageError if Ray is not installed or the cluster is not there.
@@ -62,7 +57,13 @@ def build_on_ray(
     segments = ray.data.from_items([{"start": rows.start, "stop": rows.stop} for rows in missing])
     built = segments.repartition(len(missing)).map_batches(
         _Builder,
-        fn_constructor_args=(str(folder.resolve()), str(corpus.folder.resolve()), kind, parameters),
+        fn_constructor_args=(
+            str(target.folder.resolve()),
+            str(target.corpus.folder.resolve()),
+            target.kind,
+            target.parameters,
+            target.encodes,
+        ),
         batch_size=1,
         concurrency=(1, workers),
         num_gpus=1 if graphics else None,

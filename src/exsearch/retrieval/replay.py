@@ -20,6 +20,7 @@ from pathlib import Path
 from exsearch.corpus.passage import Passage
 from exsearch.errors import ExSearchError, UsageError
 from exsearch.retrieval.base import Hit, RetrievalError, Retriever
+from exsearch.trouble import machine_trouble, probe
 
 FORMAT = 1
 _APPLICATION = 0x45785365  # "ExSe": tells the file from SQLite files of other programs
@@ -33,6 +34,18 @@ _TABLES = """
 """
 _HIT = struct.Struct("<16sd")
 """Hash of the passage and score; the hits of a search stand in a row, best first."""
+_NOT_DAMAGE = (
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_INTERRUPT,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+)
+"""What SQLite gives as reasons that lie in the machine, or in another process."""
 _WAIT = 60.0
 """Seconds to wait for other writers, each of whom holds the file for milliseconds."""
 
@@ -129,7 +142,7 @@ class _Searches:
                 # with the log, a power cut may lose the last searches but damages nothing
                 self._connection.execute("PRAGMA synchronous = NORMAL")
         except sqlite3.Error as error:
-            raise UsageError(f"{file}: not a file of recorded searches, or damaged ({error})") from None
+            raise _failure(file, error) from None
 
     def fingerprints(self) -> list[str]:
         """Return the fingerprints of the recorded indexes, oldest first."""
@@ -200,10 +213,8 @@ class _Searches:
                 yield
             except UnicodeEncodeError as error:
                 raise RetrievalError(f"a query or passage is not valid Unicode ({error.reason})") from None
-            except sqlite3.OperationalError as error:  # a full disk, for instance
-                raise ExSearchError(f"{self._file}: {error}") from None
-            except (sqlite3.DatabaseError, struct.error) as error:
-                raise UsageError(f"{self._file}: damaged file of recorded searches ({error})") from None
+            except (sqlite3.Error, struct.error) as error:
+                raise _failure(self._file, error) from None
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[None]:
@@ -217,6 +228,19 @@ def _make_parent(file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise UsageError(f"{file}: {file.parent} is not a folder; choose another path") from None
+
+
+def _failure(file: Path, error: sqlite3.Error | struct.error) -> ExSearchError:
+    """Return what to raise: SQLite's own words where the machine failed and does not say itself, or damage."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF  # the rest of it are details
+    if code not in _NOT_DAMAGE or file.is_dir():
+        return UsageError(f"{file}: not a file of recorded searches, or damaged ({error})")
+    try:
+        probe(file)
+    except OSError as denied:
+        if trouble := machine_trouble(denied, file):
+            return trouble
+    return ExSearchError(f"{file}: {error}")
 
 
 def _close(connection: sqlite3.Connection) -> None:

@@ -6,6 +6,7 @@ Nothing can be computed before the query is known, so it only orders the first h
 import hashlib
 import importlib.util
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from exsearch.errors import UsageError
 from exsearch.http_client import check_hub
 from exsearch.retrieval.base import RetrievalError
 from exsearch.retrieval.encoder_checkpoint import content_hash, require_whole_network
+from exsearch.trouble import machine_trouble, probe
 
 
 class Reranker:
@@ -34,10 +36,11 @@ class Reranker:
         logging.disable_progress_bar()
         check_hub(id)
         try:
+            probe(Path(id))
             model: Any = CrossEncoder(id, device="cpu", model_kwargs={"dtype": torch.float32})
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise UsageError(f"re-ranker {id!r} cannot be loaded: {reason}") from None
+            raise machine_trouble(error) or UsageError(f"re-ranker {id!r} cannot be loaded: {reason}") from None
         architecture = (model.config.architectures or ["?"])[0]
         if len(model) == 1 and not architecture.endswith("ForSequenceClassification"):
             # sentence-transformers gives such a model a random head, with no more than a warning

@@ -9,7 +9,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from exsearch.errors import ExSearchError, UsageError
-from exsearch.files import atomic_path, remove
+from exsearch.files import atomic_path, children, remove
+from exsearch.trouble import probe
 
 Read = Callable[[str], torch.Tensor | None]
 """Returns a tensor of a resume point by its name, None if the point has none of that name."""
@@ -21,8 +22,8 @@ def save_resume_point(folder: Path, step: int, state: Iterable[tuple[str, torch.
     """Write the state after `step` optimiser steps; older points are removed once it is complete."""
     target = folder / f"step-{step:08d}.safetensors"
     write_tensors(target, state)
-    for path in folder.glob("*step-*"):
-        if path != target:
+    for path in children(folder):
+        if "step-" in path.name and path != target:
             remove(path)
 
 
@@ -43,9 +44,12 @@ def load_resume_point(folder: Path, trained: Iterable[str], restore: Restore) ->
     Raises UsageError for a point that lacks the weights of one of the parameters `trained`, or has more.
     """
     wanted = {f"weight/{name}" for name in trained}
-    for path in sorted(folder.glob("step-*.safetensors"), reverse=True):
+    for path in reversed(children(folder)):
+        if not path.match("step-*.safetensors"):
+            continue
         step = int(path.stem.removeprefix("step-"))
         try:
+            probe(path)  # safetensors calls whatever cannot be opened missing
             with safe_open(path, framework="pt") as file:
                 held = set(file.keys())
                 if strange := wanted ^ {name for name in held if name.startswith("weight/")}:

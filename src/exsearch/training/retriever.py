@@ -23,7 +23,7 @@ from exsearch.config import ModelConfig, TrainingConfig
 from exsearch.engine.load import pick_device, pick_dtype
 from exsearch.engine.sampling import derive_seed
 from exsearch.errors import ExSearchError, UsageError
-from exsearch.files import atomic_path, fingerprint, read_json, remove, write_json
+from exsearch.files import atomic_path, behind_link, fingerprint, is_taken, read_json, remove, write_json
 from exsearch.progress import progress
 from exsearch.retrieval.encoder_checkpoint import Checkpoint, Role, group_by_length, load_checkpoint, pad
 from exsearch.training.batches import steps_per_epoch
@@ -77,7 +77,8 @@ def train_retriever(
     checkpoint = load_checkpoint(encoder)
     same = msgspec.structs.replace(config, save_steps=0)  # which changes no result, and earlier versions took in
     jobs = [fingerprint([checkpoint.hash, data, settings, seed, str(dtype)]) for settings in (same, config)]
-    if output.exists():
+    output = behind_link(output)
+    if is_taken(output):
         if not (output / JOB).is_file() or read_json(output / JOB, dict[str, str]).get("job") not in jobs:
             raise UsageError(f"{output}: holds something else, or was trained otherwise; choose another folder")
         return

@@ -30,7 +30,7 @@ from exsearch.engine.merging import merge_checked
 from exsearch.engine.probe import require_path
 from exsearch.engine.sampling import derive_seed
 from exsearch.errors import ExSearchError, UsageError
-from exsearch.files import atomic_path, remove, write_json
+from exsearch.files import atomic_path, behind_link, is_taken, remove, write_json
 from exsearch.memory import free_at_once
 from exsearch.onednn import use_onednn
 from exsearch.progress import progress
@@ -87,7 +87,8 @@ def train(
     section = section or {WarmupConfig: "warmup.", LearnConfig: "learn."}.get(type(config), "")
     config = TrainingConfig(**{name: getattr(config, name) for name in TrainingConfig.__struct_fields__})
     inputs = Inputs.of(base, examples, config, seed, dtype)
-    if output.exists():
+    output = behind_link(output)
+    if is_taken(output):
         inputs.require_same(output)
         return
     require_lengths(base, examples)
@@ -164,6 +165,7 @@ def refuse_adapter(config: ModelConfig) -> None:
 
 def resume_folder(output: Path) -> Path:
     """Return where the resume points of the run that writes `output` are."""
+    output = behind_link(output)
     return output.with_name(f"{output.name}.resume")
 
 

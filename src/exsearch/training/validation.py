@@ -18,6 +18,7 @@ from exsearch.training.learner import Learner
 from exsearch.training.loss import LossSums
 from exsearch.training.ranks import Ranks
 from exsearch.training.resume import write_tensors
+from exsearch.trouble import probe
 
 
 def hold_out(examples: list[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
@@ -68,6 +69,7 @@ def keep_if_best(file: Path, step: int, loss: float, weights: Iterable[tuple[str
 def read_best(file: Path) -> Best | None:
     """Return which step `file` holds the weights of; None if there is none, or it is torn."""
     try:
+        probe(file)  # safetensors calls whatever cannot be opened missing
         with safe_open(file, framework="pt") as opened:
             return msgspec.json.decode(opened.metadata()["best"], type=Best)
     except FileNotFoundError:

@@ -13,7 +13,7 @@ from exsearch.data.question import Question
 from exsearch.em.weighted import Weighted
 from exsearch.errors import UsageError
 from exsearch.evaluation.scores import Figure, Scores
-from exsearch.files import read_json
+from exsearch.files import children, is_file, read_json
 
 T = TypeVar("T")
 
@@ -122,8 +122,7 @@ class RunReader:
 
     def models(self) -> list[str]:
         """Return the names below eval/: baselines first, then the warm-up, then the iterations."""
-        folders = (self.path / "eval").glob("*")
-        names = [folder.name for folder in folders if any(_evaluation(folder))]
+        names = [folder.name for folder in children(self.path / "eval") if any(_evaluation(folder))]
         return sorted(names, key=_model_order)
 
     def scores(self, model: str) -> Scores | None:
@@ -148,8 +147,9 @@ class RunReader:
 
     def rounds(self) -> list[str]:
         """Return the names of the iterations that have explored."""
-        names = [path.parent.name for path in self.path.glob("iter-*/trajectories.jsonl")]
-        return sorted((name for name in names if _iteration_number(name) is not None), key=_model_order)
+        names = [folder.name for folder in children(self.path) if _iteration_number(folder.name) is not None]
+        explored = (name for name in names if is_file(self.path / name / "trajectories.jsonl"))
+        return sorted(explored, key=_model_order)
 
     def explored_ids(self, iteration: str) -> Iterator[str]:
         """Yield the question id of each sampled trajectory of an iteration."""
@@ -184,7 +184,7 @@ def read_growing(path: Path, kind: type[T]) -> Iterator[T]:
 
 
 def _evaluation(folder: Path) -> Iterator[bool]:
-    return ((folder / name).is_file() for name in ("scores.json", "trajectories.jsonl"))
+    return (is_file(folder / name) for name in ("scores.json", "trajectories.jsonl"))
 
 
 def _iteration_number(name: str) -> int | None:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from exsearch.errors import UsageError
 from exsearch.files import is_special
+from exsearch.trouble import machine_trouble
 
 _PARQUET_MAGIC = b"PAR1"
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -67,7 +68,7 @@ def read_records(path: Path) -> Iterator[Record]:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UsageError(f"{path}: broken gzip file ({error})") from None
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
+        raise machine_trouble(error, path) or UsageError(f"{path}: {error.strerror}") from None
 
 
 def _texts(path: Path, file: BinaryIO) -> Iterator[Record]:
@@ -142,7 +143,8 @@ def _rows(path: Path) -> Iterator[Record]:
                 number += 1
                 yield Record("row", number, fields)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: broken Parquet file after row {number} ({error})") from None
+        trouble = machine_trouble(error, path)
+        raise trouble or UsageError(f"{path}: broken Parquet file after row {number} ({error})") from None
 
 
 def _cells(path: Path, number: int, line: bytes, file: BinaryIO) -> Iterator[Record]:

@@ -1,0 +1,47 @@
+"""The right to write a folder, which one process has at a time."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, SoftFileLock, Timeout
+
+from exsearch.errors import UsageError
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Hold the right to write `folder`, which need not exist yet; raises UsageError where another process has it.
+
+    The right ends with the process that holds it, however that ends. While it lasts, `.NAME.lock` beside the folder
+    says who that is.
+    """
+    folder = folder.resolve()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    path = folder.with_name(f".{folder.name}.lock")
+    lock = FileLock(path, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UsageError(f"{folder}: {_holder(path)} is writing it; wait until that is done") from None
+    if not isinstance(
+        lock, SoftFileLock
+    ):  # which a lock becomes where files cannot be locked; it names its holder itself
+        with suppress(PermissionError):  # Windows writes to no file that is locked
+            path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
+    try:
+        yield
+    finally:
+        # before the release: a file that another process has locked meanwhile must not be unlinked
+        with suppress(PermissionError):  # Windows does not unlink open files
+            path.unlink()
+        lock.release()
+
+
+def _holder(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip() or "another process"
+    except OSError:  # it has ended since, or its system lets no other read what is locked
+        return "another process"

@@ -1,0 +1,79 @@
+"""Files as read-only arrays, memory-mapped. No file stays open: thousands can be mapped under any limit."""
+
+import ctypes
+import functools
+import io
+import mmap
+import os
+import sys
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_NPY_LENGTH = slice(8, 10)
+"""Where an .npy file of version 1.0 says how long the rest of its header is."""
+
+
+def map_bytes(path: Path) -> npt.NDArray[np.uint8]:
+    """Return the content of a file. It stays readable when the file is deleted; the memory is the system's cache."""
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size == 0:
+            empty = np.empty(0, dtype=np.uint8)
+            empty.flags.writeable = False
+            return empty
+        if os.name != "posix":  # Windows has no such limit
+            return np.asarray(np.memmap(file, mode="r"))
+        if sys.version_info >= (3, 13):
+            return np.frombuffer(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ, trackfd=False), dtype=np.uint8)
+        return np.asarray(_Mapping(file.fileno(), size, path))
+
+
+def map_array(path: Path) -> npt.NDArray[Any]:
+    """Return the array in a file that `numpy.save` wrote; raises ValueError if the file is not exactly that."""
+    content = map_bytes(path)
+    length = 10 + int.from_bytes(content[_NPY_LENGTH].tobytes(), "little")
+    header = io.BytesIO(content[:length].tobytes())
+    try:
+        version = np.lib.format.read_magic(header)
+        if version != (1, 0):
+            raise ValueError(f"version {version} of the format is not one that is written here")
+        shape, by_column, dtype = np.lib.format.read_array_header_1_0(header)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from None
+    data = content[header.tell() :]
+    if by_column or dtype.hasobject or len(data) != dtype.itemsize * int(np.prod(shape)):
+        raise ValueError(f"{path.name}: {len(data)} bytes are no array of {shape} {dtype}")
+    return data.view(dtype).reshape(shape)
+
+
+class _Mapping:
+    """A mapping by the C library: up to Python 3.12, `mmap` keeps a descriptor of its own for each."""
+
+    def __init__(self, descriptor: int, size: int, path: Path) -> None:
+        address = _libc().mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0)
+        if address == ctypes.c_void_p(-1).value:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path))
+        self.__array_interface__ = {"version": 3, "data": (address, True), "shape": (size,), "typestr": "|u1"}
+        unmapped = weakref.finalize(self, _libc().munmap, address, size)
+        unmapped.atexit = False  # another thread may still read when the interpreter ends
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    library = ctypes.CDLL(None, use_errno=True)
+    library.mmap.restype = ctypes.c_void_p
+    library.mmap.argtypes = (
+        ctypes.c_void_p,
+        ctypes.c_size_t,
+        ctypes.c_int,
+        ctypes.c_int,
+        ctypes.c_int,
+        ctypes.c_long,
+    )
+    library.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+    return library

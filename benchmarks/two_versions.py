@@ -4,8 +4,8 @@
     python benchmarks/two_versions.py DIR/src [--rounds 5] [--threads 2]
 
 Each round runs the version before and this one, each in a process of its own, in an order that changes. The engine
-generates and scores behind 24 prompts of 40 to 600 tokens, most of which begin alike; the trainer makes two optimiser
-steps on eight trajectories of 600 tokens, four and four of which begin alike. Loading is not counted. Prints the
+generates and scores behind 16 prompts of 40 to 340 tokens, which begin alike; the trainer makes two optimiser steps on
+four trajectories of 500 tokens, two and two of which begin alike. Loading is not counted. Prints the
 median of each rate and of the ratios of neighbours, with the smallest.
 """
 
@@ -75,15 +75,15 @@ def engine_rate(threads: int) -> float:
 
     torch.set_num_threads(threads)
     folder = resolve_model("builtin:smollm2-135m")
-    engine = HFEngine.load(folder, "two-versions", torch.float32, "cpu", 24)
-    generate(engine, texts(24, 4, [8]), Sampling(2, []), [0] * 24)
-    prompts = texts(24, 40, [1, 100, 300, 560])
+    engine = HFEngine.load(folder, "two-versions", torch.float32, "cpu", 16)
+    generate(engine, texts(16, 4, [8]), Sampling(2, []), [0] * 16)
+    prompts = texts(16, 40, [1, 100, 200, 300])
     start = time.monotonic()
-    said = generate(engine, prompts, Sampling(32, []), list(range(24)))
-    logprobs(engine, [p + c.token_ids for p, c in zip(prompts, said, strict=True)], texts(24, 0, [8]))
+    said = generate(engine, prompts, Sampling(32, []), list(range(16)))
+    logprobs(engine, [p + c.token_ids for p, c in zip(prompts, said, strict=True)], texts(16, 0, [8]))
     seconds = time.monotonic() - start
     engine.shut_down()
-    return (sum(map(len, prompts)) + 24 * 40) / seconds
+    return (sum(map(len, prompts)) + 16 * 40) / seconds
 
 
 def trainer_rate(threads: int) -> float:
@@ -102,7 +102,7 @@ def trainer_rate(threads: int) -> float:
     config, ranks = LearnConfig(), Ranks(0, 1, "cpu")
     model, _ = load_for_training(resolve_model("builtin:smollm2-135m"), config, 0)
     learner = TorchLearner(WeightedLoss(model, config), config, ranks, torch.float32, sharded=False)
-    ids = [*texts(4, 300, [300]), *texts(4, 299, [301])]
+    ids = [*texts(2, 250, [250]), *texts(2, 249, [251])]
     examples = [Example(one, [0] * 200 + [1] * (len(one) - 200), len(one) - 10) for one in ids]
     seconds = []
     for _ in range(3):

@@ -1,11 +1,14 @@
 """What several tests share: one thread, unhurried property tests, and models made once a session."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from exsearch import stopping
 
 if TYPE_CHECKING:
     from exsearch.agent.chat import ChatFormat
@@ -14,6 +17,14 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("exsearch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("exsearch")
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before() -> Iterator[None]:
+    """The command line, where it is run in this process, would leave its handlers and its exit code behind."""
+    with stopping.handlers_kept():
+        yield
+    stopping._stop.code = None
 
 
 @pytest.fixture(scope="session")

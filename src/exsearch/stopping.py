@@ -65,6 +65,8 @@ def handlers_kept() -> Iterator[None]:
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
+    if _stop.code is not None:  # all is done but the interpreter's own clearing up
+        end(_stop.code)
     now = time.monotonic()
     if _stop.asked is not None:
         if now - _stop.asked > _ONE_STOP:
@@ -89,6 +91,14 @@ def leave(code: int) -> NoReturn:
     """End the process with an exit code, also where a thread does not return."""
     _stop.code = code
     sys.exit(code)
+
+
+def end(code: int) -> NoReturn:
+    """End the process with an exit code now, whatever its threads are doing."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -161,12 +171,8 @@ def _close() -> None:
         _stop.closed = True
         if _stop.gate.wait_for(lambda: not _stop.inside, GRACE):
             return
-    if _stop.code is None:  # a program that uses this package, whose exit code cannot be known here
-        return
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError, AttributeError):
-            stream.flush()
-    os._exit(_stop.code)
+    if _stop.code is not None:  # that of a program that merely uses this package cannot be known here
+        end(_stop.code)
 
 
 def _begin_anew() -> None:

@@ -123,6 +123,7 @@ def mcp(
     http://HOST:PORT/mcp.
     """
     _require_extra()
+    from exsearch import stopping
     from exsearch.serving.api_key import ApiKeyRequired
     from exsearch.serving.limits import Limits
     from exsearch.serving.mcp_server import mcp_server
@@ -131,7 +132,10 @@ def mcp(
     limits = Limits(k=100)
     server = mcp_server(*_open(index, corpus, force), limits)
     if transport == "stdio":
-        server.run()
+        try:
+            server.run()
+        except KeyboardInterrupt:
+            stopping.end(0)  # a thread of it waits for standard input, and the interpreter would for the thread
     else:
         app = ApiKeyRequired(server.streamable_http_app(host=host), key)
         _listen(app, host, port, key, limits.seconds)

@@ -18,7 +18,7 @@ from exsearch.files import write_jsonl
 from exsearch.retrieval.index import build_index
 
 STOPPED = "error: stopped; the same command continues where it was"
-AT_ONCE = "error: stopped at once; the same command continues where it was"
+AT_ONCE = "error: stopped at once"
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 AGENT = ["agent.turn_tokens=48", "agent.max_steps=2", "rollout.in_flight=8", "explore.samples=4"]
 TRAINING = ["warmup.epochs=1000", "warmup.save_steps=1", "warmup.batch_size=4", "model.precision=fp32"]
@@ -169,8 +169,8 @@ SCRIPT = """
 import sys, time
 from exsearch import stopping
 stopping.listen()
-print("begun", flush=True)
 try:
+    print("begun", flush=True)
     time.sleep(600)
 except KeyboardInterrupt:
     print("clearing up", flush=True)

@@ -64,27 +64,29 @@ def handlers_kept() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
+def is_first() -> bool:
+    """Return, in a handler, whether the signal is the first; a second one that is not part of it ends the process."""
+    now = time.monotonic()
+    if _stop.asked is None:
+        _stop.asked = now
+        return True
+    if now - _stop.asked > _ONE_STOP:
+        cursor = b"\x1b[?25h" if os.isatty(2) else b""  # a progress bar hides it
+        with suppress(OSError):
+            os.write(2, cursor + b"error: stopped at once\n")
+        os._exit(1)
+    return False
+
+
 def _on_signal(number: int, frame: FrameType | None) -> None:
     if _stop.code is not None:  # all is done but the interpreter's own clearing up
         end(_stop.code)
-    now = time.monotonic()
-    if _stop.asked is not None:
-        if now - _stop.asked > _ONE_STOP:
-            end_at_once()
+    if not is_first():
         return
-    _stop.asked = now
     if _stop.tasks and _stop.tasks[-1].cancel():
         _stop.tasks[-1].get_loop().call_soon_threadsafe(lambda: None)  # wakes the loop, which may wait for input
         return
     raise KeyboardInterrupt
-
-
-def end_at_once() -> NoReturn:
-    """End the process without any clearing up, which `kill -9` would not leave time for either."""
-    cursor = b"\x1b[?25h" if os.isatty(2) else b""  # a progress bar hides it
-    with suppress(OSError):
-        os.write(2, cursor + b"error: stopped at once; the same command continues where it was\n")
-    os._exit(1)
 
 
 def leave(code: int) -> NoReturn:

@@ -2,11 +2,14 @@
 
 import importlib.util
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from exsearch import stopping
 
 if TYPE_CHECKING:
     from exsearch.agent.chat import ChatFormat
@@ -46,6 +49,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if session.config.getoption("--needing") and (skipped := reporter.stats.get("skipped")):
         reporter.write_line(f"{len(skipped)} tests were skipped that this environment is for", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before() -> Iterator[None]:
+    """The command line, where it is run in this process, would leave its handlers and its exit code behind."""
+    with stopping.handlers_kept():
+        yield
+    stopping._stop.code = None
 
 
 @pytest.fixture(scope="session")

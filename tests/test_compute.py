@@ -171,7 +171,8 @@ prepare()
 passages = [Passage(str(n), f"Title {n}", f"Passage {n} tells of a river. " * 30) for n in range(64)]
 corpus = write_corpus(folder / "corpus", passages)
 members = {"members": ["late", "dense"], "reranker": str(folder / "reranker")}
-members |= {"late": {"encoder": str(folder / "bert"), "token_bytes": 8}, "dense": {"encoder": str(folder / "sentences")}}
+members["late"] = {"encoder": str(folder / "bert"), "token_bytes": 8}
+members["dense"] = {"encoder": str(folder / "sentences")}
 index = str(build_index(corpus, "hybrid", folder / "index", **members))
 settings = ["agent.turn_tokens=8", "agent.max_steps=2", "explore.samples=2", "rollout.in_flight=4"]
 config = parse_config({}, [*settings, "model.precision=fp32", "agent.grammar=search-r1"], "")
@@ -184,11 +185,14 @@ def run_explore(model, out):
     agent.close()
 
 run_explore(folder / "model", folder / "first.jsonl")
-examples = [Example([*range(40, 240), 5 + n, *range(80, 190), 2], [0] * 200 + [1] * 112, 300, 0.5, question_id=str(n)) for n in range(8)]
+tokens, mask = [*range(40, 240), *range(80, 190), 2], [0] * 200 + [1] * 111
+examples = [Example([5 + n, *tokens], [0, *mask], 300, 0.5, question_id=str(n)) for n in range(8)]
 learn = LearnConfig(epochs=1, batch_size=4, lora_rank=2, kl=0.1, validation_share=0.25, save_steps=1)
 train(folder / "model", examples, folder / "learned", learn, config.model, 1, "learn", lambda step, figures: None)
-triples = TrainingSet([Triple(f"river {n}?", str(n), (str(n),), [str(n + 1)]) for n in range(8)], {p.id: p.text for p in passages})
-train_retriever(str(folder / "bert"), triples, folder / "tuned", RetrieverConfig(), config.model, 1, lambda step, figures: None)
+triples = [Triple(f"river {n}?", str(n), (str(n),), [str(n + 1)]) for n in range(8)]
+data = TrainingSet(triples, {passage.id: passage.text for passage in passages})
+tuned = folder / "tuned"
+train_retriever(str(folder / "bert"), data, tuned, RetrieverConfig(), config.model, 1, lambda step, figures: None)
 run_explore(folder / "learned", folder / "second.jsonl")
 print("computes", hex(compute.run(threading.get_ident)))
 """
@@ -197,8 +201,13 @@ print("computes", hex(compute.run(threading.get_ident)))
 @pytest.mark.skipif("OpenMP" not in torch.__config__.parallel_info(), reason="this build of torch has no OpenMP")
 @pytest.mark.skipif(sys.platform != "linux", reason="reads what GCC's OpenMP runtime says of its teams")
 def test_one_thread_alone_opens_parallel_regions_whatever_a_process_does(tmp_path: Path, builtin: Path) -> None:
-    says = {"OMP_DISPLAY_AFFINITY": "TRUE", "OMP_AFFINITY_FORMAT": "opened by %i as %n"}
-    environment = os.environ | says | {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
+    environment = os.environ | {
+        "OMP_DISPLAY_AFFINITY": "TRUE",
+        "OMP_AFFINITY_FORMAT": "opened by %i as %n",
+        "OMP_WAIT_POLICY": "passive",  # else two threads are slow where others compute, too
+        "HF_DEACTIVATE_ASYNC_LOAD": "1",  # else checkpoints are loaded in threads that end with it, as do their teams
+        "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
+    }
     command = [sys.executable, "-c", EVERYTHING, str(tmp_path), str(builtin)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

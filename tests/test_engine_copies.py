@@ -15,6 +15,7 @@ from exsearch.engine.base import EngineError, Sampling
 from exsearch.engine.batch import generate, logprobs
 from exsearch.engine.copies import CopiedEngine
 from exsearch.engine.hf import HFEngine
+from exsearch.engine.load import faster_copies
 from exsearch.errors import UsageError
 from tiny_models import save_tiny, tiny_llama
 
@@ -104,6 +105,28 @@ def test_a_lost_copy_fails_its_own_turns_and_the_other_goes_on_until_the_end(mod
     engine.shut_down()
     assert time.monotonic() - before < 5
     assert all(copy._process.poll() is not None for copy in engine._copies)
+
+
+@pytest.mark.parametrize(
+    ("threads", "weights", "device", "copies"),
+    [
+        (1, 1 << 20, "cpu", 1),
+        (2, 1 << 20, "cpu", 1),
+        (7, 1 << 20, "cpu", 1),
+        (8, 1 << 20, "cpu", 2),
+        (16, 1 << 20, "cpu", 4),
+        (192, 1 << 20, "cpu", 8),
+        (16, 2 << 30, "cpu", 1),
+        (16, 1 << 20, "cuda", 1),
+    ],
+)
+def test_there_are_as_many_copies_as_are_faster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int, weights: int, device: str, copies: int
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.truncate(weights)
+    assert faster_copies(tmp_path, device) == copies
 
 
 def test_a_model_that_cannot_be_loaded_is_one_clear_error(tmp_path: Path) -> None:

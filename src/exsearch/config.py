@@ -44,10 +44,11 @@ class ModelConfig(_Section, frozen=True):
     """Folder of a LoRA adapter to put on the model that answers, for the engines `transformers` and `vllm`."""
     tensor_parallel: Positive = 1
     """GPUs that vLLM cuts the model over."""
-    data_parallel: Positive = 1
+    data_parallel: Count = 0
     """For `transformers` and `vllm`: copies of the model, on GPUs of their own or each on a share of the processors.
 
-    On Ray it does not count: there `rollout.workers` are the copies.
+    0 takes as many as are faster: one, but several of a small model where there are eight processors or more. On Ray it
+    does not count: there `rollout.workers` are the copies.
     """
     url: str = ""
     """For `openai`: the endpoint, ending in `/v1`. `path` then names what has its tokenizer."""

@@ -64,31 +64,43 @@ def handlers_kept() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
-def _on_signal(number: int, frame: FrameType | None) -> None:
+def is_first() -> bool:
+    """Return, in a handler, whether the signal is the first; a second one that is not part of it ends the process."""
     now = time.monotonic()
-    if _stop.asked is not None:
-        if now - _stop.asked > _ONE_STOP:
-            end_at_once()
+    if _stop.asked is None:
+        _stop.asked = now
+        return True
+    if now - _stop.asked > _ONE_STOP:
+        cursor = b"\x1b[?25h" if os.isatty(2) else b""  # a progress bar hides it
+        with suppress(OSError):
+            os.write(2, cursor + b"error: stopped at once\n")
+        os._exit(1)
+    return False
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    if _stop.code is not None:  # all is done but the interpreter's own clearing up
+        end(_stop.code)
+    if not is_first():
         return
-    _stop.asked = now
     if _stop.tasks and _stop.tasks[-1].cancel():
         _stop.tasks[-1].get_loop().call_soon_threadsafe(lambda: None)  # wakes the loop, which may wait for input
         return
     raise KeyboardInterrupt
 
 
-def end_at_once() -> NoReturn:
-    """End the process without any clearing up, which `kill -9` would not leave time for either."""
-    cursor = b"\x1b[?25h" if os.isatty(2) else b""  # a progress bar hides it
-    with suppress(OSError):
-        os.write(2, cursor + b"error: stopped at once; the same command continues where it was\n")
-    os._exit(1)
-
-
 def leave(code: int) -> NoReturn:
     """End the process with an exit code, also where a thread does not return."""
     _stop.code = code
     sys.exit(code)
+
+
+def end(code: int) -> NoReturn:
+    """End the process with an exit code now, whatever its threads are doing."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -161,12 +173,8 @@ def _close() -> None:
         _stop.closed = True
         if _stop.gate.wait_for(lambda: not _stop.inside, GRACE):
             return
-    if _stop.code is None:  # a program that uses this package, whose exit code cannot be known here
-        return
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError, AttributeError):
-            stream.flush()
-    os._exit(_stop.code)
+    if _stop.code is not None:  # that of a program that merely uses this package cannot be known here
+        end(_stop.code)
 
 
 def _begin_anew() -> None:

@@ -99,17 +99,21 @@ class Worker:
 
     def _work(self) -> None:
         while True:
-            self._current = job = self._jobs.get()
-            value, error = None, None
+            job = self._jobs.get()
             with stopping.untorn():
-                try:
-                    self.check()
-                    value = job.context.run(job.call)
-                except BaseException as raised:
-                    error = raised
-            self._current = None
-            job.settle(value, error)
-            del job, value, error
+                self._make(job)
+                del job  # here: torch gives the interpreter up where it frees a tensor, too
+
+    def _make(self, job: _Job) -> None:
+        value, error = None, None
+        self._current = job
+        try:
+            self.check()
+            value = job.context.run(job.call)
+        except BaseException as raised:
+            error = raised
+        self._current = None
+        job.settle(value, error)
 
 
 def _deliver(future: "asyncio.Future[Any]", value: Any, error: BaseException | None) -> None:

@@ -153,6 +153,7 @@ def mcp(
     --allowed-host adds: those of a proxy in front.
     """
     _require_extra()
+    from exsearch import stopping
     from exsearch.loopback import is_loopback
     from exsearch.serving.limits import Limits
     from exsearch.serving.mcp_server import mcp_app, mcp_server, serve_stdio
@@ -163,7 +164,10 @@ def mcp(
     limits = Limits(k=100)
     server = mcp_server(*_open(index, corpus, force), limits)
     if transport == "stdio":
-        serve_stdio(server)
+        try:
+            serve_stdio(server)
+        except KeyboardInterrupt:
+            stopping.end(0)  # a thread of it waits for standard input, and the interpreter would for the thread
     else:
         _listen(mcp_app(server, key, sites), host, port, key, limits.seconds)
 

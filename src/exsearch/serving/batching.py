@@ -8,6 +8,7 @@ from queue import SimpleQueue
 
 from exsearch.retrieval.base import Hit, RetrievalError, Retriever
 from exsearch.serving.metrics import Metrics
+from exsearch.stopping import untorn
 
 BATCH_QUERIES = 1024
 Answer = list[list[Hit]] | Exception
@@ -59,7 +60,8 @@ class Batcher:
             jobs = [job for job in jobs if not job.answer.cancelled()]
             for k in {job.k for job in jobs}:
                 group = [job for job in jobs if job.k == k]
-                answers = self._answers(group, k)
+                with untorn():
+                    answers = self._answers(group, k)
                 # the loop is closed if the server was stopped by force: nobody waits any more
                 with contextlib.suppress(RuntimeError):
                     group[0].answer.get_loop().call_soon_threadsafe(_deliver, group, answers)

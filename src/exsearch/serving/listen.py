@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import ClassVar
 from urllib.parse import quote_from_bytes
 
@@ -16,6 +17,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from exsearch import stopping
 from exsearch.errors import UsageError
 
 _VISIBLE = bytes(range(0x21, 0x7F)).decode()
@@ -58,11 +60,19 @@ def make_server(app: ASGIApp, seconds: float) -> uvicorn.Server:
 class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop at SIGINT and SIGTERM. uvicorn raises them again afterwards; a stop that was asked for is a success."""
+        """Stop at SIGINT and SIGTERM; the second one ends the process at once.
+
+        uvicorn raises the first again afterwards; a stop that was asked for is a success.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            if stopping.is_first():
+                self.handle_exit(number, frame)
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:

@@ -232,11 +232,16 @@ def _path_from(index: Path, corpus: Path) -> str:
 
 def _command(corpus: Path, info: IndexInfo, folder: Path) -> str:
     """Return the command that builds an index as `info` says."""
-    defaults = msgspec.to_builtins(check_parameters(info.kind, {}))
-    changed = {name: value for name, value in info.parameters.items() if value != defaults.get(name)}
+    members = {name: value for name, value in info.parameters.items() if name == "members"}  # they have defaults, too
+    usual = [*_defaults(info.kind, {}), *(default for default in _defaults(info.kind, members) if "." in default[0])]
+    changed = [setting for setting in _flat(info.parameters) if setting not in usual]
     words = ["exsearch", "index", str(corpus), "--retriever", info.kind, "--out", str(folder)]
-    words += [word for name, value in _flat(changed) for word in ("--set", f"{name}={_written(value)}")]
+    words += [word for name, value in changed for word in ("--set", f"{name}={_written(value)}")]
     return shlex.join(words)
+
+
+def _defaults(kind: str, parameters: dict[str, Any]) -> list[tuple[str, Any]]:
+    return _flat(msgspec.to_builtins(check_parameters(kind, parameters)))
 
 
 def _flat(parameters: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -99,7 +99,7 @@ class AgentConfig(_Section, frozen=True):
     """What a query brings that was asked before in the trajectory, word for word: the same passages, or those that rank
     next."""
     passage_tokens: Positive = 160
-    """Most tokens a passage; longer ones are shortened and counted."""
+    """Maximum of tokens per passage; longer ones are shortened, long titles first, and counted."""
     turn_tokens: Positive = 64
     """Most tokens a turn of the model."""
     context: Positive = 4096

@@ -42,6 +42,9 @@ class Grammar(ABC):
     forgiving: ClassVar[bool] = False
     """Whether a turn that was cut at its token limit is read as it is: for models not trained on the grammar."""
 
+    passage_end: ClassVar[str] = ""
+    """What stands behind the text of a passage, also where it is shortened."""
+
     def __init__(self, prompt: str = "") -> None:
         """Take the words of the first prompt, with `{question}` where the question goes, instead of the grammar's."""
         self._prompt = prompt
@@ -50,7 +53,10 @@ class Grammar(ABC):
     def fingerprint(self) -> str:
         """Identifies the wording."""
         rendered = [self.first_prompt("?"), self.first_query("?"), self.search_header(), self.passage(1, "?", "?")]
-        return fingerprint([self.name, *rendered, self.search_footer(), self.final_request("?"), self.answer("?")])
+        rendered += [self.search_footer(), self.final_request("?"), self.answer("?")]
+        if self.passage_end:  # a shortened passage ended without, once
+            rendered.append(self.passage_end)
+        return fingerprint([self.name, *rendered])
 
     def first_prompt(self, question: str) -> str:
         """Return what the model is told before anything else."""

@@ -3,7 +3,7 @@
 from copy import copy
 
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.grammar import Grammar
+from exsearch.agent.grammar import Grammar, one_line
 from exsearch.engine.base import TokenIds
 from exsearch.retrieval.base import Hit
 
@@ -52,7 +52,7 @@ class Transcript:
         self.logprobs += logprobs
 
     def show(self, hits: list[Hit], budget: int, ask: bool = False) -> None:
-        """Append the passages of a search within `budget` tokens, shortening the texts that are too long.
+        """Append the passages of a search within `budget` tokens, shortening those that are too long.
 
         Each passage gets the same share; what one leaves over goes to those after it. Then hand over to the model, or
         `ask` for the answer in the same turn.
@@ -60,17 +60,54 @@ class Transcript:
         ids = self._chat.encode(self.grammar.search_header())
         left = budget - len(ids)
         for index, hit in enumerate(hits):
-            whole = self._chat.encode(self.grammar.passage(hit.rank, hit.passage.title, hit.passage.text))
             share = max(left // (len(hits) - index), 0)
-            self.shortened_passages += len(whole) > share
-            ids += whole[:share]
-            left -= min(len(whole), share)
+            shown, shortened = self._passage(hit, share)
+            self.shortened_passages += shortened
+            ids += shown
+            left -= len(shown)
         self._given(self._from_user(ids + self._chat.encode(self.grammar.search_footer())))
         self._users_turn = ask
         if ask:
             self.ask_answer()
         else:
             self._given(self._open_assistant)
+
+    def _passage(self, hit: Hit, most: int) -> tuple[TokenIds, bool]:
+        """Return a passage within `most` tokens, and whether it had to be shortened.
+
+        Of what the form of a passage leaves, the text gets half or more, if it needs that: a longer title is cut.
+        """
+        title, text = hit.passage.title, hit.passage.text
+        whole = self._tokens(hit.rank, title, text)
+        if len(whole) <= most:
+            return whole, False
+        end = self._chat.encode(self.grammar.passage_end)
+        form, head = len(self._tokens(hit.rank, "", "")), len(self._tokens(hit.rank, title, ""))
+        left = max(most - form, 0)
+        of_title = max(left // 2, left - (len(whole) - head))
+        if head - form > of_title:
+            title = self._longest_beginning(hit.rank, one_line(title), form + of_title)
+            whole = self._tokens(hit.rank, title, text)
+            if len(whole) <= most:
+                return whole, True
+        if end:  # which may be one token with the last of the text
+            written = self.grammar.passage(hit.rank, title, text)
+            whole = self._chat.encode(written.removesuffix(self.grammar.passage_end))
+        return (whole[: max(most - len(end), 0)] + end)[:most], True
+
+    def _longest_beginning(self, rank: int, title: str, most: int) -> str:
+        """Return as much of a title as a passage with it, and without a text, has room for in `most` tokens."""
+        fits, too_long = 0, len(title)
+        while too_long - fits > 1:
+            middle = (fits + too_long) // 2
+            if len(self._tokens(rank, title[:middle], "")) <= most:
+                fits = middle
+            else:
+                too_long = middle
+        return title[:fits]
+
+    def _tokens(self, rank: int, title: str, text: str) -> TokenIds:
+        return self._chat.encode(self.grammar.passage(rank, title, text))
 
     def asked_now(self) -> TokenIds:
         """Return the tokens as they would be if the final answer were asked for after the model's last turn."""

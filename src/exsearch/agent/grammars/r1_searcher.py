@@ -16,6 +16,7 @@ class R1SearcherGrammar(TaggedGrammar):
     raw = True
     query_tags = ("<|begin_of_query|>", "<|end_of_query|>")
     result_tags = ("<|begin_of_documents|>", "<|end_of_documents|>")
+    passage_end = "\n"
 
     def opening(self, question: str) -> str:
         """Return the whole prompt, up to the beginning of the model's reasoning."""
@@ -33,7 +34,7 @@ class R1SearcherGrammar(TaggedGrammar):
 
     def passage(self, number: int, title: str, text: str) -> str:
         """Return one passage."""
-        return f"({number}){self.plain(title)}   {self.plain(text)}\n"
+        return f"({number}){self.plain(title)}   {self.plain(text)}{self.passage_end}"
 
     def search_footer(self) -> str:
         """Return what follows the passages of a search."""

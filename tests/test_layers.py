@@ -6,20 +6,8 @@ from pathlib import Path
 import exsearch
 
 LAYERS = [
-    {
-        "errors",
-        "files",
-        "api_key",
-        "progress",
-        "config",
-        "effects",
-        "metrics_log",
-        "tracking",
-        "precision",
-        "memory",
-        "onednn",
-    }
-    | {"checkpoint"},
+    {"errors", "shape", "files", "api_key", "progress", "config", "effects", "metrics_log", "tracking"}
+    | {"precision", "memory", "onednn", "checkpoint"},
     {"corpus", "data"},
     {"retrieval", "engine"},
     {"agent"},

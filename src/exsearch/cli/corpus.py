@@ -129,13 +129,14 @@ def _say(line: str) -> None:
 
 def _read_ids(file: Path) -> list[str]:
     from exsearch.errors import UsageError
+    from exsearch.shape import not_utf8
 
     try:
         lines = file.read_text(encoding="utf-8").split("\n")
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise UsageError(f"{file}: not UTF-8 ({error.reason})") from None
+        raise UsageError(f"{file}: {not_utf8(error)}") from None
     return [line for line in lines if line.strip()]
 
 

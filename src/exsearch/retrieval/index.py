@@ -20,6 +20,7 @@ from exsearch.errors import ExSearchError, UsageError, nearest
 from exsearch.files import atomic_path, fingerprint, put_in_place, read_json, remove, write_json
 from exsearch.progress import progress
 from exsearch.retrieval.base import Retriever
+from exsearch.shape import ShapeError, convert
 
 FORMAT = 2
 _PLAN = "plan.json"
@@ -184,10 +185,10 @@ def open_index(folder: Path, corpus_folder: Path | None = None) -> Retriever:
             f"{folder}: {len(corpus) - info.passages} passages were added to {where} since; index them too ({again})"
         )
     try:
-        settings = msgspec.convert(info.parameters, implementation.Parameters)
+        settings = convert(info.parameters, implementation.Parameters)
         segments = [Segment(range(*bounds), _segment_folder(folder, range(*bounds))) for bounds in info.segments]
         return implementation(OpenedIndex(folder, corpus, info, settings, folder / "shared", segments))
-    except (OSError, ValueError, KeyError, TypeError, EOFError, msgspec.ValidationError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise UsageError(f"{folder}: damaged index, build it again ({error})") from None
 
 
@@ -222,8 +223,8 @@ def check_parameters(kind: str, parameters: dict[str, Any]) -> Any:
         if name not in known:
             raise UsageError(f"index kind {kind!r} has no parameter {name!r}{nearest(name, known)}")
     try:
-        return msgspec.convert(parameters, implementation.Parameters)
-    except msgspec.ValidationError as error:
+        return convert(parameters, implementation.Parameters)
+    except ShapeError as error:
         raise UsageError(f"index kind {kind!r}: {error}") from None
 
 

@@ -115,7 +115,10 @@ MISTAKES = [
     (("warmup", "good.jsonl", "--index", "stale", "--out", "o"), "build the index again"),
     (("weigh", "nowhere.jsonl", "good.jsonl", "--out", "o"), "nowhere.jsonl: no such file"),
     (("weigh", "good.jsonl", "good.jsonl", "--out", "o"), "good.jsonl, line 1"),
-    (("weigh", "none.jsonl", "good.jsonl", "--out", "o", "--weighting", "papr"), "$.weigh.weighting"),
+    (
+        ("weigh", "none.jsonl", "good.jsonl", "--out", "o", "--weighting", "papr"),
+        "'weigh.weighting' must be one of",
+    ),
     (("weigh", "none.jsonl", "good.jsonl", "--out", "empty"), "empty: a folder is in the way"),
     (("learn", "none.jsonl", "none.jsonl", "--out", "o", "--model", "./empty"), "empty: not a model folder"),
     (("train", "nowhere.toml"), "nowhere.toml: no such file"),

@@ -95,21 +95,20 @@ def test_a_wrong_key_is_refused_with_the_nearest_one(tree: dict[str, Any], overr
 @pytest.mark.parametrize(
     ("override", "where"),
     [
-        ("explore.samples=0", "$.explore.samples"),
-        ("explore.samples=many", "$.explore.samples"),
-        ("explore.top_p=1.5", "$.explore.top_p"),
-        ("learn.learning_rate=0", "$.learn.learning_rate"),
-        ("weigh.weighting=best", "$.weigh.weighting"),
-        ("agent=3", "$.agent"),
-        ("seed=-1", "$.seed"),
-        ("weigh.gate_probability=0", "$.weigh.gate_probability"),
+        ("explore.samples=0", "explore.samples"),
+        ("explore.samples=many", "explore.samples"),
+        ("explore.top_p=1.5", "explore.top_p"),
+        ("learn.learning_rate=0", "learn.learning_rate"),
+        ("weigh.weighting=best", "weigh.weighting"),
+        ("agent=3", "agent"),
+        ("seed=-1", "seed"),
+        ("weigh.gate_probability=0", "weigh.gate_probability"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_place(override: str, where: str) -> None:
     with pytest.raises(UsageError) as refusal:
         parse_config({}, [override], "recipe.toml")
-    assert str(refusal.value).startswith("recipe.toml: ")
-    assert where in str(refusal.value)
+    assert str(refusal.value).startswith(f"recipe.toml: '{where}' must be ")
 
 
 @pytest.mark.parametrize("content", [b"[explore\n", b"a = \xff\n", None])

@@ -306,7 +306,7 @@ REFUSED = {
     "an id twice": ([ONE, {**ONE, "question": "What?"}], [], "line 2: the id 'a' occurs twice, first in "),
     "no answer at all": ([{**ONE, "answer": "the"}], [], "no question is left: 1 (no answer of which normalisation"),
     "a decomposition of another data set": ([ONE], ["--decompositions", "asked"], "is in the format plain; sub-"),
-    "aliases that are none": ([ONE], ["--aliases", "in.jsonl"], "line 1: Object missing required field `Q_id`"),
+    "aliases that are none": ([ONE], ["--aliases", "in.jsonl"], "line 1: 'Q_id' is missing"),
     "a decomposition of other questions": (
         [two_wiki("a")],
         ["--decompositions", "asked"],
@@ -333,7 +333,7 @@ REFUSED = {
         "names twice, line 2: the id 'Q3' occurs twice, first in line 1; keep one",
     ),
     "a corpus that is none": ([ONE], ["--corpus", "."], "not a corpus folder"),
-    "a broken file to compare with": ([ONE], ["--against", "torn"], "torn, line 1: Input data was truncated"),
+    "a broken file to compare with": ([ONE], ["--against", "torn"], "torn, line 1: not valid JSON (it ends too early)"),
     "a file that is not there": ([ONE], ["--against", "gone"], "gone: No such file or directory"),
     "a folder": ([ONE], ["--against", "."], "Is a directory"),
 }

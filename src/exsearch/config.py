@@ -11,6 +11,7 @@ import msgspec
 import tomli_w
 
 from exsearch.errors import UsageError, nearest
+from exsearch.shape import ShapeError, convert, not_utf8
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -282,8 +283,10 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError):
         raise UsageError(f"{path}: no such file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path}: not valid TOML: {error}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: {not_utf8(error)}") from None
     return parse_config(tree, overrides or [], str(path))
 
 
@@ -293,8 +296,8 @@ def parse_config(tree: dict[str, Any], overrides: list[str], source: str) -> Con
         apply_override(tree, override)
     _refuse_unknown(tree, Config, source, "")
     try:
-        return msgspec.convert(tree, Config)
-    except msgspec.ValidationError as error:
+        return convert(tree, Config)
+    except ShapeError as error:
         raise UsageError(f"{source}: {error}") from None
 
 

@@ -15,6 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from exsearch.errors import UsageError
+from exsearch.shape import BROKEN, ShapeError, decode, fault
 from exsearch.trouble import naming
 
 T = TypeVar("T")
@@ -147,11 +148,12 @@ def read_json(path: Path, kind: type[T]) -> T:
     """Read a JSON file as `kind`; raise UsageError naming the file if it is missing or malformed."""
     try:
         with naming(path):
-            return msgspec.json.decode(path.read_bytes(), type=kind)
+            found: T = decode(path.read_bytes(), kind)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UsageError(f"{path}: no such file") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except ShapeError as error:
         raise UsageError(f"{path}: {error}") from None
+    return found
 
 
 def write_jsonl(path: Path, records: Iterable[object]) -> int:
@@ -185,10 +187,11 @@ def read_jsonl(path: Path, kind: type[T]) -> Iterator[T]:
             for number, line in enumerate(file, start=1):
                 if not line.strip():
                     continue
+                record = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
                 try:
-                    yield decoder.decode(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line)
-                except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                    raise UsageError(f"{path}, line {number}: {error}") from None
+                    yield decoder.decode(record)
+                except BROKEN:
+                    raise UsageError(f"{path}, line {number}: {fault(record, kind)}") from None
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UsageError(f"{path}: no such file") from None
 
@@ -206,11 +209,11 @@ def set_damaged_aside(path: Path, kind: type[T]) -> list[str]:
         try:
             decoder.decode(line)
             sound.append(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except BROKEN:
             if not line.endswith(b"\n"):
                 continue
             damaged.append(line)
-            faults.append(f"{path}, line {number}: {error}")
+            faults.append(f"{path}, line {number}: {fault(line, kind)}")
     if damaged:
         with atomic_path(path.with_name(f"{path.name}.damaged")) as temporary:
             temporary.write_bytes(b"".join(damaged))

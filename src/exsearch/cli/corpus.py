@@ -129,6 +129,7 @@ def _say(line: str) -> None:
 
 def _read_ids(file: Path) -> list[str]:
     from exsearch.errors import UsageError
+    from exsearch.shape import not_utf8
     from exsearch.trouble import machine_trouble
 
     try:
@@ -136,7 +137,7 @@ def _read_ids(file: Path) -> list[str]:
     except OSError as error:
         raise machine_trouble(error, file) or UsageError(f"{file}: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise UsageError(f"{file}: not UTF-8 ({error.reason})") from None
+        raise UsageError(f"{file}: {not_utf8(error)}") from None
     return [line for line in lines if line.strip()]
 
 

@@ -16,6 +16,7 @@ import msgspec
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.source import MEGABYTE, Malformed, Place, file_identity, make_passage
 from exsearch.errors import UsageError
+from exsearch.shape import BROKEN, fault, not_utf8
 
 MAX_LINE = 1 << 26
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -124,10 +125,8 @@ class JsonLines(LineSource):
     def _row(self, line: bytes, lines: Lines) -> Passage | Malformed:
         try:
             row = self._decoder.decode(line)
-        except UnicodeDecodeError as error:
-            return Malformed(f"not UTF-8 ({error.reason})")
-        except (msgspec.DecodeError, RecursionError) as error:
-            return Malformed(str(error))
+        except BROKEN:
+            return Malformed(fault(line, _Row))
         return make_passage(row.id, row.title, row.text, row.contents)
 
 
@@ -144,9 +143,9 @@ class DprFile(LineSource):
         try:
             fields = _fields(line, lines)
         except UnicodeDecodeError as error:
-            return Malformed(f"not UTF-8 ({error.reason})")
+            return Malformed(not_utf8(error))
         except csv.Error as error:
-            return Malformed(str(error))
+            return Malformed(f"not quoted as CSV is: {error}")
         if len(fields) != self._width:
             return Malformed(f"has {len(fields)} columns, the header {self._width}")
         return make_passage(fields[self._id], fields[self._title], fields[self._text], None)

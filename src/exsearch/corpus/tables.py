@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.source import Malformed, Place, file_identity, make_passage
 from exsearch.errors import UsageError
+from exsearch.shape import not_utf8
 from exsearch.trouble import machine_trouble
 
 PARQUET_MAGIC = b"PAR1"
@@ -73,7 +74,7 @@ def _passage(values: tuple[object, ...]) -> Passage | Malformed:
     try:
         return make_passage(*(value.decode() if isinstance(value, bytes) else value for value in values))
     except UnicodeDecodeError as error:
-        return Malformed(f"not UTF-8 ({error.reason})", values[0] if isinstance(values[0], str) else None)
+        return Malformed(not_utf8(error), values[0] if isinstance(values[0], str) else None)
 
 
 def open_parquet(path: Path) -> TableSource:

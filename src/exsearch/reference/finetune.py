@@ -18,6 +18,7 @@ from exsearch.engine.builtin import resolve_model
 from exsearch.errors import UsageError
 from exsearch.files import read_json
 from exsearch.reference.formats import Message
+from exsearch.shape import ShapeError, convert
 from exsearch.training.example import Example
 from exsearch.training.logged import train_logged
 from exsearch.training.ranks import is_first
@@ -117,8 +118,8 @@ def training_config(options: argparse.Namespace, zero: dict[str, Any]) -> Traini
     for override in options.set:
         apply_override(tree, override)
     try:
-        return msgspec.convert(tree, TrainingConfig)
-    except msgspec.ValidationError as error:
+        return convert(tree, TrainingConfig)
+    except ShapeError as error:
         raise UsageError(f"a flag is out of range: {error}") from None
 
 
@@ -136,8 +137,8 @@ def tracking_config(options: argparse.Namespace) -> TrackingConfig:
     """Return the trackers that the flags name."""
     names = [name for name in options.report_to.split(",") if name and name != "none"]
     try:
-        return msgspec.convert({"report_to": names, "name": options.run_name}, TrackingConfig)
-    except msgspec.ValidationError as error:
+        return convert({"report_to": names, "name": options.run_name}, TrackingConfig)
+    except ShapeError as error:
         raise UsageError(f"--report_to {options.report_to}: {error}") from None
 
 

@@ -32,6 +32,7 @@ from exsearch.retrieval.index_folder import (
 )
 from exsearch.retrieval.index_segments import Target, discard_unlisted, update_segments
 from exsearch.retrieval.kinds import DAMAGE, Kind, check_parameters, is_composite, kind_class
+from exsearch.shape import convert
 from exsearch.trouble import machine_trouble, opening
 
 
@@ -102,7 +103,7 @@ def open_index(folder: Path, corpus_folder: Path | None = None, again: str | Non
                     f"{folder}: lacks passages that were deleted from its corpus, but are not deleted in {where}; "
                     f"name the right one (--corpus DIR) or build the index again ({again})"
                 )
-            settings = msgspec.convert(info.parameters, implementation.Parameters)
+            settings = convert(info.parameters, implementation.Parameters)
             segments = segments_of(folder, info)
             return implementation(OpenedIndex(folder, corpus, info, settings, again, folder / SHARED, segments))
         except FileNotFoundError:

@@ -12,6 +12,7 @@ from exsearch.corpus.store import Corpus
 from exsearch.errors import UsageError, nearest
 from exsearch.retrieval.base import Retriever
 from exsearch.retrieval.index_folder import EncoderInfo, OpenedIndex, Segment
+from exsearch.shape import ShapeError, convert
 
 KINDS = {
     "bm25": "exsearch.retrieval.bm25:Bm25",
@@ -20,7 +21,7 @@ KINDS = {
     "plaid": "exsearch.retrieval.plaid:Plaid",
     "hybrid": "exsearch.retrieval.hybrid:Hybrid",
 }
-DAMAGE = (ValueError, KeyError, TypeError, EOFError, msgspec.ValidationError)
+DAMAGE = (ValueError, KeyError, TypeError, EOFError)
 """What a kind raises for files that are damaged, beside OSError."""
 
 
@@ -131,6 +132,6 @@ def check_parameters(kind: str, parameters: dict[str, Any]) -> Any:
         if name not in known:
             raise UsageError(f"index kind {kind!r} has no parameter {name!r}{nearest(name, known)}")
     try:
-        return msgspec.convert(parameters, implementation.Parameters)
-    except msgspec.ValidationError as error:
+        return convert(parameters, implementation.Parameters)
+    except ShapeError as error:
         raise UsageError(f"index kind {kind!r}: {error}") from None

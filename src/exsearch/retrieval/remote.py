@@ -97,7 +97,7 @@ class Remote:
             raise RetrievalError(f"{self._shown}: status {status}: {said!r}")
         try:
             found = self._dialect.read(body)
-        except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+        except ValueError as error:
             raise RetrievalError(f"{self._shown}: not the answer of a {self._name} server: {error}") from None
         if len(found) != len(queries):
             raise RetrievalError(f"{self._shown}: {len(found)} answers to {len(queries)} queries")

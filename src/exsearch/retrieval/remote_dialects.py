@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from exsearch.corpus.passage import Passage
+from exsearch.shape import decode
 
 Found = list[tuple[Passage, float | None]]
 """The passages of one query, best first, with their scores where the server gives any."""
@@ -74,24 +75,27 @@ class _Text(msgspec.Struct):
 
 
 def _read_search_r1(body: bytes) -> list[Found]:
-    rankings = msgspec.json.decode(body, type=_SearchR1Answer).result
+    rankings = decode(body, _SearchR1Answer).result
     return [[(hit.document.passage(), hit.score) for hit in hits] for hits in rankings]
 
 
 def _read_colbert(body: bytes) -> list[Found]:
-    answer = msgspec.json.decode(body, type=_ColbertAnswer)
+    answer = decode(body, _ColbertAnswer)
     if answer.error or answer.topk is None:  # with status 200
         raise ValueError(f"the server reports an error: {answer.message or 'no `topk`'}")
     return [[(_from_bar(hit.text, hit.pid), hit.score) for hit in answer.topk]]
 
 
 def _read_r1_searcher(body: bytes) -> list[Found]:
-    rankings = msgspec.json.decode(body, type=_R1SearcherAnswer).answers
+    rankings = decode(body, _R1SearcherAnswer).answers
     return [[(_from_contents(contents, None), None) for contents in ranking] for ranking in rankings]
 
 
 def _read_flashrag(body: bytes) -> list[Found]:
-    documents, scores = msgspec.json.decode(body, type=tuple[list[list[_Document]], list[list[float]]])
+    documents, scores = decode(body, tuple[list[list[_Document]], list[list[float]]])
+    of_documents, of_scores = ([len(ranking) for ranking in rankings] for rankings in (documents, scores))
+    if of_documents != of_scores:
+        raise ValueError(f"it has {sum(of_documents)} passages and {sum(of_scores)} scores, which do not go together")
     return [
         [(document.passage(), score) for document, score in zip(*ranking, strict=True)]
         for ranking in zip(documents, scores, strict=True)
@@ -99,7 +103,7 @@ def _read_flashrag(body: bytes) -> list[Found]:
 
 
 def _read_zerosearch(body: bytes) -> list[Found]:
-    return [[(_from_contents(hit.text, None), None) for hit in msgspec.json.decode(body, type=list[_Text])]]
+    return [[(_from_contents(hit.text, None), None) for hit in decode(body, list[_Text])]]
 
 
 def _from_contents(contents: str, id: str | int | None) -> Passage:

@@ -28,6 +28,7 @@ from exsearch.serving.places import Places
 from exsearch.serving.refusal import refusal
 from exsearch.serving.routes import OpenRoute, OwnRoute
 from exsearch.serving.sites import Sites
+from exsearch.shape import ShapeError, convert, decode
 
 GONE = 499
 """Counted in the metrics for a client that hung up; nobody receives it."""
@@ -124,15 +125,15 @@ class _Service:
         except TimeoutError:
             raise RequestError(408, f"the body did not arrive within {self._limits.seconds:g} s") from None
         try:
-            keys = msgspec.json.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            keys = decode(body)
+        except ShapeError as error:
             raise RequestError(400, f"the body is not valid JSON: {error}") from None
         if not isinstance(keys, dict):
             raise RequestError(400, "the body must be a JSON object")
         kind = request_at(path, keys)
         try:
-            return msgspec.convert(keys, kind, strict=False)
-        except msgspec.ValidationError as error:
+            return convert(keys, kind, strict=False)
+        except ShapeError as error:
             raise RequestError(400, f"{kind.__name__} request: {error}") from None
 
     async def _answer(self, asked: SearchRequest | Access, request: Request) -> Any:

@@ -16,6 +16,7 @@ import msgspec
 from exsearch.corpus.passage import Passage
 from exsearch.retrieval.base import Hit
 from exsearch.serving.limits import RequestError
+from exsearch.shape import ShapeError, convert
 
 
 class SearchRequest(msgspec.Struct, frozen=True):
@@ -276,10 +277,10 @@ def colbert_get(query_string: bytes) -> ColBERT | None:
             name: unquote(value.replace("+", " ") if plus_is_space else value, errors="strict")
             for name, value in found.items()
         }
-        return msgspec.convert(values, ColBERT, strict=False)
+        return convert(values, ColBERT, strict=False)
     except UnicodeDecodeError:
         raise RequestError(400, "the URL is not UTF-8") from None
-    except msgspec.ValidationError as error:
+    except ShapeError as error:
         raise RequestError(400, f"in the URL: {error}") from None
 
 

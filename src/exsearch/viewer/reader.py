@@ -14,6 +14,7 @@ from exsearch.em.weighted import Weighted
 from exsearch.errors import UsageError
 from exsearch.evaluation.scores import Figure, Scores
 from exsearch.files import children, is_file, read_json
+from exsearch.shape import BROKEN, fault, not_utf8
 
 T = TypeVar("T")
 
@@ -104,8 +105,10 @@ class RunReader:
             return {}
         try:
             return tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"{path}: {error}") from None
+        except tomllib.TOMLDecodeError as error:
+            raise UsageError(f"{path}: not valid TOML: {error}") from None
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{path}: {not_utf8(error)}") from None
 
     def protocol(self) -> dict[str, object]:
         """Return protocol.json."""
@@ -176,10 +179,10 @@ def read_growing(path: Path, kind: type[T]) -> Iterator[T]:
                 continue
             try:
                 record = decoder.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except BROKEN:
                 if not line.endswith(b"\n"):
                     return
-                raise UsageError(f"{path}, line {number}: {error}") from None
+                raise UsageError(f"{path}, line {number}: {fault(line, kind)}") from None
             yield record
 
 

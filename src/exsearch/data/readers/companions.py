@@ -8,6 +8,7 @@ import msgspec
 
 from exsearch.data.readers.records import read_records
 from exsearch.errors import UsageError
+from exsearch.shape import ShapeError, convert
 
 
 class Asked(msgspec.Struct):
@@ -59,8 +60,8 @@ def _read(path: Path, kind: type[L]) -> Iterator[L]:
     places: dict[str, str] = {}
     for record in read_records(path):
         try:
-            line = msgspec.convert(record.fields, kind)
-        except msgspec.ValidationError as error:
+            line = convert(record.fields, kind)
+        except ShapeError as error:
             raise UsageError(f"{path}, {record.place}: {error}") from None
         if line.id in places:
             first = places[line.id]

@@ -50,7 +50,7 @@ class Format:
     read: Callable[[dict[str, Any], str], Annotated | LeftOut]
     """Makes a question of a record, with this id if it has none.
 
-    Raises ValueError (msgspec.DecodeError is one) or RecursionError if it is malformed.
+    Raises ValueError, of which ShapeError is one, if it is malformed.
     """
 
 
@@ -100,7 +100,7 @@ class QuestionFile:
             assert self.format is not None
             try:
                 read = self._formats[self.format].read(record.fields, f"{stem}-{record.number}")
-            except (ValueError, RecursionError) as error:
+            except ValueError as error:
                 raise UsageError(f"{self.path}, {record.place}: {error} (read as {self.format})") from None
             yield record.place, read
 

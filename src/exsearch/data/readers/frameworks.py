@@ -9,6 +9,7 @@ from exsearch.data.readers.annotated import Annotated, Id, NamedPassage, Text, T
 from exsearch.data.readers.cells import as_list
 from exsearch.data.readers.musique import Step, with_steps
 from exsearch.data.readers.supporting import Supported, evidence_of
+from exsearch.shape import convert
 
 
 class _Metadata(Supported, kw_only=True):
@@ -42,7 +43,7 @@ def is_flashrag(fields: dict[str, Any]) -> bool:
 
 def read_flashrag(fields: dict[str, Any], id: str) -> Annotated:
     """Read a question, and from its metadata what HotpotQA, 2WikiMultihopQA and MuSiQue say of gold passages."""
-    record = msgspec.convert(fields, _FlashRag)
+    record = convert(fields, _FlashRag)
     return record.annotated(known_id(id, record.id), as_list(record.golden_answers))
 
 
@@ -66,7 +67,7 @@ def is_search_r1(fields: dict[str, Any]) -> bool:
 
 def read_search_r1(fields: dict[str, Any], id: str) -> Annotated:
     """Read a question of several data sets in one file, each of which numbers its own from 0."""
-    record = msgspec.convert(fields, _SearchR1)
+    record = convert(fields, _SearchR1)
     own = known_id(id, record.id)
     answers = [*as_list(record.golden_answers), *as_list(record.reward_model.ground_truth.target)]
     return record.annotated(f"{record.data_source}/{own}" if record.data_source else own, answers)
@@ -85,7 +86,7 @@ def is_searchlm(fields: dict[str, Any]) -> bool:
 
 def read_searchlm(fields: dict[str, Any], id: str) -> Annotated:
     """Read a question and one answer or a list."""
-    record = msgspec.convert(fields, _SearchLm)
+    record = convert(fields, _SearchLm)
     return Annotated(Question(str(record.query_id), record.question, aliases(as_list(record.answer))))
 
 
@@ -123,7 +124,7 @@ def read_kilt(fields: dict[str, Any], id: str) -> Annotated:
     The places of one output belong together, those of several are alternatives: the first output with places counts.
     Pages are known by title, not by `wikipedia_id`, which a corpus may use for another passage.
     """
-    record = msgspec.convert(fields, _Kilt)
+    record = convert(fields, _Kilt)
     places = next((output.provenance for output in record.output if output.provenance), [])
     spans: dict[str, list[str]] = {}
     for place in places:

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from exsearch.data.readers.annotated import Id, known_id
+from exsearch.shape import convert
 
 
 class _Ids(msgspec.Struct):
@@ -20,5 +21,5 @@ IDS = _Ids.__struct_encode_fields__
 
 
 def read_id(fields: dict[str, Any], otherwise: str) -> str:
-    """Return the first id that a record has; raises msgspec.ValidationError for one that is no text and no number."""
-    return known_id(otherwise, *msgspec.structs.astuple(msgspec.convert(fields, _Ids)))
+    """Return the first id that a record has; raises ShapeError for one that is no text and no number."""
+    return known_id(otherwise, *msgspec.structs.astuple(convert(fields, _Ids)))

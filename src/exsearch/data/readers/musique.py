@@ -8,8 +8,9 @@ import msgspec
 from exsearch.data.question import Question, SubQuestion
 from exsearch.data.readers.annotated import Annotated, Id, LeftOut, NamedPassage, Text, aliases, as_text
 from exsearch.data.readers.sentences import sentence_with
+from exsearch.shape import convert
 
-_REFERENCE = re.compile(r"#(\d+)")
+_REFERENCE = re.compile(r"#(\d{1,9})(?!\d)")
 _RELATION = " >> "
 """Stands between subject and relation where a step is no question."""
 
@@ -49,7 +50,7 @@ def read_musique(fields: dict[str, Any], id: str) -> Annotated | LeftOut:
 
     Raises ValueError for a step that names a paragraph that is not there or not the only one.
     """
-    record = msgspec.convert(fields, _MuSiQue)
+    record = convert(fields, _MuSiQue)
     if not record.answerable:
         return LeftOut("not answerable from its paragraphs")
     paragraphs = {n if part.idx is None else part.idx: part for n, part in enumerate(record.paragraphs)}

@@ -8,6 +8,7 @@ from exsearch.data.question import Question
 from exsearch.data.readers.annotated import Annotated, Id, Texts, aliases
 from exsearch.data.readers.cells import as_list
 from exsearch.data.readers.ids import read_id
+from exsearch.shape import convert
 
 
 class _Plain(msgspec.Struct):
@@ -29,7 +30,7 @@ def is_nq_open(fields: dict[str, Any]) -> bool:
 
 def read_plain(fields: dict[str, Any], id: str) -> Annotated:
     """Read a question, its id if it has one, and its answers: a list or, in a cell, what is written like one."""
-    record = msgspec.convert(fields, _Plain)
+    record = convert(fields, _Plain)
     found = [*as_list(record.answer), *as_list(record.answers)]
     return Annotated(Question(read_id(fields, id), record.question, aliases(found)))
 
@@ -70,7 +71,7 @@ def is_triviaqa(fields: dict[str, Any]) -> bool:
 
 def read_triviaqa(fields: dict[str, Any], id: str) -> Annotated:
     """Read a question with all aliases as they are written; what the source has normalised is derived from them."""
-    record = msgspec.convert(fields, _NativeTrivia if "QuestionId" in fields else _Trivia)
+    record = convert(fields, _NativeTrivia if "QuestionId" in fields else _Trivia)
     assert isinstance(record, _NativeTrivia | _Trivia)
     return Annotated(Question(record.question_id, record.question, record.answer.texts() if record.answer else []))
 
@@ -89,7 +90,7 @@ def is_popqa(fields: dict[str, Any]) -> bool:
 
 def read_popqa(fields: dict[str, Any], id: str) -> Annotated:
     """Read a question about a relation, which is its type."""
-    record = msgspec.convert(fields, _PopQA)
+    record = convert(fields, _PopQA)
     return Annotated(
         Question(str(record.id), record.question, aliases(as_list(record.possible_answers)), type=record.prop)
     )
@@ -107,5 +108,5 @@ def is_bamboogle(fields: dict[str, Any]) -> bool:
 
 def read_bamboogle(fields: dict[str, Any], id: str) -> Annotated:
     """Read a question and its answer; they have no ids."""
-    record = msgspec.convert(fields, _Bamboogle)
+    record = convert(fields, _Bamboogle)
     return Annotated(Question(id, record.question, aliases(as_list(record.answer))))

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-import msgspec
-
 from exsearch.data.question import Question
 from exsearch.data.readers.annotated import Annotated, NamedPassage
+from exsearch.shape import convert
 
 
 def is_own(fields: dict[str, Any]) -> bool:
@@ -15,7 +14,7 @@ def is_own(fields: dict[str, Any]) -> bool:
 
 def read_own(fields: dict[str, Any], id: str) -> Annotated:
     """Read a question whose passages are named by their ids."""
-    question = msgspec.convert(fields, Question)
+    question = convert(fields, Question)
     return Annotated(
         question,
         [NamedPassage(id=passage) for passage in question.gold_passages],

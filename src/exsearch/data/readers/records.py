@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from exsearch.errors import UsageError
 from exsearch.files import is_special
+from exsearch.shape import BROKEN, ShapeError, decode, fault, not_utf8
 from exsearch.trouble import machine_trouble
 
 _PARQUET_MAGIC = b"PAR1"
@@ -24,7 +25,6 @@ _BATCH_ROWS = 256
 _UNREAD = ("entity_pages", "search_results", "prompt")
 """Columns that no reader wants; TriviaQA's hold whole web pages."""
 _DPR_COLUMNS = ["question", "answer"]
-_BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What a text that is no JSON raises."""
 
 
@@ -93,11 +93,11 @@ def _texts(path: Path, file: BinaryIO) -> Iterator[Record]:
 def _objects(path: Path, number: int, line: bytes, file: BinaryIO) -> Iterator[Record]:
     """Yield JSON lines, of which `line` is the first; or the list within an object of one line or of several."""
     try:
-        first = msgspec.json.decode(line)
-    except _BROKEN as error:
+        first = decode(line)
+    except ShapeError as error:
         try:
             records = msgspec.json.decode(line + file.read(), type=_Wrapped).records
-        except _BROKEN:
+        except BROKEN:
             raise UsageError(f"{path}, line {number}: {error}; an object must stand on one line") from None
         yield from _decoded(path, records)
         return
@@ -109,15 +109,15 @@ def _objects(path: Path, number: int, line: bytes, file: BinaryIO) -> Iterator[R
         if line.strip():
             try:
                 yield Record("line", number, decoder.decode(line))
-            except _BROKEN as error:
-                raise UsageError(f"{path}, line {number}: {error}") from None
+            except BROKEN:
+                raise UsageError(f"{path}, line {number}: {fault(line, dict[str, Any])}") from None
         number, line = number + 1, file.readline()
 
 
 def _items(path: Path, content: bytes) -> Iterator[Record]:
     try:
-        items = msgspec.json.decode(content, type=list[msgspec.Raw])
-    except _BROKEN as error:
+        items = decode(content, list[msgspec.Raw])
+    except ShapeError as error:
         raise UsageError(f"{path}: {error}") from None
     yield from _decoded(path, items)
 
@@ -127,8 +127,8 @@ def _decoded(path: Path, items: list[msgspec.Raw]) -> Iterator[Record]:
     for number, item in enumerate(items, start=1):
         try:
             yield Record("item", number, decoder.decode(item))
-        except _BROKEN as error:
-            raise UsageError(f"{path}, item {number}: {error}") from None
+        except BROKEN:
+            raise UsageError(f"{path}, item {number}: {fault(bytes(item), dict[str, Any])}") from None
 
 
 def _rows(path: Path) -> Iterator[Record]:
@@ -142,7 +142,9 @@ def _rows(path: Path) -> Iterator[Record]:
             for fields in batch.to_pylist():
                 number += 1
                 yield Record("row", number, fields)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: a text after row {number} is {not_utf8(error)}") from None
+    except (pa.ArrowException, OSError) as error:
         trouble = machine_trouble(error, path)
         raise trouble or UsageError(f"{path}: broken Parquet file after row {number} ({error})") from None
 
@@ -178,5 +180,7 @@ def _numbered(path: Path, number: int, file: BinaryIO, delimiter: str) -> Iterat
             if cells:
                 yield begin, cells
             begin = number + rows.line_num
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}, line {begin}: {error}") from None
+    except csv.Error as error:
+        raise UsageError(f"{path}, line {begin}: not quoted as CSV is: {error}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}, line {number + rows.line_num}: {not_utf8(error)}") from None

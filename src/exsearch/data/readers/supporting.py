@@ -7,6 +7,7 @@ import msgspec
 
 from exsearch.data.question import Question
 from exsearch.data.readers.annotated import Annotated, Id, NamedPassage, Text, aliases, known_id
+from exsearch.shape import convert
 
 
 class FactColumns(msgspec.Struct):
@@ -77,7 +78,7 @@ def is_hotpotqa(fields: dict[str, Any]) -> bool:
 
 def read_hotpotqa(fields: dict[str, Any], id: str) -> Annotated:
     """Read a question, its answer and the facts that support it; the source has no sub-questions."""
-    record = msgspec.convert(fields, _HotpotQA)
+    record = convert(fields, _HotpotQA)
     gold = record.gold()
     question = Question(
         known_id(id, record.native_id, record.hub_id),

@@ -15,6 +15,7 @@ from exsearch.data.readers.annotated import Annotated, Id, NamedPassage, Text, a
 from exsearch.data.readers.companions import Asked, Companions
 from exsearch.data.readers.sentences import sentence_with
 from exsearch.data.readers.supporting import Supported, check_lengths, evidence_of
+from exsearch.shape import ShapeError, convert, decode
 
 Triple = tuple[str, str, str]
 _IN_BRACKETS = re.compile(r"\s*\([^)]*\)$")
@@ -68,7 +69,7 @@ class TwoWikiReader:
 
     def read(self, fields: dict[str, Any], id: str) -> Annotated:
         """Read a question with a sub-question for each triple; raises ValueError for columns that differ in length."""
-        record = msgspec.convert({name: _unwritten(name, value) for name, value in fields.items()}, _TwoWiki)
+        record = convert({name: _unwritten(name, value) for name, value in fields.items()}, _TwoWiki)
         id = known_id(id, record.native_id, record.hub_id)
         gold = record.gold()
         triples = record.triples()
@@ -100,7 +101,10 @@ class TwoWikiReader:
 def _unwritten(name: str, value: object) -> object:
     """Return what a cell of some hub copies holds as JSON."""
     if isinstance(value, str) and name in ("context", "supporting_facts", "evidences"):
-        return msgspec.json.decode(value)
+        try:
+            return decode(value.encode())
+        except ShapeError as error:
+            raise ShapeError(f"{name!r}: {error}") from None
     return value
 
 

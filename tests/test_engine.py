@@ -312,7 +312,7 @@ def test_the_embedded_model_says_the_same_to_the_bit_alone_and_among_others(
 def test_an_engine_without_memory_says_what_to_lower(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = tiny_engine(seats=6)
 
-    def full(*words: object) -> torch.Tensor:
+    def full(**inputs: object) -> torch.Tensor:
         raise torch.OutOfMemoryError("no room on the GPU")
 
     monkeypatch.setattr(engine.model, "forward", full)

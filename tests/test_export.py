@@ -64,8 +64,10 @@ def test_what_cannot_be_exported_is_refused(
 
 def test_an_existing_folder_is_left_alone(run: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
     with pytest.raises(UsageError, match="exists already"):
         export(run, tmp_path / "out", None, None)
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
 
 
 def test_the_verb_says_what_it_did(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from exsearch.serving.limits import RequestError
+from exsearch.shape import ShapeError, convert
 
 SYNONYMS = {
     "query": ("q", "question", "text", "search_query", "query_text"),
@@ -33,8 +34,8 @@ def read_arguments(arguments: dict[str, Any], kind: type[Arguments]) -> Argument
     if missing := [name for name in _required(kind) if name not in values]:
         raise RequestError(400, f"the argument {_listed(missing)} is missing; it takes {_listed(names)}")
     try:
-        return msgspec.convert(values, kind, strict=False)
-    except msgspec.ValidationError as error:
+        return convert(values, kind, strict=False)
+    except ShapeError as error:
         raise RequestError(400, str(error)) from None
 
 

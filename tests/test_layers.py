@@ -6,7 +6,10 @@ from pathlib import Path
 import exsearch
 
 LAYERS = [
-    {"errors", "files", "api_key", "progress", "config", "metrics_log", "tracking", "precision", "memory", "onednn"},
+    {
+        *("errors", "trouble", "files", "locks", "mapping", "merging", "api_key", "progress"),
+        *("config", "metrics_log", "tracking", "precision", "memory", "onednn"),
+    },
     {"corpus", "data"},
     {"retrieval", "engine"},
     {"agent"},

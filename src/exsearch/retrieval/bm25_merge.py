@@ -1,7 +1,7 @@
 """Merging inverted files of BM25: those of neighbouring segments become what one of all their rows would be.
 
-Nothing here knows what a posting's code means: an array with an element a posting follows its posting, a number that is
-a sum over the passages is summed up.
+Nothing here knows what the arrays mean: an element of a posting goes where its posting goes, elements of rows follow one
+another, and sums over the passages are added up.
 """
 
 from pathlib import Path
@@ -17,7 +17,10 @@ from exsearch.retrieval.index_folder import Segment
 
 _PER_POSTING = ("rows", "codes")
 """The arrays with an element a posting. The first gives its row."""
+_PER_ROW: tuple[str, ...] = ()
+"""Those with an element a row."""
 _SUMS = ("words",)
+"""Those that are sums over the passages."""
 
 
 def merge_postings(parts: list[Segment], deleted: list[Rows], folder: Path) -> None:
@@ -50,6 +53,8 @@ def merge_postings(parts: list[Segment], deleted: list[Rows], folder: Path) -> N
     np.save(folder / "starts.npy", np.concatenate([[0], np.cumsum(np.bincount(term, minlength=len(terms)))]))
     for name, pieces in zip(_PER_POSTING, zip(*kept, strict=True), strict=True):
         np.save(folder / f"{name}.npy", np.concatenate(pieces)[order])
+    for name in _PER_ROW:
+        np.save(folder / f"{name}.npy", np.concatenate([map_array(part.folder / f"{name}.npy") for part in parts]))
     for name in _SUMS:
         total = sum(map_array(part.folder / f"{name}.npy") for part in parts)
         np.save(folder / f"{name}.npy", np.asarray(total))

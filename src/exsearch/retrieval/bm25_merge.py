@@ -1,7 +1,7 @@
 """Merging inverted files of BM25: those of neighbouring segments become what one of all their rows would be.
 
-Nothing here knows what the arrays mean: an element of a posting goes where its posting goes, elements of rows follow one
-another, and sums over the passages are added up.
+Nothing here knows what the arrays mean: an element of a posting goes where its posting goes, elements of rows follow
+one another, and sums over the passages are added up.
 """
 
 from pathlib import Path

@@ -1,6 +1,7 @@
 """Index folders: self-describing, atomic, bound to their corpus."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,18 @@ def test_a_torn_or_missing_file_is_reported_on_opening(index: Path, name: str, s
         file.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(UsageError, match="incomplete index" if share is None else "damaged index"):
         open_index(index)
+
+
+def test_the_advice_of_a_damaged_index_makes_the_same_index_again(tmp_path: Path, corpus: Corpus) -> None:
+    index = build_index(corpus, "bm25", tmp_path / "my index", k1=0.9)
+    before = (open_index(index).fingerprint, open_index(index).search(["sea"], 2))
+    (index / "segments" / "0-2" / "rows.npy").write_bytes(b"")
+    with pytest.raises(UsageError) as caught:
+        open_index(index)
+    advice = str(caught.value).rpartition("build it again (exsearch index ")[2].removesuffix(")")
+    assert "--set k1=0.9" in advice
+    CliRunner().invoke(index_command, shlex.split(advice), catch_exceptions=False)
+    assert (open_index(index).fingerprint, open_index(index).search(["sea"], 2)) == before
 
 
 def test_a_folder_that_is_no_index_is_reported(tmp_path: Path, index: Path) -> None:

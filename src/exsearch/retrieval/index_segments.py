@@ -54,12 +54,15 @@ def update_segments(target: Target, listed: list[range], ray: str | None) -> lis
     for group in groups:
         if _is_sound(target, _joined(group)):
             continue
-        members = group if len(group) > 1 else _builds(target, group[0])
-        if len(members) > 1 and can_merge(implementation):
-            to_merge.append(members)
-            missing += [rows for rows in members if not _is_sound(target, rows)]
-        else:
+        if not can_merge(implementation):
             missing.append(_joined(group))
+            continue
+        lost = {rows: _builds(target, rows) for rows in group if len(group) == 1 or not _is_sound(target, rows)}
+        for rows, builds in lost.items():
+            missing += [build for build in builds if build == rows or not _is_sound(target, build)]
+        members = [build for rows in group for build in lost.get(rows, [rows])]
+        if len(members) > 1:
+            to_merge.append(members)
     _build(target, missing, ray)
     for group in to_merge:
         _merge(target, [segment_at(target.folder, rows) for rows in group])

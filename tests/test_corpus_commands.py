@@ -44,7 +44,7 @@ def test_an_import_says_what_it_wrote_and_what_it_left_out(folder: Path) -> None
         "duplicates": 9,
         "rejected": str(folder / "other/rejected.jsonl"),
     }
-    assert "left out: line 10: JSON is malformed" in result.stderr
+    assert "left out: line 10: not valid JSON" in result.stderr
     assert "left out: line 11: the id occurs twice" in result.stderr
     assert "... and 5 more" in result.stderr
     listed = folder / "other/rejected.jsonl"

@@ -7,7 +7,7 @@ import exsearch
 
 LAYERS = [
     {"errors", "files", "api_key", "progress", "config", "metrics_log", "tracking", "precision", "memory", "onednn"}
-    | {"stopping", "worker", "compute", "children", "cluster"},
+    | {"stopping", "coroutines", "worker", "compute", "children", "cluster"},
     {"corpus", "data"},
     {"retrieval", "engine"},
     {"agent"},

@@ -4,12 +4,15 @@
     python benchmarks/explore.py [--run runs/quickstart] [--engine transformers] [--questions 16]
 
 Model, index and questions are those of a quickstart: its warm-up checkpoint explores its training questions, K = 8.
-The sides take turns, round after round, on the same engine:
+The sides take turns, round after round, each in a process of its own, so that none has what another one left:
 
-* `ours`: explore with scores of the answers, all trajectories in flight.
+* `ours`: explore with scores of the answers, all trajectories in flight. It is the first that its process does.
 * `unscored`: the same without scores.
 * `offline`: the engine's own limit. The tokens of `ours` are all known beforehand: each trajectory's prompts are fed
   and its turns forced token by token, as many at once as there are seats, without retriever, grammar or waiting.
+* `after work`: `ours` once more, after what commands do between explorations: passages were encoded by torch, and a
+  checkpoint loaded. Only for transformers, like what follows.
+* `after an M-step`: `ours` once more, after a training in the same process.
 * `loop`: what the method's first code did. One trajectory at a time, every turn a chat call that begins with an empty
   cache, then a pass of its own over each trajectory for the scores. Samples of a question share nothing in it, so that
   it walks one of each.
@@ -17,8 +20,9 @@ The sides take turns, round after round, on the same engine:
   for transformers on processors).
 * `ray`: `ours` in two Ray workers of one core each (with `--ray`).
 
-Rates are trajectories a second, with K = 8 samples a question. `--extras` also measures the peak memory of 64
-trajectories of 2,000 tokens in flight, and what rounding to bfloat16 does to scores and weights.
+Rates are trajectories a second, with K = 8 samples a question; beside them stands how many processors were at work.
+`--extras` also measures the peak memory of 64 trajectories of 2,000 tokens in flight, and what rounding to bfloat16
+does to scores and weights.
 
 Prints a table and writes benchmarks/results/explore-ENGINE.json.
 """
@@ -27,36 +31,95 @@ import argparse
 import asyncio
 import importlib.metadata
 import json
-import multiprocessing
 import os
 import platform
 import resource
-import shutil
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+import psutil
 import torch
+from agents import in_a_process, make_agent
+from explore_extras import memory, rounding
 from page import command_line, insert_table, rows
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.rollout import Agent, Draw
-from exsearch.agent.trajectory import AliasScore, Trajectory
-from exsearch.config import Config, RolloutConfig, WeighConfig, load_config
+from exsearch.agent.trajectory import Trajectory
+from exsearch.config import Config, RolloutConfig, load_config
 from exsearch.data.question import Question, read_questions
 from exsearch.em.explore import explore
-from exsearch.em.weigh import weigh
 from exsearch.engine.base import Completion, Sampling, Seat, TokenIds
-from exsearch.engine.batch import generate, logprobs
-from exsearch.engine.load import load_engine
 from exsearch.files import write_text
-from exsearch.retrieval.opening import open_retriever
+from exsearch.retrieval.encoder import TokenEncoder
+from exsearch.training.example import example_from
+from exsearch.training.trainer import train
 
 RESULTS = Path(__file__).parent / "results"
 SAMPLES = 8
+LEARNED = 16
+"""Trajectories of the M-step between two explorations."""
+
+
+@dataclass
+class Task:
+    """What a side explores, and how."""
+
+    run: Path
+    config: Config
+    questions: list[Question]
+    in_flight: int
+    seed: int
+
+    @property
+    def folder(self) -> Path:
+        """The checkpoint that explores."""
+        return self.run / "warmup"
+
+    def agent(self, in_flight: int = 0, **model: Any) -> Agent:
+        """Load the checkpoint, with other settings of the model, and open the index."""
+        config = msgspec.structs.replace(self.config, model=msgspec.structs.replace(self.config.model, **model))
+        return make_agent(config, self.run, RolloutConfig(in_flight=in_flight or self.in_flight))
+
+
+@dataclass
+class Measured:
+    """What a side did in one round."""
+
+    rates: dict[str, float] = field(default_factory=dict)
+    """Trajectories a second."""
+    use: dict[str, float] = field(default_factory=dict)
+    """Processors at work, on average."""
+    trajectories: list[Trajectory] = field(default_factory=list)
+    peak_bytes: int = 0
+
+    def measure(self, name: str, call: Callable[[], list[Any]]) -> list[Any]:
+        """Time a call that returns one thing a trajectory."""
+        cpu, start = cpu_seconds(), time.monotonic()
+        found = call()
+        seconds = time.monotonic() - start
+        self.rates[name], self.use[name] = len(found) / seconds, (cpu_seconds() - cpu) / seconds
+        self.peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return found
+
+
+def cpu_seconds() -> float:
+    """Return what this process and all that it started have computed so far."""
+    own = psutil.Process()
+    total = 0.0
+    for process in [own, *own.children(recursive=True)]:
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system
+    return total
 
 
 class Forgetful:
@@ -113,36 +176,24 @@ def main() -> None:
     options = parser.parse_args()
     config = load_config(options.run / "config.toml", [f"model.engine={options.engine}", "model.data_parallel=1"])
     questions = read_questions(options.run / "questions" / "train.jsonl")[-options.questions :]
-    ours = make_agent(config, options.run, RolloutConfig(in_flight=options.in_flight))
-    alone = RolloutConfig(in_flight=1)
-    # every pass of the transformers engine has a row for each seat, so the loop gets an engine with one
-    walker = ours if options.engine == "vllm" else make_agent(config, options.run, alone)
-    single = Agent(Forgetful(walker.engine), walker.retriever, walker.chat, config.agent, alone)
-    copies = None
+    task = Task(options.run, config, questions, options.in_flight, options.seed)
+    sides: list[Callable[[Task], Measured]] = [ours, loop]
     if options.engine == "transformers" and not torch.cuda.is_available():
-        model = msgspec.structs.replace(config.model, data_parallel=2)
-        copies = make_agent(
-            msgspec.structs.replace(config, model=model), options.run, RolloutConfig(in_flight=options.in_flight)
-        )
-        run_explore(copies, questions, config, options.seed, True)
+        sides.append(copies)
+    if options.ray:
+        sides.append(on_ray)
     rates: dict[str, list[float]] = {}
-    trajectories = run_explore(ours, questions, config, options.seed, True)[0]  # compiles and loads what first use does
+    use: dict[str, list[float]] = {}
+    trajectories: list[Trajectory] = []
+    peak = 0
     for _ in range(options.rounds):
-        trajectories, seconds = run_explore(ours, questions, config, options.seed, True)
-        rates.setdefault("ours", []).append(len(trajectories) / seconds)
-        rates.setdefault("unscored", []).append(
-            len(trajectories) / run_explore(ours, questions, config, options.seed, False)[1]
-        )
-        rates.setdefault("offline", []).append(len(trajectories) / replay(ours, trajectories, questions))
-        rates.setdefault("loop", []).append(loop(single, questions, config, options.seed))
-        if copies:
-            found, seconds = run_explore(copies, questions, config, options.seed, True)
-            rates.setdefault("copies", []).append(len(found) / seconds)
-        if options.ray:
-            rates.setdefault("ray", []).append(len(trajectories) / on_ray(config, options, questions))
-        print({name: round(values[-1], 3) for name, values in rates.items()}, flush=True)
-    for agent in {ours, walker, copies} - {None}:
-        agent.close()
+        for side in sides:
+            measured = in_a_process(side, task)
+            trajectories, peak = measured.trajectories or trajectories, max(peak, measured.peak_bytes)
+            for name, rate in measured.rates.items():
+                rates.setdefault(name, []).append(rate)
+                use.setdefault(name, []).append(measured.use[name])
+                print(f"{name:>16}: {rate:8.3f} trajectories/s, {measured.use[name]:.2f} processors", flush=True)
     result = {
         "command": command_line(),
         "versions": {name: importlib.metadata.version(name) for name in ("exsearch", "torch", "transformers")},
@@ -156,8 +207,9 @@ def main() -> None:
         },
         "trajectories": describe(trajectories),
         "trajectories_per_second": rates,
+        "processors_at_work": use,
         "ratios": ratios(rates),
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_bytes": peak,
     }
     if options.extras:
         result["memory"] = memory(config, options.run)
@@ -167,34 +219,73 @@ def main() -> None:
     show(result)
 
 
-def make_agent(config: Config, run: Path, limits: RolloutConfig) -> Agent:
-    """Load the warm-up checkpoint and open the index of a run."""
-    folder = run / "warmup"
-    chat = ChatFormat.load(folder)
-    engine = load_engine(folder, config.model, chat, config.agent.context, limits.in_flight)
-    return Agent(engine, open_retriever(str(run / "index")), chat, config.agent, limits)
-
-
-def run_explore(
-    agent: Agent, questions: list[Question], config: Config, seed: int, scored: bool
-) -> tuple[list[Trajectory], float]:
-    """Explore with an empty cache; return the trajectories and the seconds."""
+def run_explore(agent: Agent, task: Task, scored: bool = True) -> list[Trajectory]:
+    """Explore with an empty cache."""
     agent.engine.forget()
-    settings = msgspec.structs.replace(config.explore, samples=SAMPLES)
-    folder = Path(tempfile.mkdtemp())
-    start = time.monotonic()
-    if scored:
-        found = explore(agent, questions, settings, seed, folder / "trajectories.jsonl")
-    else:
-        tasks = [(question, sample) for question in questions for sample in range(SAMPLES)]
-        found = agent.rollout(tasks, Draw(seed, settings.temperature, settings.top_p))
-    seconds = time.monotonic() - start
-    shutil.rmtree(folder)
-    return found, seconds
+    settings = msgspec.structs.replace(task.config.explore, samples=SAMPLES)
+    if not scored:
+        tasks = [(question, sample) for question in task.questions for sample in range(SAMPLES)]
+        return agent.rollout(tasks, Draw(task.seed, settings.temperature, settings.top_p))
+    with tempfile.TemporaryDirectory() as folder:
+        return explore(agent, task.questions, settings, task.seed, Path(folder) / "trajectories.jsonl")
 
 
-def replay(agent: Agent, trajectories: list[Trajectory], questions: list[Question]) -> float:
-    """Give the engine the same tokens, all known beforehand; return the seconds."""
+def ready(agent: Any, task: Task) -> None:
+    """Explore a little, with another seed: first use compiles and loads."""
+    settings = msgspec.structs.replace(task.config.explore, samples=2)
+    with tempfile.TemporaryDirectory() as folder:
+        explore(agent, task.questions[:2], settings, task.seed + 1, Path(folder) / "trajectories.jsonl")
+
+
+def ours(task: Task) -> Measured:
+    """Measure explore and its parts, then explore again after other work."""
+    measured, agent = Measured(), task.agent()
+    ready(agent, task)
+    measured.trajectories = measured.measure("ours", lambda: run_explore(agent, task))
+    measured.measure("unscored", lambda: run_explore(agent, task, scored=False))
+    measured.measure("offline", lambda: replay(agent, measured.trajectories, task.questions))
+    if task.config.model.engine == "transformers":
+        between(task)
+        measured.measure("after work", lambda: run_explore(agent, task))
+        learn(task, agent.chat, measured.trajectories)
+        measured.measure("after an M-step", lambda: run_explore(agent, task))
+    agent.close()
+    return measured
+
+
+def between(task: Task) -> None:
+    """Do what a command's main thread asks for between explorations."""
+    TokenEncoder(backend="torch-float32").encode_passages([f"Passage {n} of the corpus. " * 40 for n in range(64)])
+    make_agent(task.config, task.run, RolloutConfig(in_flight=1)).close()
+
+
+def learn(task: Task, chat: ChatFormat, trajectories: list[Trajectory]) -> None:
+    """Train on some of the trajectories."""
+    examples = [example_from(trajectory, 1.0, None, chat) for trajectory in trajectories[:LEARNED] if trajectory.answer]
+    with tempfile.TemporaryDirectory() as folder:
+        train(
+            task.folder,
+            examples,
+            Path(folder) / "checkpoint",
+            task.config.learn,
+            task.config.model,
+            task.seed,
+            "M-step",
+            lambda step, figures: None,
+        )
+
+
+def copies(task: Task) -> Measured:
+    """Measure explore with two copies of the model."""
+    measured, agent = Measured(), task.agent(data_parallel=2)
+    ready(agent, task)
+    measured.measure("copies", lambda: run_explore(agent, task))
+    agent.close()
+    return measured
+
+
+def replay(agent: Agent, trajectories: list[Trajectory], questions: list[Question]) -> list[Trajectory]:
+    """Give the engine the same tokens, all known beforehand; return the trajectories."""
     agent.engine.forget()
     answers = {question.id: question.answers for question in questions}
 
@@ -214,9 +305,8 @@ def replay(agent: Agent, trajectories: list[Trajectory], questions: list[Questio
         free = asyncio.Semaphore(agent.in_flight)
         await asyncio.gather(*(one(trajectory, free) for trajectory in trajectories))
 
-    begin = time.monotonic()
     asyncio.run(every())
-    return time.monotonic() - begin
+    return trajectories
 
 
 def turns(trajectory: Trajectory) -> list[tuple[int, int]]:
@@ -225,10 +315,23 @@ def turns(trajectory: Trajectory) -> list[tuple[int, int]]:
     return list(zip(edges[::2], edges[1::2], strict=True))
 
 
-def loop(agent: Agent, questions: list[Question], config: Config, seed: int) -> float:
-    """Roll out one trajectory after another, then score each anew; return trajectories a second."""
-    start = time.monotonic()
-    draw = Draw(seed, config.explore.temperature, config.explore.top_p)
+def loop(task: Task) -> Measured:
+    """Measure one trajectory after another, each scored anew at the end."""
+    # every pass of the transformers engine has a row for each seat: this engine has one
+    walker = task.agent(in_flight=task.in_flight if task.config.model.engine == "vllm" else 1)
+    single = Agent(
+        Forgetful(walker.engine), walker.retriever, walker.chat, task.config.agent, RolloutConfig(in_flight=1)
+    )
+    walk(single, task, task.questions[:1])
+    measured = Measured()
+    measured.measure("loop", lambda: walk(single, task, task.questions))
+    walker.close()
+    return measured
+
+
+def walk(agent: Agent, task: Task, questions: list[Question]) -> list[Trajectory]:
+    """Roll out one trajectory of each question after another, then score each anew."""
+    draw = Draw(task.seed, task.config.explore.temperature, task.config.explore.top_p)
     trajectories = [trajectory for question in questions for trajectory in agent.rollout([(question, 0)], draw)]
     answers = {question.id: question.answers for question in questions}
     for trajectory in trajectories:
@@ -236,7 +339,7 @@ def loop(agent: Agent, questions: list[Question], config: Config, seed: int) -> 
             prefix = trajectory.token_ids[: trajectory.answer_start]
             for alias in answers[trajectory.question_id]:
                 asyncio.run(agent.engine.open().logprobs(prefix, [*agent.chat.encode(alias), agent.chat.stop_id]))
-    return len(trajectories) / (time.monotonic() - start)
+    return trajectories
 
 
 def ratios(rates: dict[str, list[float]]) -> dict[str, list[float]]:
@@ -251,75 +354,28 @@ def ratios(rates: dict[str, list[float]]) -> dict[str, list[float]]:
         "ours / offline": spread("ours", "offline"),
         "unscored / ours": spread("unscored", "ours"),
     }
-    pairs = [("copies", "loop"), ("copies", "ours"), ("ray", "ours"), ("ray", "copies")]
+    pairs = [("after work", "ours"), ("after an M-step", "ours")]
+    pairs += [("copies", "loop"), ("copies", "ours"), ("ray", "ours"), ("ray", "copies")]
     return found | {
         f"{above} / {below}": spread(above, below) for above, below in pairs if {above, below} <= set(rates)
     }
 
 
-def on_ray(config: Config, options: argparse.Namespace, questions: list[Question]) -> float:
-    """Explore on two Ray workers of one core each, already started; return the seconds."""
+def on_ray(task: Task) -> Measured:
+    """Measure explore on two Ray workers of one core each."""
     from exsearch.agent.ray_agents import RayAgents
 
-    rollout = RolloutConfig(in_flight=options.in_flight // 2, ray="local", workers=2)
-    agents = RayAgents(
-        msgspec.structs.replace(config, rollout=rollout), options.run / "warmup", str(options.run / "index")
-    )
+    rollout = RolloutConfig(in_flight=task.in_flight // 2, ray="local", workers=2)
+    config = msgspec.structs.replace(task.config, rollout=rollout)
+    agents = RayAgents(config, task.folder, str(task.run / "index"))
+    ready(agents, task)
     settings = msgspec.structs.replace(config.explore, samples=SAMPLES)
-    folder = Path(tempfile.mkdtemp())
-    explore(agents, questions[:2], settings, options.seed + 1, folder / "warm-up.jsonl")
-    start = time.monotonic()
-    explore(agents, questions, settings, options.seed, folder / "trajectories.jsonl")
-    seconds = time.monotonic() - start
+    measured = Measured()
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Path(folder) / "trajectories.jsonl"
+        measured.measure("ray", lambda: explore(agents, task.questions, settings, task.seed, journal))
     agents.close()
-    shutil.rmtree(folder)
-    return seconds
-
-
-def memory(config: Config, run: Path) -> dict[str, int]:
-    """Hold 64 conversations of 2,000 tokens in a process of its own; return its peak memory in bytes."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return {"conversations": 64, "tokens": 2000, "peak_bytes": pool.apply(_hold, (config, run, 64, 2000))}
-
-
-def _hold(config: Config, run: Path, conversations: int, tokens: int) -> int:
-    chat = ChatFormat.load(run / "warmup")
-    engine = load_engine(run / "warmup", config.model, chat, tokens, conversations)
-    prompts = [[100 + number] * (tokens - 8) for number in range(conversations)]
-    generate(engine, prompts, Sampling(8, []), list(range(conversations)))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def rounding(config: Config, run: Path, trajectories: list[Trajectory], questions: list[Question]) -> dict[str, float]:
-    """Score the same trajectories in float32 and bfloat16; return how log-probs and `paper` weights differ."""
-    answered = [trajectory for trajectory in trajectories if trajectory.alias_scores]
-    scored = {}
-    for precision in ("fp32", "bf16"):
-        model = msgspec.structs.replace(config.model, precision=precision)
-        agent = make_agent(msgspec.structs.replace(config, model=model), run, RolloutConfig())
-        prefixes = [t.token_ids[: t.answer_start] for t in answered for _ in t.alias_scores]
-        aliases = [score.alias for t in answered for score in t.alias_scores]
-        targets = [[*agent.chat.encode(alias), agent.chat.stop_id] for alias in aliases]
-        values = iter(logprobs(agent.engine, prefixes, targets))
-        scores = [
-            [AliasScore(s.alias, sum(found := next(values)), len(found)) for s in t.alias_scores] for t in answered
-        ]
-        scored[precision] = [msgspec.structs.replace(t, alias_scores=s) for t, s in zip(answered, scores, strict=True)]
-    pairs = [
-        (a.logprob / a.tokens, b.logprob / b.tokens)
-        for exact, rounded in zip(scored["fp32"], scored["bf16"], strict=True)
-        for a, b in zip(exact.alias_scores, rounded.alias_scores, strict=True)
-    ]
-    moved = np.abs([a - b for a, b in pairs])
-    weights = [[w.weight for w in weigh(scored[precision], questions, WeighConfig())] for precision in ("fp32", "bf16")]
-    change = np.abs(np.subtract(*weights))
-    return {
-        "scores": len(pairs),
-        "mean_change_a_token": float(moved.mean()),
-        "most_change_a_token": float(moved.max()),
-        "mean_change_of_weight": float(change.mean()),
-        "most_change_of_weight": float(change.max()),
-    }
+    return measured
 
 
 def describe(trajectories: list[Trajectory]) -> dict[str, float]:
@@ -335,7 +391,8 @@ def describe(trajectories: list[Trajectory]) -> dict[str, float]:
 def table(result: dict[str, Any]) -> str:
     """Return the figures in Markdown."""
     rates, settings, told = result["trajectories_per_second"], result["settings"], result["trajectories"]
-    lines = [[name, f"{np.median(values):.3f}"] for name, values in rates.items()]
+    use = result["processors_at_work"]
+    lines = [[name, f"{np.median(values):.3f}", f"{np.median(use[name]):.2f}"] for name, values in rates.items()]
     ratio = [
         [name, f"{middle:.2f} ({least:.2f} to {most:.2f})"] for name, (least, middle, most) in result["ratios"].items()
     ]
@@ -344,7 +401,11 @@ def table(result: dict[str, Any]) -> str:
         f"{told['generated']:.0f} of them generated, {told['searches']:.1f} searches each; "
         f"{settings['in_flight']} in flight, {result['machine']['cores']} cores."
     )
-    parts = [about, rows(["", "trajectories/s, median"], lines), rows(["", "median (least to most of a round)"], ratio)]
+    parts = [
+        about,
+        rows(["", "trajectories/s, median", "processors at work"], lines),
+        rows(["", "median (least to most of a round)"], ratio),
+    ]
     if "memory" in result:
         rounded, held = result["rounding"], result["memory"]
         parts.append(

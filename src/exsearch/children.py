@@ -5,9 +5,11 @@ would be executed. PYTHONPATH holds as ever.
 """
 
 import os
-import subprocess
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import subprocess
 
 
 def start_module(module: str, *words: str, **options: Any) -> "subprocess.Popen[bytes]":
@@ -15,6 +17,8 @@ def start_module(module: str, *words: str, **options: Any) -> "subprocess.Popen[
 
     Ctrl-C in a terminal does not reach it: it ends when its starter does.
     """
+    import subprocess  # not before: every command imports this module
+
     return subprocess.Popen([sys.executable, "-P", "-m", module, *words], start_new_session=True, **options)
 
 

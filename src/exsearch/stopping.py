@@ -5,19 +5,19 @@ whole or not at all either way. The interpreter does not end while a thread is i
 tear the thread out of it, and the process would end by an abort.
 """
 
-import asyncio
 import atexit
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    import asyncio
 
 GRACE = 5.0
 """Seconds given to what is under way when the process stops, such as a pass through the model."""
@@ -103,53 +103,19 @@ def end(code: int) -> NoReturn:
     os._exit(code)
 
 
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Return what a coroutine returns; the first signal cancels it, and raises KeyboardInterrupt here.
-
-    Where an event loop runs already, as in a notebook, it runs in one of its own meanwhile.
-    """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        try:
-            return asyncio.run(_cancelled_by_signals(coroutine))
-        except asyncio.CancelledError:
-            if _stop.asked is None:
-                raise
-            raise KeyboardInterrupt from None
-    return _run_beside(coroutine)
-
-
-async def _cancelled_by_signals(coroutine: Coroutine[Any, Any, T]) -> T:
-    task = asyncio.current_task()
-    if task is None or threading.current_thread() is not threading.main_thread():
-        return await coroutine
+@contextmanager
+def cancelling(task: "asyncio.Task[Any]") -> Iterator[None]:
+    """Let the first signal cancel a task of the main thread's event loop, meanwhile, and raise nothing there."""
     _stop.tasks.append(task)
     try:
-        return await coroutine
+        yield
     finally:
         _stop.tasks.remove(task)
 
 
-def _run_beside(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine in a thread of its own."""
-    loop = asyncio.new_event_loop()
-    task = loop.create_task(coroutine)
-
-    def work() -> None:
-        with suppress(BaseException):  # the task has it
-            loop.run_until_complete(task)
-
-    thread = threading.Thread(target=work, name="coroutines", daemon=True)
-    thread.start()
-    try:
-        thread.join()
-    except BaseException:
-        loop.call_soon_threadsafe(task.cancel)
-        thread.join(GRACE)
-        raise
-    loop.close()
-    return task.result()
+def was_asked() -> bool:
+    """Return whether a signal has come."""
+    return _stop.asked is not None
 
 
 @contextmanager

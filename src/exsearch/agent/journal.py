@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from exsearch import stopping
+from exsearch import coroutines
 from exsearch.agent.grammar import Grammar
 from exsearch.agent.rollout import BRANCH, Draw, seed_of
 from exsearch.agent.trajectory import Trajectory
@@ -62,7 +62,7 @@ def run_journaled(
         finished = sum(_roots(found) for each in opened for found in each.done.values())
         total = sum(len(questions) for questions in sets.values()) * most
         with progress(label, total, finished) as bar:
-            stopping.run(_run(agents, opened, plan, most, draw, bar))
+            coroutines.run(_run(agents, opened, plan, most, draw, bar))
     return {each.path: each.trajectories() for each in opened}
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from exsearch import stopping
+from exsearch import coroutines
 from exsearch.agent.attempt import Attempt
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammar import MalformedError
@@ -106,7 +106,7 @@ class Agent:
             found = await asyncio.gather(*(one(*task) for task in tasks))
             return [trajectory for group in found for trajectory in group]
 
-        return stopping.run(run())
+        return coroutines.run(run())
 
     async def trajectories(
         self, question: Question, sample: int, draw: Draw, on_step: OnStep = lambda attempt: None

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from exsearch import stopping
+from exsearch import coroutines
 from exsearch.engine.base import Completion, Engine, Sampling, Seat, TokenIds
 
 T = TypeVar("T")
@@ -16,7 +16,7 @@ def generate(engine: Engine, prompts: list[TokenIds], sampling: Sampling, seeds:
     async def one(seat: Seat, index: int) -> Completion:
         return await seat.generate(prompts[index], sampling, seeds[index])
 
-    return stopping.run(_in_seats(engine, len(prompts), one))
+    return coroutines.run(_in_seats(engine, len(prompts), one))
 
 
 def logprobs(engine: Engine, prefixes: list[TokenIds], targets: list[TokenIds]) -> list[list[float]]:
@@ -25,7 +25,7 @@ def logprobs(engine: Engine, prefixes: list[TokenIds], targets: list[TokenIds]) 
     async def one(seat: Seat, index: int) -> list[float]:
         return await seat.logprobs(prefixes[index], targets[index])
 
-    return stopping.run(_in_seats(engine, len(prefixes), one))
+    return coroutines.run(_in_seats(engine, len(prefixes), one))
 
 
 async def _in_seats(engine: Engine, count: int, call: Callable[[Seat, int], Awaitable[T]]) -> list[T]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from exsearch import stopping
+from exsearch import coroutines
 from exsearch.engine.base import Completion, EngineError, EngineStats, Finish, Sampling, TokenIds
 from exsearch.engine.endpoint import Endpoint, first_choice
 from exsearch.errors import UsageError
@@ -40,7 +40,7 @@ class OpenAIEngine:
         self._endpoint, self._model, self._api = Endpoint(url, key, seconds), model, api
         self._encode, self._decode, self._messages = encode, decode, messages
         self._retokenise = retokenise
-        self.scores = stopping.run(self._can_score()) if api == "completions" else False
+        self.scores = coroutines.run(self._can_score()) if api == "completions" else False
 
     def open(self) -> "OpenAIEngine":
         """Return itself: the server finds what a prompt continues, if it can."""

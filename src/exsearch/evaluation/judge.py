@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from exsearch import stopping
+from exsearch import coroutines
 from exsearch.data.question import Question
 from exsearch.engine.base import EngineError
 from exsearch.engine.endpoint import Endpoint, first_choice
@@ -77,7 +77,7 @@ def judge(
             async def all_left() -> None:
                 await asyncio.gather(*map(one, left))
 
-            stopping.run(all_left())
+            coroutines.run(all_left())
     right = {each.question_id for each in asked if known[each.key]}
     return [float(question.id in right) for question in questions]
 

@@ -1,0 +1,67 @@
+"""Running coroutines from code that is none: like asyncio.run, but also in a notebook, and stopped by any signal."""
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from contextvars import copy_context
+from typing import Any, TypeVar
+
+from exsearch import stopping
+
+T = TypeVar("T")
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Return what a coroutine returns; the first signal cancels it, and raises KeyboardInterrupt here.
+
+    Where an event loop runs already, as in a notebook, it runs in another one meanwhile.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return _run_here(coroutine)
+    return _run_beside(coroutine)
+
+
+def _run_here(coroutine: Coroutine[Any, Any, T]) -> T:
+    async def cancelled_by_signals() -> T:
+        task = asyncio.current_task()
+        if task is None or threading.current_thread() is not threading.main_thread():
+            return await coroutine
+        with stopping.cancelling(task):
+            return await coroutine
+
+    try:
+        return asyncio.run(cancelled_by_signals())
+    except asyncio.CancelledError:
+        if not stopping.was_asked():
+            raise
+        raise KeyboardInterrupt from None
+
+
+def _run_beside(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in a thread of its own."""
+    outcome: Future[T] = Future()
+    tasks: list[asyncio.Task[Any] | None] = []
+
+    async def known() -> T:
+        tasks.append(asyncio.current_task())
+        return await coroutine
+
+    def work() -> None:
+        try:
+            outcome.set_result(asyncio.run(known()))
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    thread = threading.Thread(target=copy_context().run, args=(work,), name="coroutines", daemon=True)
+    thread.start()
+    try:
+        return outcome.result()
+    except BaseException:
+        if not outcome.done():  # the wait was interrupted
+            for task in filter(None, tasks):
+                task.get_loop().call_soon_threadsafe(task.cancel)
+            thread.join(stopping.GRACE)
+        raise

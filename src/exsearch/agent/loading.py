@@ -9,6 +9,7 @@ from exsearch.agent.grammars.known import make_grammar
 from exsearch.agent.journal import Agents
 from exsearch.agent.rollout import Agent
 from exsearch.config import Config
+from exsearch.engine.adapter import check_adapter
 from exsearch.engine.load import load_engine
 from exsearch.errors import UsageError
 from exsearch.files import behind_link, require_no_folder
@@ -67,6 +68,8 @@ def load_agents(config: Config, model: Path, index: str, opened: Retriever | Non
     give_back_memory()  # what a training has left: the engine may be a process of its own
     if not config.rollout.ray:
         return load_agent(config, model, opened or load_retriever(config, index))
+    if config.model.adapter:  # here, so that it is one error and not one per worker
+        check_adapter(Path(config.model.adapter), model, merged=config.model.engine != "vllm")
     from exsearch.agent.ray_agents import RayAgents
 
     return RayAgents(config, model, index)

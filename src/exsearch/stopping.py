@@ -61,7 +61,8 @@ def handlers_kept() -> Iterator[None]:
     finally:
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():
-                signal.signal(number, handler)
+                if handler is not None:  # one that is not Python's
+                    signal.signal(number, handler)
 
 
 def is_first() -> bool:
@@ -98,7 +99,7 @@ def leave(code: int) -> NoReturn:
 def end(code: int) -> NoReturn:
     """End the process with an exit code now, whatever its threads are doing."""
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError, AttributeError):
+        with suppress(OSError, ValueError, RuntimeError, AttributeError):
             stream.flush()
     os._exit(code)
 

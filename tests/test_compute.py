@@ -4,7 +4,6 @@ import asyncio
 import contextvars
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -15,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from exsearch import compute, coroutines
+from exsearch import compute
 from exsearch.engine.base import Sampling
 from exsearch.engine.batch import generate
 from tiny_models import tiny_engine
@@ -135,33 +134,6 @@ def test_an_engine_answers_where_an_event_loop_runs_already() -> None:
 
     expected = generate(tiny_engine(), [[1, 2, 3]], Sampling(4, [], temperature=0.0), [0])[0].token_ids
     assert asyncio.run(cell()) == expected
-
-
-def test_an_interrupted_cell_of_a_notebook_stops_what_it_started() -> None:
-    begun, ended = threading.Event(), threading.Event()
-
-    async def long() -> None:
-        begun.set()
-        try:
-            await asyncio.sleep(600)
-        finally:
-            ended.set()
-
-    def interrupt() -> None:
-        begun.wait()
-        signal.raise_signal(signal.SIGINT)
-
-    async def cell() -> None:
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a notebook, where a loop runs already
-        threading.Thread(target=interrupt).start()
-        try:
-            with pytest.raises(KeyboardInterrupt):
-                coroutines.run(long())
-        finally:
-            signal.signal(signal.SIGINT, before)
-
-    asyncio.run(cell())
-    assert ended.is_set()
 
 
 EVERYTHING = """

@@ -249,7 +249,7 @@ def test_a_whole_number_that_a_table_made_a_float_is_an_id(
 
 
 def test_a_missing_id_in_a_column_of_floats_is_none(file: Path) -> None:
-    table = {"id": pa.array([1.0, math.nan, None]), "question": ["A?", "B?", "C?"], "possible_answers": [["x"]] * 3}
+    table = {"id": pa.array([1.0, math.nan, None]), "question": ["A?", "B?", "C?"], "answers": [["x"]] * 3}
     pq.write_table(pa.table(table), file)
     assert [read.question.id for read in read(file)[1]] == ["1", "nq-test.qa-2", "nq-test.qa-3"]
 

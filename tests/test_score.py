@@ -142,7 +142,7 @@ def test_records_of_any_ids_and_answers_are_read_back(answers: dict[str, str]) -
         (lines({"id": 1.5, "pred": "x"}), r"line 1: its id is 1.5; it must be a text or a whole number$"),
         (lines({"id": [1], "pred": "x"}), r"line 1: its id is of another kind; it must be"),
         (lines({"id": 1, "pred": "x"}, {"id": 1.0, "pred": "y"}), "line 2: a second prediction for '1'"),
-        (lines({"id": "q1", "pred": "x"}) + '{"id": "\udcff"}', r"not UTF-8 \(byte"),
+        (lines({"id": "q1", "pred": "x"}).encode() + b'{"id": "\xff"}', r"not UTF-8 \(byte"),
         (lines({"id": "q1", "pred": "x"}).encode("utf-16"), "is written in UTF-16; save it as UTF-8$"),
         (gzip.compress(b'{"id": "q1", "pred": "x"}'), r"is packed by gzip; unpack it first \(gunzip\)$"),
         (lines({"id": "q1", "text": "Who?", "answers": ["x"]}), "the first record has 'id', 'text', 'answers'"),
@@ -155,7 +155,7 @@ def test_a_file_whose_scores_would_be_wrong_is_refused_with_the_place(
     text: str | bytes, fault: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "predictions.jsonl"
-    path.write_text(text)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UsageError, match=fault) as error:
         read_predictions(path)
     assert str(path) in str(error.value)

@@ -20,7 +20,7 @@ from exsearch.files import behind_link, fingerprint, put_in_place, read_json, re
 from exsearch.foreign import PARQUET
 from exsearch.locks import sole_writer
 from exsearch.progress import progress
-from exsearch.trouble import damage, machine_trouble
+from exsearch.trouble import damage_reason, machine_trouble
 
 FEW = 5
 """So many of the rows left out are shown."""
@@ -190,7 +190,7 @@ class _Import:
             except (UsageError, OSError, ValueError, EOFError, IndexError, pa.ArrowException) as error:
                 if trouble := machine_trouble(error):
                     raise trouble from None
-                self._say(f"starting over: what a stopped import has left cannot be used{damage(error)}")
+                self._say(f"starting over: what a stopped import has left cannot be used{damage_reason(error)}")
             else:
                 self._progress = found
                 self._say(f"continuing after {writer.rows - self._rows_before} passages")

@@ -58,13 +58,7 @@ class OpenAIEngine:
 
     async def generate(self, prompt: TokenIds, sampling: Sampling, seed: int) -> Completion:
         """Continue the prompt; see Seat."""
-        common = {
-            "model": self._model,
-            "max_tokens": sampling.max_new_tokens,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "seed": seed % 2**31,
-        }
+        common = self._common(sampling, seed)
         if self._api == "chat":
             return await self._chat(prompt, common, sampling)
         answer = await self._endpoint.post("completions", common | _in_tokens(prompt, sampling))
@@ -79,6 +73,16 @@ class OpenAIEngine:
         if said.exact and said.token_ids and self.scores:
             said = msgspec.structs.replace(said, logprobs=await self.logprobs(prompt, said.token_ids))
         return said
+
+    def _common(self, sampling: Sampling, seed: int) -> dict[str, Any]:
+        """Return what a request says of sampling, whatever the prompt is."""
+        return {
+            "model": self._model,
+            "max_tokens": sampling.max_new_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "seed": seed % 2**31,
+        }
 
     async def _chat(self, prompt: TokenIds, common: dict[str, Any], sampling: Sampling) -> Completion:
         answer = await self._endpoint.post("chat/completions", common | {"messages": self._messages(prompt)})
@@ -128,7 +132,7 @@ class OpenAIEngine:
             try:
                 return await self._scored(ids[:-1], ids[-1:]) is not None
             except RefusedError:
-                plain = {"model": self._model, "max_tokens": 1} | _in_tokens(ids, Sampling(1, []))
+                plain = self._common(Sampling(1, []), 0) | _in_tokens(ids, Sampling(1, []))
                 first_choice(await self._endpoint.post("completions", plain))
                 return False
         except EngineError as error:

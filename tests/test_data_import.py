@@ -311,6 +311,7 @@ def test_the_counts_are_there_as_json(tmp_path: Path, corpus: Corpus) -> None:
         "gold_found": 1,
         "gold_unresolved": 1,
         "gold_without_corpus": 0,
+        "gold_ambiguous": 0,
         "with_gold": 0,
         "unresolved": str(tmp_path / "out.unresolved.jsonl"),
         "first_unresolved": [{"question": "a", "passage": passage}],

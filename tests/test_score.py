@@ -127,6 +127,7 @@ def test_records_of_any_ids_and_answers_are_read_back(answers: dict[str, str]) -
         ("not json", r"predictions.jsonl: not valid JSON \(column 1\)$"),
         ('[{"id": "q1",\n"pred": }]', r"not valid JSON \(line 2, column 9\)$"),
         ("[" * 100_000, "nested too deeply"),
+        ('{"id": "q1", "pred": ' + "1" * 5000 + "}", "a number has more digits than are read"),
         (lines({"id": "q1", "pred": "x"}) + "{torn", r"line 2: not valid JSON \(column 2\)$"),
         (lines({"id": "q1", "pred": "x"}, {"id": "q1", "pred": "y"}), "line 2: a second prediction for 'q1'"),
         ('{"q1": "x", "q1": "y"}', "'q1' occurs twice"),

@@ -111,6 +111,7 @@ def test_a_fault_is_named_with_its_place(value: Any, message: str) -> None:
         (b'\xef\xbb\xbf{"name": "x"}', "a byte order mark is in front; save it without"),
         (b'{"name": "\\ud800"}', "not valid JSON (half of a surrogate pair stands alone)"),
         (b"[" * 100_000, "nested too deeply"),
+        (b"1" * 5000, "a number has more digits than are read; write it as a text"),
         (b'{"name": "x"} {}', "not valid JSON (column 15)"),
     ],
 )

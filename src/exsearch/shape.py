@@ -16,8 +16,8 @@ from exsearch.errors import nearest
 from exsearch.foreign import HEAD, foreign
 
 T = TypeVar("T")
-BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for bytes that are no JSON, or JSON of another shape."""
+BROKEN = (msgspec.DecodeError, ValueError, RecursionError)
+"""What msgspec raises for bytes that are no JSON, or JSON of another shape, or hold a number too long for Python."""
 
 _NAMES = {str: "a text", bool: "true or false", int: "a whole number", float: "a number", bytes: "a text"}
 _OPEN_TEXT = re.compile(r'"(?:[^"\\]|\\.)*\\?', re.DOTALL)
@@ -89,6 +89,8 @@ def syntax_fault(content: bytes) -> str:
         return str(error)
     except RecursionError:
         return "nested too deeply"
+    except ValueError:
+        return "a number has more digits than are read; write it as a text"
     return "not valid JSON"
 
 

@@ -141,7 +141,9 @@ def _decode(content: bytes) -> Any:
     """Decode JSON; raise ShapeError if it is none, or names one thing twice, of which either could be meant."""
     try:
         return json.loads(content.decode(), object_pairs_hook=_unique)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+    except ShapeError:
+        raise
+    except (ValueError, RecursionError):
         raise ShapeError(syntax_fault(content)) from None
 
 

@@ -13,11 +13,22 @@ from scripted_server import Asked, Reply, serving
 
 
 class Endpoint:
-    """`ids` returns token ids and log-probs, `scores` echoes log-probs of prompts; `fails` is a list of statuses."""
+    """`ids` returns token ids and log-probs, `scores` echoes log-probs of prompts; `fails` is a list of statuses.
+
+    It answers as vLLM does, which takes `logprobs: 0` for the chosen token's alone; SGLang takes it for none of the
+    prompt, and tells no token ids.
+    """
 
     def __init__(
-        self, engine: HFEngine, chat: ChatFormat, ids: bool = True, scores: bool = True, fails: list[int] | None = None
+        self,
+        engine: HFEngine,
+        chat: ChatFormat,
+        ids: bool = True,
+        scores: bool = True,
+        fails: list[int] | None = None,
+        sglang: bool = False,
     ) -> None:
+        self.sglang = sglang
         self.engine, self.chat, self.ids, self.scores = engine, chat, ids, scores
         self.fails = fails or []
         self.asked: list[dict[str, object]] = []
@@ -37,11 +48,13 @@ class Endpoint:
         if body.get("echo"):
             if not self.scores:
                 return 400, {"error": "echo is not supported"}
+            if self.sglang and not body["logprobs"]:
+                return 200, {"choices": [{"logprobs": {"token_logprobs": [-1.0]}}]}
             values = self._run(self._seat_logprobs(prompt[:1], prompt[1:]))
             return 200, {"choices": [{"logprobs": {"token_logprobs": [None, *values, -1.0]}}]}
         said = self._generate(prompt, body)
         choice: dict[str, object] = {"text": self.chat.decode(said.token_ids), "finish_reason": said.finish}
-        if self.ids:
+        if self.ids and not self.sglang:
             choice |= {"token_ids": said.token_ids, "logprobs": {"token_logprobs": said.logprobs}}
         return 200, {"choices": [choice], "usage": {"prompt_tokens_details": {"cached_tokens": 3}}}
 

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -134,6 +135,52 @@ def test_an_engine_answers_where_an_event_loop_runs_already() -> None:
 
     expected = generate(tiny_engine(), [[1, 2, 3]], Sampling(4, [], temperature=0.0), [0])[0].token_ids
     assert asyncio.run(cell()) == expected
+
+
+INTERRUPTED = """
+import asyncio, signal, sys, threading, time
+from exsearch import coroutines
+
+begun, ended = threading.Event(), threading.Event()
+
+async def long():
+    begun.set()
+    try:
+        await asyncio.sleep(600)
+    finally:
+        ended.set()
+
+def interrupt():
+    begun.wait()
+    time.sleep(0.1)  # the main thread waits by now
+    if "here" in sys.argv:
+        signal.raise_signal(signal.SIGINT)
+    else:
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+async def cell():
+    coroutines.run(long())
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+threading.Thread(target=interrupt).start()
+started = time.monotonic()
+try:
+    if "script" in sys.argv:
+        asyncio.run(cell())
+    else:
+        asyncio.new_event_loop().run_until_complete(cell())  # as a notebook does, whose handler stays
+except KeyboardInterrupt:
+    print(ended.is_set(), time.monotonic() - started < 5)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="this system sends no signals to threads")
+@pytest.mark.parametrize("taken_by", ["here", "main thread"])
+@pytest.mark.parametrize("kind", ["notebook", "script"])
+def test_an_interrupt_stops_what_a_notebook_or_a_script_waits_for(kind: str, taken_by: str) -> None:
+    command = [sys.executable, "-c", INTERRUPTED, kind, taken_by]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)  # a child, which cannot hang for longer
+    assert done.stdout == "True True\n", done.stderr
 
 
 EVERYTHING = """

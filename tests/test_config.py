@@ -111,13 +111,32 @@ def test_a_wrong_value_is_refused_with_its_place(override: str, where: str) -> N
     assert str(refusal.value).startswith(f"recipe.toml: '{where}' must be ")
 
 
-@pytest.mark.parametrize("content", [b"[explore\n", b"a = \xff\n", None])
-def test_a_file_that_is_no_toml_is_named(tmp_path: Path, content: bytes | None) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"seed = 1\n[explore\n", ", line 2, column 9: not valid TOML: [explore"),
+        (b"title = mine\n", ", line 1, column 9: not valid TOML (a text stands in quotes): title = mine"),
+        (b"seed = 1\n\nseed = 2\n", ", line 3: sets again what is set before: seed = 2"),
+        (b"[loop]\npatience = 1\n[loop]\n", ", line 3: sets again what is set before: [loop]"),
+        (b'title = """x\n', ": not valid TOML: it ends too early"),
+        (b"a = \xff\n", ": not UTF-8 (byte 5)"),
+        ("seed = 1\n".encode("utf-16"), ": is written in UTF-16; save it as UTF-8"),
+        (b"\x1f\x8b\x08", ": is packed by gzip; unpack it first (gunzip)"),
+        (None, ": no such file"),
+    ],
+)
+def test_a_file_that_is_no_toml_is_named_with_the_line(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "recipe.toml"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(UsageError, match=r"recipe\.toml: "):
+    with pytest.raises(UsageError) as refused:
         load_config(path)
+    assert str(refused.value) == f"{path}{message}"
+
+
+def test_a_byte_order_mark_is_no_part_of_a_recipe(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text("seed = 7\n", encoding="utf-8-sig")
+    assert load_config(tmp_path / "recipe.toml").seed == 7
 
 
 def test_every_setting_is_in_the_docs() -> None:

@@ -78,15 +78,17 @@ def test_passages_are_added_deleted_and_counted(folder: Path) -> None:
 
 
 def test_mistakes_are_named(folder: Path) -> None:
-    (folder / "binary").write_bytes(b"\xff\xfe")
+    (folder / "binary").write_bytes(b"p0\n\xff")
+    (folder / "wide").write_text("p0", encoding="utf-16")
     for arguments, message in [
         (("info", folder), "not a corpus folder"),
         (("add", folder, folder / "rows.jsonl"), "not a corpus folder"),
         (("add", folder / "corpus", folder / "nothing"), "No such file"),
         (("add", folder / "corpus", folder / "rows.jsonl", "--strict"), "line 1: the id occurs twice"),
         (("delete", folder / "corpus", "p0", "p99"), "'p99'"),
-        (("delete", folder / "corpus", "--from", folder / "nothing"), "No such file"),
+        (("delete", folder / "corpus", "--from", folder / "nothing"), "no such file"),
         (("delete", folder / "corpus", "--from", folder / "binary"), "not UTF-8"),
+        (("delete", folder / "corpus", "--from", folder / "wide"), "is written in UTF-16"),
     ]:
         with pytest.raises(UsageError, match=message):
             run(*arguments)

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -48,8 +49,10 @@ def left_out(result: Imported) -> Left:
 
 
 def test_json_lines_with_title_and_text(tmp_path: Path) -> None:
-    lines = '\n{"id": "a", "title": "T", "text": "one", "extra": 1}\n\n{"id": 7, "text": "two"}\n'
-    assert imported(tmp_path, lines) == [Passage("a", "T", "one"), Passage("7", "", "two")]
+    lines = (
+        '\n{"id": "a", "title": "T", "text": "one", "extra": 1}\n\n{"id": 7, "text": "two"}\n{"id": 8.0, "text": "x"}'
+    )
+    assert imported(tmp_path, lines) == [Passage("a", "T", "one"), Passage("7", "", "two"), Passage("8", "", "x")]
 
 
 @pytest.mark.parametrize(
@@ -91,8 +94,11 @@ def test_a_byte_order_mark_before_json_lines_is_no_content(tmp_path: Path) -> No
 printable = st.text(st.characters(exclude_categories=["Cs", "Cc"]))
 
 
+lines_of_text = st.lists(printable, max_size=3).map("\n".join)
+
+
 @settings(max_examples=20)
-@given(st.lists(st.tuples(printable.filter(str.strip), printable), min_size=1, max_size=8))
+@given(st.lists(st.tuples(lines_of_text.filter(str.strip), lines_of_text), min_size=1, max_size=8))
 def test_what_a_csv_writer_wrote_is_read_back(rows: list[tuple[str, str]]) -> None:
     with TemporaryDirectory() as folder:
         file = Path(folder) / "passages.tsv"
@@ -119,6 +125,15 @@ def test_parquet(tmp_path: Path, columns: dict[str, Any]) -> None:
     result = import_corpus(tmp_path / "p.parquet", tmp_path / "corpus", strict=True)
     assert result.passages == 2
     assert list(Corpus.open(tmp_path / "corpus")) == [Passage("a", "T", "one"), Passage("b", "", "two")]
+
+
+def test_ids_that_a_table_made_floats_of_are_whole_numbers(tmp_path: Path) -> None:
+    table = {"id": [1.0, math.nan, None, 2.5, 4.0, 5.0, 6.0], "text": ["a", "b", "c", "d", "e", "f", "g"]}
+    pq.write_table(pa.table(table), tmp_path / "p.parquet")
+    result = import_corpus(tmp_path / "p.parquet", tmp_path / "corpus")
+    assert [passage.id for passage in Corpus.open(tmp_path / "corpus")] == ["1", "4", "5", "6"]
+    needed = "its id is 2.5; it must be a text or a whole number"
+    assert [reason for _, reason, _ in left_out(result)] == ["no id", "no id", needed]
 
 
 def test_parquet_rows_without_a_passage_are_left_out(tmp_path: Path) -> None:
@@ -166,7 +181,8 @@ GOOD = "".join(f'{{"id": "g{number}", "text": "x"}}\n' for number in range(8))
 JSON_ROWS = [
     ('{"id": "b", "text"', "it ends too early", None),
     ('{"id": "b", "text": 3}\n', "'text' must be a text or null, not 3", None),
-    ('{"id": 1.5, "text": "x"}', "'id' must be a text or a whole number or null, not 1.5", None),
+    ('{"id": 1.5, "text": "x"}', "its id is 1.5; it must be a text or a whole number", None),
+    ('{"id": "b", "title": NaN, "text": "x"}', r"not valid JSON \(NaN is no JSON; write null\)", None),
     ('["a"]', "must be an object, not a list", None),
     ('{"id":' * 100_000, "must be an object|nested too deeply", None),
     ('{"id": "a", "title": "x"}', "neither `text` nor `contents`", "a"),
@@ -178,12 +194,14 @@ JSON_ROWS = [
     ('{"id": "g3", "text": "again"}', "the id occurs twice, passage 4 of the corpus has it", "g3"),
 ]
 DPR_ROWS = [
-    ("4\tno title\n", "has 2 columns, the header 3", None),
-    ("4\ta\tb\tc\n", "has 4 columns, the header 3", None),
+    ("4\tno title\n", "has 2 columns, not 3", None),
+    ("4\ta\tb\tc\n", "has 4 columns, not 3", None),
     ("\ta\tb\n", "its id is empty", None),
     ("4\t\tb\n", "no text", "4"),
-    ('4\t"a"b\tc\n', "not quoted as CSV is", None),
-    ('4\t"never closed\tc', "not quoted as CSV is", None),
+    ('4\t"a"b\tc\n', "text stands between a closing quote and the end of its cell", None),
+    ('4\t"never closed\tc', "a quote opens a cell and is never closed", None),
+    ('4\t"' + "x" * 131_073 + '"\tc\n', "a quoted cell is longer than 131072 characters", None),
+    ('4\ta\rb\t"c"\n', "a carriage return stands in a cell without quotes", None),
     (b"4\t\xff\tc\n", "not UTF-8", None),
     ("1\tagain\tB\n", "the id occurs twice, passage 1 of the corpus has it", "1"),
 ]
@@ -214,6 +232,41 @@ def test_a_quote_that_is_never_closed_costs_one_line(tmp_path: Path) -> None:
     assert [passage.id for passage in Corpus.open(tmp_path / "corpus")] == ["1", "2", "3", "5", "6", "7"]
 
 
+STRAY = """id\ttext\ttitle
+1\tThe weir of Tamm opened in 1911.\tTamm Weir
+2\t"Reed song, part one, was sung in Velm.\tReed Song
+3\tThe barge of Karn sank in 1950.\tKarn barge
+4\tIts second part is called part two"\tReed Song 2
+5\tThe kiln of Ostrel burnt down.\tOstrel kiln
+6\tA sixth passage, on tea.\tTea
+"""
+
+
+def test_a_stray_quote_does_not_swallow_rows_but_is_named_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"input, line 3: a quote opens a cell here .*written twice"):
+        imported(tmp_path, STRAY)
+    result = import_corpus(tmp_path / "input", tmp_path / "corpus")
+    [(line, reason, _)] = left_out(result)
+    assert (line, reason.partition(",")[0]) == (3, "a quote opens a cell here that would end 2 lines further on")
+    assert [passage.id for passage in Corpus.open(tmp_path / "corpus")] == ["1", "3", "4", "5", "6"]
+
+
+ROWS = [f"{number}\ttext of {number}\ttitle {number}" for number in range(8)]
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(st.integers(0, len(ROWS) - 1), st.integers(0, 20)), min_size=1, max_size=5))
+def test_no_quote_anywhere_loses_a_row_without_a_word(quotes: list[tuple[int, int]]) -> None:
+    rows = list(ROWS)
+    for row, place in quotes:
+        rows[row] = rows[row][:place] + '"' + rows[row][place:]
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "passages.tsv"
+        file.write_text("id\ttext\ttitle\n" + "\n".join([*rows, *(f"x{n}\tx\tx" for n in range(8))]))
+        result = import_corpus(file, Path(folder) / "corpus")
+    assert result.passages + result.malformed == 16
+
+
 def test_rows_left_out_are_listed_in_order_and_the_first_shown(tmp_path: Path) -> None:
     content = GOOD + "".join(f'{{"id": "g{number}", "text": "again"}}\nno json\n' for number in range(4))
     result = import_corpus(write(tmp_path, content), tmp_path / "corpus", segment_rows=3)
@@ -233,7 +286,11 @@ PACKED = gzip.compress(DPR.encode())
 REFUSED = [
     ("1\ttext\ttitle\n", "input: unknown format"),
     ('[{"id": 1, "text": "x"}]', "input: unknown format"),
-    ("id\ttext\ttitle\n".encode("utf-16"), "input: unknown format"),
+    ("id\ttext\ttitle\r1\tx\ty\r", "input: its lines end in carriage returns alone; save it with line feeds"),
+    *((DPR.encode(name), "input: is written in UTF-16; save it as UTF-8") for name in ("utf-16", "utf-16-le")),
+    (GOOD.encode("utf-16"), "input: is written in UTF-16; save it as UTF-8"),
+    (gzip.compress(GOOD.encode("utf-16-be")), "input: is written in UTF-16; save it as UTF-8"),
+    (b"\x28\xb5\x2f\xfd\x04", "input: is packed by Zstandard; unpack it first"),
     ("", "input: is empty"),
     ("\n\n", "input: is empty"),
     ("id\ttext\ttitle\n", "input: holds no passages"),
@@ -246,6 +303,10 @@ REFUSED = [
     (gzip.compress(GOOD.encode() * 5000, 9)[:-400], r"broken gzip file after line \d+"),
     (b"\x1f\x8b none", "broken gzip file after line 0"),
     ('{"id": 1, "text": "x"}\n' + "not json\n" * 3, r"input, line 2: .*; 3 of 4 rows are malformed"),
+    (
+        '{"id":"1","title":NaN,"text":"x"}\n' * 2 + GOOD[:25],
+        r"input, line 1: not valid JSON \(NaN is no JSON; write null\)",
+    ),
     ('{"question": "Who?"}\n' * 5000, r"input, line 1: no id; \d+ of \d+ rows are malformed"),
     (b"PAR1 but nothing more", "input: broken Parquet file"),
     ('{"id": "' + "x" * 5000 + '", "text": "y"}', "input, line 1: is longer than"),
@@ -271,8 +332,8 @@ def test_a_parquet_file_that_is_torn_or_has_other_columns_is_refused(tmp_path: P
     content = (tmp_path / "q.parquet").read_bytes()
     (tmp_path / "torn").write_bytes(content[:-100])
     (tmp_path / "holed").write_bytes(content[:20] + bytes(30_000) + content[30_020:])
-    for name in ("torn", "holed"):
-        with pytest.raises(UsageError, match=f"{name}: broken"):
+    for name, thing in (("torn", "Parquet file"), ("holed", "table")):
+        with pytest.raises(UsageError, match=f"{name}: broken {thing}; write or fetch it again$"):
             import_corpus(tmp_path / name, tmp_path / "corpus")
     assert not (tmp_path / "corpus").exists()
 

@@ -59,6 +59,7 @@ FOUND = [
     (NamedPassage(id="3", title="Mira"), ["3"]),
     (NamedPassage(id="1", title="Mira"), ["3"]),
     (NamedPassage(title="Mira"), ["3"]),
+    (NamedPassage(title="Mira", ambiguous=True), []),
     (NamedPassage(title="Karn"), []),
     (NamedPassage(title="Velm"), []),
     (NamedPassage(title=" Karn ", text="A\triver. "), ["5"]),
@@ -91,6 +92,16 @@ def test_a_question_gets_its_gold_passages_only_if_all_are_there(tmp_path: Path,
     assert missing == {"question": "b", "passage": {"title": "Velm", "text": "Velm is.", "sentences": ["Velm is."]}}
     run(lines(tmp_path / "in.jsonl", complete), "--out", tmp_path / "out.jsonl", "--corpus", corpus.folder)
     assert not (tmp_path / "out.unresolved.jsonl").exists()
+
+
+def test_a_gold_passage_that_could_be_either_of_two_is_left_open_and_counted(tmp_path: Path, corpus: Corpus) -> None:
+    record = hotpot("a", [("Mira", 0), ("Ostrel", 0)], Mira=["Mira died\nin Karn.", "She liked tea."], Ostrel=["x"])
+    record["context"].append(("Mira", ["Mira is a lamp."]))
+    result = run(lines(tmp_path / "in.jsonl", record), "--out", tmp_path / "out.jsonl", "--corpus", corpus.folder)
+    assert "gold passages: 1 could be any of several paragraphs of one title, and are left open" in result.stdout
+    assert [question.gold_passages for question in read_questions(tmp_path / "out.jsonl")] == [[]]
+    missing = [line["passage"] for line in read_jsonl(tmp_path / "out.unresolved.jsonl", dict)]
+    assert missing[0] == {"title": "Mira", "ambiguous": True}
 
 
 def test_sub_questions_get_the_passage_with_their_evidence(tmp_path: Path, corpus: Corpus) -> None:
@@ -128,6 +139,15 @@ def test_what_cannot_be_scored_is_left_out_counted_and_named(tmp_path: Path) -> 
     assert "left out: 1 (no answer of which normalisation leaves anything), 1 (no answer), 1 (no text)" in result.stdout
     assert f"left out: {file}, line 2: no answer of which normalisation leaves anything (id 'b')" in result.stderr
     assert "dropped: 2 answers of which normalisation leaves nothing" in result.stdout
+
+
+def test_a_table_that_pandas_wrote_has_whole_numbers_and_names_the_row_without_an_answer(tmp_path: Path) -> None:
+    file = tmp_path / "in.csv"
+    file.write_text("question,answer,id\nWhen was it built?,1911.0,1\nHow many kilns?,7.0,2\nWho?,,3\n")
+    result = run(file, "--out", tmp_path / "out.jsonl")
+    expected = [Question("1", "When was it built?", ["1911"]), Question("2", "How many kilns?", ["7"])]
+    assert read_questions(tmp_path / "out.jsonl") == expected
+    assert f"left out: {file}, line 4: no answer (id '3')" in result.stderr
 
 
 def test_unanswerable_questions_of_musique_are_left_out(tmp_path: Path) -> None:
@@ -291,6 +311,7 @@ def test_the_counts_are_there_as_json(tmp_path: Path, corpus: Corpus) -> None:
         "gold_found": 1,
         "gold_unresolved": 1,
         "gold_without_corpus": 0,
+        "gold_ambiguous": 0,
         "with_gold": 0,
         "unresolved": str(tmp_path / "out.unresolved.jsonl"),
         "first_unresolved": [{"question": "a", "passage": passage}],

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import lzma
 import math
 import os
 from collections.abc import Callable
@@ -123,6 +124,30 @@ def test_a_hub_copy_with_columns_reads_as_the_native_file(
     assert (format, found.gold, found.question.id) == ("hotpotqa", GOLD, "5a")
 
 
+TWO_OF_A_TITLE = [*PARAGRAPHS, ["Ostrel", ["Ostrel is a town."]], ["Velm", ["A film."]]]
+
+
+@pytest.mark.parametrize("paragraphs", [TWO_OF_A_TITLE, TWO_OF_A_TITLE[::-1]], ids=["first", "last"])
+@pytest.mark.parametrize("more", [{}, {"evidences": TRIPLES}], ids=["HotpotQA", "2Wiki"])
+def test_of_two_paragraphs_of_a_title_the_one_with_the_sentences_is_gold(
+    file: Path, paragraphs: list[Any], more: dict[str, Any]
+) -> None:
+    json_list(file, [{"_id": "5a", **ASKED, "supporting_facts": FACTS, "context": paragraphs, **more}])
+    _, [found] = read(file)
+    assert (found.gold, found.question.evidence) == (GOLD, EVIDENCE)
+
+
+def test_of_two_paragraphs_of_a_title_that_fit_alike_none_is_taken(file: Path) -> None:
+    facts = [["Ostrel", 0], ["Mira Ostrel", 0]]
+    json_list(file, [{"_id": "5a", **ASKED, "supporting_facts": facts, "context": TWO_OF_A_TITLE}])
+    _, [found] = read(file)
+    assert found.gold == [NamedPassage(title="Ostrel", ambiguous=True), GOLD[1]]
+    assert (found.question.hops, found.question.evidence) == (2, EVIDENCE[1:])
+    twice = [*PARAGRAPHS, PARAGRAPHS[2]]
+    json_list(file, [{"_id": "5a", **ASKED, "supporting_facts": FACTS, "context": twice}])
+    assert read(file)[1][0].gold == GOLD
+
+
 def test_a_test_file_without_facts_and_answers_has_nothing_gold(file: Path) -> None:
     json_list(file, [{"_id": "5a", "question": "Where?", "context": PARAGRAPHS}])
     assert read(file) == ("hotpotqa", [Annotated(Question("5a", "Where?", []))])
@@ -184,6 +209,49 @@ def test_musique_replaces_references_by_earlier_answers_and_finds_the_sentences(
     ]
     assert [passage.title for passage in found.gold] == ["Ostrel", "M. Ostrel", "Karn"]
     assert found.of_sub_questions == found.gold
+
+
+def test_a_number_sign_in_a_title_is_no_reference(file: Path) -> None:
+    asked = "Where was the singer of the #1 hit Reed Waltz, who had two #2 albums, born?"
+    steps = [
+        {"question": "Who sang the #1 hit Reed Waltz, before #2?", "answer": "Mira Holt"},
+        {"question": "Is #1 of the #1 hit Reed Waltz, with two #2 albums, the one of #3?", "answer": "yes"},
+        {"question": "place of birth of #1 #2", "answer": "Karn"},
+    ]
+    json_lines(file, [{**MUSIQUE, "question": asked, "answer": "Karn", "question_decomposition": steps}])
+    [found] = read(file)[1]
+    assert [sub.text for sub in found.question.sub_questions] == [
+        "Who sang the #1 hit Reed Waltz, before #2?",
+        "Is Mira Holt of the #1 hit Reed Waltz, with two #2 albums, the one of #3?",
+        "place of birth of Mira Holt yes",
+    ]
+
+
+@pytest.mark.parametrize("fields", [{"metadata": {}}, {}], ids=["FlashRAG", "MuSiQue"])
+def test_no_step_tells_its_own_answer_or_a_later_one(file: Path, fields: dict[str, Any]) -> None:
+    steps = [{"question": f"who? {' '.join(f'#{n}' for n in range(5))}", "answer": f"a{n}"} for n in (1, 2, 3)]
+    record = {"question": "?", "golden_answers": ["x"], "metadata": {"question_decomposition": steps}}
+    json_lines(file, [record if fields else {**MUSIQUE, "question_decomposition": steps}])
+    assert [sub.text for sub in read(file)[1][0].question.sub_questions] == [
+        "who? #0 #1 #2 #3 #4",
+        "who? #0 a1 #2 #3 #4",
+        "who? #0 a1 a2 #3 #4",
+    ]
+
+
+@pytest.mark.parametrize("key", ["id", "_id", "qid"])
+@pytest.mark.parametrize("write", [json_lines, parquet])
+def test_a_whole_number_that_a_table_made_a_float_is_an_id(
+    file: Path, key: str, write: Callable[[Path, list[dict[str, Any]]], None]
+) -> None:
+    write(file, [{key: 7.0, "question": "A?", "answers": ["x"]}, {key: None, "question": "B?", "answers": ["x"]}])
+    assert [read.question.id for read in read(file)[1]] == ["7", "nq-test.qa-" + ("3" if write is json_lines else "2")]
+
+
+def test_a_missing_id_in_a_column_of_floats_is_none(file: Path) -> None:
+    table = {"id": pa.array([1.0, math.nan, None]), "question": ["A?", "B?", "C?"], "answers": [["x"]] * 3}
+    pq.write_table(pa.table(table), file)
+    assert [read.question.id for read in read(file)[1]] == ["1", "nq-test.qa-2", "nq-test.qa-3"]
 
 
 def test_a_step_whose_paragraph_is_not_known_leaves_a_question_of_musique_without_gold(file: Path) -> None:
@@ -444,22 +512,54 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "no question": ('{"question": null, "answer": "Karn"}', "line 1: 'question' must be a text, not null"),
     "true for an answer": (
         '{"question": "Is it?", "answer": true}',
-        "line 1: 'answer' must be a text or a whole number or",
+        "line 1: 'answer' must be a text or a number or",
     ),
     "nested without end": ('{"question": ' + "[" * 9999, "line 1: nested too deeply"),
     "two columns of something else": ("q1\tWho?\n", "line 1: neither JSON nor the names of columns"),
     "no header": ("Who?,Karn\nWhat?,Velm\n", "line 1: neither JSON nor the names of columns"),
     "a cell too many": ("question,answer\nWho?,Karn\n\nWhat?,Velm,x\n", "line 4: has 3 columns, not 2"),
-    "a quote that is never closed": ('question,answer\nWho?,"Karn\nWhat?,Velm\n', "line 2: not quoted as CSV is"),
+    "a quote that is never closed": (
+        'question,answer\nWho?,"Karn\nWhat?,Velm\n',
+        "line 2: not quoted as CSV is: a quote opens a cell and is never closed",
+    ),
     "a quote that closes within a cell": (
         'question,answer\nWho?,"Karn\nWhat?,"Velm"\n',
-        "line 2: not quoted as CSV is",
+        "line 2: not quoted as CSV is: text stands between a closing quote and the end of its cell",
     ),
+    "a stray quote between tabs": (
+        'question\tanswer\nWho?\tKarn\n"What?\tVelm\nWhen?\t1821\nHow"\tso\n',
+        "line 3: a quote opens a cell here that would end 2 lines further on, and swallow rows",
+    ),
+    "a stray quote in a file of DPR": (
+        'who\t["a"]\nwhat\t"[1\nwhen\t[2]\nhow\t[3"\n',
+        "line 2: a quote opens a cell here that would end 2 lines further on, and swallow rows",
+    ),
+    "a stray quote between commas": (
+        'id,question,answer\n1,Who?,Karn\n2,"What?,Velm\n3,"When?",1821\n4,How",so\n',
+        "line 3: ",
+    ),
+    "a stray quote between commas that takes in numbered rows": (
+        'id,question,answer\n1,Who?,Karn\n2,"What?,Velm\n3,When?,1821\n4,How",so\n',
+        "line 3: a quote opens a cell here that would end 2 lines further on, and swallow rows",
+    ),
+    "lines of an old Macintosh": ("Who?,Karn\rWhat?,Velm\r", "its lines end in carriage returns alone"),
     "two columns of one name": ("question,answer,answer\nWho?,Karn,Velm\n", "two columns called 'answer'"),
     "an object over several lines": ('{"question":\n"Who?", "answer": "x"}', "an object must stand on one line"),
     "cells that are no UTF-8": (b"question,answer\nWho?,\xff\n", "line 2: not UTF-8 (byte 6)"),
-    "torn gzip": (gzip.compress(PLAIN.encode() * 99)[:-20], "broken gzip file"),
-    "torn parquet": (b"PAR1" + b"\0" * 30, "broken Parquet file"),
+    "torn gzip": (gzip.compress(PLAIN.encode() * 99)[:-20], ": broken gzip file: it ends too early"),
+    "damaged gzip": (
+        gzip.compress(PLAIN.encode() * 99)[:-4] + b"\0\0\0\0",
+        ": broken gzip file: its content is damaged",
+    ),
+    "torn parquet": (b"PAR1" + b"\0" * 30, ": broken Parquet file; write or fetch it again"),
+    "NaN": ('{"question": "Who?", "answer": NaN}\n', "line 1: not valid JSON (NaN is no JSON; write null)"),
+    "NaN further down": (PLAIN + '{"question": NaN}\n', "line 2: not valid JSON (NaN is no JSON; write null)"),
+    "NaN in a list": ('[{"question": "Who?", "answer": Infinity}]', "not valid JSON (Infinity is no JSON; write null)"),
+    "UTF-16": (PLAIN.encode("utf-16"), ": is written in UTF-16; save it as UTF-8"),
+    "UTF-16 without a mark": ("question,answer\nx,y\n".encode("utf-16-le"), ": is written in UTF-16; save it as UTF-8"),
+    "packed UTF-16": (gzip.compress("question\tanswer\n".encode("utf-16")), ": is written in UTF-16; save it as UTF-8"),
+    "packed by Zstandard": (b"\x28\xb5\x2f\xfd\x04", ": is packed by Zstandard; unpack it first (unzstd)"),
+    "packed by xz": (lzma.compress(PLAIN.encode()), ": is packed by xz; unpack it first (unxz)"),
     "a cell that is no JSON": (
         json.dumps({**ASKED, "supporting_facts": [], "context": "[[", "evidences": "[]"}),
         "line 1: 'context': not valid JSON (it ends too early) (read as 2wikimultihopqa)",
@@ -506,9 +606,36 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     ),
     "an id that is none": (
         '{"question": "Who?", "answer": "x", "_id": {"$oid": "7"}}',
-        "line 1: '_id' must be a text or a whole number or null, not an object (read as plain)",
+        "line 1: '_id' must be a text or a number or null, not an object (read as plain)",
+    ),
+    "an id that is no whole number": (
+        '{"question": "Who?", "answer": "x", "_id": 1.5}',
+        "line 1: its id is 1.5; it must be a text or a whole number (read as plain)",
     ),
 }
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t"])
+def test_a_quoted_cell_goes_on_over_lines(file: Path, delimiter: str) -> None:
+    texts = ["Who was,\nthere, then?", 'One,\ntwo, "three",\nfour?', "1, first\nor 2, last\n\n?"]
+    rows = [[str(number), text, "x, y\nz"] for number, text in enumerate(texts)]
+    write_cells(file, [["id", "question", "answer"], *rows], delimiter)
+    assert [(read.question.text, read.question.answers) for read in read(file)[1]] == [(t, ["x, y\nz"]) for t in texts]
+    write_cells(file, [["question", "answer"], *(row[1:] for row in rows)], delimiter)
+    assert [read.question.id for read in read(file)[1]] == ["nq-test.qa-2", "nq-test.qa-5", "nq-test.qa-9"]
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t"])
+def test_integers_among_nulls_that_a_table_wrote_as_floats_are_integers(file: Path, delimiter: str) -> None:
+    rows = [["1.0", "When?", "1914.0"], ["2.0", "Who?", ""], ["3.0", "How many?", "-7.0"], ["4.0", "How much?", "2.5"]]
+    write_cells(file, [["id", "question", "answer"], *rows], delimiter)
+    found = [(read.question.id, read.question.answers) for read in read(file)[1]]
+    assert found == [("1", ["1914"]), ("2", []), ("3", ["-7"]), ("4", ["2.5"])]
+
+
+def test_a_float_beside_a_whole_number_in_a_column_of_text_is_meant_as_it_is(file: Path) -> None:
+    write_cells(file, [["question", "answer"], ["When?", "1914"], ["Which version?", "2.0"], ["Who?", "Karn"]], ",")
+    assert [read.question.answers for read in read(file)[1]] == [["1914"], ["2.0"], ["Karn"]]
 
 
 def test_a_number_without_end_is_no_reference(file: Path) -> None:

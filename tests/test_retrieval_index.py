@@ -126,6 +126,10 @@ def test_a_folder_with_other_content_is_never_replaced(tmp_path: Path, corpus: C
     assert len(Corpus.open(corpus.folder)) == 2
 
 
+LIBRARIES = ("Expected to read", "magic string", "cannot reshape", "No data left", "Tried reading", "EOF")
+"""How those that read the files speak of damage."""
+
+
 @pytest.mark.parametrize("name", ["terms.npy", "starts.npy", "rows.npy", "codes.npy", "titles.npy", "words.npy"])
 @pytest.mark.parametrize("share", [None, 0.0, 0.6])
 def test_a_torn_or_missing_file_is_reported_on_opening(index: Path, name: str, share: float | None) -> None:
@@ -134,8 +138,16 @@ def test_a_torn_or_missing_file_is_reported_on_opening(index: Path, name: str, s
     file.unlink()
     if share is not None:
         file.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(UsageError, match="incomplete index" if share is None else "damaged index"):
+    with pytest.raises(UsageError, match="incomplete index" if share is None else "damaged index") as caught:
         open_index(index)
+    assert not any(words in str(caught.value) for words in LIBRARIES)
+
+
+def test_a_plan_that_is_damaged_is_no_reason_to_refuse_a_build(tmp_path: Path, corpus: Corpus) -> None:
+    partial = tmp_path / ".index.partial"
+    partial.mkdir()
+    (partial / "plan.json").write_text('{"kind": "bm')
+    open_index(build_index(corpus, "bm25", tmp_path / "index"))
 
 
 def test_the_advice_of_a_damaged_index_makes_the_same_index_again(tmp_path: Path, corpus: Corpus) -> None:

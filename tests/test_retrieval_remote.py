@@ -234,6 +234,8 @@ def test_an_answer_without_end_is_not_read_to_it(monkeypatch: pytest.MonkeyPatch
         ("skyrl", b'{"result": [[{"document": {"contents": "x"}, "score": NaN}]]}', "NaN is no JSON"),
         ("colbert", b'{"error": true, "message": "out of order"}', "reports an error: out of order"),
         ("colbert", b"{}", "no `topk`"),
+        ("search-r1", b'{"error": {"message": "index is loading"}}', "the server reports an error: index is loading"),
+        ("zerosearch", b'{"error": "no engine"}', "the server reports an error: no engine"),
         ("r1-searcher", b'{"answers": [[null]]}', r"'answers\[0\]\[0\]' must be a text, not null"),
         ("flashrag", b'[[[{"contents": "x"}]]]', "must be a list of 2, not of 1"),
         ("flashrag", b'[[[{"contents": "x"}]], [[]]]', "1 passages and 0 scores"),

@@ -1,5 +1,6 @@
 """`exsearch score`: anybody's predictions, under any normaliser, by a judge, and against others."""
 
+import gzip
 import json
 import re
 import tempfile
@@ -96,8 +97,15 @@ def test_our_own_trajectories_are_read_and_one_without_an_answer_is_known_to_be(
 
 def test_numbers_are_texts_and_ids_may_be_numbers(tmp_path: Path) -> None:
     path = tmp_path / "predictions.jsonl"
-    path.write_text(lines({"id": 7, "prediction": 1984}))
-    assert read_predictions(path).answers == {"7": "1984"}
+    path.write_text(lines({"id": 7, "prediction": 1984}, {"id": 8.0, "prediction": 1985.0}))
+    assert read_predictions(path).answers == {"7": "1984", "8": "1985"}
+
+
+def test_a_byte_order_mark_is_no_part_of_predictions(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.jsonl"
+    for text in (lines({"id": "q1", "pred": "x"}, {"id": "q2", "pred": "y"}), '{"q1": "x", "q2": "y"}'):
+        path.write_text(text, encoding="utf-8-sig")
+        assert read_predictions(path).answers == {"q1": "x", "q2": "y"}
 
 
 @given(st.dictionaries(st.text(min_size=1), st.text().filter(lambda text: "<answer>" not in text), min_size=2))
@@ -111,15 +119,16 @@ def test_records_of_any_ids_and_answers_are_read_back(answers: dict[str, str]) -
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("", "Expecting value|no predictions"),
+        ("", "no predictions"),
         ("[]", "no predictions"),
         ("{}", "no predictions"),
         ("3", "no predictions"),
         ("[3]", "no predictions"),
-        ("not json", "line 1 column 1"),
-        ('[{"id": "q1",\n"pred": }]', "line 2 column 9"),
+        ("not json", r"predictions.jsonl: not valid JSON \(column 1\)$"),
+        ('[{"id": "q1",\n"pred": }]', r"not valid JSON \(line 2, column 9\)$"),
         ("[" * 100_000, "nested too deeply"),
-        (lines({"id": "q1", "pred": "x"}) + "{torn", "line 2: Expecting .*, column 2"),
+        ('{"id": "q1", "pred": ' + "1" * 5000 + "}", "a number has more digits than are read"),
+        (lines({"id": "q1", "pred": "x"}) + "{torn", r"line 2: not valid JSON \(column 2\)$"),
         (lines({"id": "q1", "pred": "x"}, {"id": "q1", "pred": "y"}), "line 2: a second prediction for 'q1'"),
         ('{"q1": "x", "q1": "y"}', "'q1' occurs twice"),
         (lines({"id": "q1", "pred": "x"}, {"id": "q2", "answer": "y"}), "line 2: .*do not mix formats"),
@@ -130,15 +139,24 @@ def test_records_of_any_ids_and_answers_are_read_back(answers: dict[str, str]) -
         ('{"id": "q1", "pred": NaN}', "nan is no answer"),
         ('{"id": "q1", "pred": 1e999}', "inf is no answer"),
         (lines({"id": None, "pred": "x"}), "no text and no number"),
+        ('{"id": NaN, "pred": "x"}', "no text and no number"),
+        (lines({"id": 1.5, "pred": "x"}), r"line 1: its id is 1.5; it must be a text or a whole number$"),
+        (lines({"id": [1], "pred": "x"}), r"line 1: its id is of another kind; it must be"),
+        (lines({"id": 1, "pred": "x"}, {"id": 1.0, "pred": "y"}), "line 2: a second prediction for '1'"),
+        (lines({"id": "q1", "pred": "x"}).encode() + b'{"id": "\xff"}', r"not UTF-8 \(byte"),
+        (lines({"id": "q1", "pred": "x"}).encode("utf-16"), "is written in UTF-16; save it as UTF-8$"),
+        (gzip.compress(b'{"id": "q1", "pred": "x"}'), r"is packed by gzip; unpack it first \(gunzip\)$"),
         (lines({"id": "q1", "text": "Who?", "answers": ["x"]}), "the first record has 'id', 'text', 'answers'"),
         (lines({"id": "q1", "answer": "x", "answer_aliases": []}), "gold answers, not predictions"),
         (lines({"id": "q1", "answer": ["x"]}), "not list"),
         (lines({"id": "q1", "response": "<think>so</think><answer>x</answer>"}), "<answer> tag"),
     ],
 )
-def test_a_file_whose_scores_would_be_wrong_is_refused_with_the_place(text: str, fault: str, tmp_path: Path) -> None:
+def test_a_file_whose_scores_would_be_wrong_is_refused_with_the_place(
+    text: str | bytes, fault: str, tmp_path: Path
+) -> None:
     path = tmp_path / "predictions.jsonl"
-    path.write_text(text)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UsageError, match=fault) as error:
         read_predictions(path)
     assert str(path) in str(error.value)

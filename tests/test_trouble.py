@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from exsearch.corpus.passage import Passage
@@ -131,6 +132,16 @@ def test_damage_and_what_is_missing_are_told_apart(tmp_path: Path) -> None:
         opening(tmp_path, "corpus", "import it again"),
     ):
         (tmp_path / "gone").read_bytes()
+    for library in (
+        pa.ArrowInvalid("Expected to read metadata"),
+        KeyError("x"),
+        UnicodeDecodeError("utf-8", b"", 0, 1, ""),
+    ):
+        with (
+            pytest.raises(UsageError, match=r"^some: damaged corpus; import it again$"),
+            opening(Path("some"), "corpus", "import it again", ValueError, KeyError),
+        ):
+            raise library
     with pytest.raises(UsageError, match=r"^as it was$"), opening(tmp_path, "corpus", "import it again", ValueError):
         raise UsageError("as it was")
     for error in (ValueError("odd"), FileNotFoundError(errno.ENOENT, "none"), OSError("without a number")):

@@ -79,8 +79,8 @@ def explained(source: str | Path) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         raise UsageError(f"{source} cannot be loaded: a file is missing ({error}); save it again") from None
-    except SafetensorError as error:
-        raise UsageError(f"{source} cannot be loaded: its weights are damaged ({error}); save it again") from None
+    except SafetensorError:
+        raise UsageError(f"{source} cannot be loaded: its weights are damaged; save it again") from None
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise

@@ -11,7 +11,8 @@ import msgspec
 import tomli_w
 
 from exsearch.errors import UsageError, nearest
-from exsearch.shape import ShapeError, convert, not_utf8
+from exsearch.shape import ShapeError, convert
+from exsearch.toml import read_toml
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -279,15 +280,7 @@ class Config(_Section, frozen=True):
 
 def load_config(path: Path, overrides: list[str] | None = None) -> Config:
     """Read a recipe; relative paths in it are relative to the working directory, as on the command line."""
-    try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError):
-        raise UsageError(f"{path}: no such file") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path}: not valid TOML: {error}") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: {not_utf8(error)}") from None
-    return parse_config(tree, overrides or [], str(path))
+    return parse_config(read_toml(path), overrides or [], str(path))
 
 
 def parse_config(tree: dict[str, Any], overrides: list[str], source: str) -> Config:

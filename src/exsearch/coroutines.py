@@ -3,19 +3,23 @@
 import asyncio
 import threading
 from collections.abc import Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
+from contextlib import suppress
 from contextvars import copy_context
 from typing import Any, TypeVar
 
 from exsearch import stopping
 
 T = TypeVar("T")
+_LOOK = 0.2
+"""Seconds after which a thread that waits looks whether it is to stop."""
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Return what a coroutine returns; the first signal cancels it, and raises KeyboardInterrupt here.
 
-    Where an event loop runs already, as in a notebook, it runs in another one meanwhile.
+    Where an event loop runs already, as in a notebook, it runs in another one meanwhile. If the task that waits for it
+    there is cancelled, which is what `asyncio.run` makes of the first signal, so is the coroutine.
     """
     try:
         asyncio.get_running_loop()
@@ -43,10 +47,15 @@ def _run_here(coroutine: Coroutine[Any, Any, T]) -> T:
 def _run_beside(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine in a thread of its own."""
     outcome: Future[T] = Future()
-    tasks: list[asyncio.Task[Any] | None] = []
+    tasks: list[asyncio.Task[Any]] = []
+    given_up = threading.Event()
 
     async def known() -> T:
-        tasks.append(asyncio.current_task())
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.append(task)
+        if given_up.is_set():
+            task.cancel()
         return await coroutine
 
     def work() -> None:
@@ -56,12 +65,18 @@ def _run_beside(coroutine: Coroutine[Any, Any, T]) -> T:
             outcome.set_exception(error)
 
     thread = threading.Thread(target=copy_context().run, args=(work,), name="coroutines", daemon=True)
-    thread.start()
+    waiting = asyncio.current_task()
     try:
-        return outcome.result()
+        thread.start()
+        while not wait([outcome], _LOOK).done:  # a signal that another thread has taken ends no longer wait
+            if waiting is not None and waiting.cancelling():
+                raise asyncio.CancelledError
     except BaseException:
-        if not outcome.done():  # the wait was interrupted
-            for task in filter(None, tasks):
+        given_up.set()
+        for task in tasks:
+            with suppress(RuntimeError):  # its loop is closed: it has ended
                 task.get_loop().call_soon_threadsafe(task.cancel)
+        if thread.is_alive():
             thread.join(stopping.GRACE)
         raise
+    return outcome.result()

@@ -15,7 +15,8 @@ from typing import TypeVar
 import msgspec
 
 from exsearch.errors import UsageError
-from exsearch.shape import BROKEN, ShapeError, decode, fault
+from exsearch.foreign import HEAD, foreign
+from exsearch.shape import BROKEN, ShapeError, decode, fault, not_utf8
 from exsearch.trouble import naming
 
 T = TypeVar("T")
@@ -137,6 +138,21 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` atomically, as UTF-8."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_text(path: Path) -> str:
+    """Read a text file, less a byte order mark; raise UsageError naming the file if it is missing or not UTF-8."""
+    try:
+        with naming(path):
+            content = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise UsageError(f"{path}: no such file") from None
+    if said := foreign(content[:HEAD]):
+        raise UsageError(f"{path}: is {said}")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: {not_utf8(error)}") from None
 
 
 def write_json(path: Path, value: object) -> None:

@@ -40,14 +40,23 @@ def map_array(path: Path) -> npt.NDArray[Any]:
     try:
         version = np.lib.format.read_magic(header)
         if version != (1, 0):
-            raise ValueError(f"version {version} of the format is not one that is written here")
+            raise ValueError(path.name)
         shape, by_column, dtype = np.lib.format.read_array_header_1_0(header)
-    except ValueError as error:
-        raise ValueError(f"{path.name}: {error}") from None
+    except ValueError:
+        raise ValueError(f"{path.name} is no array that was written here") from None
     data = content[header.tell() :]
     if by_column or dtype.hasobject or len(data) != dtype.itemsize * int(np.prod(shape)):
         raise ValueError(f"{path.name}: {len(data)} bytes are no array of {shape} {dtype}")
     return data.view(dtype).reshape(shape)
+
+
+def load_array(path: Path) -> npt.NDArray[Any]:
+    """Return the array in a file, in memory; raises ValueError if the file holds none."""
+    try:
+        array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError):
+        raise ValueError(f"{path.name} is no array that was written here") from None
+    return array
 
 
 class _Mapping:

@@ -4,7 +4,6 @@ msgspec checks the shape, and so decides; what it says of a fault is not shown, 
 version and speaks to programmers. Here the fault is found again and put into words.
 """
 
-import codecs
 import json
 import re
 import types
@@ -14,16 +13,13 @@ from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, 
 import msgspec
 
 from exsearch.errors import nearest
+from exsearch.foreign import HEAD, foreign
 
 T = TypeVar("T")
-BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for bytes that are no JSON, or JSON of another shape."""
+BROKEN = (msgspec.DecodeError, ValueError, RecursionError)
+"""What msgspec raises for bytes that are no JSON, or JSON of another shape, or hold a number too long for Python."""
 
 _NAMES = {str: "a text", bool: "true or false", int: "a whole number", float: "a number", bytes: "a text"}
-_OTHER_ENCODINGS = (
-    ("UTF-32", (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)),
-    ("UTF-16", (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)),
-)
 _OPEN_TEXT = re.compile(r'"(?:[^"\\]|\\.)*\\?', re.DOTALL)
 """The beginning of a text in JSON, without its end."""
 _SHOWN = 40
@@ -55,7 +51,7 @@ def fault(content: bytes, kind: Any) -> str:
     try:
         value = msgspec.json.decode(content)
     except BROKEN:
-        return _syntax(content)
+        return syntax_fault(content)
     return _misfit(value, kind, strict=True)
 
 
@@ -64,13 +60,12 @@ def not_utf8(error: UnicodeDecodeError) -> str:
     return f"not UTF-8 (byte {error.start + 1})"
 
 
-def _syntax(content: bytes) -> str:
+def syntax_fault(content: bytes) -> str:
     """Return why bytes are no JSON."""
     if not content.strip():
         return "empty, where JSON must be"
-    for name, marks in _OTHER_ENCODINGS:
-        if content.startswith(marks):
-            return f"written in {name}; save it as UTF-8"
+    if said := foreign(content[:HEAD]):
+        return said
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
@@ -94,6 +89,8 @@ def _syntax(content: bytes) -> str:
         return str(error)
     except RecursionError:
         return "nested too deeply"
+    except ValueError:
+        return "a number has more digits than are read; write it as a text"
     return "not valid JSON"
 
 
@@ -169,7 +166,7 @@ def _of_union(path: str, value: Any, kinds: tuple[Any, ...], strict: bool) -> st
         alike = isinstance(natural, type | types.UnionType) and isinstance(value, natural)
         if alike and (limits is not None or isinstance(value, dict | list)):
             return _at(path, value, kind, strict)
-    return f"{_said(path)}must be {' or '.join(_expected(kind) for kind in kinds)}, not {_shown(value)}"
+    return f"{_said(path)}must be {_any_of(kinds)}, not {_shown(value)}"
 
 
 def _without_limits(kind: Any) -> tuple[Any, msgspec.Meta | None]:
@@ -201,7 +198,7 @@ def _expected(kind: Any) -> str:
     if origin is Literal:
         return f"one of {', '.join(map(str, get_args(kind)))}"
     if origin in (Union, types.UnionType):
-        return " or ".join(map(_expected, get_args(kind)))
+        return _any_of(get_args(kind))
     if origin in (None, types.NoneType):
         return "null"
     if origin in (list, tuple, set, frozenset):
@@ -209,6 +206,11 @@ def _expected(kind: Any) -> str:
     if origin is dict or _is_struct(kind):
         return "an object"
     return _NAMES.get(origin, "of another kind")
+
+
+def _any_of(kinds: tuple[Any, ...]) -> str:
+    """Return what a value of one of several types is called; a whole number is a number."""
+    return " or ".join(_expected(kind) for kind in kinds if not (kind is int and float in kinds))
 
 
 def _is_struct(kind: Any) -> bool:

@@ -68,7 +68,17 @@ def opening(path: Path, thing: str, remedy: str, *damage: type[Exception]) -> It
             raise trouble from None
         if isinstance(error, FileNotFoundError):
             raise UsageError(f"{path}: incomplete {thing}, {error.filename} is missing; {remedy}") from None
-        raise UsageError(f"{path}: damaged {thing} ({error}); {remedy}") from None
+        raise UsageError(f"{path}: damaged {thing}{damage_reason(error)}; {remedy}") from None
+
+
+def damage_reason(error: BaseException) -> str:
+    """Return, in brackets, what an error says of a damaged file, if the words are ours or the operating system's."""
+    if isinstance(error, OSError):
+        said = error.strerror
+    else:
+        ours = type(error) is ValueError or type(error).__module__.startswith("exsearch.")
+        said = str(error) if ours else None
+    return f" ({said})" if said else ""
 
 
 @contextmanager

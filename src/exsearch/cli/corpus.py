@@ -128,17 +128,9 @@ def _say(line: str) -> None:
 
 
 def _read_ids(file: Path) -> list[str]:
-    from exsearch.errors import UsageError
-    from exsearch.shape import not_utf8
-    from exsearch.trouble import machine_trouble
+    from exsearch.files import read_text
 
-    try:
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise machine_trouble(error, file) or UsageError(f"{file}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{file}: {not_utf8(error)}") from None
-    return [line for line in lines if line.strip()]
+    return [line for line in read_text(file).split("\n") if line.strip()]
 
 
 def _report(folder: Path, imported: "Imported", as_json: bool) -> None:

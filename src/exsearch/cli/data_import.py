@@ -91,6 +91,9 @@ def _describe(out: Path, imported: "Imported") -> None:
         click.echo(f"  all of them: {imported.unresolved}", err=True)
     if imported.gold_without_corpus:
         click.echo(f"gold passages: {imported.gold_without_corpus} named by title are left out without --corpus")
+    if imported.gold_ambiguous:
+        several = "could be any of several paragraphs of one title, and are left open"
+        click.echo(f"gold passages: {imported.gold_ambiguous} {several}")
     if imported.left_out:
         click.echo(f"left out: {reasons(imported)}")
     for line in imported.first_left_out:

@@ -13,13 +13,14 @@ from exsearch.corpus.lines import recognise_lines
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.source import Malformed, Place, Source
 from exsearch.corpus.store import Corpus, none_deleted, refuse_to_replace
-from exsearch.corpus.tables import HUB, PARQUET_MAGIC, is_saved_dataset, open_dataset, open_parquet
+from exsearch.corpus.tables import HUB, is_saved_dataset, open_dataset, open_parquet
 from exsearch.corpus.writer import SEGMENT_ROWS, CorpusWriter, discard_unlisted
 from exsearch.errors import UsageError
 from exsearch.files import behind_link, fingerprint, put_in_place, read_json, read_jsonl, remove, write_json
+from exsearch.foreign import PARQUET
 from exsearch.locks import sole_writer
 from exsearch.progress import progress
-from exsearch.trouble import machine_trouble
+from exsearch.trouble import damage_reason, machine_trouble
 
 FEW = 5
 """So many of the rows left out are shown."""
@@ -77,10 +78,10 @@ def open_source(name: str) -> Source:
         raise UsageError(f"{path}: is not a regular file; write its content to one first")
     try:
         with path.open("rb") as file:
-            magic = file.read(len(PARQUET_MAGIC))
+            magic = file.read(len(PARQUET))
     except OSError as error:
         raise machine_trouble(error) or UsageError(f"{path}: {error.strerror}") from None
-    return open_parquet(path) if magic == PARQUET_MAGIC else recognise_lines(path)
+    return open_parquet(path) if magic == PARQUET else recognise_lines(path)
 
 
 def import_corpus(
@@ -189,7 +190,7 @@ class _Import:
             except (UsageError, OSError, ValueError, EOFError, IndexError, pa.ArrowException) as error:
                 if trouble := machine_trouble(error):
                     raise trouble from None
-                self._say(f"starting over: what a stopped import has left cannot be used ({error})")
+                self._say(f"starting over: what a stopped import has left cannot be used{damage_reason(error)}")
             else:
                 self._progress = found
                 self._say(f"continuing after {writer.rows - self._rows_before} passages")

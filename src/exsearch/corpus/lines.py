@@ -1,10 +1,8 @@
 """Passages in text files, plain or gzipped: JSON lines in two shapes, and DPR's tab-separated values."""
 
 import codecs
-import csv
 import gzip
 import io
-import zlib
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
@@ -16,10 +14,13 @@ import msgspec
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.source import MEGABYTE, Malformed, Place, file_identity, make_passage
 from exsearch.errors import UsageError
-from exsearch.shape import BROKEN, fault, not_utf8
+from exsearch.foreign import GZIP, HEAD, foreign
+from exsearch.gzipped import BROKEN_GZIP, gzip_fault
+from exsearch.ids import Id
+from exsearch.quoting import RowError, read_row
+from exsearch.shape import BROKEN, fault
 
 MAX_LINE = 1 << 26
-_GZIP_MAGIC = b"\x1f\x8b"
 _DPR_COLUMNS = ("id", "title", "text")
 
 
@@ -31,7 +32,7 @@ class Lines:
         self._path = path
         self.line, self.offset = start.line, start.offset
         self._given_back: deque[bytes] = deque()
-        packed = raw.read(2) == _GZIP_MAGIC
+        packed = raw.read(len(GZIP)) == GZIP
         raw.seek(0 if packed else start.offset)
         self._stream: BinaryIO = raw
         if packed:
@@ -56,15 +57,15 @@ class Lines:
     def _read(self, most: int) -> bytes:
         try:
             return self._stream.readline(most)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise UsageError(f"{self._path}: broken gzip file after line {self.line} ({error})") from None
+        except BROKEN_GZIP as error:
+            raise UsageError(f"{self._path}: broken gzip file after line {self.line}: {gzip_fault(error)}") from None
 
     def _skip(self, size: int) -> None:
         try:
             while size > 0 and (skipped := len(self._stream.read(min(size, MEGABYTE)))):
                 size -= skipped
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise UsageError(f"{self._path}: broken gzip file before line {self.line} ({error})") from None
+        except BROKEN_GZIP as error:
+            raise UsageError(f"{self._path}: broken gzip file before line {self.line}: {gzip_fault(error)}") from None
 
 
 class LineSource(ABC):
@@ -111,7 +112,7 @@ class LineSource(ABC):
 class _Row(msgspec.Struct):
     """A JSON line of either shape: {id, title, text} or {id, contents}."""
 
-    id: str | int | None = None
+    id: Id | None = None
     title: str | None = None
     text: str | None = None
     contents: str | None = None
@@ -140,37 +141,19 @@ class DprFile(LineSource):
         self._id, self._title, self._text = (columns.index(name) for name in _DPR_COLUMNS)
 
     def _row(self, line: bytes, lines: Lines) -> Passage | Malformed:
+        """Return the row; where it is malformed, only its first line is lost: a stray quote may swallow many rows."""
         try:
-            fields = _fields(line, lines)
-        except UnicodeDecodeError as error:
-            return Malformed(not_utf8(error))
-        except csv.Error as error:
-            return Malformed(f"not quoted as CSV is: {error}")
-        if len(fields) != self._width:
-            return Malformed(f"has {len(fields)} columns, the header {self._width}")
-        return make_passage(fields[self._id], fields[self._title], fields[self._text], None)
+            cells = read_row(line, lines.take, "\t", self._width, self._is_row)
+        except RowError as error:
+            lines.give_back(error.more)
+            return Malformed(str(error))
+        return self._passage(cells)
 
+    def _passage(self, cells: list[str]) -> Passage | Malformed:
+        return make_passage(cells[self._id], cells[self._title], cells[self._text], None)
 
-def _fields(line: bytes, lines: Lines) -> list[str]:
-    """Return the fields of the row that begins with `line`; a quoted one may go on in the next lines.
-
-    Where the row is malformed, only its first line is lost: a quote that is never closed would swallow many rows.
-    """
-    if b'"' not in line:
-        return line.removesuffix(b"\n").removesuffix(b"\r").decode().split("\t")
-    more: list[bytes] = []
-
-    def decoded() -> Iterator[str]:
-        yield line.decode()
-        while following := lines.take():
-            more.append(following)
-            yield following.decode()
-
-    try:
-        return next(csv.reader(decoded(), delimiter="\t", strict=True))
-    except (csv.Error, UnicodeDecodeError):
-        lines.give_back(more)
-        raise
+    def _is_row(self, cells: list[str]) -> bool:
+        return isinstance(self._passage(cells), Passage)
 
 
 def recognise_lines(path: Path) -> LineSource:
@@ -185,11 +168,15 @@ def recognise_lines(path: Path) -> LineSource:
         after = Place(lines.line, lines.offset)
     if not first:
         raise UsageError(f"{path}: is empty")
+    if said := foreign(first[:HEAD]):
+        raise UsageError(f"{path}: is {said}")
     if first.lstrip().startswith(b"{"):
         return JsonLines(path, before)
     columns = first.decode(errors="replace").replace('"', "").strip().split("\t")
     if set(_DPR_COLUMNS) <= set(columns):
         return DprFile(path, after, columns)
+    if b"\r" in first.rstrip(b"\r\n"):
+        raise UsageError(f"{path}: its lines end in carriage returns alone; save it with line feeds")
     raise UsageError(
         f"{path}: unknown format; known are JSON lines with id, title, text or id, contents, tab-separated values "
         "whose first line names the columns id, text, title (each also gzipped), Parquet, and Hugging Face datasets"

@@ -33,7 +33,13 @@ class Segment:
     """A segment opened for reading. Positions count from its first row; safe to share between threads."""
 
     def __init__(self, folder: Path, info: SegmentInfo) -> None:
-        """Map its files; raises OSError, ValueError, EOFError or pa.ArrowInvalid where they are damaged."""
+        """Map its files; raises OSError or ValueError where they are damaged."""
+        try:
+            self._map(folder, info)
+        except pa.ArrowException:
+            raise ValueError(f"{_PASSAGES} is no whole Arrow file") from None
+
+    def _map(self, folder: Path, info: SegmentInfo) -> None:
         self.start, self.stop = info.start, info.stop
         # not Arrow's own mapping, which keeps a file open for each of hundreds of segments
         mapped = pa.py_buffer(map_bytes(folder / _PASSAGES))

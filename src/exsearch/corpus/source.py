@@ -9,6 +9,7 @@ import msgspec
 
 from exsearch.corpus.passage import Passage
 from exsearch.files import fingerprint
+from exsearch.ids import id_text
 
 MEGABYTE = 1 << 20
 
@@ -73,11 +74,12 @@ def make_passage(id: object, title: object, text: object, contents: object) -> P
 
     A title may be missing.
     """
-    name = str(id) if isinstance(id, int) and not isinstance(id, bool) else id
-    if not isinstance(name, str):
-        return Malformed("no id" if name is None else "its id is neither a string nor an integer")
-    if not name or name.isspace():
-        return Malformed("its id is empty")
+    try:
+        name = id_text(id)
+    except ValueError as error:
+        return Malformed(str(error))
+    if name is None:
+        return Malformed("its id is empty" if isinstance(id, str) else "no id")
     if text is None and isinstance(contents, str):
         title, text = split_contents(contents)
     if text is None:

@@ -31,6 +31,7 @@ from exsearch.corpus.writer import CorpusWriter, discard_unlisted
 from exsearch.errors import UsageError
 from exsearch.files import atomic_path, is_file, read_json
 from exsearch.locks import sole_writer
+from exsearch.mapping import load_array
 from exsearch.progress import progress
 from exsearch.trouble import opening
 
@@ -241,7 +242,7 @@ def none_deleted() -> Rows:
 
 def _read_deleted(folder: Path) -> Rows:
     path = folder / DELETED
-    deleted: Rows = np.load(path) if path.exists() else none_deleted()
+    deleted: Rows = load_array(path) if path.exists() else none_deleted()
     deleted.setflags(write=False)
     return deleted
 

@@ -1,5 +1,6 @@
 """Passages in tables: Parquet files, and Hugging Face datasets on disk or from the hub."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -10,10 +11,10 @@ import pyarrow.parquet as pq
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.source import Malformed, Place, file_identity, make_passage
 from exsearch.errors import UsageError
+from exsearch.parquet import table_fault
 from exsearch.shape import not_utf8
 from exsearch.trouble import machine_trouble
 
-PARQUET_MAGIC = b"PAR1"
 HUB = "hf:"
 _BATCH_ROWS = 1024
 _COLUMNS = ("id", "title", "text", "contents")
@@ -57,7 +58,7 @@ class TableSource:
                     yield _passage(values)
         except (pa.ArrowException, OSError) as error:
             trouble = machine_trouble(error, Path(self.name))
-            raise trouble or UsageError(f"{self.name}: broken after row {self.line} ({error})") from None
+            raise trouble or UsageError(f"{self.name}: {table_fault(error, 'table', self.line)}") from None
 
     def _column(self, batch: Any, name: str) -> list[object]:
         if name not in self._columns:
@@ -82,7 +83,7 @@ def open_parquet(path: Path) -> TableSource:
     try:
         file = pq.ParquetFile(path, memory_map=True)
     except (pa.ArrowException, OSError) as error:
-        raise machine_trouble(error, path) or UsageError(f"{path}: broken Parquet file ({error})") from None
+        raise machine_trouble(error, path) or UsageError(f"{path}: {table_fault(error, 'Parquet file')}") from None
     columns = [name for name in file.schema_arrow.names if name in _COLUMNS]
     groups = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
 
@@ -123,8 +124,11 @@ def open_dataset(name: str) -> TableSource:
         else:
             found = datasets.load_from_disk(name)
     except (datasets.exceptions.DatasetsError, OSError, ValueError, RuntimeError) as error:
-        trouble = machine_trouble(error, Path(name))
-        raise trouble or UsageError(f"{name}: {str(error).partition(chr(10))[0]}") from None
+        if trouble := machine_trouble(error, Path(name)):
+            raise trouble from None
+        if isinstance(error, pa.ArrowException | json.JSONDecodeError):
+            raise UsageError(f"{name}: {table_fault(error, 'data set')}") from None
+        raise UsageError(f"{name}: {str(error).partition(chr(10))[0]}") from None
     if isinstance(found, dict):
         if len(found) > 1:
             one = f"{name}@{next(iter(found))}" if name.startswith(HUB) else str(Path(name) / next(iter(found)))

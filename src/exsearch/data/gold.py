@@ -33,8 +33,11 @@ class GoldFinder:
     def find(self, named: NamedPassage) -> list[str]:
         """Return the ids of a named passage, several where its sentences are in several; none if it is not there.
 
-        One with a title but neither text nor sentences is found where no other passage has its title.
+        One with a title but neither text nor sentences is found where no other passage has its title, but not where the
+        source has several of that title.
         """
+        if named.ambiguous:
+            return []
         if named.id is not None:
             passage = self._corpus.by_id(named.id)
             if passage and named.title in (None, passage.title):

@@ -68,6 +68,8 @@ class Imported(msgspec.Struct):
     gold_unresolved: int = 0
     gold_without_corpus: int = 0
     """Passages named by title while there was no corpus to look in."""
+    gold_ambiguous: int = 0
+    """Passages that could be any of several of their title in the source; they count as unresolved, too."""
     with_gold: int = 0
     """Questions of whose gold passages all were found."""
     unresolved: Path | None = None
@@ -220,6 +222,7 @@ class _Import:
         missing = {_key(named): named for named, ids in found.items() if not ids}
         there = {_key(named) for named, ids in found.items() if ids} - missing.keys()
         self.report.gold_found += len(there)
+        self.report.gold_ambiguous += sum(named.ambiguous for named in missing.values())
         if finder is None:
             self.report.gold_without_corpus += len(missing)
         else:

@@ -79,8 +79,8 @@ def _shapes(adapter: Path) -> Shapes:
     try:
         with safe_open(path, framework="pt") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise UsageError(f"{path}: damaged ({error}); fetch or save it again") from None
+    except SafetensorError:
+        raise UsageError(f"{path}: damaged; fetch or save it again") from None
 
 
 def _wanted(adapter: Path, base: Path) -> tuple[Shapes, Any]:

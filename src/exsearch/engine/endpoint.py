@@ -1,6 +1,7 @@
-"""HTTP to an OpenAI-compatible server: requests that are safe to repeat are, and every failure has one type."""
+"""HTTP to an OpenAI-compatible server: requests that are safe to repeat are, and failures say what the server said."""
 
 import asyncio
+import json
 from typing import Any
 
 import httpx2
@@ -8,9 +9,24 @@ import httpx2
 from exsearch.engine.base import EngineError
 from exsearch.errors import UsageError
 from exsearch.http_client import async_client, describe
+from exsearch.reported import reported, words
 
 RETRIES = 4
 """Of requests that the server refused for now (429, 5xx) or did not receive; the pause doubles from half a second."""
+
+
+class BusyError(EngineError):
+    """The server has no answer now, but may have one later."""
+
+
+class RefusedError(EngineError):
+    """The server answers with an error."""
+
+    def __init__(self, message: str, status: int) -> None:
+        """Keep what it said, and its status: its own, or that of the server behind it; 0 if it tells none."""
+        super().__init__(message)
+        self.for_now = status == 429 or status >= 500
+        """Whether another answer may come later."""
 
 
 class Endpoint:
@@ -28,29 +44,38 @@ class Endpoint:
         self._clients: dict[int, tuple[asyncio.AbstractEventLoop, httpx2.AsyncClient]] = {}
 
     async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Send a request, again where that is safe and may help; raises EngineError."""
+        """Send a request, again where that is safe and may help; raises EngineError, with the server's own words.
+
+        A gateway may answer with status 200 and an `error` that holds the status of the server behind it.
+        """
         for trial in range(RETRIES):
             if trial:
                 await asyncio.sleep(0.5 * 2 ** (trial - 1))
             try:
                 response = await self._client().post(f"{self._address}/{path}", json=body)
             except httpx2.TimeoutException:
-                raise EngineError(f"{self.url}: no answer within {self._seconds:g} s") from None
+                raise BusyError(f"{self.url}: no answer within {self._seconds:g} s") from None
             except httpx2.TransportError as error:
                 failed = EngineError(f"{self.url} cannot be reached: {error}")
                 continue
-            if response.status_code == 200:
-                try:
-                    answer = response.json()
-                except ValueError:
-                    raise EngineError(f"{self.url}: the answer is not JSON") from None
-                if not isinstance(answer, dict):
-                    raise EngineError(f"{self.url}: the answer is not a JSON object")
+            answer = _decoded(response.content)
+            if response.status_code == 200 and isinstance(answer, dict) and reported(answer) is None:
                 return answer
-            failed = EngineError(f"{self.url}: HTTP {response.status_code}: {response.text[:200]}")
-            if response.status_code != 429 and response.status_code < 500:
+            failed = self._failure(response, answer)
+            if not (isinstance(failed, RefusedError) and failed.for_now):
                 break
         raise failed
+
+    def _failure(self, response: httpx2.Response, answer: object) -> EngineError:
+        """Return what to raise for an answer that is none."""
+        status = response.status_code
+        if status == 200 and not isinstance(answer, dict):
+            what = "not JSON" if answer is None else "not a JSON object"
+            return EngineError(f"{self.url}: the answer is {what}")
+        said = reported(answer) or words(answer if isinstance(answer, dict) else response.text)
+        code = _code(answer) if status == 200 else status
+        what = f"HTTP {status}" if status != 200 else f"an error {code}" if code else "an error"
+        return RefusedError(f"{self.url}: {what}: {said}", code)
 
     def _client(self) -> httpx2.AsyncClient:
         """Return the connections of the running event loop; those of a loop that is gone are dropped."""
@@ -73,8 +98,26 @@ def _parsed(url: str) -> httpx2.URL:
 
 
 def first_choice(answer: dict[str, Any]) -> dict[str, Any]:
-    """Return the first choice of an answer; raises EngineError if it has none."""
+    """Return the first choice of an answer; raises EngineError if it has none, or one that was broken off."""
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise EngineError("the server's answer has no choices")
-    return choices[0]
+    choice: dict[str, Any] = choices[0]
+    if (said := reported(choice)) or choice.get("finish_reason") == "error":
+        raise EngineError(f"the server broke off its answer: {said or 'no reason given'}")
+    return choice
+
+
+def _decoded(content: bytes) -> object:
+    """Return JSON decoded, None for what is no JSON."""
+    try:
+        return json.loads(content)  # type: ignore[no-any-return]
+    except (ValueError, RecursionError):
+        return None
+
+
+def _code(answer: object) -> int:
+    """Return the status that an `error` tells, 0 if it tells none."""
+    error = answer.get("error") if isinstance(answer, dict) else None
+    code = str(error.get("code")) if isinstance(error, dict) else ""
+    return int(code) if code.isdecimal() else 0

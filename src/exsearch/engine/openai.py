@@ -4,6 +4,10 @@ With `completions` prompts go out as token ids, and what comes back is exact whe
 log-probs (vLLM does, by `return_token_ids`). Otherwise, and always with `chat`, the server's text is tokenised here:
 such completions say `exact = False`, and nothing is trained on them unless retokenising was asked for and the text
 comes back the same from its tokens. A target is scored by echoed prompt log-probs, which few servers offer.
+
+Log-probs are asked for by `logprobs: 1`, the chosen token's and the likeliest one's: 0 means the chosen one's alone to
+vLLM, but nothing to SGLang where a prompt is echoed. Scores are of the model itself; what is sampled has the
+log-probs that the server tells, which are after temperature and top-p with SGLang.
 """
 
 from collections.abc import Callable
@@ -13,7 +17,7 @@ import msgspec
 
 from exsearch import coroutines
 from exsearch.engine.base import Completion, EngineError, EngineStats, Finish, Sampling, TokenIds
-from exsearch.engine.endpoint import Endpoint, first_choice
+from exsearch.engine.endpoint import BusyError, Endpoint, RefusedError, first_choice
 from exsearch.errors import UsageError
 
 
@@ -40,7 +44,7 @@ class OpenAIEngine:
         self._endpoint, self._model, self._api = Endpoint(url, key, seconds), model, api
         self._encode, self._decode, self._messages = encode, decode, messages
         self._retokenise = retokenise
-        self.scores = coroutines.run(self._can_score()) if api == "completions" else False
+        self.scores = api == "completions" and coroutines.run(self._can_score())
 
     def open(self) -> "OpenAIEngine":
         """Return itself: the server finds what a prompt continues, if it can."""
@@ -54,27 +58,10 @@ class OpenAIEngine:
 
     async def generate(self, prompt: TokenIds, sampling: Sampling, seed: int) -> Completion:
         """Continue the prompt; see Seat."""
-        common = {
-            "model": self._model,
-            "max_tokens": sampling.max_new_tokens,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "seed": seed % 2**31,
-        }
+        common = self._common(sampling, seed)
         if self._api == "chat":
             return await self._chat(prompt, common, sampling)
-        answer = await self._endpoint.post(
-            "completions",
-            common
-            | {
-                "prompt": prompt,
-                "logprobs": 0,
-                "return_token_ids": True,
-                "stop_token_ids": sampling.stop_ids,
-                "ignore_eos": True,
-                "skip_special_tokens": False,
-            },
-        )
+        answer = await self._endpoint.post("completions", common | _in_tokens(prompt, sampling))
         choice, usage = first_choice(answer), answer.get("usage") or {}
         cached = int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
         ids, logprobs = choice.get("token_ids"), (choice.get("logprobs") or {}).get("token_logprobs")
@@ -82,7 +69,20 @@ class OpenAIEngine:
         if ids and logprobs and len(ids) == len(logprobs):
             self._count(len(prompt), cached, len(ids))
             return Completion(ids, logprobs, finish, len(prompt) - cached, cached)
-        return self._retokenised(choice.get("text"), finish, sampling, len(prompt))
+        said = self._retokenised(choice.get("text"), finish, sampling, len(prompt))
+        if said.exact and said.token_ids and self.scores:
+            said = msgspec.structs.replace(said, logprobs=await self.logprobs(prompt, said.token_ids))
+        return said
+
+    def _common(self, sampling: Sampling, seed: int) -> dict[str, Any]:
+        """Return what a request says of sampling, whatever the prompt is."""
+        return {
+            "model": self._model,
+            "max_tokens": sampling.max_new_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "seed": seed % 2**31,
+        }
 
     async def _chat(self, prompt: TokenIds, common: dict[str, Any], sampling: Sampling) -> Completion:
         answer = await self._endpoint.post("chat/completions", common | {"messages": self._messages(prompt)})
@@ -104,32 +104,58 @@ class OpenAIEngine:
 
     async def logprobs(self, prefix: TokenIds, target: TokenIds) -> list[float]:
         """Score the target behind the prefix; see Seat. Raises EngineError if the server has no prompt log-probs."""
+        scored = await self._scored(prefix, target)
+        if scored is None:
+            raise EngineError(f"{self._endpoint.url}: the server returned no log-probs of the prompt")
+        self.stats.scored_tokens += len(target)
+        return scored
+
+    async def _scored(self, prefix: TokenIds, target: TokenIds) -> list[float] | None:
+        """Return the log-probs of the target, None if the answer has none."""
         answer = await self._endpoint.post(
             "completions",
             {"model": self._model, "prompt": prefix + target, "max_tokens": 1, "temperature": 0.0}
-            | {"echo": True, "logprobs": 0},
+            | {"echo": True, "logprobs": 1},
         )
         values = (first_choice(answer).get("logprobs") or {}).get("token_logprobs") or []
         scored = values[len(prefix) : len(prefix) + len(target)]
-        if len(scored) != len(target) or None in scored:
-            raise EngineError(f"{self._endpoint.url}: the server returned no log-probs of the prompt")
-        self.stats.scored_tokens += len(target)
-        return [float(value) for value in scored]
+        return [float(value) for value in scored] if len(scored) == len(target) and None not in scored else None
 
     async def _can_score(self) -> bool:
+        """Return whether the server tells log-probs of a prompt.
+
+        An error means that it does not only where it answers a request without them. Raises UsageError where it answers
+        none, such as for a wrong key or name; EngineError where it may later.
+        """
         ids = self._encode("one two three")
         try:
-            await self.logprobs(ids[:-1], ids[-1:])
+            try:
+                return await self._scored(ids[:-1], ids[-1:]) is not None
+            except RefusedError:
+                plain = self._common(Sampling(1, []), 0) | _in_tokens(ids, Sampling(1, []))
+                first_choice(await self._endpoint.post("completions", plain))
+                return False
         except EngineError as error:
-            if "cannot be reached" in str(error):
-                raise UsageError(str(error)) from None
-            return False
-        return True
+            if isinstance(error, BusyError) or (isinstance(error, RefusedError) and error.for_now):
+                raise
+            raise UsageError(str(error)) from None
 
     def _count(self, prompt: int, cached: int, generated: int) -> None:
         self.stats.prefilled_tokens += prompt - cached
         self.stats.cached_tokens += cached
         self.stats.generated_tokens += generated
+
+
+def _in_tokens(prompt: TokenIds, sampling: Sampling) -> dict[str, Any]:
+    """Return what a request says, beside the usual, so that tokens come and tokens go."""
+    return {
+        "prompt": prompt,
+        "logprobs": 1,
+        "return_token_ids": True,
+        "stop_token_ids": sampling.stop_ids,
+        "ignore_eos": True,
+        "skip_special_tokens": False,
+    }
 
 
 def _with_usage(said: Completion, usage: dict[str, Any]) -> Completion:

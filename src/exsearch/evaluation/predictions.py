@@ -4,6 +4,7 @@ Read are JSON lines, a JSON list, or `{"output": [...]}` (SearchLM) of records w
 2WikiMultihopQA's `{"answer": {id: text}}`; and `{id: text}`. A file is refused where its scores would be wrong.
 """
 
+import codecs
 import json
 import math
 from pathlib import Path
@@ -15,6 +16,9 @@ from exsearch.data.question import Question
 from exsearch.data.readers.annotated import as_text
 from exsearch.data.readers.ids import IDS
 from exsearch.errors import UsageError
+from exsearch.foreign import HEAD, foreign
+from exsearch.ids import id_text
+from exsearch.shape import ShapeError, syntax_fault
 
 ANSWERS = ("prediction", "predicted_answer", "pred", "pred_ans", "output", "response", "answer")
 """`answer` last: where another of these stands beside it, it is the gold answer."""
@@ -63,6 +67,9 @@ def read_predictions(path: Path) -> Predictions:
         content = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UsageError(f"{path}: no such file") from None
+    if said := foreign(content[:HEAD]):
+        raise UsageError(f"{path}: is {said}")
+    content = content.removeprefix(codecs.BOM_UTF8)
     try:
         whole = _decode(content)
     except ValueError as error:
@@ -126,24 +133,25 @@ def _lines(path: Path, content: bytes, whole: ValueError) -> list[tuple[str, Any
         except ValueError as error:
             if not records:
                 raise UsageError(f"{path}: {whole}") from None
-            told = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
-            raise UsageError(f"{path}, line {number}: {told}") from None
+            raise UsageError(f"{path}, line {number}: {error}") from None
     return records
 
 
 def _decode(content: bytes) -> Any:
-    """Decode JSON; raise ValueError if it is none, or names one thing twice, of which either could be meant."""
+    """Decode JSON; raise ShapeError if it is none, or names one thing twice, of which either could be meant."""
     try:
-        return json.loads(content, object_pairs_hook=_unique)
-    except RecursionError:
-        raise ValueError("is nested too deeply") from None
+        return json.loads(content.decode(), object_pairs_hook=_unique)
+    except ShapeError:
+        raise
+    except (ValueError, RecursionError):
+        raise ShapeError(syntax_fault(content)) from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> Record:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
-        raise ValueError(f"{twice!r} occurs twice")
+        raise ShapeError(f"{twice!r} occurs twice")
     return found
 
 
@@ -156,10 +164,14 @@ def _from_records(path: Path, records: list[tuple[str, Any]]) -> Predictions:
         where = f"{path}, {place}"
         if id_field not in record or field not in record:
             raise UsageError(f"{where}: has no {id_field!r} and {field!r} as the first has; do not mix formats")
-        id_ = record[id_field]
-        if isinstance(id_, bool) or not isinstance(id_, (str, int)):
-            raise UsageError(f"{where}: {id_field!r} is no text and no number")
-        name = _encodable(str(id_))
+        given = record[id_field]
+        try:
+            id_ = given if isinstance(given, str) else id_text(given)
+        except ValueError as error:
+            raise UsageError(f"{where}: {error}") from None
+        if id_ is None:
+            raise UsageError(f"{where}: {id_field!r} is no text and no number; give the id of the question")
+        name = _encodable(id_)
         if name in answers:
             raise UsageError(f"{where}: a second prediction for {name!r}; keep one answer a question")
         answers[name] = _text(record[field], f"{where}, {field!r}")

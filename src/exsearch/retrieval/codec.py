@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from exsearch.mapping import load_array
 from exsearch.retrieval.ranking import compiled
 
 Floats = npt.NDArray[np.float32]
@@ -77,7 +78,7 @@ class Codec:
     @classmethod
     def load(cls, folder: Path) -> "Codec":
         """Read what `save` wrote."""
-        return cls(*(np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("mean", "axes", "centroids")))
+        return cls(*(load_array(folder / f"{name}.npy") for name in ("mean", "axes", "centroids")))
 
     def save(self, folder: Path) -> None:
         """Write mean.npy, axes.npy and centroids.npy."""

@@ -1,7 +1,6 @@
 """What an encoder's checkpoint offers, and which way a checkpoint is loaded."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -14,6 +13,7 @@ from safetensors import SafetensorError
 from exsearch import compute
 from exsearch.checkpoint import require_whole
 from exsearch.errors import UsageError
+from exsearch.files import read_json
 from exsearch.http_client import check_hub
 from exsearch.trouble import machine_trouble, probe
 
@@ -138,5 +138,4 @@ def _json_file(id: str, name: str) -> Any:
     path = cached_file(id, name, _raise_exceptions_for_missing_entries=False)
     if path is None:
         return {}
-    with open(path, encoding="utf-8") as file:  # noqa: PTH123
-        return json.load(file)
+    return read_json(Path(path), dict[str, Any])

@@ -5,6 +5,7 @@
 
 import os
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -155,8 +156,9 @@ def _lacks_nothing(folder: Path, info: IndexInfo, corpus: Corpus) -> bool:
 def _begin(folder: Path, plan: dict[str, Any], there: IndexInfo | None) -> None:
     """Write down what the folder is to become; what a killed build of another plan has left in it is removed."""
     path = folder / PLAN
-    if path.is_file() and msgspec.json.decode(path.read_bytes()) == plan:
-        return
+    with suppress(UsageError):  # one that cannot be read is another
+        if path.is_file() and read_json(path, dict[str, Any]) == plan:
+            return
     if there is None:
         remove(folder)
         folder.mkdir(parents=True)

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from exsearch.corpus.layout import Rows
 from exsearch.corpus.store import Corpus, none_deleted
 from exsearch.errors import UsageError
 from exsearch.files import fingerprint, is_file, read_json
+from exsearch.mapping import load_array
 
 FORMAT = 2
 INFO = "index.json"
@@ -77,7 +77,7 @@ class Segment:
     def dropped(self) -> Rows:
         """Return the rows that it has nothing of, since they were deleted when it was merged; sorted."""
         path = self.folder / DROPPED
-        return np.load(path, allow_pickle=False) if is_file(path) else none_deleted()
+        return load_array(path) if is_file(path) else none_deleted()
 
     def builds(self) -> list[range]:
         """Return the ranges of rows that were built each at once: itself, unless it was merged of encoded passages.
@@ -85,7 +85,7 @@ class Segment:
         A vector depends, in its last bits, on the passages that are encoded with it.
         """
         path = self.folder / PARTS
-        starts = np.load(path, allow_pickle=False).tolist() if is_file(path) else [self.rows.start]
+        starts = load_array(path).tolist() if is_file(path) else [self.rows.start]
         return [range(first, stop) for first, stop in pairwise([*starts, self.rows.stop])]
 
 

@@ -14,7 +14,7 @@ from exsearch.merging import segments_to_merge
 from exsearch.progress import progress
 from exsearch.retrieval.index_folder import DROPPED, PARTS, SEGMENTS, SHARED, Segment, cuts, segment_at
 from exsearch.retrieval.kinds import DAMAGE, Kind, can_merge, kind_class
-from exsearch.trouble import machine_trouble
+from exsearch.trouble import damage_reason, machine_trouble
 
 
 class Target(NamedTuple):
@@ -125,7 +125,7 @@ def _is_sound(target: Target, rows: range) -> bool:
     except (OSError, MemoryError, *DAMAGE) as error:
         if trouble := machine_trouble(error, segment.folder):
             raise trouble from None
-        print(f"{segment.folder}: damaged, and built again ({error})", file=sys.stderr)
+        print(f"{segment.folder}: damaged{damage_reason(error)}, and built again", file=sys.stderr)
         return False
     return True
 

@@ -20,6 +20,7 @@ from exsearch import compute
 from exsearch.corpus.store import Corpus
 from exsearch.errors import UsageError
 from exsearch.files import read_json
+from exsearch.mapping import load_array
 from exsearch.retrieval.base import Hit
 from exsearch.retrieval.encoder import EMBEDDED, TokenEncoder, encoder_of_build, fresh_encoder, text_blocks
 from exsearch.retrieval.index_folder import EncoderInfo, OpenedIndex, Segment, require_same_encoder
@@ -163,7 +164,7 @@ class Plaid:
 
 def _rows_of(segment: Segment) -> npt.NDArray[np.int64]:
     """Return the rows of a segment that fast-plaid has; raises OSError or ValueError if files are missing or torn."""
-    rows: npt.NDArray[np.int64] = np.load(segment.folder / "rows.npy", allow_pickle=False)
+    rows: npt.NDArray[np.int64] = load_array(segment.folder / "rows.npy")
     if len(rows) and not (segment.folder / "plaid").is_dir():
         raise ValueError(f"there is no {segment.folder / 'plaid'}")
     return rows

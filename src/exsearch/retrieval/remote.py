@@ -17,8 +17,10 @@ import msgspec
 from exsearch.errors import UsageError, nearest
 from exsearch.files import fingerprint
 from exsearch.http_client import client, describe
+from exsearch.reported import reported
 from exsearch.retrieval.base import Hit, RetrievalError
 from exsearch.retrieval.remote_dialects import DIALECTS, Found
+from exsearch.shape import ShapeError, decode
 
 _QUERIES_A_REQUEST = 64
 _MOST_BYTES = 64 << 20
@@ -98,6 +100,8 @@ class Remote:
         try:
             found = self._dialect.read(body)
         except ValueError as error:
+            if said := _reported(body):
+                raise RetrievalError(f"{self._shown}: the server reports an error: {said}") from None
             raise RetrievalError(f"{self._shown}: not the answer of a {self._name} server: {error}") from None
         if len(found) != len(queries):
             raise RetrievalError(f"{self._shown}: {len(found)} answers to {len(queries)} queries")
@@ -109,9 +113,10 @@ class Remote:
             self._client.build_request("GET", self._url.copy_with(path="/health", query=None))
         )
         try:
-            return msgspec.json.decode(body, type=_Health).fingerprint if status == 200 else None
-        except msgspec.DecodeError:
+            health: _Health = decode(body, _Health)
+        except ShapeError:
             return None
+        return health.fingerprint if status == 200 else None
 
     def _exchange(self, request: httpx2.Request) -> tuple[int, bytes]:
         """Return status and body; tries again where that may help. Raises RetrievalError."""
@@ -188,6 +193,14 @@ def _retry_after(response: httpx2.Response) -> float:
         return email.utils.parsedate_to_datetime(asked).timestamp() - time.time()
     except (ValueError, OverflowError):
         return 0.0
+
+
+def _reported(body: bytes) -> str | None:
+    """Return the error that an answer holds instead of hits."""
+    try:
+        return reported(decode(body))
+    except ShapeError:
+        return None
 
 
 def _hits(found: Found) -> list[Hit]:

@@ -81,8 +81,8 @@ def _read_search_r1(body: bytes) -> list[Found]:
 
 def _read_colbert(body: bytes) -> list[Found]:
     answer = decode(body, _ColbertAnswer)
-    if answer.error or answer.topk is None:  # with status 200
-        raise ValueError(f"the server reports an error: {answer.message or 'no `topk`'}")
+    if answer.error or answer.topk is None:
+        raise ValueError("no `topk`")
     return [[(_from_bar(hit.text, hit.pid), hit.score) for hit in answer.topk]]
 
 

@@ -234,7 +234,7 @@ def _failure(file: Path, error: sqlite3.Error | struct.error) -> ExSearchError:
     """Return what to raise: SQLite's own words where the machine failed and does not say itself, or damage."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF  # the rest of it are details
     if code not in _NOT_DAMAGE or file.is_dir():
-        return UsageError(f"{file}: not a file of recorded searches, or damaged ({error})")
+        return UsageError(f"{file}: not a file of recorded searches, or damaged; record it again")
     try:
         probe(file)
     except OSError as denied:

@@ -55,8 +55,8 @@ def load_resume_point(folder: Path, trained: Iterable[str], restore: Restore) ->
                 if strange := wanted ^ {name for name in held if name.startswith("weight/")}:
                     raise UsageError(f"{path}: a resume point of another model ({min(strange)} differs); remove it")
                 restore(step, lambda name: file.get_tensor(name) if name in held else None)  # noqa: B023
-        except SafetensorError as error:
-            print(f"  {path.name}: unreadable resume point skipped ({error})", file=sys.stderr)
+        except SafetensorError:
+            print(f"  {path.name}: damaged resume point skipped", file=sys.stderr)
             continue
         return step
     return 0

@@ -74,6 +74,6 @@ def read_best(file: Path) -> Best | None:
             return msgspec.json.decode(opened.metadata()["best"], type=Best)
     except FileNotFoundError:
         return None
-    except SafetensorError as error:
-        print(f"  {file.name}: unreadable best weights skipped ({error})", file=sys.stderr)
+    except (SafetensorError, msgspec.DecodeError, KeyError, TypeError):
+        print(f"  {file.name}: damaged best weights skipped", file=sys.stderr)
         return None

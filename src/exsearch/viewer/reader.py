@@ -1,7 +1,6 @@
 """Reads a run folder as it is, finished or still growing."""
 
 import re
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +13,8 @@ from exsearch.em.weighted import Weighted
 from exsearch.errors import UsageError
 from exsearch.evaluation.scores import Figure, Scores
 from exsearch.files import children, is_file, read_json
-from exsearch.shape import BROKEN, fault, not_utf8
+from exsearch.shape import BROKEN, fault
+from exsearch.toml import read_toml
 
 T = TypeVar("T")
 
@@ -101,14 +101,7 @@ class RunReader:
     def config(self) -> dict[str, object]:
         """Return config.toml as nested tables."""
         path = self.path / "config.toml"
-        if not path.is_file():
-            return {}
-        try:
-            return tomllib.loads(path.read_text(encoding="utf-8"))
-        except tomllib.TOMLDecodeError as error:
-            raise UsageError(f"{path}: not valid TOML: {error}") from None
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{path}: {not_utf8(error)}") from None
+        return read_toml(path) if path.is_file() else {}
 
     def protocol(self) -> dict[str, object]:
         """Return protocol.json."""

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 import msgspec
 
 from exsearch.data.question import Question
+from exsearch.ids import Id, id_text
 
-Id = str | int
 Text = str | int | float
 """What some sources write for an answer: a year is a number to them."""
 Texts = Text | list[Text | None] | None
@@ -24,6 +24,8 @@ class NamedPassage(msgspec.Struct, frozen=True, omit_defaults=True):
     """All of it."""
     sentences: tuple[str, ...] = ()
     """The sentences of it that support the answer."""
+    ambiguous: bool = False
+    """Several different passages of the source have the title, and any of them could be meant."""
 
 
 class Annotated(msgspec.Struct, frozen=True):
@@ -61,5 +63,5 @@ def as_text(answer: Text | None) -> str:
 
 
 def known_id(otherwise: str, *ids: Id | None) -> str:
-    """Return the first id that is there and not blank, as a table's cell may be."""
-    return next((str(id) for id in ids if id is not None and str(id).strip()), otherwise)
+    """Return the first id that is there; raises ValueError for a number that is not whole."""
+    return next(filter(None, map(id_text, ids)), otherwise)

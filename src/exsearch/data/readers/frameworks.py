@@ -5,10 +5,11 @@ from typing import Any
 import msgspec
 
 from exsearch.data.question import Question
-from exsearch.data.readers.annotated import Annotated, Id, NamedPassage, Text, Texts, aliases, known_id
+from exsearch.data.readers.annotated import Annotated, NamedPassage, Text, Texts, aliases, known_id
 from exsearch.data.readers.cells import as_list
 from exsearch.data.readers.musique import Step, with_steps
 from exsearch.data.readers.supporting import Supported, evidence_of
+from exsearch.ids import Id
 from exsearch.shape import convert
 
 
@@ -87,7 +88,7 @@ def is_searchlm(fields: dict[str, Any]) -> bool:
 def read_searchlm(fields: dict[str, Any], id: str) -> Annotated:
     """Read a question and one answer or a list."""
     record = convert(fields, _SearchLm)
-    return Annotated(Question(str(record.query_id), record.question, aliases(as_list(record.answer))))
+    return Annotated(Question(known_id(id, record.query_id), record.question, aliases(as_list(record.answer))))
 
 
 class _Span(msgspec.Struct):
@@ -132,4 +133,4 @@ def read_kilt(fields: dict[str, Any], id: str) -> Annotated:
             spans.setdefault(place.title, []).extend(place.spans())
     gold = [NamedPassage(title=title, sentences=tuple(dict.fromkeys(told))) for title, told in spans.items()]
     answers = aliases(output.answer for output in record.output)
-    return Annotated(Question(str(record.id), record.input, answers), gold)
+    return Annotated(Question(known_id(id, record.id), record.input, answers), gold)

@@ -4,7 +4,8 @@ from typing import Any
 
 import msgspec
 
-from exsearch.data.readers.annotated import Id, known_id
+from exsearch.data.readers.annotated import known_id
+from exsearch.ids import Id
 from exsearch.shape import convert
 
 
@@ -21,5 +22,5 @@ IDS = _Ids.__struct_encode_fields__
 
 
 def read_id(fields: dict[str, Any], otherwise: str) -> str:
-    """Return the first id that a record has; raises ShapeError for one that is no text and no number."""
+    """Return the first id that a record has; raises ValueError for one that is neither a text nor a whole number."""
     return known_id(otherwise, *msgspec.structs.astuple(convert(fields, _Ids)))

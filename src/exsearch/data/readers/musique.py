@@ -6,11 +6,13 @@ from typing import Any
 import msgspec
 
 from exsearch.data.question import Question, SubQuestion
-from exsearch.data.readers.annotated import Annotated, Id, LeftOut, NamedPassage, Text, aliases, as_text
+from exsearch.data.readers.annotated import Annotated, LeftOut, NamedPassage, Text, aliases, as_text, known_id
 from exsearch.data.readers.sentences import sentence_with
+from exsearch.ids import Id
 from exsearch.shape import convert
 
 _REFERENCE = re.compile(r"#(\d{1,9})(?!\d)")
+_BETWEEN_WORDS = re.compile(r"(?=\b(\w+\s+#\d+\s+\w+))")
 _RELATION = " >> "
 """Stands between subject and relation where a step is no question."""
 
@@ -65,9 +67,9 @@ def read_musique(fields: dict[str, Any], id: str) -> Annotated | LeftOut:
                     "add the paragraph, or write null if it is not known"
                 )
             step.support_paragraph = paragraphs[place]
-    question = Question(
-        str(record.id), record.question, aliases([record.answer, *record.answer_aliases]), str(record.id).split("__")[0]
-    )
+    id = known_id(id, record.id)
+    answers = aliases([record.answer, *record.answer_aliases])
+    question = Question(id, record.question, answers, id.split("__")[0])
     return with_steps(question, record.question_decomposition)
 
 
@@ -77,8 +79,8 @@ def with_steps(question: Question, steps: list[Step]) -> Annotated:
     If the passage of one is not known, the question has no gold passages: recall over the others would be too high.
     """
     subs, passages = [], []
-    for step in steps:
-        text = _REFERENCE.sub(lambda match: _answer_of(match, steps), step.question.replace(_RELATION, " "))
+    for number, step in enumerate(steps):
+        text = _filled(step.question.replace(_RELATION, " "), steps[:number], question.text)
         found = step.support_paragraph
         answers = aliases([step.answer])
         evidence = sentence_with(answers[0], text, found.paragraph_text) if found and answers else None
@@ -92,6 +94,19 @@ def with_steps(question: Question, steps: list[Step]) -> Annotated:
     return Annotated(question, gold if len(gold) == len(passages) else [], passages)
 
 
-def _answer_of(match: re.Match[str], steps: list[Step]) -> str:
-    number = int(match[1])
-    return (as_text(steps[number - 1].answer) if 0 < number <= len(steps) else "") or match[0]
+def _filled(text: str, earlier: list[Step], asked: str) -> str:
+    """Return a step with the answers of earlier ones in the place of references to them.
+
+    No step refers to itself or to a later one. The question `asked` that all steps make up refers to none, so that what
+    stands between the same two words there, as in "the #1 hit", is text.
+    """
+    as_asked = set(_BETWEEN_WORDS.findall(asked))
+    literal = {match.start(1) + match[1].index("#") for match in _BETWEEN_WORDS.finditer(text) if match[1] in as_asked}
+
+    def answer_of(match: re.Match[str]) -> str:
+        number = int(match[1])
+        if match.start() in literal or not 0 < number <= len(earlier):
+            return match[0]
+        return as_text(earlier[number - 1].answer) or match[0]
+
+    return _REFERENCE.sub(answer_of, text)

@@ -5,9 +5,10 @@ from typing import Any
 import msgspec
 
 from exsearch.data.question import Question
-from exsearch.data.readers.annotated import Annotated, Id, Texts, aliases
+from exsearch.data.readers.annotated import Annotated, Texts, aliases, known_id
 from exsearch.data.readers.cells import as_list
 from exsearch.data.readers.ids import read_id
+from exsearch.ids import Id
 from exsearch.shape import convert
 
 
@@ -92,7 +93,7 @@ def read_popqa(fields: dict[str, Any], id: str) -> Annotated:
     """Read a question about a relation, which is its type."""
     record = convert(fields, _PopQA)
     return Annotated(
-        Question(str(record.id), record.question, aliases(as_list(record.possible_answers)), type=record.prop)
+        Question(known_id(id, record.id), record.question, aliases(as_list(record.possible_answers)), type=record.prop)
     )
 
 

@@ -1,12 +1,9 @@
 """The records of a file, whatever it is: JSON lines, a JSON list, Parquet, comma or tab separated, plain or gzipped."""
 
 import codecs
-import csv
 import gzip
 import io
-import zlib
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
@@ -14,18 +11,18 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from exsearch.data.readers.delimited import Delimited
 from exsearch.errors import UsageError
 from exsearch.files import is_special
+from exsearch.foreign import GZIP, HEAD, PARQUET, foreign
+from exsearch.gzipped import BROKEN_GZIP, gzip_fault
+from exsearch.parquet import table_fault
 from exsearch.shape import BROKEN, ShapeError, decode, fault, not_utf8
 from exsearch.trouble import machine_trouble
 
-_PARQUET_MAGIC = b"PAR1"
-_GZIP_MAGIC = b"\x1f\x8b"
 _BATCH_ROWS = 256
 _UNREAD = ("entity_pages", "search_results", "prompt")
 """Columns that no reader wants; TriviaQA's hold whole web pages."""
-_DPR_COLUMNS = ["question", "answer"]
-"""What a text that is no JSON raises."""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -58,26 +55,26 @@ def read_records(path: Path) -> Iterator[Record]:
         raise UsageError(f"{path}: is no file on a disk, which is read twice; write it to one first")
     try:
         with path.open("rb") as raw:
-            magic = raw.read(len(_PARQUET_MAGIC))
-        if magic == _PARQUET_MAGIC:
+            magic = raw.read(len(PARQUET))
+        if magic == PARQUET:
             yield from _rows(path)
             return
-        packed = magic.startswith(_GZIP_MAGIC)
+        packed = magic.startswith(GZIP)
         with path.open("rb") as raw:
             yield from _texts(path, io.BufferedReader(cast(Any, gzip.GzipFile(fileobj=raw))) if packed else raw)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UsageError(f"{path}: broken gzip file ({error})") from None
+    except BROKEN_GZIP as error:
+        raise UsageError(f"{path}: broken gzip file: {gzip_fault(error)}") from None
     except OSError as error:
         raise machine_trouble(error, path) or UsageError(f"{path}: {error.strerror}") from None
 
 
 def _texts(path: Path, file: BinaryIO) -> Iterator[Record]:
-    head = file.read(len(codecs.BOM_UTF8))
-    if head != codecs.BOM_UTF8:
-        file.seek(0)
+    head = file.read(HEAD)
+    if said := foreign(head):
+        raise UsageError(f"{path}: is {said}")
+    file.seek(len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0)
     number, line = 0, b"\n"
     while line and not line.strip():
-        start = file.tell()
         number, line = number + 1, file.readline()
     if not line:
         raise UsageError(f"{path}: is empty")
@@ -86,7 +83,6 @@ def _texts(path: Path, file: BinaryIO) -> Iterator[Record]:
     elif line.lstrip().startswith(b"{"):
         yield from _objects(path, number, line, file)
     else:
-        file.seek(start)
         yield from _cells(path, number, line, file)
 
 
@@ -98,7 +94,8 @@ def _objects(path: Path, number: int, line: bytes, file: BinaryIO) -> Iterator[R
         try:
             records = msgspec.json.decode(line + file.read(), type=_Wrapped).records
         except BROKEN:
-            raise UsageError(f"{path}, line {number}: {error}; an object must stand on one line") from None
+            hint = "" if line.rstrip().endswith(b"}") else "; an object must stand on one line"
+            raise UsageError(f"{path}, line {number}: {error}{hint}") from None
         yield from _decoded(path, records)
         return
     if isinstance(first.get("Data"), list):
@@ -146,41 +143,18 @@ def _rows(path: Path) -> Iterator[Record]:
         raise UsageError(f"{path}: a text after row {number} is {not_utf8(error)}") from None
     except (pa.ArrowException, OSError) as error:
         trouble = machine_trouble(error, path)
-        raise trouble or UsageError(f"{path}: broken Parquet file after row {number} ({error})") from None
+        raise trouble or UsageError(f"{path}: {table_fault(error, 'Parquet file', number)}") from None
 
 
 def _cells(path: Path, number: int, line: bytes, file: BinaryIO) -> Iterator[Record]:
     """Yield the rows of a text that goes on with `line`, line `number`, the names of its columns; DPR's have none."""
-    delimiter = "\t" if b"\t" in line else ","
-    rows = _numbered(path, number, file, delimiter)
-    first = next(rows)
-    columns = first[1]
-    if "question" not in (name.lower() for name in columns):
-        if delimiter == "," or len(columns) != len(_DPR_COLUMNS) or not columns[1].startswith("["):
-            raise UsageError(f"{path}, line {number}: neither JSON nor the names of columns, `question` among them")
-        rows, columns = chain([first], rows), _DPR_COLUMNS
-    _require_unique(path, columns)
-    for begin, cells in rows:
-        if len(cells) != len(columns):
-            raise UsageError(f"{path}, line {begin}: has {len(cells)} columns, not {len(columns)}")
-        yield Record("line", begin, dict(zip(columns, cells, strict=True)))
+    table = Delimited(path, number, line, file)
+    _require_unique(path, table.columns)
+    for begin, fields in table.rows():
+        yield Record("line", begin, fields)
 
 
 def _require_unique(path: Path, columns: list[str]) -> None:
     twice = next((name for name in columns if columns.count(name) > 1), None)
     if twice is not None:
         raise UsageError(f"{path}: has two columns called {twice!r}, of which either could be meant; rename one")
-
-
-def _numbered(path: Path, number: int, file: BinaryIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows that are not blank, each with the line where it begins; the first begins at `number`."""
-    begin, rows = number, csv.reader((line.decode() for line in file), delimiter=delimiter, strict=True)
-    try:
-        for cells in rows:
-            if cells:
-                yield begin, cells
-            begin = number + rows.line_num
-    except csv.Error as error:
-        raise UsageError(f"{path}, line {begin}: not quoted as CSV is: {error}") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}, line {number + rows.line_num}: {not_utf8(error)}") from None

@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 
 from exsearch.data.question import Question
-from exsearch.data.readers.annotated import Annotated, Id, NamedPassage, Text, aliases, known_id
+from exsearch.data.readers.annotated import Annotated, NamedPassage, Text, aliases, known_id
+from exsearch.ids import Id
 from exsearch.shape import convert
 
 
@@ -34,8 +35,9 @@ class Supported(msgspec.Struct):
     def gold(self) -> list[NamedPassage]:
         """Return the paragraphs with a supporting fact, each once, in the order of the facts.
 
-        A fact may name a sentence or a paragraph that is not there; of such a paragraph only the title is known.
-        Raises ValueError for columns that differ in length.
+        A fact may name a sentence or a paragraph that is not there; of such a paragraph only the title is known. So it
+        is where several have the title and none of them alone has the most of the sentences. Raises ValueError for
+        columns that differ in length.
         """
         facts = self.supporting_facts or []
         if isinstance(facts, FactColumns):
@@ -46,14 +48,25 @@ class Supported(msgspec.Struct):
             sentences_of = given.sentences or given.content or []
             check_lengths(title=given.title, sentences=sentences_of)
             given = list(zip(given.title, sentences_of, strict=True))
-        paragraphs = dict(given)
-        found = []
-        for title in dict.fromkeys(title for title, _ in facts):
-            sentences = paragraphs.get(title, [])
-            supporting = [n for name, n in facts if name == title and 0 <= n < len(sentences)]
-            text = " ".join(sentences) or None
-            found.append(NamedPassage(None, title, text, tuple(sentences[n].strip() for n in supporting)))
-        return found
+        return [
+            _paragraph(title, [n for name, n in facts if name == title], [cut for name, cut in given if name == title])
+            for title in dict.fromkeys(title for title, _ in facts)
+        ]
+
+
+def _paragraph(title: str, facts: list[int], cuts: list[list[str]]) -> NamedPassage:
+    """Return the paragraph with the title of which `facts` number the supporting sentences.
+
+    `cuts` are the sentences of each paragraph that has the title.
+    """
+    there = [[n for n in facts if 0 <= n < len(sentences)] for sentences in cuts]
+    most = max(map(len, there), default=0)
+    fitting = {tuple(cut): known for cut, known in zip(cuts, there, strict=True) if len(known) == most}
+    if len(fitting) > 1:
+        return NamedPassage(None, title, ambiguous=True)
+    sentences, supporting = next(iter(fitting.items()), ((), []))
+    text = " ".join(sentences) or None
+    return NamedPassage(None, title, text, tuple(sentences[n].strip() for n in supporting))
 
 
 def check_lengths(**columns: Sized) -> None:

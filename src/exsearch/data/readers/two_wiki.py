@@ -11,10 +11,11 @@ from typing import Any
 import msgspec
 
 from exsearch.data.question import Question, SubQuestion
-from exsearch.data.readers.annotated import Annotated, Id, NamedPassage, Text, aliases, known_id
+from exsearch.data.readers.annotated import Annotated, NamedPassage, Text, aliases, known_id
 from exsearch.data.readers.companions import Asked, Companions
 from exsearch.data.readers.sentences import sentence_with
 from exsearch.data.readers.supporting import Supported, check_lengths, evidence_of
+from exsearch.ids import Id
 from exsearch.shape import ShapeError, convert, decode
 
 Triple = tuple[str, str, str]

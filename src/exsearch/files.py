@@ -16,7 +16,7 @@ import msgspec
 
 from exsearch.errors import UsageError
 from exsearch.shape import BROKEN, ShapeError, decode, fault
-from exsearch.trouble import naming
+from exsearch.trouble import naming, writing
 
 T = TypeVar("T")
 
@@ -38,7 +38,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
     temporary = target.with_name(f".{target.name}.partial")
     remove(temporary)
     try:
-        yield temporary
+        with writing(target):
+            yield temporary
         if target.exists() and target.is_dir() != temporary.is_dir():
             raise UsageError(
                 f"{target}: a {'folder' if target.is_dir() else 'file'} is in the way; choose another path"
@@ -264,9 +265,11 @@ class Journal:
     def append(self, records: Iterable[object]) -> None:
         """Append the records in one write and force them to the disk."""
         encoder = msgspec.json.Encoder()
-        self._file.write(b"".join(encoder.encode(record) + b"\n" for record in records))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        lines = b"".join(encoder.encode(record) + b"\n" for record in records)
+        with writing(self.path):
+            self._file.write(lines)
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def __enter__(self) -> "Journal":
         """Return the journal."""
@@ -276,7 +279,8 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the file."""
-        self._file.close()
+        with writing(self.path):
+            self._file.close()
 
 
 def fingerprint(value: object) -> str:

@@ -34,7 +34,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         raise UsageError(f"{target}: is a folder; name what to make in it")
     if is_special(target):
         raise UsageError(f"{target}: is neither a file nor a folder, and would be replaced; choose another path")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     temporary = target.with_name(f".{target.name}.partial")
     remove(temporary)
     try:
@@ -57,6 +57,11 @@ def behind_link(target: Path) -> Path:
     need not exist.
     """
     return Path(os.path.realpath(target)) if target.is_symlink() else target
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, unless they are there; behind links, the ends of which need not exist."""
+    Path(os.path.realpath(folder)).mkdir(parents=True, exist_ok=True)
 
 
 def is_taken(target: Path) -> bool:
@@ -234,7 +239,7 @@ class Journal:
         """Open or create the journal at `path`; raise UsageError if a folder is there."""
         require_no_folder(path)
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         self._cut_torn_line()
         self._file = path.open("ab")
 

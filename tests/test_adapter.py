@@ -179,11 +179,31 @@ def test_a_listed_layer_that_the_model_lacks_is_refused_by_name(base: Path, tmp_
         check_adapter(adapter, base)
 
 
+@pytest.mark.parametrize("layers", [[0, 1, 7], 7])
+def test_a_layer_by_a_number_that_the_model_lacks_is_refused(base: Path, tmp_path: Path, layers: object) -> None:
+    whole = save_adapter(base, tmp_path / "whole", layers_to_transform=[0, 1])
+    assert check_adapter(whole, base) == 4
+    with pytest.raises(UsageError, match=r"absent: 7\)|does not fit the model"):
+        check_adapter(with_settings(whole, tmp_path / "adapter", layers_to_transform=layers), base)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused_by_name(base: Path, tmp_path: Path, value: float) -> None:
+    def stray(weights: Tensors) -> Tensors:
+        return {name: t.fill_(value) if "1.self_attn.q_proj.lora_B" in name else t for name, t in weights.items()}
+
+    adapter = changed(save_adapter(base, tmp_path / "whole"), tmp_path / "adapter", stray)
+    for merged in (True, False):
+        with pytest.raises(UsageError, match=r"not finite \(.*layers\.1\.self_attn\.q_proj\.lora_B\.weight\)"):
+            check_adapter(adapter, base, merged)
+
+
 def test_targets_of_which_the_model_has_none_are_refused(base: Path, tmp_path: Path) -> None:
     whole = save_adapter(base, tmp_path / "whole")
-    adapter = with_settings(whole, tmp_path / "adapter", target_modules=r".*\.router")
-    with pytest.raises(UsageError, match="does not fit the model"):
-        check_adapter(adapter, base)
+    for number, pattern in enumerate([r".*\.router", "(("]):
+        adapter = with_settings(whole, tmp_path / f"adapter-{number}", target_modules=pattern)
+        with pytest.raises(UsageError, match="does not fit the model"):
+            check_adapter(adapter, base)
 
 
 def test_an_adapter_of_a_model_of_another_size_is_refused_by_name(base: Path, tmp_path: Path) -> None:

@@ -70,6 +70,14 @@ def test_an_existing_folder_is_left_alone(run: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
 
 
+def test_the_folder_may_be_there_empty_behind_a_link(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "large").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "large")
+    export(run, tmp_path / "out", None, None)
+    assert (tmp_path / "out").is_symlink()
+    assert (tmp_path / "large" / "README.md").is_file()
+
+
 def test_the_verb_says_what_it_did(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     exsearch(["export", str(run), "--out", str(tmp_path / "out"), "--model", "warmup", "--json"], standalone_mode=False)
     told = msgspec.json.decode(capsys.readouterr().out)

@@ -25,7 +25,10 @@ from scripted_server import as_json, search_r1, serving
 
 VARIABLES = [f"{scheme}_PROXY" for scheme in ("HTTP", "HTTPS", "ALL", "NO")]
 ELSEWHERE = "http://search.example.org"
-LOOPBACKS = ["127.0.0.1", "127.1.2.3", "localhost", "LocalHost", "index.localhost", "[::1]", "[::ffff:127.0.0.1]"]
+LOOPBACKS = [
+    *("127.0.0.1", "127.1.2.3", "localhost", "LocalHost", "index.localhost", "[::1]", "[::ffff:127.0.0.1]"),
+    *("localhost.", "127.1", "0x7f.0.0.1", "2130706433"),
+]
 
 
 @pytest.fixture(autouse=True)

@@ -178,6 +178,22 @@ def test_a_model_is_tried_once_and_again_when_its_weights_are_others(
     assert len(tried) == 2
 
 
+def test_a_model_is_not_judged_by_a_want_of_memory(
+    chat: ChatFormat, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save("llama3", tmp_path / "model", chat)
+
+    def full(*arguments: object, **named: object) -> None:
+        raise torch.OutOfMemoryError("no room for 2 GiB")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(paths, "memory_of", full)
+        with pytest.raises(ExSearchError, match="out of memory while the model is loaded on cpu; free memory"):
+            load_engine(folder, CPU, chat, 512, 2)
+    assert not list((own_cache / "exsearch" / "probes").glob("*.json"))
+    assert load_engine(folder, CPU, chat, 512, 2).context_size > 0
+
+
 @pytest.mark.parametrize("copies", [1, 2])
 def test_a_refused_model_is_one_line(
     chat: ChatFormat, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch, copies: int

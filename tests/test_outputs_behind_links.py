@@ -6,13 +6,16 @@ from typing import Any
 
 import pytest
 
-from exsearch.config import LearnConfig, ModelConfig
+from exsearch.cli.main import exsearch
+from exsearch.config import Config, LearnConfig, ModelConfig
 from exsearch.corpus.importing import import_corpus
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, add_passages, write_corpus
-from exsearch.files import behind_link, is_taken, write_jsonl
+from exsearch.em.run_folder import RunFolder
+from exsearch.files import Journal, behind_link, is_taken, write_jsonl
 from exsearch.retrieval.bm25 import Bm25
 from exsearch.retrieval.index import build_index, open_index
+from exsearch.retrieval.replay import Recorder
 from exsearch.training.example import Example
 from exsearch.training.trainer import resume_folder, train
 
@@ -102,6 +105,28 @@ def test_a_checkpoint_and_its_resume_points_are_written_behind_a_link(link: Path
     assert resume_folder(link) == resume_folder(link.parents[1] / "large" / "real")
     train(tiny_checkpoint, examples, link, config, model, 1, "test", lambda step, figures: None)
     assert_behind(link, "model.safetensors")
+
+
+FOLDERS: dict[str, Callable[[Corpus, Path], Any]] = {
+    "run": lambda corpus, out: RunFolder(out).claim(Config()),
+    "journal": lambda corpus, out: Journal(out / "trajectories.jsonl").append([1]),
+    "record": lambda corpus, out: Recorder(open_index(corpus.folder.parent / "index"), out / "searches.sqlite"),
+    "world": lambda corpus, out: exsearch(
+        ["corpus", "world", "--passages", "200", "--seed", "1", "--train", "2", "--dev", "0", "--out", str(out)],
+        standalone_mode=False,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_folder_of_several_things_is_made_behind_a_link(corpus: Corpus, link: Path, name: str) -> None:
+    build_index(corpus, "bm25", corpus.folder.parent / "index")
+    for _ in range(2):
+        FOLDERS[name](corpus, link)
+        assert link.is_symlink()
+        assert names(link.parent) == ["name"]
+        assert names(link.parents[1] / "large") == ["real"]
+        assert names(link.parents[1] / "large" / "real")
 
 
 def test_links_are_followed_to_their_end_and_what_is_no_link_stays_as_it_was_named(tmp_path: Path) -> None:

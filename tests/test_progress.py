@@ -1,5 +1,6 @@
-"""Progress where there is no terminal: a plain line now and then."""
+"""Progress: a bar on a terminal, elsewhere a plain line now and then."""
 
+import sys
 import time
 
 import pytest
@@ -36,3 +37,12 @@ def test_no_rate_is_told_before_anything_is_done(clock: list[float], capsys: pyt
         clock[0] += 20
         bar.advance(0, "12 searches")
     assert capsys.readouterr().err == "  explore: 40/100 12 searches\n"
+
+
+def test_a_bar_shows_a_name_with_brackets_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with progress("reading [v2] [/x].jsonl", total=1) as bar:
+        bar.advance(1, "[/note]")
+    assert "reading [v2] [/x].jsonl" in capsys.readouterr().err

@@ -116,7 +116,23 @@ def test_an_unknown_kind_or_parameter_is_refused_with_the_nearest(tmp_path: Path
         build_index(corpus, "bm25", tmp_path / "index", k1="high")
     with pytest.raises(UsageError, match=r"'b' must be at least 0 and at most 1, not 2\.0"):
         build_index(corpus, "bm25", tmp_path / "index", b=2.0)
+    for name in ("k1", "title_weight"):
+        for value in (float("inf"), float("nan"), 1e300, -1.0):
+            with pytest.raises(UsageError, match=f"'{name}' must be at least 0 and at most "):
+                build_index(corpus, "bm25", tmp_path / "index", **{name: value})
     assert not (tmp_path / "index").exists()
+
+
+def test_an_index_that_names_parameters_it_cannot_have_is_built_again_by_what_is_advised(
+    tmp_path: Path, corpus: Corpus, index: Path
+) -> None:
+    info = json.loads((index / "index.json").read_text())
+    for value in (None, "high", -1.0):
+        (index / "index.json").write_text(json.dumps({**info, "parameters": {**info["parameters"], "k1": value}}))
+        with pytest.raises(UsageError, match=r"damaged index \('k1' must be .*; build it again"):
+            open_index(index)
+        build_index(corpus, "bm25", index)
+        assert open_index(index).search(["sea"], 1)[0][0].passage.id == "a"
 
 
 def test_a_folder_with_other_content_is_never_replaced(tmp_path: Path, corpus: Corpus) -> None:

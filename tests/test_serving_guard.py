@@ -191,9 +191,12 @@ def test_any_other_server_answers_to_any_name_unless_it_is_given_some(folder: Pa
         (["--allowed-host", "https://search.example.org"], "--allowed-host https://search.example.org: not a host"),
         (["--allowed-host", "a b"], "not a host"),
         (["--allowed-host", ""], "not a host"),
+        (["--allowed-host", "*"], "not a host"),
+        (["--allowed-host", "*.example.org"], "not a host"),
         (["--allowed-origin", "app.example.org"], "--allowed-origin app.example.org: not an origin"),
         (["--allowed-origin", "https://app.example.org/"], "not an origin"),
         (["--allowed-origin", "*"], "not an origin"),
+        (["--allowed-origin", "https://*.example.org"], "not an origin"),
     ],
 )
 @pytest.mark.parametrize("server", SERVERS)

@@ -17,7 +17,7 @@ from exsearch.data.question import Question, read_questions
 from exsearch.errors import ExSearchError, UsageError
 from exsearch.files import Journal, children, is_file, write_jsonl
 from exsearch.retrieval.index import build_index, open_index
-from exsearch.trouble import machine_trouble, opening, probe
+from exsearch.trouble import as_told, machine_trouble, opening, probe, writing
 
 ADVICE = {
     errno.EACCES: "give this user access to it",
@@ -25,6 +25,7 @@ ADVICE = {
     errno.ENFILE: "raise this machine's limit",
     errno.ENOMEM: "free memory",
     errno.ENOSPC: "make room there",
+    errno.EFBIG: "choose a drive that takes larger files",
     errno.EIO: "does not answer",
     errno.ESTALE: "does not answer",
     errno.ENOTCONN: "does not answer",
@@ -53,6 +54,63 @@ def test_too_many_open_files_are_named_by_whatever_is_opened(tmp_path: Path) -> 
     for name, (_, message) in found.items():
         assert message.startswith(str(tmp_path)), name
         assert "Too many open files; raise the limit on open files of this process (ulimit -n)" in message, name
+
+
+LAST_BYTES = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from exsearch.mapping import map_array, save_array
+
+path = Path(sys.argv[1])
+for array in (np.arange(300, dtype=np.uint32), np.arange(6000).reshape(3, -1).T, np.empty((0, 2))):
+    save_array(path, array)
+    np.save(path.with_name("numpy.npy"), np.ascontiguousarray(array))
+    assert path.read_bytes() == path.with_name("numpy.npy").read_bytes()
+    assert map_array(path).tolist() == array.tolist()
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size - 1, hard))
+    try:
+        save_array(path, array)
+    except OSError as error:
+        print(error.strerror)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+"""
+
+
+@needs_linux
+def test_an_array_is_written_to_its_last_byte_or_refused(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LAST_BYTES, str(tmp_path / "array.npy")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["File too large"] * 3
+
+
+@needs_linux
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("faiss") is None, reason="FAISS is not installed")
+def test_a_disk_that_is_full_but_for_the_last_byte_is_named_by_whatever_is_written(tmp_path: Path) -> None:
+    """Some libraries say nothing where the last bytes of a file are lost, and call what they have written complete."""
+    command = [sys.executable, str(Path(__file__).parent / "disk_full.py"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: dict[str, tuple[str, str, list[str]]] = json.loads(done.stdout.splitlines()[-1])
+    assert {name.partition(",")[0] for name in found} == {
+        *("corpus", "growth", "bm25", "late", "graph", "lists", "encoder", "weights", "model", "journal", "questions")
+    }
+    for name, (_, message, left) in found.items():
+        assert message.startswith(str(tmp_path)), name
+        assert "File too large" in message, name
+        # an index is continued, a journal too; nothing else is begun
+        thing = name.partition(",")[0]
+        assert set(left) <= {thing if thing in ("growth", "journal") else f".{thing}.partial"}, name
+
+
+def test_an_error_of_a_library_is_its_own_where_the_disk_takes_more(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^odd$"), writing(tmp_path / "out"):
+        raise ValueError("odd")
+    with pytest.raises(OSError, match=r"^7 requested$") as caught, writing(tmp_path / "out"):
+        raise OSError("7 requested")
+    assert caught.value.errno is None
+    assert list(tmp_path.iterdir()) == []
 
 
 @needs_linux
@@ -146,6 +204,26 @@ def test_damage_and_what_is_missing_are_told_apart(tmp_path: Path) -> None:
         raise UsageError("as it was")
     for error in (ValueError("odd"), FileNotFoundError(errno.ENOENT, "none"), OSError("without a number")):
         assert machine_trouble(error) is None
+
+
+def test_what_a_command_says_of_what_ends_it(tmp_path: Path) -> None:
+    for path, error in {
+        "such": FileNotFoundError(errno.ENOENT, "No such file or directory", "such"),
+        "long": OSError(errno.ENAMETOOLONG, "File name too long", "long"),
+    }.items():
+        told = as_told(error)
+        assert isinstance(told, UsageError)
+        assert str(told) == f"{path}: {error.strerror}; choose another path"
+    with pytest.raises(UnicodeEncodeError) as caught:
+        os.fsdecode(b"of\xff").encode()
+    told = as_told(caught.value)
+    assert isinstance(told, UsageError)
+    assert str(told) == "'of\\udcff': not UTF-8; rename what has such a name, or name a link to it"
+    with pytest.raises(UnicodeEncodeError) as caught:
+        "\u03a9".encode("latin-1")
+    for bug in (caught.value, ValueError("odd"), ConnectionResetError(errno.ECONNRESET, "reset")):
+        assert as_told(bug) is None
+    assert as_told(UsageError("as it was")) is not None
 
 
 @needs_linux

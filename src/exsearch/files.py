@@ -17,7 +17,7 @@ import msgspec
 from exsearch.errors import UsageError
 from exsearch.foreign import HEAD, foreign
 from exsearch.shape import BROKEN, ShapeError, decode, fault, not_utf8
-from exsearch.trouble import naming
+from exsearch.trouble import naming, writing
 
 T = TypeVar("T")
 
@@ -35,11 +35,12 @@ def atomic_path(target: Path) -> Iterator[Path]:
         raise UsageError(f"{target}: is a folder; name what to make in it")
     if is_special(target):
         raise UsageError(f"{target}: is neither a file nor a folder, and would be replaced; choose another path")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     temporary = target.with_name(f".{target.name}.partial")
     remove(temporary)
     try:
-        yield temporary
+        with writing(target):
+            yield temporary
         if target.exists() and target.is_dir() != temporary.is_dir():
             raise UsageError(
                 f"{target}: a {'folder' if target.is_dir() else 'file'} is in the way; choose another path"
@@ -57,6 +58,11 @@ def behind_link(target: Path) -> Path:
     need not exist.
     """
     return Path(os.path.realpath(target)) if target.is_symlink() else target
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, unless they are there; behind links, the ends of which need not exist."""
+    Path(os.path.realpath(folder)).mkdir(parents=True, exist_ok=True)
 
 
 def is_taken(target: Path) -> bool:
@@ -249,7 +255,7 @@ class Journal:
         """Open or create the journal at `path`; raise UsageError if a folder is there."""
         require_no_folder(path)
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         self._cut_torn_line()
         self._file = path.open("ab")
 
@@ -280,9 +286,11 @@ class Journal:
     def append(self, records: Iterable[object]) -> None:
         """Append the records in one write and force them to the disk."""
         encoder = msgspec.json.Encoder()
-        self._file.write(b"".join(encoder.encode(record) + b"\n" for record in records))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        lines = b"".join(encoder.encode(record) + b"\n" for record in records)
+        with writing(self.path):
+            self._file.write(lines)
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def __enter__(self) -> "Journal":
         """Return the journal."""
@@ -292,7 +300,8 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the file."""
-        self._file.close()
+        with writing(self.path):
+            self._file.close()
 
 
 def fingerprint(value: object) -> str:

@@ -29,7 +29,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
     if not isinstance(
         lock, SoftFileLock
     ):  # which a lock becomes where files cannot be locked; it names its holder itself
-        with suppress(PermissionError):  # Windows writes to no file that is locked
+        with suppress(OSError):  # Windows writes to no file that is locked, and a full disk to none
             path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
     try:
         yield

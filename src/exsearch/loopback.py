@@ -1,13 +1,22 @@
 """Which names and addresses mean this machine."""
 
 import ipaddress
+import re
+import socket
+
+_NUMBERS = re.compile(r"(?:0x[0-9a-f]+|[0-9]+)(?:\.(?:0x[0-9a-f]+|[0-9]+)){0,3}")
 
 
 def is_loopback(host: str) -> bool:
     """Return whether `host`, a name or an address without brackets, is this machine and nothing else."""
-    host = host.lower()
+    host = host.lower().removesuffix(".")  # which says that a name is whole
     if host == "localhost" or host.endswith(".localhost"):
         return True
+    if _NUMBERS.fullmatch(host):  # such as 127.1, which whoever connects completes
+        try:
+            host = socket.inet_ntoa(socket.inet_aton(host))
+        except OSError:
+            return False
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

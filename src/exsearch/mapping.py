@@ -1,4 +1,7 @@
-"""Files as read-only arrays, memory-mapped. No file stays open: thousands can be mapped under any limit."""
+"""Arrays in files: written whole, and memory-mapped, read-only.
+
+No file stays open: thousands can be mapped under any limit.
+"""
 
 import ctypes
 import functools
@@ -15,6 +18,17 @@ import numpy.typing as npt
 
 _NPY_LENGTH = slice(8, 10)
 """Where an .npy file of version 1.0 says how long the rest of its header is."""
+
+
+def save_array(path: Path, array: npt.NDArray[Any]) -> None:
+    """Write what `numpy.save` would, to a `path` as it is; raises OSError if not all of it can be written.
+
+    Where a disk becomes full with the last few kilobytes, `numpy.save` says nothing.
+    """
+    whole = np.ascontiguousarray(array)
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(whole))
+        file.write(whole.reshape(-1).view(np.uint8).data)
 
 
 def map_bytes(path: Path) -> npt.NDArray[np.uint8]:

@@ -39,12 +39,12 @@ class _Bar(Progress):
         from rich.console import Console
 
         self._bar = progress.Progress(
-            progress.TextColumn("  {task.description}"),
+            progress.TextColumn("  {task.description}", markup=False),
             progress.BarColumn(),
             progress.MofNCompleteColumn(),
             progress.TimeElapsedColumn(),
             progress.TimeRemainingColumn(),
-            progress.TextColumn("{task.fields[note]}"),
+            progress.TextColumn("{task.fields[note]}", markup=False),
             console=Console(stderr=True),
         )
         self._task = self._bar.add_task(label, total=total, completed=done, note="")

@@ -16,7 +16,7 @@ import msgspec
 
 from exsearch.config import TrackingConfig
 from exsearch.errors import UsageError
-from exsearch.files import fingerprint, read_json, write_json
+from exsearch.files import fingerprint, make_folder, read_json, write_json
 
 IDENTITY = "tracking.json"
 """In a run folder: by which id the trackers know the run."""
@@ -161,7 +161,7 @@ def _wandb(project: str, name: str, identity: _Identity, folder: Path) -> Mirror
     library = _imported("wandb")
 
     def start() -> tuple[Any, int]:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         # without a key, wandb would ask for one on the terminal
         mode = os.environ.get("WANDB_MODE") or ("online" if library.api.api_key else "offline")
         run = library.init(project=project, name=name, id=identity.id(), resume="allow", dir=folder, mode=mode)

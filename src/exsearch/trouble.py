@@ -4,6 +4,8 @@ After one of these no file has to be made anew, so none is called damaged: the m
 """
 
 import errno
+import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import islice
@@ -18,6 +20,7 @@ _ADVICE = {
     (errno.ENFILE,): "close programs, or raise this machine's limit on open files",
     (errno.ENOMEM,): "free memory, or take a machine with more",
     (errno.ENOSPC, errno.EDQUOT): "make room there",
+    (errno.EFBIG,): "choose a drive that takes larger files, or raise this process's limit on them (ulimit -f)",
     (
         errno.EIO,
         errno.ESTALE,
@@ -35,6 +38,10 @@ _REST = "nothing is lost, the same command continues"
 _DEEPEST = 8
 """So many errors of a chain are looked at."""
 _DESCRIPTORS = 4
+_BAD_PATH = (errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
+_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+_TRIED = 1 << 20
+"""Bytes that a disk must take to count as one that has not failed."""
 
 
 def machine_trouble(error: BaseException, path: Path | None = None) -> ExSearchError | None:
@@ -48,7 +55,21 @@ def machine_trouble(error: BaseException, path: Path | None = None) -> ExSearchE
         if isinstance(cause, MemoryError):
             return ExSearchError(f"{where}not enough memory; {_BY_NUMBER[errno.ENOMEM]}; {_REST}")
         if isinstance(cause, OSError) and cause.errno in _BY_NUMBER:
-            return ExSearchError(f"{where}{cause.strerror}; {_BY_NUMBER[cause.errno]}; {_REST}")
+            return ExSearchError(f"{where}{os.strerror(cause.errno)}; {_BY_NUMBER[cause.errno]}; {_REST}")
+    return None
+
+
+def as_told(error: BaseException) -> ExSearchError | None:
+    """Return what a command says of an error that ends it, in one line; None for a bug, which needs its traceback."""
+    if isinstance(error, ExSearchError):
+        return error
+    if trouble := machine_trouble(error):
+        return trouble
+    if isinstance(error, OSError) and error.errno in _BAD_PATH:
+        return UsageError(f"{_where(error)}{error.strerror}; choose another path")
+    if isinstance(error, UnicodeEncodeError) and "\udc80" <= error.object[error.start] <= "\udcff":
+        # so Python shows bytes of the command line and of names of files that are not UTF-8
+        return UsageError(f"{error.object!r}: not UTF-8; rename what has such a name, or name a link to it")
     return None
 
 
@@ -89,6 +110,40 @@ def naming(path: Path) -> Iterator[None]:
     except OSError as error:
         error.filename = error.filename or str(path)
         raise
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Tell that a disk takes nothing more by an OSError that names `path`, the file or folder to be written on it.
+
+    Libraries raise errors of their own then, some of which do not say why: after one of these, the disk is asked.
+    """
+    try:
+        yield
+    except ExSearchError:
+        raise
+    except OSError as error:
+        if error.errno in _OF_DISKS:
+            error.filename = error.filename or str(path)
+        elif error.errno is None and (refused := _refused(path)):
+            raise refused from error
+        raise
+    except Exception as error:
+        if refused := _refused(path):
+            raise refused from error
+        raise
+
+
+def _refused(path: Path) -> OSError | None:
+    """Return what the disk says to some bytes beside `path`, None if it takes them."""
+    try:
+        with tempfile.TemporaryFile(dir=path.parent) as file:
+            file.write(bytes(_TRIED))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return OSError(error.errno, error.strerror, str(path)) if error.errno in _OF_DISKS else None
+    return None
 
 
 def probe(path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from exsearch.cli.options import config_option, json_option, set_option, settings
+from exsearch.cli.options import config_option, json_option, printable, set_option, settings
 
 if TYPE_CHECKING:
     from exsearch.agent.attempt import Attempt
@@ -80,13 +80,13 @@ class Narrator:
             if step.evidence is None:
                 break
             self._facts += 1
-            click.secho(f"  record  {step.evidence}", fg="yellow")
+            click.secho(f"  record  {printable(step.evidence)}", fg="yellow")
         for step in steps[self._steps :]:
             self._steps += 1
-            click.secho(f"  think   {step.query}", fg="cyan")
+            click.secho(f"  think   {printable(step.query)}", fg="cyan")
             for hit in step.hits:
-                text = " ".join(hit.passage.text.split())
-                click.secho(f"  search  [{self._steps}.{hit.rank}] {hit.passage.title}: {text}", dim=True)
+                title, text = printable(hit.passage.title), printable(" ".join(hit.passage.text.split()))
+                click.secho(f"  search  [{self._steps}.{hit.rank}] {title}: {text}", dim=True)
         if attempt.stop_reason is not None:
             self._conclude(attempt)
 
@@ -94,10 +94,11 @@ class Narrator:
         if attempt.answer is None:
             click.secho(f"  no answer: {attempt.stop_reason}", fg="red")
             return
-        click.secho(f"  answer  {attempt.answer}", fg="green", bold=True)
+        click.secho(f"  answer  {printable(attempt.answer)}", fg="green", bold=True)
         from exsearch.evaluation.reading import supports
 
         for number, step in enumerate(attempt.steps, start=1):
             for hit in step.hits:
                 if step.evidence and supports(hit.passage.title, hit.passage.text, step.evidence):
-                    click.echo(f"          rests on [{number}.{hit.rank}] {hit.passage.title} ({hit.passage.id})")
+                    named = printable(f"{hit.passage.title} ({hit.passage.id})")
+                    click.echo(f"          rests on [{number}.{hit.rank}] {named}")

@@ -1,6 +1,5 @@
 """The `exsearch` command: a table of verbs, each loaded when it is called."""
 
-import errno
 import importlib
 import sys
 from typing import NoReturn
@@ -9,9 +8,9 @@ import click
 
 from exsearch import __version__, stopping
 from exsearch.children import guard_others
-from exsearch.errors import ExSearchError, nearest
+from exsearch.errors import nearest
 from exsearch.streams import write_any_text
-from exsearch.trouble import machine_trouble
+from exsearch.trouble import as_told
 
 VERBS = {
     "quickstart": "Train a search agent from nothing, in minutes, and explain each stage.",
@@ -34,9 +33,6 @@ VERBS = {
     "view": "Write the report of a run or an evaluation as one HTML page.",
     "doctor": "Say what is installed, what is missing and how to get it.",
 }
-
-
-BAD_PATH = (errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 class Verbs(click.Group):
@@ -82,17 +78,12 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         stopping.leave(2)
-    except ExSearchError as error:
-        _leave(str(error), error.exit_code)
-    except (OSError, MemoryError) as error:
-        if trouble := machine_trouble(error):
-            _leave(str(trouble), trouble.exit_code)
-        if not isinstance(error, OSError) or error.errno not in BAD_PATH:
-            raise
-        where = f"{error.filename}: " if error.filename else ""
-        _leave(f"{where}{error.strerror}; choose another path", 2)
     except KeyboardInterrupt:
         _leave("stopped; the same command continues where it was", 1)
+    except Exception as error:
+        if (told := as_told(error)) is None:
+            raise
+        _leave(str(told), told.exit_code)
 
 
 def _leave(message: str, code: int) -> NoReturn:

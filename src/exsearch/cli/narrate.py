@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from exsearch.agent.trajectory import Trajectory
+from exsearch.cli.options import printable
 from exsearch.data.question import Question, read_questions
 from exsearch.em.run_folder import RunFolder, RunSummary
 from exsearch.em.weighted import Weighted
@@ -67,18 +68,18 @@ def print_trajectory(root: Path, summary: RunSummary) -> None:
 def render_trajectory(question: Question, trajectory: Trajectory) -> Text:
     """Return a trajectory as coloured text: think, search, record, answer."""
     text = Text()
-    text.append(f"question  {question.text}\n", style="bold")
+    text.append(f"question  {printable(question.text)}\n", style="bold")
     for step in trajectory.steps:
-        text.append(f"think     {step.query}\n", style="cyan")
+        text.append(f"think     {printable(step.query)}\n", style="cyan")
         for hit in step.hits:
             gold = "  (gold)" if hit.passage.id in question.gold_passages else ""
             text.append(
-                f"search    [{hit.rank}] {hit.passage.title}: {hit.passage.text[:110]}...{gold}\n",
+                f"search    [{hit.rank}] {printable(f'{hit.passage.title}: {hit.passage.text[:110]}')}...{gold}\n",
                 style="dim",
             )
-        text.append(f"record    {step.evidence or '-'}\n", style="yellow")
-    text.append(f"answer    {trajectory.answer}", style="bold green")
-    text.append(f"   (gold: {', '.join(question.answers)}; {trajectory.stop_reason})")
+        text.append(f"record    {printable(step.evidence or '-')}\n", style="yellow")
+    text.append(f"answer    {printable(str(trajectory.answer))}", style="bold green")
+    text.append(f"   (gold: {printable(', '.join(question.answers))}; {trajectory.stop_reason})")
     return text
 
 
@@ -97,11 +98,13 @@ def print_weights(root: Path, iteration: str) -> None:
         if t.question_id == chosen[0].question_id
     }
     question = questions[chosen[0].question_id]
-    table = Table(title=f"{question.text}  (gold: {question.answers[0]})", title_justify="left")
+    # as Text: what stands in square brackets would be read as markup
+    table = Table(title=Text(printable(f"{question.text}  (gold: {question.answers[0]})")), title_justify="left")
     for column in ("sample", "its answer", "log p(gold | x, z)", "weight", ""):
         table.add_column(column)
     for record in chosen:
         logprob = "-" if record.logprob is None else f"{record.logprob:.2f}"
         bar = "#" * round(30 * record.weight)
-        table.add_row(str(record.sample), answers[record.sample] or "-", logprob, f"{record.weight:.3f}", bar)
+        answer = Text(printable(answers[record.sample] or "-"))
+        table.add_row(str(record.sample), answer, logprob, f"{record.weight:.3f}", bar)
     console.print(table)

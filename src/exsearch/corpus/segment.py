@@ -19,7 +19,8 @@ import pyarrow as pa
 from exsearch.corpus.layout import Rows, SegmentInfo, digest, row_hash
 from exsearch.corpus.passage import Passage
 from exsearch.errors import UsageError
-from exsearch.mapping import map_array, map_bytes
+from exsearch.mapping import map_array, map_bytes, save_array
+from exsearch.trouble import writing
 
 BATCH_ROWS = 2048
 _PASSAGES, _ID_HASHES, _ID_ROWS = "passages.arrow", "ids.hash.npy", "ids.row.npy"
@@ -133,20 +134,23 @@ class SegmentWriter:
         """Complete the files."""
         if self._pending:
             self._write_batch()
-        self._writer.close()
         hashes = np.concatenate(self._hashes)
         order = np.argsort(hashes, kind="stable")
-        np.save(self.folder / _ID_HASHES, hashes[order])
-        np.save(self.folder / _ID_ROWS, order.astype(np.uint32))
+        with writing(self.folder):
+            self._writer.close()
+            save_array(self.folder / _ID_HASHES, hashes[order])
+            save_array(self.folder / _ID_ROWS, order.astype(np.uint32))
         return SegmentInfo(self.start, self.rows, digest(self._sum))
 
     def abandon(self) -> None:
         """Close the files of a segment that will not be completed."""
-        self._writer.close()
+        with writing(self.folder):
+            self._writer.close()
 
     def _write_batch(self) -> None:
         columns = [pa.array(column, pa.large_string()) for column in zip(*self._pending, strict=True)]
-        self._writer.write_batch(pa.record_batch(columns, schema=_SCHEMA))
+        with writing(self.folder):
+            self._writer.write_batch(pa.record_batch(columns, schema=_SCHEMA))
         self._pending.clear()
 
 
@@ -162,8 +166,8 @@ def merge_segments(parts: Sequence[Segment], folder: Path) -> None:
     hashes = np.concatenate([part._hashes for part in parts])
     rows = np.concatenate([part._hash_rows + np.uint32(part.start - parts[0].start) for part in parts])
     order = np.argsort(hashes, kind="stable")
-    np.save(folder / _ID_HASHES, hashes[order])
-    np.save(folder / _ID_ROWS, rows[order])
+    save_array(folder / _ID_HASHES, hashes[order])
+    save_array(folder / _ID_ROWS, rows[order])
 
 
 def hash_ids(ids: Iterable[str]) -> Hashes:

@@ -31,7 +31,7 @@ from exsearch.corpus.writer import CorpusWriter, discard_unlisted
 from exsearch.errors import UsageError
 from exsearch.files import atomic_path, is_file, read_json
 from exsearch.locks import sole_writer
-from exsearch.mapping import load_array
+from exsearch.mapping import load_array, save_array
 from exsearch.progress import progress
 from exsearch.trouble import opening
 
@@ -203,8 +203,8 @@ def delete_passages(folder: Path, ids: Iterable[str]) -> Corpus:
                 "nothing was deleted"
             )
         deleted = np.union1d(corpus.deleted, np.array([*rows.values()], dtype=np.int64))
-        with atomic_path(folder / DELETED) as temporary, temporary.open("wb") as file:
-            np.save(file, deleted)
+        with atomic_path(folder / DELETED) as temporary:
+            save_array(temporary, deleted)
     return Corpus.open(folder)
 
 

@@ -8,7 +8,7 @@ from exsearch.config import Config, load_config
 from exsearch.em.run_folder import RunFolder, RunSummary
 from exsearch.errors import ExSearchError, UsageError, nearest
 from exsearch.evaluation.scores import Figure, has_scores, read_scores
-from exsearch.files import atomic_path, read_json, write_text
+from exsearch.files import atomic_path, is_taken, read_json, write_text
 from exsearch.training.inputs import JOB
 
 LICENCES = {"builtin:smollm2-135m": "apache-2.0"}
@@ -28,7 +28,7 @@ def export(run: Path, out: Path, name: str | None, licence: str | None) -> str:
     if not checkpoint.is_dir():
         trained = [model for model in summary.models if folder.checkpoint(model).is_dir()]
         raise UsageError(f"{run}: has no model {name!r}{nearest(name, trained)} (it has {', '.join(trained)})")
-    if out.exists():
+    if is_taken(out):
         raise UsageError(f"{out}: exists already; choose another folder")
     config = load_config(run / "config.toml")
     licence = licence or LICENCES.get(config.model.path)

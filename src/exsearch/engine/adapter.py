@@ -1,5 +1,6 @@
-"""LoRA adapters: whether one fits the model that it is put on, from the headers and settings of both alone."""
+"""LoRA adapters: whether one fits the model that it is put on, of whose weights only the headers are read."""
 
+import re
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -54,6 +55,7 @@ def check_adapter(adapter: Path, base: Path, merged: bool = True) -> int:
         _misfits(held, wanted, tuned, merged),
         f"put it on the model that it was trained on{f' ({own})' if own else ''}, or save it again",
     )
+    _refuse_no_numbers(adapter)
     return int(settings["r"])
 
 
@@ -83,6 +85,17 @@ def _shapes(adapter: Path) -> Shapes:
         raise UsageError(f"{path}: damaged; fetch or save it again") from None
 
 
+def _refuse_no_numbers(adapter: Path) -> None:
+    """Raise UsageError for weights that a training which went astray has left: the model would say nothing at all."""
+    with safe_open(adapter / WEIGHTS, framework="pt") as file:
+        wrong = {name for name in file.keys() if not file.get_tensor(name).isfinite().all()}  # noqa: SIM118
+    refuse_misfits(
+        f"{adapter}: weights of the adapter are not finite",
+        {"infinite or no numbers": wrong},
+        "take one of an earlier step",
+    )
+
+
 def _wanted(adapter: Path, base: Path) -> tuple[Shapes, Any]:
     """Return what PEFT would save of such an adapter on the model, and the model with it, without memory for either."""
     from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
@@ -97,7 +110,7 @@ def _wanted(adapter: Path, base: Path) -> tuple[Shapes, Any]:
             settings = LoraConfig.from_pretrained(str(adapter))
             settings.init_lora_weights = False  # some ways to start compute with the model's weights
             tuned = get_peft_model(model, settings)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, re.error) as error:  # the last one of a pattern
             reason = str(error).strip().splitlines()[0]
             raise UsageError(f"{adapter}: its {SETTINGS} does not fit the model {base}: {reason}") from None
         weights = get_peft_model_state_dict(tuned, save_embedding_layers=False)
@@ -108,8 +121,12 @@ def _wanted(adapter: Path, base: Path) -> tuple[Shapes, Any]:
 def _refuse_absent_targets(adapter: Path, base: Path, tuned: Any) -> None:
     """Raise UsageError for layers that the settings list and the model lacks; to PEFT one that it has is enough."""
     settings, layers = tuned.peft_config["default"], tuned.base_model
+    numbers = {part for name in layers.targeted_module_names for part in name.split(".")}
+    numbered = settings.layers_to_transform
+    wanted = [numbered] if isinstance(numbered, int) else numbered or []
     named = {
         "target_modules": (settings.target_modules, layers.targeted_module_names),
+        "layers_to_transform": (map(str, wanted), numbers),
         "target_parameters": (settings.target_parameters, layers.targeted_parameter_names),
         "modules_to_save": (settings.modules_to_save, [name for name, _ in layers.model.named_modules()]),
     }

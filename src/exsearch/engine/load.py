@@ -15,8 +15,9 @@ from exsearch.engine.checkpoint import load_config
 from exsearch.engine.copies import CopiedEngine
 from exsearch.engine.hf import HFEngine
 from exsearch.engine.limits import made_for, steady_limit
-from exsearch.errors import UsageError
+from exsearch.errors import ExSearchError, UsageError
 from exsearch.files import fingerprint
+from exsearch.memory import is_out_of_memory
 from exsearch.precision import bfloat16_is_fast
 
 _SMALL = 1 << 30
@@ -82,7 +83,14 @@ def load_engine(folder: Path, config: ModelConfig, chat: Conversation, context: 
     dtype, device = pick_dtype(config), pick_device(config)
     if (copies := min(config.data_parallel or faster_copies(folder, device), seats)) > 1:
         return CopiedEngine(folder, identity, dtype, device, seats, copies, adapter)
-    return HFEngine.load(folder, identity, dtype, device, seats, adapter)
+    try:
+        return HFEngine.load(folder, identity, dtype, device, seats, adapter)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ExSearchError(
+            f"{folder}: out of memory while the model is loaded on {device}; free memory there, or take a smaller model"
+        ) from error
 
 
 def require_steady(model: PreTrainedConfig, context: int) -> None:

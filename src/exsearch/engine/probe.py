@@ -22,7 +22,8 @@ from exsearch.engine.base import TokenIds
 from exsearch.engine.builtin import cache_folder
 from exsearch.engine.limits import context_limit, narrowed, windows_of
 from exsearch.errors import UsageError
-from exsearch.files import fingerprint, read_json, write_json
+from exsearch.files import fingerprint, make_folder, read_json, write_json
+from exsearch.memory import is_out_of_memory
 
 TOLERANCE = 1e-4
 """Nats by which any log-prob may differ from the plain forward's in float32."""
@@ -113,6 +114,8 @@ def judge(paths: Sequence[PathName], tolerance: float, difference: Callable[[Pat
         try:
             found = difference(path)
         except Exception as error:  # whatever a model's code raises: this path is not for it
+            if is_out_of_memory(error):  # now; a verdict is remembered
+                raise
             rejected[path] = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
             continue
         if found <= tolerance:
@@ -130,7 +133,7 @@ def remembered(part: Literal["engine", "trainer"], identity: object, make: Calla
     versions = [importlib.metadata.version(name) for name in ("torch", "transformers", "peft")]
     key = fingerprint([part, identity, versions, _code()])
     file = cache_folder() / "probes" / f"{key}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
     with FileLock(file.with_suffix(".lock")):
         if file.is_file():
             return read_json(file, Verdict)

@@ -8,8 +8,9 @@ from typing import NoReturn
 
 from exsearch import stopping
 from exsearch.children import guard_others
-from exsearch.errors import ExSearchError, UsageError, nearest
+from exsearch.errors import UsageError, nearest
 from exsearch.streams import write_any_text
+from exsearch.trouble import as_told
 
 PROCEDURES = {name: f"exsearch.reference.{name}" for name in ("sft", "inference", "entropy", "align")}
 
@@ -22,10 +23,12 @@ def main() -> None:
     try:
         _run(sys.argv[1:])
         stopping.leave(0)
-    except ExSearchError as error:
-        _leave(str(error), error.exit_code)
     except KeyboardInterrupt:
         _leave("stopped; the same command continues where it was", 1)
+    except Exception as error:
+        if (told := as_told(error)) is None:
+            raise
+        _leave(str(told), told.exit_code)
 
 
 def _leave(message: str, code: int) -> NoReturn:

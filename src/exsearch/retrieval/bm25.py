@@ -34,15 +34,17 @@ from exsearch.retrieval.terms import Stems, TermNumbers
 from exsearch.retrieval.words import words
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Weight = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
+"""Beyond the limit, which is far beyond any use, scores would leave the range of float32."""
 
 
 class Bm25Parameters(msgspec.Struct, frozen=True):
     """The constants of the formula."""
 
-    k1: Annotated[float, msgspec.Meta(ge=0)] = 1.5
+    k1: Weight = 1.5
     b: Share = 0.4
     """How much the length of a text counts, from 0 to 1."""
-    title_weight: Annotated[float, msgspec.Meta(ge=0)] = 6.0
+    title_weight: Weight = 6.0
     """How often a word of the title counts; 0 ranks by the text alone."""
     title_b: Share = 1.0
     """As `b`, of the title: with 1, what counts is the share of the title that a word makes up."""

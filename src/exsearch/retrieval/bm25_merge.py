@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from exsearch.corpus.layout import Rows
 from exsearch.files import is_file
-from exsearch.mapping import map_array
+from exsearch.mapping import map_array, save_array
 from exsearch.retrieval.index_folder import Segment
 from exsearch.retrieval.inverted import Numbers, save_starts
 
@@ -41,18 +41,18 @@ def merge_postings(parts: list[Segment], deleted: list[Rows], folder: Path) -> N
     group, row, code, title = (np.concatenate(pieces) for pieces in zip(*kept, strict=True))
     order = np.argsort(group, kind="stable")  # the rows of a group stay in order
     titled = group[order] & 1 == 1
-    np.save(folder / "terms.npy", terms)
+    save_array(folder / "terms.npy", terms)
     save_starts(
         folder,
         np.bincount(group >> 1, minlength=len(terms)),
         np.bincount(group[group & 1 == 1] >> 1, minlength=len(terms)),
     )
-    np.save(folder / "rows.npy", row[order])
-    np.save(folder / "codes.npy", code[order])
-    np.save(folder / "titles.npy", title[order][titled])
-    np.save(folder / "words.npy", np.sum([map_array(part.folder / "words.npy") for part in parts], axis=0))
+    save_array(folder / "rows.npy", row[order])
+    save_array(folder / "codes.npy", code[order])
+    save_array(folder / "titles.npy", title[order][titled])
+    save_array(folder / "words.npy", np.sum([map_array(part.folder / "words.npy") for part in parts], axis=0))
     if lost.any():
-        np.save(folder / "lost.npy", lost)
+        save_array(folder / "lost.npy", lost)
 
 
 def _groups(

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from exsearch.mapping import load_array
+from exsearch.mapping import load_array, save_array
 from exsearch.retrieval.ranking import compiled
 
 Floats = npt.NDArray[np.float32]
@@ -83,7 +83,7 @@ class Codec:
     def save(self, folder: Path) -> None:
         """Write mean.npy, axes.npy and centroids.npy."""
         for name in ("mean", "axes", "centroids"):
-            np.save(folder / f"{name}.npy", getattr(self, name))
+            save_array(folder / f"{name}.npy", getattr(self, name))
 
     def encode(self, vectors: Floats) -> npt.NDArray[np.uint8]:
         """Return the codes [n, groups] of `vectors` [n, D]."""

@@ -37,6 +37,9 @@ _VECTORS_A_CENTROID = 39
 _VECTORS_AT_ONCE = 1024
 """So many are added to a graph at once. FAISS orders those by level, so that the graph depends on it."""
 
+_WRITTEN_AT_ONCE = 1 << 20
+"""Bytes."""
+
 
 class IvfPq:
     """Looks into the clusters nearest to the query, at compressed vectors: scores are approximate."""
@@ -79,7 +82,7 @@ class IvfPq:
         for clustering in (index.cp, index.pq.cp):
             clustering.min_points_per_centroid = 1  # a small corpus is no reason for a warning a cluster
         index.train(vectors)
-        faiss.write_index(index, str(shared / _TRAINED))
+        _write(shared / _TRAINED, lambda writer: faiss.write_index(index, writer))
 
     @staticmethod
     def write(
@@ -161,7 +164,7 @@ class Hnsw:
                 graph.hnsw.efConstruction = parameters.ef_construction
             with _one_thread():
                 graph.add(block)
-        faiss.write_index(graph, str(folder / _GRAPH))
+        _write(folder / _GRAPH, lambda writer: faiss.write_index(graph, writer))
 
     @staticmethod
     def indivisible() -> str:
@@ -208,7 +211,7 @@ def _mapped_lists(segment: Segment) -> Any:
 
 
 def _write_lists(lists: Any, folder: Path) -> None:
-    faiss.write_InvertedLists(lists, faiss.FileIOWriter(str(folder / _LISTS)))
+    _write(folder / _LISTS, lambda writer: faiss.write_InvertedLists(lists, writer))
 
 
 def _mapped_graph(segment: Segment, dimensions: int | None = None) -> Any:
@@ -216,6 +219,12 @@ def _mapped_graph(segment: Segment, dimensions: int | None = None) -> Any:
     if graph.ntotal != len(segment.rows) or dimensions not in (None, graph.d):
         raise ValueError("its files do not fit together")
     return graph
+
+
+def _write(path: Path, write: Callable[[Any], None]) -> None:
+    """Let FAISS write a file; raises OSError. Its own way to one raises nothing for what is lost as that is closed."""
+    with path.open("wb") as file:
+        write(faiss.PyCallbackIOWriter(file.write, _WRITTEN_AT_ONCE))
 
 
 def _read(path: Path, read: Callable[[str], Any]) -> Any:

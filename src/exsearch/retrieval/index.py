@@ -126,8 +126,7 @@ def _extends(folder: Path, there: IndexInfo, plan: dict[str, Any], corpus: Corpu
     if (there.kind, there.version) != (plan["kind"], plan["version"]):
         return False
     # a parameter that it does not name came later, and had the value that is now its default
-    named = there.parameters.keys() <= plan["parameters"].keys()
-    if not named or check_parameters(there.kind, there.parameters) != settings:
+    if not there.parameters.keys() <= plan["parameters"].keys() or not _are(there, settings):
         return False
     if corpus.prefix(there.passages) != there.corpus_prefix:
         return False
@@ -146,6 +145,14 @@ def _extends(folder: Path, there: IndexInfo, plan: dict[str, Any], corpus: Corpu
         return False
     # an encoder of the same name may have been trained again
     return encoder == there.encoder and (encoder is None or simple.encoder_hash(settings) == encoder.hash)
+
+
+def _are(there: IndexInfo, settings: Any) -> bool:
+    """Whether the parameters that index.json names are these; what is no parameter of the kind is damage."""
+    try:
+        return bool(check_parameters(there.kind, there.parameters) == settings)
+    except UsageError:
+        return False
 
 
 def _lacks_nothing(folder: Path, info: IndexInfo, corpus: Corpus) -> bool:

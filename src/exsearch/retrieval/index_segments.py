@@ -10,6 +10,7 @@ import numpy as np
 from exsearch.corpus.layout import Rows
 from exsearch.corpus.store import Corpus
 from exsearch.files import atomic_path, remove_unless_held
+from exsearch.mapping import save_array
 from exsearch.merging import segments_to_merge
 from exsearch.progress import progress
 from exsearch.retrieval.index_folder import DROPPED, PARTS, SEGMENTS, SHARED, Segment, cuts, segment_at
@@ -110,9 +111,9 @@ def _merge(target: Target, parts: list[Segment]) -> None:
             gone.append(target.corpus.deleted_in(rows) + rows.start)
         dropped: Rows = np.unique(np.concatenate(gone))
         if len(dropped):
-            np.save(temporary / DROPPED, dropped)
+            save_array(temporary / DROPPED, dropped)
         if target.encodes:
-            np.save(temporary / PARTS, np.array([build.start for part in parts for build in part.builds()]))
+            save_array(temporary / PARTS, np.array([build.start for part in parts for build in part.builds()]))
 
 
 def _is_sound(target: Target, rows: range) -> bool:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exsearch.files import is_file
-from exsearch.mapping import map_array
+from exsearch.mapping import map_array, save_array
 from exsearch.retrieval.ranking import compiled
 
 CODES = 1 << 16
@@ -114,19 +114,19 @@ def write_postings(folder: Path, hashes: npt.NDArray[np.uint64], text: Field, ti
     del every
     by_term = np.argsort(term, kind="stable")  # keeps those of titles behind, and rows ascending
     lengths = text.lengths, title.lengths
-    np.save(folder / "terms.npy", hashes[order])
+    save_array(folder / "terms.npy", hashes[order])
     save_starts(folder, np.bincount(term, minlength=len(hashes)), np.bincount(titled >> 32, minlength=len(hashes)))
-    np.save(folder / "rows.npy", row[by_term])
-    np.save(folder / "codes.npy", _encode(occurrences, lengths[0][row])[by_term])
-    np.save(folder / "titles.npy", _encode(title_counts, lengths[1][titled & 0xFFFFFFFF]))
-    np.save(folder / "words.npy", np.array([*map(np.sum, lengths), np.count_nonzero(lengths[1])], dtype=np.int64))
+    save_array(folder / "rows.npy", row[by_term])
+    save_array(folder / "codes.npy", _encode(occurrences, lengths[0][row])[by_term])
+    save_array(folder / "titles.npy", _encode(title_counts, lengths[1][titled & 0xFFFFFFFF]))
+    save_array(folder / "words.npy", np.array([*map(np.sum, lengths), np.count_nonzero(lengths[1])], dtype=np.int64))
 
 
 def save_starts(folder: Path, postings: Numbers, titles: Numbers) -> None:
     """Write where postings and title codes begin, from how many each term has."""
     starts = np.zeros((len(postings) + 1, 2), dtype=np.int64)
     np.cumsum(np.stack([postings, titles], axis=1), axis=0, out=starts[1:])
-    np.save(folder / "starts.npy", starts.astype(np.uint32 if starts[-1, 0] < 1 << 32 else np.uint64))
+    save_array(folder / "starts.npy", starts.astype(np.uint32 if starts[-1, 0] < 1 << 32 else np.uint64))
 
 
 def _encode(occurrences: Numbers, lengths: Numbers) -> npt.NDArray[np.uint16]:

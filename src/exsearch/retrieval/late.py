@@ -26,7 +26,7 @@ from exsearch.corpus.layout import Rows
 from exsearch.corpus.store import Corpus, none_deleted
 from exsearch.errors import UsageError
 from exsearch.files import read_json
-from exsearch.mapping import map_array, map_bytes
+from exsearch.mapping import map_array, map_bytes, save_array
 from exsearch.retrieval.base import Hit
 from exsearch.retrieval.bm25 import Bm25, Bm25Parameters
 from exsearch.retrieval.codec import Codec, Floats, inner_products, max_similarity
@@ -143,8 +143,8 @@ class Late:
                 lengths += map(len, vectors)
                 means.append(np.stack([codec.mean_direction(of_passage) for of_passage in vectors]))
                 file.write(codec.encode(np.concatenate(vectors)).tobytes())
-        np.save(folder / "offsets.npy", np.cumsum([0, *lengths], dtype=np.int64))
-        np.save(folder / "means.npy", np.concatenate(means))
+        save_array(folder / "offsets.npy", np.cumsum([0, *lengths], dtype=np.int64))
+        save_array(folder / "means.npy", np.concatenate(means))
         inverted = folder / "bm25"
         inverted.mkdir()
         Bm25.build_segment(corpus, rows, shared, inverted, Bm25Parameters(), lambda count: None)
@@ -181,8 +181,8 @@ class Late:
                 file.write(vectors.codes[np.repeat(stays, tokens)].tobytes())
                 lengths.append(np.where(stays, tokens, 0))
                 means.append(vectors.means)
-        np.save(folder / "offsets.npy", np.concatenate([[0], np.cumsum(np.concatenate(lengths))]))
-        np.save(folder / "means.npy", np.concatenate(means))
+        save_array(folder / "offsets.npy", np.concatenate([[0], np.cumsum(np.concatenate(lengths))]))
+        save_array(folder / "means.npy", np.concatenate(means))
         inverted = folder / "bm25"
         inverted.mkdir()
         return Bm25.merge_segments([_inverted(part) for part in parts], deleted, shared, inverted, Bm25Parameters())

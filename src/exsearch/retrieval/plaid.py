@@ -20,7 +20,7 @@ from exsearch import compute
 from exsearch.corpus.store import Corpus
 from exsearch.errors import UsageError
 from exsearch.files import read_json
-from exsearch.mapping import load_array
+from exsearch.mapping import load_array, save_array
 from exsearch.retrieval.base import Hit
 from exsearch.retrieval.encoder import EMBEDDED, TokenEncoder, encoder_of_build, fresh_encoder, text_blocks
 from exsearch.retrieval.index_folder import EncoderInfo, OpenedIndex, Segment, require_same_encoder
@@ -98,7 +98,7 @@ class Plaid:
                     vectors.append(torch.from_numpy(found).half())
                     kept.append(row)
                 row += 1
-        np.save(folder / "rows.npy", np.array(kept, dtype=np.int64))
+        save_array(folder / "rows.npy", np.array(kept, dtype=np.int64))
         if vectors:
             (folder / "plaid").mkdir()
             # the threshold: below it, it would keep all vectors as they are

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from exsearch.corpus.passage import Passage
 from exsearch.errors import ExSearchError, UsageError
+from exsearch.files import make_folder
 from exsearch.retrieval.base import Hit, RetrievalError, Retriever
 from exsearch.trouble import machine_trouble, probe
 
@@ -225,7 +226,7 @@ class _Searches:
 
 def _make_parent(file: Path) -> None:
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
     except (FileExistsError, NotADirectoryError):
         raise UsageError(f"{file}: {file.parent} is not a folder; choose another path") from None
 

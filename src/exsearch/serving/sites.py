@@ -14,8 +14,8 @@ from exsearch.errors import UsageError
 from exsearch.loopback import is_loopback
 from exsearch.serving.refusal import refusal
 
-_HOST = re.compile(r"(?:\[(?P<address>[0-9a-fA-F:.]+)\]|(?P<name>[^\s:/?#@\[\]]+))(?::[0-9]{1,5})?")
-_ORIGIN = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://(?P<host>[^\s/?#@]+)")
+_HOST = re.compile(r"(?:\[(?P<address>[0-9a-fA-F:.]+)\]|(?P<name>[^\s:/?#@*\[\]]+))(?::[0-9]{1,5})?")
+_ORIGIN = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://(?P<host>[^\s/?#@*]+)")
 _SHOWN = 100
 """Characters of a header that a message repeats."""
 

@@ -4,22 +4,33 @@ import os
 import select
 import sys
 import threading
+import time
 from pathlib import Path
 
 import msgspec
 
 from exsearch import stopping
-from exsearch.errors import ExSearchError, UsageError
-from exsearch.training.job import Report, read_job
+from exsearch.errors import UsageError
+from exsearch.training.job import Job, Report, read_job
 from exsearch.training.launch import REPORT
 from exsearch.training.trainer import train
+from exsearch.trouble import as_told
+
+SECONDS_TO_HEAR = 3.0
+"""Before an error that may be the end of another rank: torchrun ends this one then, which has nothing to add."""
 
 
 def main() -> None:
     """Train; the first rank reports its steps, each rank what ends it: torchrun ends the others when one has failed."""
     stopping.listen()
     threading.Thread(target=_end_with_starter, name="starter", daemon=True).start()
-    job = read_job(sys.stdin.fileno())
+    try:
+        _train(read_job(sys.stdin.fileno()))
+    except KeyboardInterrupt:  # its starter says so, and waits
+        os._exit(1)
+
+
+def _train(job: Job) -> None:
     try:
         train(
             Path(job.base),
@@ -33,11 +44,12 @@ def main() -> None:
             rewind=lambda step: _report(Report(step)),
             section=job.section,
         )
-    except ExSearchError as error:
-        _report(Report(0, error=str(error), mistake=isinstance(error, UsageError)))
+    except Exception as error:
+        if (told := as_told(error)) is None:
+            time.sleep(SECONDS_TO_HEAR)
+            raise
+        _report(Report(0, error=str(told), mistake=isinstance(told, UsageError)))
         stopping.leave(1)
-    except KeyboardInterrupt:  # its starter says so, and waits
-        os._exit(1)
 
 
 def _end_with_starter() -> None:

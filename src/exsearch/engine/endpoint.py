@@ -111,7 +111,7 @@ def first_choice(answer: dict[str, Any]) -> dict[str, Any]:
 def _decoded(content: bytes) -> object:
     """Return JSON decoded, None for what is no JSON."""
     try:
-        return json.loads(content)  # type: ignore[no-any-return]
+        return json.loads(content)
     except (ValueError, RecursionError):
         return None
 

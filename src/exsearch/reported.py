@@ -12,8 +12,7 @@ def reported(answer: object) -> str | None:
 
     Such an `error` is a text, an object with a `message`, as OpenAI has it, or true with the `message` beside it.
     """
-    error = answer.get("error") if isinstance(answer, dict) else None
-    if not error:
+    if not isinstance(answer, dict) or not (error := answer.get("error")):
         return None
     return words({name: answer[name] for name in answer if name != "error"} if error is True else error)
 

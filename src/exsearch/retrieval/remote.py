@@ -100,8 +100,8 @@ class Remote:
         try:
             found = self._dialect.read(body)
         except ValueError as error:
-            if said := _reported(body):
-                raise RetrievalError(f"{self._shown}: the server reports an error: {said}") from None
+            if told := _reported(body):
+                raise RetrievalError(f"{self._shown}: the server reports an error: {told}") from None
             raise RetrievalError(f"{self._shown}: not the answer of a {self._name} server: {error}") from None
         if len(found) != len(queries):
             raise RetrievalError(f"{self._shown}: {len(found)} answers to {len(queries)} queries")

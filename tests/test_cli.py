@@ -122,7 +122,7 @@ MISTAKES = [
     (("weigh", "none.jsonl", "good.jsonl", "--out", "empty"), "empty: a folder is in the way"),
     (("learn", "none.jsonl", "none.jsonl", "--out", "o", "--model", "./empty"), "empty: not a model folder"),
     (("train", "nowhere.toml"), "nowhere.toml: no such file"),
-    (("train", "broken.toml"), "broken.toml: "),
+    (("train", "broken.toml"), "broken.toml, line 1, column 9: not valid TOML"),
     (("train", "typo.toml"), "typo.toml: unknown key 'explore.sample'; did you mean 'samples'?"),
     (("view", "nowhere"), "nowhere"),
 ]

@@ -251,6 +251,13 @@ def test_a_stray_quote_does_not_swallow_rows_but_is_named_with_its_line(tmp_path
     assert [passage.id for passage in Corpus.open(tmp_path / "corpus")] == ["1", "3", "4", "5", "6"]
 
 
+def test_a_text_with_tabs_over_lines_is_no_row_though_it_has_as_many(tmp_path: Path) -> None:
+    text = "so it is\tand\tso\nit was and\twill\tbe\nas it is\tnow\tand"
+    with (tmp_path / "input").open("w", newline="") as file:
+        csv.writer(file, delimiter="\t").writerows([("id", "title", "text"), ("a", "T", text), ("b", "U", "x")])
+    assert imported(tmp_path, (tmp_path / "input").read_bytes()) == [Passage("a", "T", text), Passage("b", "U", "x")]
+
+
 ROWS = [f"{number}\ttext of {number}\ttitle {number}" for number in range(8)]
 
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 
 from exsearch.shape import not_utf8
 
-IsRow = Callable[[list[str]], bool]
-"""Whether a line with these cells, as many as there are columns, is a row by itself."""
+IsRow = Callable[[list[str], list[str]], bool]
+"""Whether the cells of a line, as many as there are columns, are a row by themselves, not a part of the row given."""
 _REMEDY = 'a cell that begins with a quote must end with one, and a quote within it is written twice ("")'
 
 
@@ -43,12 +43,19 @@ def read_row(
                 cells = _over_lines(text, take, more, delimiter)
     except UnicodeDecodeError as error:
         raise RowError(not_utf8(error) + (f", {len(more)} lines further on" if more else ""), more) from None
-    if more and width and is_row and _swallows([text, *map(bytes.decode, more)], delimiter, width, is_row):
-        reason = f"a quote opens a cell here that would end {len(more)} lines further on, and swallow rows; {_REMEDY}"
-        raise RowError(reason, more)
+    if more and width and is_row:
+        lines = [_plain(line, delimiter) for line in (text, *map(bytes.decode, more))]
+        if sum(len(line) == width and is_row(line, cells) for line in lines) > 1:
+            ends = f"would end {len(more)} lines further on, and swallow rows"
+            raise RowError(f"a quote opens a cell here that {ends}; {_REMEDY}", more)
     if width and len(cells) != width:
         raise RowError(f"has {len(cells)} columns, not {width}", more)
     return cells
+
+
+def alike(id: str, other: str) -> bool:
+    """Return whether a cell that stands where ids do may be one, beside another: ids with blanks come in company."""
+    return not any(map(str.isspace, id)) or any(map(str.isspace, other))
 
 
 def _plain(text: str, delimiter: str) -> list[str]:
@@ -74,12 +81,6 @@ def _over_lines(first: str, take: Callable[[], bytes], more: list[bytes], delimi
         return next(csv.reader(lines(), delimiter=delimiter, strict=True))
     except csv.Error:
         raise RowError(f"not quoted as CSV is: {_fault(taken, ended)}; {_REMEDY}", more) from None
-
-
-def _swallows(lines: list[str], delimiter: str, width: int, is_row: IsRow) -> bool:
-    """Return whether two lines of one row are rows by themselves."""
-    rows = [cells for cells in (_plain(line, delimiter) for line in lines) if len(cells) == width and is_row(cells)]
-    return len(rows) > 1
 
 
 def _fault(taken: list[str], ended: bool) -> str:

@@ -17,7 +17,7 @@ from exsearch.errors import UsageError
 from exsearch.foreign import GZIP, HEAD, foreign
 from exsearch.gzipped import BROKEN_GZIP, gzip_fault
 from exsearch.ids import Id
-from exsearch.quoting import RowError, read_row
+from exsearch.quoting import RowError, alike, read_row
 from exsearch.shape import BROKEN, fault
 
 MAX_LINE = 1 << 26
@@ -152,8 +152,11 @@ class DprFile(LineSource):
     def _passage(self, cells: list[str]) -> Passage | Malformed:
         return make_passage(cells[self._id], cells[self._title], cells[self._text], None)
 
-    def _is_row(self, cells: list[str]) -> bool:
-        return isinstance(self._passage(cells), Passage)
+    def _is_row(self, line: list[str], row: list[str]) -> bool:
+        """Return whether the cells of a line are a row by themselves, not a part of `row`."""
+        if len(row) == self._width and not alike(line[self._id], row[self._id]):
+            return False
+        return isinstance(self._passage(line), Passage)
 
 
 def recognise_lines(path: Path) -> LineSource:

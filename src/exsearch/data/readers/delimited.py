@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from exsearch.data.readers.ids import IDS
 from exsearch.errors import UsageError
-from exsearch.quoting import RowError, read_row
+from exsearch.quoting import RowError, alike, read_row
 
 _DPR_COLUMNS = ["question", "answer"]
 """Of DPR's files, which do not name them."""
@@ -29,7 +29,7 @@ class Delimited:
         self._named = "question" in (name.lower() for name in first)
         if self._named:
             self.columns = first
-        elif self._delimiter == "," or len(first) != len(_DPR_COLUMNS) or not self._is_row(first):
+        elif self._delimiter == "," or len(first) != len(_DPR_COLUMNS) or not self._is_row(first, first):
             if b"\r" in line.rstrip(b"\r\n"):
                 raise UsageError(f"{path}: its lines end in carriage returns alone; save it with line feeds")
             raise UsageError(f"{path}, line {number}: neither JSON nor the names of columns, `question` among them")
@@ -80,14 +80,15 @@ class Delimited:
                     raise UsageError(f"{self._path}, line {begin}: {error}") from None
             line = take()
 
-    def _is_row(self, cells: list[str]) -> bool:
-        """Return whether a line with these cells must be taken for a row by itself.
+    def _is_row(self, line: list[str], row: list[str]) -> bool:
+        """Return whether the cells of a line are a row by themselves, not a part of `row`.
 
-        A tab in a text is rare, so with as many as there are columns it is. Commas are not: only a number in the place
-        of the id tells. The answers in DPR's files are always a list.
+        A tab in a text is rare, so with as many as there are columns it is, unless what stands where the ids do has
+        blanks. Commas are not rare: only numbers for ids tell. The answers in DPR's files are always a list.
         """
         if self.columns is _DPR_COLUMNS:
-            return cells[1].startswith("[")
-        return self._delimiter == "\t" or any(
-            name in IDS and cell.isdecimal() for name, cell in zip(self.columns, cells, strict=True)
-        )
+            return line[1].startswith("[")
+        ids = [column for column, name in enumerate(self.columns) if name in IDS]
+        if self._delimiter == ",":
+            return any(line[column].isdecimal() for column in ids)
+        return len(row) != len(line) or all(alike(line[column], row[column]) for column in ids)

@@ -83,6 +83,9 @@ def test_the_last_allowed_search_can_still_be_answered_from(chat: ChatFormat) ->
         ("<QUERY> " + "very " * 40 + "long",),
         ("<QUERY> a", "<FACT> " + "very " * 40 + "long <FINAL>"),
         ("<QUERY> a", "<FACT> b <FINAL>", "a much " * 20 + "too long answer"),
+        ("<QUERY> a", "<FACT> b <FINAL>", "grep -c <QUERY> Which ..."),
+        ("<QUERY> a", "<FACT> b <FINAL>", "<FACT> It is Paris. <FINAL>"),
+        ("<QUERY> a", "<FACT> b <FINAL>", "Paris <THINK> or Rome"),
     ],
 )
 def test_a_turn_against_the_grammar_or_over_its_length_ends_as_malformed(

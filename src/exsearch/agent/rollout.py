@@ -192,11 +192,11 @@ class Agent:
             attempt.stop(StopReason.MALFORMED)
             return
         text = self.chat.decode(completion.token_ids)
-        if attempt.answering:
-            attempt.answer = text.strip()
-            attempt.stop(StopReason.ANSWERED)
-            return
         try:
+            if attempt.answering:
+                attempt.answer = self.grammar.read_answer(text)
+                attempt.stop(StopReason.ANSWERED)
+                return
             action = self.grammar.parse(text, first=not attempt.steps)
         except MalformedError:
             attempt.stop(StopReason.MALFORMED)

@@ -56,7 +56,7 @@ class TaggedGrammar(Grammar):
         if match is None:
             raise MalformedError(text)
         said = one_line(match[match.lastgroup or 0])
-        if any(tag in said for tag in self.tags):
+        if self.has_tag(said):
             raise MalformedError(text)
         if match.lastgroup == "answer":
             return Action(None, None, said)

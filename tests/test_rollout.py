@@ -238,7 +238,7 @@ def test_no_trajectory_outgrows_its_context_or_loses_its_question(
     engine = ScriptedEngine(chat, script, context_size=context)
     agent = Agent(engine, StaticRetriever(passages), chat, config)
     trajectory = roll(agent)
-    opening = chat.head + chat.encode(agent.grammar.opening(QUESTION.text)) + chat.open_assistant
+    opening = chat.first_prompt(agent.grammar.opening(QUESTION.text))
     assert trajectory.token_ids[: len(opening)] == opening
     if engine.calls:
         assert len(trajectory.token_ids) <= context

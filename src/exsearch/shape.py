@@ -5,6 +5,7 @@ version and speaks to programmers. Here the fault is found again and put into wo
 """
 
 import codecs
+import datetime
 import json
 import re
 import types
@@ -19,7 +20,10 @@ T = TypeVar("T")
 BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for bytes that are no JSON, or JSON of another shape."""
 
-_NAMES = {str: "a text", bool: "true or false", int: "a whole number", float: "a number", bytes: "a text"}
+_NAMES = {
+    **{str: "a text", bool: "true or false", int: "a whole number", float: "a number", bytes: "a text"},
+    datetime.date: "a day, such as 2026-01-31",
+}
 _OTHER_ENCODINGS = (
     ("UTF-32", (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)),
     ("UTF-16", (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)),

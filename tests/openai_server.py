@@ -59,13 +59,9 @@ class Endpoint:
         return 200, {"choices": [choice], "usage": {"prompt_tokens_details": {"cached_tokens": 3}}}
 
     def _rendered(self, messages: list[dict[str, str]]) -> TokenIds:
-        ids = list(self.chat.head)
-        for number, message in enumerate(messages):
-            ids += self.chat.encode(message["content"])
-            opening = [self.chat.stop_id, *self.chat.open_user]
-            ids += self.chat.open_assistant if message["role"] == "user" else opening
-            assert message["role"] == ("user", "assistant")[number % 2]
-        return ids
+        assert [message["role"] for message in messages] == [("user", "assistant")[n % 2] for n in range(len(messages))]
+        text = self.chat.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return self.chat.tokenizer(text).input_ids  # type: ignore[no-any-return]
 
     def _generate(self, prompt: TokenIds, body: dict[str, object]) -> Completion:
         sampling = Sampling(int(body["max_tokens"]), [self.chat.stop_id], float(body["temperature"]))  # type: ignore[call-overload,arg-type]

@@ -16,6 +16,11 @@ def lines(*turns: str) -> Script:
     return lambda prompt, turn, seed: turns[turn]
 
 
+def opener_of(chat: ChatFormat) -> TokenIds:
+    """The tokens between a user turn's text and the model's."""
+    return chat.first_prompt("x")[len(chat.head) + len(chat.encode("x")) :]
+
+
 class ScriptedEngine:
     """Implements Engine and Seat. A turn that is longer than allowed is cut and does not end with a stop token.
 
@@ -56,14 +61,18 @@ class ScriptedEngine:
         self.completions.append(new)
         return new
 
+    def tokens(self, text: str) -> TokenIds:
+        """Return a turn's tokens, its end included."""
+        return [*self.chat.encode(text), self.chat.stop_id]
+
     def _continue(self, prompt: TokenIds, sampling: Sampling, seed: int) -> Completion:
         assert len(prompt) + sampling.max_new_tokens <= self.context_size, "the prompt leaves no room for the turn"
-        opener = self.chat.open_assistant
+        opener = opener_of(self.chat)
         turn = sum(prompt[i : i + len(opener)] == opener for i in range(len(prompt))) - 1
         self.turns.append(turn)
         whole = self.rests.get(tuple(prompt))
         if whole is None:
-            whole = [*self.chat.encode(self.script(self.chat.decode(prompt), turn, seed)), self.chat.stop_id]
+            whole = self.tokens(self.script(self.chat.decode(prompt), turn, seed))
         stop = next(place for place, token in enumerate(whole, start=1) if token in sampling.stop_ids)
         ids = whole[: min(stop, sampling.max_new_tokens)]
         self.rests[(*prompt, *ids)] = whole[len(ids) :]

@@ -26,7 +26,7 @@ RECORDED = {
 def answers(model_folder: Path, chat: ChatFormat, **load: str) -> dict[str, str]:
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32, **load)
     engine = HFEngine(model, "x")
-    prompts = [chat.head + chat.encode(text) + chat.open_assistant for text in RECORDED]
+    prompts = [chat.first_prompt(text) for text in RECORDED]
     said = generate(engine, prompts, Sampling(12, [chat.stop_id], temperature=0.0), [0] * len(prompts))
     return {text: chat.decode(completion.token_ids) for text, completion in zip(RECORDED, said, strict=True)}
 

@@ -27,13 +27,11 @@ def with_template(chat: ChatFormat, template: str | None) -> ChatFormat:
 def test_the_pieces_of_a_conversation_are_the_templates_own_tokens(
     chat: ChatFormat, user: str, assistant: str, again: str
 ) -> None:
-    pieces = chat.head + chat.encode(user) + chat.open_assistant + chat.encode(assistant) + [chat.stop_id]
-    pieces += chat.open_user + chat.encode(again) + chat.open_assistant
+    pieces = chat.first_prompt(user) + chat.turn_ids(assistant) + chat.next_prompt(again)
     roles = ("user", "assistant", "user")
     messages = [{"role": r, "content": c} for r, c in zip(roles, (user, assistant, again), strict=True)]
     text = chat.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     assert chat.tokenizer.decode(pieces) == text
-    chat.tokenizer.backend_tokenizer.encode_special_tokens = False
     assert pieces == chat.tokenizer(text, add_special_tokens=False).input_ids
 
 
@@ -70,6 +68,5 @@ def test_a_template_that_cannot_be_continued_is_refused(chat: ChatFormat, templa
 def test_a_base_model_without_a_template_gets_a_plain_one(chat: ChatFormat) -> None:
     plain = with_template(chat, None)
     assert plain.stop_id == chat.tokenizer.eos_token_id
-    ids = plain.head + plain.encode("Hi") + plain.open_assistant + plain.encode("Hello") + [plain.stop_id]
-    ids += plain.open_user + plain.encode("Bye")
-    assert chat.tokenizer.decode(ids) == "User: Hi\nAssistant: Hello<|im_end|>\nUser: Bye"
+    ids = plain.first_prompt("Hi") + plain.turn_ids("Hello") + plain.next_prompt("Bye")
+    assert chat.tokenizer.decode(ids) == "User: Hi\nAssistant: Hello<|im_end|>\nUser: Bye\nAssistant:"

@@ -265,7 +265,7 @@ def smollm2(builtin: Path) -> HFEngine:
 
 
 def question(chat: ChatFormat, text: str) -> TokenIds:
-    return chat.head + chat.encode(text) + chat.open_assistant
+    return chat.first_prompt(text)
 
 
 def test_the_embedded_model_says_the_same_as_under_transformers(
@@ -285,7 +285,7 @@ def test_the_embedded_model_says_the_same_as_under_transformers(
 
 def test_the_embedded_model_continues_a_conversation_from_its_cache(smollm2: HFEngine, chat: ChatFormat) -> None:
     start = question(chat, "Remember the number 42.")
-    more = [chat.stop_id, *chat.open_user, *chat.encode("Which number?"), *chat.open_assistant]
+    more = [chat.stop_id, *chat.next_prompt("Which number?")]
     sampling = Sampling(4, [chat.stop_id], 0.0)
     first, cached = converse(smollm2, [(start, sampling, 0), (more, sampling, 0)])
     assert cached.prefilled == len(more) + 1

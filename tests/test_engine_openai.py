@@ -24,7 +24,7 @@ def connect(url: str, chat: ChatFormat, api: str = "completions", retokenise: bo
 
 
 def opening(chat: ChatFormat, text: str) -> list[int]:
-    return chat.head + chat.encode(text) + chat.open_assistant
+    return chat.first_prompt(text)
 
 
 def test_a_server_that_tells_token_ids_gives_what_the_engine_itself_gives(engine: HFEngine, chat: ChatFormat) -> None:
@@ -66,7 +66,7 @@ def test_text_without_token_ids_is_exact_only_if_asked_for_and_it_comes_back(
 
 def test_a_chat_endpoint_gets_the_conversation_back_from_its_tokens(engine: HFEngine, chat: ChatFormat) -> None:
     ids = opening(chat, "first <|im_end|> question")
-    ids += [*chat.encode("an answer"), chat.stop_id, *chat.open_user, *chat.encode("more"), *chat.open_assistant]
+    ids += chat.turn_ids("an answer") + chat.next_prompt("more")
     endpoint = Endpoint(engine, chat)
     with running(endpoint) as url:
         remote = connect(url, chat, api="chat")

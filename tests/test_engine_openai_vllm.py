@@ -60,7 +60,7 @@ def connect(url: str, chat: ChatFormat, api: str) -> OpenAIEngine:
 def test_completions_are_exact_and_those_of_transformers(url: str, builtin: Path, chat: ChatFormat) -> None:
     own = HFEngine.load(builtin, "smollm2", torch.float32, "cpu", 4)
     remote = connect(url, chat, "completions")
-    prompts = [chat.head + chat.encode(text) + chat.open_assistant for text in TEXTS]
+    prompts = [chat.first_prompt(text) for text in TEXTS]
     sampling = Sampling(12, [chat.stop_id], temperature=0.0)
     found, expected = (generate(engine, prompts, sampling, [1, 2, 3]) for engine in (remote, own))
     assert all(completion.exact for completion in found)
@@ -74,7 +74,7 @@ def test_completions_are_exact_and_those_of_transformers(url: str, builtin: Path
 
 def test_chat_says_that_its_tokens_are_made_here(url: str, chat: ChatFormat) -> None:
     remote = connect(url, chat, "chat")
-    prompt = chat.head + chat.encode(TEXTS[0]) + chat.open_assistant
+    prompt = chat.first_prompt(TEXTS[0])
     [said] = generate(remote, [prompt], Sampling(12, [chat.stop_id], temperature=0.0), [1])
     assert not remote.scores and not said.exact
     assert "Paris" in chat.decode(said.token_ids)

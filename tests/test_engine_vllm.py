@@ -44,7 +44,7 @@ def engines(request: pytest.FixtureRequest, builtin: Path, adapter: Path) -> Ite
 
 
 def prompts(chat: ChatFormat) -> list[list[int]]:
-    return [chat.head + chat.encode(text) + chat.open_assistant for text in TEXTS]
+    return [chat.first_prompt(text) for text in TEXTS]
 
 
 def test_greedy_tokens_and_logprobs_are_those_of_transformers(engines: tuple, chat: ChatFormat) -> None:  # type: ignore[type-arg]

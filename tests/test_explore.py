@@ -20,7 +20,7 @@ from exsearch.engine.base import Completion, Sampling, Seat, TokenIds
 from exsearch.engine.hf import HFEngine
 from exsearch.errors import ExSearchError, UsageError
 from exsearch.files import read_jsonl
-from scripted import ScriptedEngine, StaticRetriever
+from scripted import ScriptedEngine, StaticRetriever, opener_of
 from tiny_models import tiny_llama
 
 QUESTIONS = [Question(f"q{n}", f"What is number {n}?", [f"the {n}th"]) for n in range(5)]
@@ -132,7 +132,7 @@ class Talkative:
 
     async def generate(self, prompt: TokenIds, sampling: Sampling, seed: int) -> Completion:
         said = await self.seat.generate(prompt, Sampling(3, [], sampling.temperature), seed)
-        opener = self.chat.open_assistant
+        opener = opener_of(self.chat)
         turn = sum(prompt[i : i + len(opener)] == opener for i in range(len(prompt)))
         before, after = [("<QUERY>", ""), ("<FACT>", " <FINAL>"), ("", "")][turn - 1]
         left, right = self.chat.encode(before), [*self.chat.encode(after), self.chat.stop_id]

@@ -40,7 +40,7 @@ if __name__ == "__main__":
 def exported(builtin: Path, chat: ChatFormat, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = RunFolder(tmp_path_factory.mktemp("lora") / "run")
     folder.claim(Config(title="A LoRA run"))
-    start = chat.head + chat.encode(QUESTION) + chat.open_assistant
+    start = chat.first_prompt(QUESTION)
     answer = [*chat.encode(ANSWER), chat.stop_id]
     example = Example(start + answer, [0] * len(start) + [1] * len(answer), len(start))
     config = LearnConfig(lora_rank=8, epochs=24, batch_size=1, learning_rate=2e-3)

@@ -95,6 +95,14 @@ def test_whatever_the_model_says_is_one_action_or_malformed(turn: str, first: bo
     )
 
 
+@given(st.text(), st.sampled_from(TAGS), st.text())
+def test_an_answer_is_what_is_said_unless_a_tag_is_in_it(before: str, tag: str, after: str) -> None:
+    with pytest.raises(MalformedError):
+        GRAMMAR.read_answer(before + tag + after)
+    if not GRAMMAR.has_tag(before + after):
+        assert GRAMMAR.read_answer(before + after) == (before + after).strip()
+
+
 @given(st.text(), st.text(), st.integers(1, 20))
 def test_a_passage_is_one_line_after_a_line_break(title: str, text: str, number: int) -> None:
     shown = GRAMMAR.passage(number, title, text)

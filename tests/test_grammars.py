@@ -3,6 +3,7 @@
 import asyncio
 from typing import get_args
 
+import msgspec
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -300,6 +301,24 @@ def stop_ids(chat: ChatFormat, name: GrammarName) -> TokenIds:
 
 
 _STOP_IDS: dict[str, TokenIds] = {}
+
+
+class Inexact(ScriptedEngine):
+    """Its tokens are those of text that was tokenised again."""
+
+    def _continue(self, prompt: TokenIds, sampling: Sampling, seed: int) -> Completion:
+        return msgspec.structs.replace(super()._continue(prompt, sampling, seed), exact=False, prefilled=5)
+
+
+@pytest.mark.parametrize("name", TAGGED)
+def test_a_turn_in_pieces_is_as_exact_as_they_are_and_costs_what_they_do(chat: ChatFormat, name: GrammarName) -> None:
+    exact = make_agent(chat, name, TURNS[name])
+    assert isinstance(exact.engine, ScriptedEngine)
+    engine = Inexact(chat, exact.engine.script)
+    made = roll(Agent(engine, StaticRetriever(PASSAGES), chat, exact.config))
+    assert roll(exact).exact and not made.exact
+    assert made.cost.prefilled_tokens == 5 * engine.calls
+    assert made.cost.generated_tokens == sum(len(said.token_ids) for said in engine.completions) > 10
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

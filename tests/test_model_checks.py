@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -251,6 +252,29 @@ def test_doctor_says_how_a_model_is_computed(chat: ChatFormat, tmp_path: Path) -
     assert told["stop tokens"] == "<|im_end|>"
     assert told["windows"] == "none: all layers see all tokens"
     assert told["refused"] == []
+    assert told["template"].startswith("the model's own: '<|im_start|>system")
+    assert told["template"].endswith("...<|im_end|>\\n<|im_start|>assistant\\n'")
+    assert told["date"] == "none in the template"
+    assert told["thinking"] == "template: a prompt begins no thought; the template has no switch for it"
+
+
+def test_doctor_says_what_a_template_does_with_thoughts_and_dates(chat: ChatFormat, tmp_path: Path) -> None:
+    folder = save("llama3", tmp_path / "model", chat)
+    tokenizer = deepcopy(chat.tokenizer)
+    tokenizer.chat_template = (
+        "{{ strftime_now('%Y') + '<|im_end|>' }}{% for m in messages %}{{ m.content + '<|im_end|>' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<think>' if not enable_thinking is defined or enable_thinking }}{% endif %}"
+    )
+    tokenizer.save_pretrained(folder)
+    (folder / "generation_config.json").write_text('{"eos_token_id": [2, 0]}')
+    words = ["--model", str(folder), "--json", "--set", "model.precision=fp32", "--set", "model.device=cpu"]
+    told = json.loads(CliRunner().invoke(doctor, [*words, "--set", "agent.date=2031-07-04"]).stdout.splitlines()[-1])
+    assert told["template"] == "the model's own: '2031<|im_end|>...<|im_end|><think>'"
+    assert told["stop tokens"] == "<|im_end|>, <|endoftext|>"
+    assert told["date"] == "the template takes 2031-07-04 for today (agent.date)"
+    assert told["thinking"] == "template: a prompt begins a thought; agent.thinking switches it"
+    told = json.loads(CliRunner().invoke(doctor, [*words, "--set", "agent.thinking=off"]).stdout.splitlines()[-1])
+    assert told["thinking"] == "off: a prompt begins no thought; agent.thinking switches it"
 
 
 def test_steady_limits() -> None:

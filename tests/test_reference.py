@@ -82,10 +82,8 @@ def test_entropy_weighs_by_the_likelihood_of_the_gold_answer(folder: Path, tmp_p
     assert entry["messages"][-1]["content"] in ("Ada", "Ada L.")
 
     model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
-    prefix = list(chat.head)
-    for message in entry["messages"][:-1]:
-        prefix += chat.encode(message["content"])
-        prefix += chat.open_assistant if message["role"] == "user" else [chat.stop_id, *chat.open_user]
+    text = chat.tokenizer.apply_chat_template(entry["messages"][:-1], tokenize=False, add_generation_prompt=True)
+    prefix = chat.tokenizer(text).input_ids
     losses = []
     for alias in ("Ada", "Ada L."):
         target = [*chat.encode(alias), chat.stop_id]

@@ -83,6 +83,9 @@ def test_the_last_allowed_search_can_still_be_answered_from(chat: ChatFormat) ->
         ("<QUERY> " + "very " * 40 + "long",),
         ("<QUERY> a", "<FACT> " + "very " * 40 + "long <FINAL>"),
         ("<QUERY> a", "<FACT> b <FINAL>", "a much " * 20 + "too long answer"),
+        ("<QUERY> a", "<FACT> b <FINAL>", "grep -c <QUERY> Which ..."),
+        ("<QUERY> a", "<FACT> b <FINAL>", "<FACT> It is Paris. <FINAL>"),
+        ("<QUERY> a", "<FACT> b <FINAL>", "Paris <THINK> or Rome"),
     ],
 )
 def test_a_turn_against_the_grammar_or_over_its_length_ends_as_malformed(
@@ -235,7 +238,7 @@ def test_no_trajectory_outgrows_its_context_or_loses_its_question(
     engine = ScriptedEngine(chat, script, context_size=context)
     agent = Agent(engine, StaticRetriever(passages), chat, config)
     trajectory = roll(agent)
-    opening = chat.head + chat.encode(agent.grammar.opening(QUESTION.text)) + chat.open_assistant
+    opening = chat.first_prompt(agent.grammar.opening(QUESTION.text))
     assert trajectory.token_ids[: len(opening)] == opening
     if engine.calls:
         assert len(trajectory.token_ids) <= context

@@ -3,6 +3,7 @@
 Every key has a default; a recipe names only what it changes. The resolved tree is saved in the run folder.
 """
 
+import datetime
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -106,6 +107,10 @@ class AgentConfig(_Section, frozen=True):
     """Most tokens a turn of the model."""
     context: Positive = 4096
     """Most tokens a trajectory, if the model's own limit is not lower."""
+    date: datetime.date = datetime.date(2026, 1, 1)
+    """What a chat template that writes today's date takes for it: the same on every day a run takes."""
+    thinking: Literal["template", "on", "off"] = "template"
+    """Whether a model thinks before it speaks, if its chat template leaves that open: as the template has it, or so."""
 
 
 class RolloutConfig(_Section, frozen=True):

@@ -74,6 +74,8 @@ _SECTIONS: dict[str, dict[str, Effect]] = {
         "passage_tokens": "result",
         "turn_tokens": "result",
         "context": "result",
+        "date": "result",
+        "thinking": "result",
     },
     "rollout": {
         "in_flight": "memory",

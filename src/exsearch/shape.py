@@ -4,6 +4,7 @@ msgspec checks the shape, and so decides; what it says of a fault is not shown, 
 version and speaks to programmers. Here the fault is found again and put into words.
 """
 
+import datetime
 import json
 import re
 import types
@@ -19,7 +20,10 @@ T = TypeVar("T")
 BROKEN = (msgspec.DecodeError, ValueError, RecursionError)
 """What msgspec raises for bytes that are no JSON, or JSON of another shape, or hold a number too long for Python."""
 
-_NAMES = {str: "a text", bool: "true or false", int: "a whole number", float: "a number", bytes: "a text"}
+_NAMES = {
+    **{str: "a text", bool: "true or false", int: "a whole number", float: "a number", bytes: "a text"},
+    datetime.date: "a day, such as 2026-01-31",
+}
 _OPEN_TEXT = re.compile(r'"(?:[^"\\]|\\.)*\\?', re.DOTALL)
 """The beginning of a text in JSON, without its end."""
 _SHOWN = 40

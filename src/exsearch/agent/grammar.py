@@ -31,7 +31,7 @@ class Grammar(ABC):
 
     name: ClassVar[str]
     tags: ClassVar[tuple[str, ...]] = ()
-    """What a model's vocabulary must be able to spell."""
+    """What a model's vocabulary must be able to spell, and neither a query nor an answer may contain."""
     stops: ClassVar[tuple[str, ...]] = ()
     """Strings with which the model hands over within one turn, which it goes on with after the passages.
 
@@ -104,12 +104,21 @@ class Grammar(ABC):
     def turn(self, action: Action) -> str:
         """Return the model's turn for an action; `parse` reads it back."""
 
+    def read_answer(self, text: str) -> str:
+        """Read the answer that the model was asked for; raise MalformedError if it contains a tag."""
+        if self.has_tag(text):
+            raise MalformedError(text)
+        return text.strip()
+
+    def has_tag(self, text: str) -> bool:
+        """Return whether a text contains a tag of the grammar."""
+        return any(tag in text for tag in self.tags)
+
     @abstractmethod
     def parse(self, text: str, first: bool) -> Action:
         """Read a turn of the model, the first or a later one; raise MalformedError if it is none."""
 
 
-_TAG = r"<(?:QUERY|THINK|FACT|FINAL|SEARCH|USER QUERY)>"
 _FIRST = re.compile(r"\s*<(?:QUERY|THINK)>(?P<query>.+)", re.DOTALL)
 _LATER = re.compile(r"\s*<FACT>(?P<evidence>.*?)(?:<(?:QUERY|THINK)>(?P<query>.+)|<FINAL>\s*)", re.DOTALL)
 
@@ -122,7 +131,7 @@ class ExSearchGrammar(Grammar):
     """
 
     name = "exsearch"
-    tags = ("<USER QUERY>", "<QUERY>", "<SEARCH>", "<FACT>", "<FINAL>")
+    tags = ("<USER QUERY>", "<QUERY>", "<THINK>", "<SEARCH>", "<FACT>", "<FINAL>")
     instruction: ClassVar[str] = (
         "Answer the question by searching. Write <QUERY> and what to look up. After each search write <FACT> and what "
         "you found, then the next <QUERY>, or <FINAL> once you know enough."
@@ -154,7 +163,7 @@ class ExSearchGrammar(Grammar):
         if match is None:
             raise MalformedError(text)
         fields = {name: value.strip() for name, value in match.groupdict().items() if value is not None}
-        if any(re.search(_TAG, value) for value in fields.values()) or fields.get("query") == "":
+        if any(self.has_tag(value) for value in fields.values()) or fields.get("query") == "":
             raise MalformedError(text)
         return Action(fields.get("evidence"), fields.get("query"))
 

@@ -1,15 +1,20 @@
 """From settings to an agent: in this process, or on a cluster."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import msgspec
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammars.known import make_grammar
 from exsearch.agent.journal import Agents
 from exsearch.agent.rollout import Agent
-from exsearch.config import Config
+from exsearch.agent.trajectory import Trajectory
+from exsearch.agent.transcript import is_chat
+from exsearch.config import AgentConfig, Config
 from exsearch.engine.adapter import check_adapter
+from exsearch.engine.base import TokenIds
 from exsearch.engine.load import load_engine
 from exsearch.errors import UsageError
 from exsearch.files import behind_link, require_no_folder
@@ -17,6 +22,7 @@ from exsearch.memory import give_back_memory
 from exsearch.retrieval.base import Retriever
 from exsearch.retrieval.opening import is_replay, open_retriever
 from exsearch.retrieval.replay import Recorder
+from exsearch.shape import BROKEN
 
 
 def load_retriever(config: Config, index: str) -> Retriever:
@@ -50,13 +56,59 @@ def resumable_retriever(config: Config, index: str, out: Path) -> Iterator[Retri
     file.unlink()
 
 
+def load_chat(config: Config, model: Path) -> ChatFormat:
+    """Load how a checkpoint folder is spoken with; behind a chat endpoint thoughts are the server's business."""
+    chat = ChatFormat.load(model, config.agent)
+    return chat.unthinking() if config.model.engine == "openai" and config.model.api == "chat" else chat
+
+
+def as_begun(config: Config, model: Path, *journals: Path) -> Config:
+    """Return the settings with the date that the prompts of these files, as far as they exist, tell for today.
+
+    What an earlier version has begun tells the day on which that was. Raises UsageError if prompts are not those of
+    the settings, so that what follows would continue another conversation.
+    """
+    for journal in journals:
+        begun = _first_prompt(journal)
+        chat = load_chat(config, model) if begun else None
+        if chat is None or not is_chat(chat, make_grammar(config.agent)):
+            continue
+        day = chat.day_of(begun)
+        if day is None:
+            raise UsageError(
+                f"{journal}: its prompts are not those that this model's tokenizer and chat template make with these "
+                "settings; choose another file"
+            )
+        if day != config.agent.date and config.agent.date != AgentConfig().date:
+            raise UsageError(f"{journal}: its prompts tell {day} for today; set agent.date = {day}")
+        return msgspec.structs.replace(config, agent=msgspec.structs.replace(config.agent, date=day))
+    return config
+
+
+def _first_prompt(journal: Path) -> TokenIds:
+    """Return the prompt of a file's first trajectory that has one; empty without.
+
+    Damaged lines are passed over: the journal sets them aside when it is opened, and says so.
+    """
+    if not journal.is_file():
+        return []
+    decoder = msgspec.json.Decoder(Trajectory)
+    with journal.open("rb") as lines:
+        for line in lines:
+            with suppress(*BROKEN):
+                if prompt := decoder.decode(line).prompt:
+                    return prompt
+    return []
+
+
 def load_agent(config: Config, model: Path, retriever: Retriever) -> Agent:
     """Load a checkpoint folder in this process; raises UsageError for a grammar that the endpoint cannot speak."""
     if config.model.engine == "openai" and config.model.api == "chat" and make_grammar(config.agent).stops:
         name = config.agent.grammar
         raise UsageError(f"agent.grammar = {name} goes on within one turn, which model.api = chat cannot do")
-    chat = ChatFormat.load(model)
-    engine = load_engine(model, config.model, chat, config.agent.context, config.rollout.in_flight)
+    chat = load_chat(config, model)
+    wish = None if config.agent.thinking == "template" else config.agent.thinking == "on"
+    engine = load_engine(model, config.model, chat, config.agent.context, config.rollout.in_flight, wish)
     return Agent(engine, retriever, chat, config.agent, config.rollout)
 
 

@@ -25,6 +25,7 @@ from exsearch.engine.base import Completion, Engine, EngineError, Sampling, Seat
 from exsearch.engine.sampling import derive_seed
 from exsearch.errors import UsageError
 from exsearch.retrieval.base import RetrievalError, Retriever
+from exsearch.thoughts import without_thoughts
 
 MIN_PASSAGE_TOKENS = 16
 """A search whose passages would get fewer tokens each is not worth showing: the context is full."""
@@ -188,15 +189,21 @@ class Agent:
         self._read_turn(attempt, completion)
 
     def _read_turn(self, attempt: Attempt, completion: Completion) -> None:
-        if completion.finish != "stop" and not self.grammar.forgiving:
+        cut = completion.finish != "stop"
+        if cut and not self.grammar.forgiving:
             attempt.stop(StopReason.MALFORMED)
             return
-        text = self.chat.decode(completion.token_ids)
-        if attempt.answering:
-            attempt.answer = text.strip()
-            attempt.stop(StopReason.ANSWERED)
-            return
+        said = self.chat.decode(completion.token_ids)
+        text = said if self.grammar.stops else without_thoughts(said, self.chat.begins_thought)
         try:
+            if text is None or (cut and attempt.answering and not text.strip()):
+                raise MalformedError(said)
+            if attempt.answering:
+                attempt.answer = self.grammar.read_answer(text)
+                if text != said:
+                    attempt.transcript.answered_behind_thoughts(len(completion.token_ids))
+                attempt.stop(StopReason.ANSWERED)
+                return
             action = self.grammar.parse(text, first=not attempt.steps)
         except MalformedError:
             attempt.stop(StopReason.MALFORMED)

@@ -19,12 +19,7 @@ class Speaking:
     def __init__(self, chat: ChatFormat, stops: tuple[str, ...]) -> None:
         """Look up the tokens that may end one of the stop strings; without any, turns end as the chat's do."""
         self._chat, self._stops = chat, stops
-        self._ends: TokenIds = [chat.stop_id]
-        self.stop_ids: TokenIds = [chat.stop_id]
-        if stops:
-            end = chat.tokenizer.eos_token_id  # base models may end with another token than their template does
-            self._ends += [end] if isinstance(end, int) else []
-            self.stop_ids = self._ends + chat.ids_ending(stops)
+        self.stop_ids: TokenIds = chat.stop_ids + (chat.ids_ending(stops) if stops else [])
 
     async def turn(self, seat: Seat, prompt: TokenIds, sampling: Sampling, seed: int) -> Completion:
         """Continue the prompt up to the end of the turn, at most `sampling.max_new_tokens`. Raises EngineError."""
@@ -38,17 +33,18 @@ class Speaking:
             said.append(piece)
             ids = ids + piece.token_ids
             length = self._first_stop(ids)
-            ended = length is not None or ids[-1] in self._ends
+            ended = length is not None or ids[-1] in self._chat.stop_ids
             if ended or piece.finish == "length" or len(ids) >= sampling.max_new_tokens:
                 break
         return Completion(
             ids[:length],
             [logprob for piece in said for logprob in piece.logprobs][:length],
             "stop" if ended else "length",
-            sum(piece.prefilled for piece in said),
-            sum(piece.cached for piece in said),
-            sum(piece.queue_seconds for piece in said),
-            all(piece.exact for piece in said),
+            prefilled=sum(piece.prefilled for piece in said),
+            cached=sum(piece.cached for piece in said),
+            queue_seconds=sum(piece.queue_seconds for piece in said),
+            generated=sum(len(piece.token_ids) if piece.generated is None else piece.generated for piece in said),
+            exact=all(piece.exact for piece in said),
         )
 
     def _first_stop(self, ids: TokenIds) -> int | None:

@@ -104,6 +104,11 @@ class Trajectory(msgspec.Struct, frozen=True):
     """Name of the grammar it is written in."""
 
     @property
+    def prompt(self) -> list[int]:
+        """The tokens before the model's first; all if it has said nothing."""
+        return self.token_ids[: self.loss_mask.index(1) if 1 in self.loss_mask else None]
+
+    @property
     def failed(self) -> bool:
         """Whether retriever or engine failed it, which says nothing of the model: it is worth another try."""
         return self.stop_reason in (StopReason.RETRIEVAL_FAILED, StopReason.ENGINE_FAILED)

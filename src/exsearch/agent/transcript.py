@@ -6,6 +6,12 @@ from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammar import Grammar, one_line
 from exsearch.engine.base import TokenIds
 from exsearch.retrieval.base import Hit
+from exsearch.thoughts import without_thoughts
+
+
+def is_chat(chat: ChatFormat, grammar: Grammar) -> bool:
+    """Return whether a grammar is spoken in the model's chat template, and not in plain text."""
+    return not grammar.raw and not (grammar.stops and chat.tokenizer.chat_template is None)
 
 
 class Transcript:
@@ -16,34 +22,43 @@ class Transcript:
 
     def __init__(self, chat: ChatFormat, grammar: Grammar, question: str) -> None:
         """Write the opening and hand over to the model, unless the grammar searches first."""
-        self._chat, self.grammar, self._question = chat, grammar, question
+        self._chat, self.grammar, self._question = chat, grammar, self._outside(chat, question)
         self.token_ids: TokenIds = []
         self.loss_mask: list[int] = []
         self.logprobs: list[float] = []
         self.shortened_passages = 0
         self.answer_start: int | None = None
-        within = bool(grammar.stops)
-        self._open_user = [] if within else chat.open_user
-        self._open_assistant = [] if within else chat.open_assistant
-        self._users_turn = grammar.first_query(question) is not None
-        """Whether the user has not handed over yet."""
-        raw = grammar.raw or (within and chat.tokenizer.chat_template is None)
-        self._given(chat.start if raw else chat.head)
-        self._given(chat.encode(grammar.first_prompt(question)))
-        if not self._users_turn and not raw:
-            self._given(chat.open_assistant)
+        self._begun: str | None = None
+        """What the user has said before handing over for the first time."""
+        self._within = bool(grammar.stops)
+        first = grammar.first_prompt(self._question)
+        if not is_chat(chat, grammar):
+            self._given(chat.text_ids(first))
+        elif grammar.first_query(question) is None:
+            self._given(chat.first_prompt(first))
+        else:
+            self._begun = first
+
+    @staticmethod
+    def _outside(chat: ChatFormat, text: str) -> str:
+        """Return a text from outside with any tag broken that is a token of its own."""
+        for tag in chat.tags:
+            text = text.replace(tag, f"{tag[0]} {tag[1:]}")
+        return text
 
     def _given(self, ids: TokenIds) -> None:
         self.token_ids += ids
         self.loss_mask += [0] * len(ids)
         self.logprobs += [0.0] * len(ids)
 
-    def _from_user(self, ids: TokenIds) -> TokenIds:
-        """Return what the user says next, in the turn that is open or in one of its own."""
-        if self._users_turn:
-            return self._chat.encode("\n") + ids
-        was_cut = self._open_user and self.token_ids[-1] != self._chat.stop_id
-        return [self._chat.stop_id] * bool(was_cut) + self._open_user + ids
+    def _user_says(self, text: str) -> TokenIds:
+        """Return what follows if the user says a text, in a turn of its own or in the one begun, and hands over."""
+        if self._begun is not None:
+            return self._chat.first_prompt(f"{self._begun}\n{text}")
+        if self._within:
+            return self._chat.encode(text)
+        was_cut = self.token_ids[-1] != self._chat.stop_id
+        return [self._chat.stop_id] * was_cut + self._chat.next_prompt(text)
 
     def said(self, ids: TokenIds, logprobs: list[float]) -> None:
         """Append what the model said, its stop token included."""
@@ -51,72 +66,102 @@ class Transcript:
         self.loss_mask += [1] * len(ids)
         self.logprobs += logprobs
 
+    def write(self, text: str) -> None:
+        """Append a turn that somebody else has written for the model."""
+        ids = self._chat.turn_ids(text)
+        self.said(ids, [0.0] * len(ids))
+        if self.answer_start is not None:
+            self.answer_start = len(self.token_ids) - len(self.answer_ids(text))
+
     def show(self, hits: list[Hit], budget: int, ask: bool = False) -> None:
         """Append the passages of a search within `budget` tokens, shortening those that are too long.
 
         Each passage gets the same share; what one leaves over goes to those after it. Then hand over to the model, or
         `ask` for the answer in the same turn.
         """
-        ids = self._chat.encode(self.grammar.search_header())
-        left = budget - len(ids)
+        footer = self.grammar.search_footer()
+        if ask:
+            footer += f"\n{self.grammar.final_request(self._question)}"
+        most = len(self._user_says(footer)) + budget
+        left = budget
+        while True:
+            shown, shortened = self._shown(hits, left)
+            ids = self._user_says(shown + footer)
+            if len(ids) <= most or left <= 0:
+                break
+            left -= len(ids) - most  # the whole has more tokens than its parts
+        self.shortened_passages += shortened
+        self._given(ids)
+        self._begun = None
+        if ask:
+            self.answer_next()
+
+    def _shown(self, hits: list[Hit], budget: int) -> tuple[str, int]:
+        """Return the passages of a search within about `budget` tokens, and how many had to be shortened for that."""
+        text = self.grammar.search_header()
+        left, shortened = budget - self._tokens(text), 0
         for index, hit in enumerate(hits):
             share = max(left // (len(hits) - index), 0)
-            shown, shortened = self._passage(hit, share)
-            self.shortened_passages += shortened
-            ids += shown
-            left -= len(shown)
-        self._given(self._from_user(ids + self._chat.encode(self.grammar.search_footer())))
-        self._users_turn = ask
-        if ask:
-            self.ask_answer()
-        else:
-            self._given(self._open_assistant)
+            passage, length, cut = self._passage(hit, share)
+            text, shortened = text + passage, shortened + cut
+            left -= length
+        return text, shortened
 
-    def _passage(self, hit: Hit, most: int) -> tuple[TokenIds, bool]:
-        """Return a passage within `most` tokens, and whether it had to be shortened.
+    def _passage(self, hit: Hit, most: int) -> tuple[str, int, bool]:
+        """Return a passage within `most` tokens, how many it has, and whether it had to be shortened.
 
         Of what the form of a passage leaves, the text gets half or more, if it needs that: a longer title is cut.
         """
-        title, text = hit.passage.title, hit.passage.text
-        whole = self._tokens(hit.rank, title, text)
-        if len(whole) <= most:
-            return whole, False
-        end = self._chat.encode(self.grammar.passage_end)
-        form, head = len(self._tokens(hit.rank, "", "")), len(self._tokens(hit.rank, title, ""))
+        title, text = (self._outside(self._chat, part) for part in (hit.passage.title, hit.passage.text))
+        whole = self.grammar.passage(hit.rank, title, text)
+        length = self._tokens(whole)
+        if length <= most:
+            return whole, length, False
+        form, head = (self._tokens(self.grammar.passage(hit.rank, shown, "")) for shown in ("", title))
         left = max(most - form, 0)
-        of_title = max(left // 2, left - (len(whole) - head))
+        of_title = max(left // 2, left - (length - head))
         if head - form > of_title:
             title = self._longest_beginning(hit.rank, one_line(title), form + of_title)
-            whole = self._tokens(hit.rank, title, text)
-            if len(whole) <= most:
-                return whole, True
-        if end:  # which may be one token with the last of the text
-            written = self.grammar.passage(hit.rank, title, text)
-            whole = self._chat.encode(written.removesuffix(self.grammar.passage_end))
-        return (whole[: max(most - len(end), 0)] + end)[:most], True
+            whole = self.grammar.passage(hit.rank, title, text)
+            if (length := self._tokens(whole)) <= most:
+                return whole, length, True
+        cut, length = self._cut(whole, most)
+        return cut, length, True
+
+    def _cut(self, passage: str, most: int) -> tuple[str, int]:
+        """Return a passage cut to `most` tokens, with its end in the place of what is cut off, and its tokens."""
+        end = self.grammar.passage_end
+        body = passage.removesuffix(end)
+        for tokens in range(most - self._tokens(end), 0, -1):
+            cut = self._chat.beginning(body, tokens) + end
+            if (length := self._tokens(cut)) <= most:
+                return cut, length
+        end = self._chat.beginning(end, max(most, 0))
+        return end, self._tokens(end)
 
     def _longest_beginning(self, rank: int, title: str, most: int) -> str:
         """Return as much of a title as a passage with it, and without a text, has room for in `most` tokens."""
         fits, too_long = 0, len(title)
         while too_long - fits > 1:
             middle = (fits + too_long) // 2
-            if len(self._tokens(rank, title[:middle], "")) <= most:
+            if self._tokens(self.grammar.passage(rank, title[:middle], "")) <= most:
                 fits = middle
             else:
                 too_long = middle
         return title[:fits]
 
-    def _tokens(self, rank: int, title: str, text: str) -> TokenIds:
-        return self._chat.encode(self.grammar.passage(rank, title, text))
+    def _tokens(self, text: str) -> int:
+        return len(self._chat.encode(text))
 
     def asked_now(self) -> TokenIds:
-        """Return the tokens as they would be if the final answer were asked for after the model's last turn."""
-        return self.token_ids + self._answer_request()
+        """Return the tokens as they would be if the model had to answer after its last turn, without a thought."""
+        asked = self.token_ids + self._answer_request()
+        return asked if self._within else self._chat.without_thought(asked)
 
     def answer_ids(self, text: str) -> TokenIds:
         """Return the tokens with which the model would give this answer."""
-        ids = self._chat.encode(self.grammar.answer(text))
-        return ids if self.grammar.stops else [*ids, self._chat.stop_id]
+        said = self.grammar.answer(self._outside(self._chat, text))
+        return self._chat.encode(said) if self._within else self._chat.answer_ids(said)
 
     def copy(self) -> "Transcript":
         """Return one of its own that goes on from here."""
@@ -127,7 +172,6 @@ class Transcript:
     def ask_answer(self) -> None:
         """Append the request for the final answer; what the model says next is the answer."""
         self._given(self._answer_request())
-        self._users_turn = False
         self.answer_next()
 
     def answer_next(self) -> None:
@@ -146,9 +190,15 @@ class Transcript:
             if mark in self._chat.decode(self.token_ids[first:end])
         )
 
+    def answered_behind_thoughts(self, turn: int) -> None:
+        """Find where the answer begins in the `turn` tokens that the model said last: behind its thoughts."""
+        first, last = len(self.token_ids) - turn, len(self.token_ids)
+        whole = without_thoughts(self._chat.decode(self.token_ids[first:]), self._chat.begins_thought) or ""
+        begins = (end for end in range(first, last) if self._chat.decode(self.token_ids[end:]).strip() == whole.strip())
+        self.answer_start = max(begins, default=first)
+
     def _answer_request(self) -> TokenIds:
-        request = self._chat.encode(self.grammar.final_request(self._question))
-        return self._from_user(request) + self._open_assistant
+        return self._user_says(self.grammar.final_request(self._question))
 
     def passage_budget(self, context: int, turn_tokens: int, steps_left: int, most: int) -> int:
         """Return how many tokens the next passages may take, so that all later turns still fit.
@@ -157,7 +207,8 @@ class Transcript:
         the model's turn after them; at the end come the request for the answer and the answer. Negative if even
         the turns do not fit.
         """
-        frame = len(self._open_user) + len(self._open_assistant) + len(self._chat.encode(self.grammar.search_footer()))
+        footer = self.grammar.search_footer()
+        frame = len(self._chat.encode(footer) if self._within else self._chat.next_prompt(footer))
         frame += self.grammar.forgiving  # the stop token behind a turn that was cut
         rest = context - len(self.token_ids) - len(self._answer_request()) - turn_tokens
         return min(rest // steps_left - frame - turn_tokens, most)

@@ -83,7 +83,7 @@ def warmup(
     config = settings(recipe, overrides, model__path=model, warmup__gold=gold)
     require_apart(out, [questions])
     chosen = read_questions(questions, limit)
-    chat = ChatFormat.load(resolve_model(config.model.path))
+    chat = ChatFormat.load(resolve_model(config.model.path), config.agent)
     quality = Quality(chat)
     with resumable_retriever(config, index, out) as retriever:
         if teacher and teacher_model:

@@ -8,6 +8,7 @@ import click
 from exsearch.cli.options import (
     baseline_option,
     config_option,
+    continuing,
     index_option,
     json_option,
     make_agents,
@@ -56,7 +57,7 @@ def eval_(
 
     from exsearch.agent.loading import load_retriever
     from exsearch.data.question import read_questions
-    from exsearch.evaluation.evaluate import Evaluation, evaluate
+    from exsearch.evaluation.evaluate import TRAJECTORIES, Evaluation, evaluate
     from exsearch.evaluation.folder import QUESTIONS
     from exsearch.evaluation.protocol import make_protocol
     from exsearch.files import write_jsonl
@@ -69,7 +70,7 @@ def eval_(
         protocol = make_protocol(config.agent, load_retriever(config, index).fingerprint, chosen)
         scores = _majority(train, Evaluation(out, chosen, protocol))
     else:
-        with closing(make_agents(config, index)) as agents:
+        with closing(make_agents(continuing(config, out / TRAJECTORIES), index)) as agents:
             protocol = make_protocol(config.agent, agents.index_fingerprint, chosen)
             [scores] = evaluate(agents, [Evaluation(out, chosen, protocol)], out.name, "evaluate")
     write_jsonl(out / QUESTIONS, chosen)

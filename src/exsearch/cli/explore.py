@@ -6,6 +6,7 @@ import click
 
 from exsearch.cli.options import (
     config_option,
+    continuing,
     index_option,
     json_option,
     make_agents,
@@ -45,7 +46,7 @@ def explore(
 
     config = settings(recipe, overrides, model__path=model, rollout__ray=ray)
     chosen = read_questions(questions, unanswered=True)
-    with closing(make_agents(config, index)) as agents:
+    with closing(make_agents(continuing(config, out), index)) as agents:
         trajectories = run(agents, chosen, config.explore, config.seed, out)
     stops = dict(Counter(trajectory.stop_reason.value for trajectory in trajectories))
     if as_json:

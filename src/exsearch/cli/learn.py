@@ -38,7 +38,7 @@ def learn(
     examples = weighted_examples(
         read_jsonl(trajectories, Trajectory),
         list(read_jsonl(weights, Weighted)),
-        ChatFormat.load(base),
+        ChatFormat.load(base, config.agent),
         config.learn,
     )
     run_training(base, examples, out, config.learn, config, "learn", as_json)

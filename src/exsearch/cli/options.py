@@ -59,6 +59,14 @@ def make_agents(config: "Config", index: str) -> "Agents":
     return load_agents(config, resolve_model(config.model.path), index)
 
 
+def continuing(config: "Config", journal: Path) -> "Config":
+    """Return the settings with the date that the prompts of a journal tell; see `as_begun`. Raises UsageError."""
+    from exsearch.agent.loading import as_begun
+    from exsearch.engine.builtin import resolve_model
+
+    return as_begun(config, resolve_model(config.model.path), journal) if journal.is_file() else config
+
+
 def printable(text: str) -> str:
     """Replace control characters: text from outside must not be able to steer the terminal."""
     return "".join(character if character.isprintable() else " " for character in text)

@@ -50,7 +50,7 @@ def warmup(
 
     config = settings(recipe, overrides, model__path=model)
     base = resolve_model(config.model.path)
-    chat = ChatFormat.load(base)
+    chat = ChatFormat.load(base, config.agent)
     gold = read_warmup(file, chat) if are_trajectories(file) else _from_annotations(file, index, chat, config)
     examples = [example_from(trajectory, 1.0, None, chat) for trajectory in gold]
     run_training(base, examples, out, config.warmup, config, "warmup", as_json)

@@ -13,9 +13,9 @@ import msgspec
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.journal import Agents, few_failed
-from exsearch.agent.loading import load_agents, load_retriever
+from exsearch.agent.loading import as_begun, load_agents, load_retriever
 from exsearch.agent.trajectory import Trajectory
-from exsearch.config import Config, TrainingConfig
+from exsearch.config import Config, TrainingConfig, load_config
 from exsearch.data.question import Question, read_questions
 from exsearch.em.explore import explore
 from exsearch.em.gold import GoldPassages
@@ -30,7 +30,7 @@ from exsearch.engine.sampling import derive_seed
 from exsearch.errors import UsageError
 from exsearch.evaluation.baselines import majority
 from exsearch.evaluation.bootstrap import paired_difference
-from exsearch.evaluation.evaluate import Evaluation, evaluate
+from exsearch.evaluation.evaluate import TRAJECTORIES, Evaluation, evaluate
 from exsearch.evaluation.protocol import Protocol, make_protocol
 from exsearch.evaluation.scores import Figure, has_scores, read_scores
 from exsearch.files import fingerprint, read_jsonl, write_json, write_jsonl
@@ -68,18 +68,34 @@ class EMRun:
             )
         say(f"Model: {config.model.path}; what is not a folder here is made or fetched once, into your cache folder.")
         self.base = resolve_model(config.model.path)
-        self.chat = ChatFormat.load(self.base)
+        self.config, self._spoken = self._as_begun(config)
+        self.chat = ChatFormat.load(self.base, self._spoken.agent)
         if data.warmup:
             read_warmup(Path(data.warmup), self.chat)  # to refuse now what it would refuse after the baselines
         self.protocol = self._protocol(self.test_questions)
         splits = {"train": self.train_questions, "dev": self.dev_questions, "test": self.test_questions}
         contents = contents_of(config, self.base)
-        self.folder.check(config, contents)
+        self.folder.check(self.config, contents)
         self.folder.claim_inputs(self.protocol, splits)
-        if changed := self.folder.claim(config, contents):
+        if changed := self.folder.claim(self.config, contents):
             say(f"Continued with other settings, which change no result: {'; '.join(map(str, changed))}.")
         self._agents: Agents | None = None
         self._loaded: Path | None = None
+
+    def _as_begun(self, config: Config) -> tuple[Config, Config]:
+        """Return the settings to claim the folder with and to speak with, by what there is of prompts.
+
+        They differ for a run that an earlier version has begun, whose folder does not name the day that it tells.
+        """
+        folder = self.folder
+        evaluated = [path / TRAJECTORIES for path in (folder.test_eval("closed-book"), folder.dev_eval("warmup"))]
+        ready = [Path(config.data.warmup)] if config.data.warmup else []
+        spoken = as_begun(config, self.base, *ready, folder.warmup_trajectories, *evaluated)
+        if (day := spoken.agent.date) == config.agent.date:
+            return config, config
+        self.say(f"The chat template is told that today is {day}, as in the prompts that are there.")
+        known = not folder.config.exists() or load_config(folder.config).agent.date == day
+        return (spoken if known else config), spoken
 
     def run(self) -> RunSummary:
         """Run what is not done yet; return the summary, which is also written to the folder."""
@@ -114,12 +130,14 @@ class EMRun:
     def baselines(self) -> None:
         """Score what every later score must beat."""
         self.say("Baselines: the untrained model without search, and the commonest training answer.")
-        agent = msgspec.structs.replace(self.config.agent, grammar="closed-book")
+        agent, spoken = (
+            msgspec.structs.replace(config.agent, grammar="closed-book") for config in (self.config, self._spoken)
+        )
         protocol = make_protocol(agent, self.retriever.fingerprint, self.test_questions)
         evaluation = Evaluation(self.folder.test_eval("closed-book"), self.test_questions, protocol)
         with self._timed("closed-book"):
             if not has_scores(evaluation.folder):
-                config = msgspec.structs.replace(self.config, agent=agent)
+                config = msgspec.structs.replace(self.config, agent=spoken)
                 with closing(load_agents(config, self.base, config.data.index, self.retriever)) as agents:
                     evaluate(agents, [evaluation], "closed-book", "closed-book answers")
         majority(
@@ -295,7 +313,7 @@ class EMRun:
     def _agents_for(self, checkpoint: Path) -> Agents:
         if self._agents is None or self._loaded != checkpoint:
             self._free_engine()
-            self._agents = load_agents(self.config, checkpoint, self.config.data.index, self.retriever)
+            self._agents = load_agents(self._spoken, checkpoint, self.config.data.index, self.retriever)
             self._loaded = checkpoint
         return self._agents
 

@@ -55,13 +55,15 @@ def teacher_agent(
     """
     if config.agent.grammar != ExSearchGrammar.name:
         raise UsageError(f"agent.grammar = {config.agent.grammar}: a teacher writes {ExSearchGrammar.name} alone")
-    example = example_messages(ExSearchGrammar())
+    chat, example = chat.unthinking(), example_messages(ExSearchGrammar())
 
     def messages(ids: TokenIds) -> list[dict[str, str]]:
         return example + chat.messages(ids)
 
     seats = config.rollout.in_flight
-    engine = OpenAIEngine(url, name, "chat", key, config.agent.context, seats, chat.encode, chat.decode, messages)
+    engine = OpenAIEngine(
+        url, name, "chat", key, config.agent.context, seats, chat.encode_turn, chat.decode_turn, messages
+    )
     engine.fingerprint = f"{name} {fingerprint(example)}"
     return Agent(engine, retriever, chat, config.agent, config.rollout)
 

@@ -95,10 +95,9 @@ def write_trajectory(
     transcript = Transcript(chat, grammar, question.text)
 
     def say(text: str) -> None:
-        ids = [*chat.encode(text), chat.stop_id]
-        if len(ids) > config.turn_tokens:
+        if len(chat.turn_ids(text)) > config.turn_tokens:
             raise LeftOutError(LeftOut.TURN_TOO_LONG)
-        transcript.said(ids, [0.0] * len(ids))
+        transcript.write(text)
 
     steps: list[Step] = []
     evidence: str | None = None
@@ -129,8 +128,7 @@ def _one_shot_trajectory(
     transcript = Transcript(chat, make_grammar(config), question.text)
     most = config.passages * config.passage_tokens
     transcript.show(hits, transcript.passage_budget(config.context, config.turn_tokens, 1, most), ask=True)
-    answer = transcript.answer_ids(question.answers[0])
-    transcript.said(answer, [0.0] * len(answer))
+    transcript.write(question.answers[0])
     steps = [Step(question.text, hits, None)]
     return _finished(transcript, question, steps, question.answers[0], GOLD, index)
 
@@ -162,17 +160,22 @@ def are_trajectories(path: Path) -> bool:
 
 
 def read_warmup(path: Path, chat: ChatFormat) -> list[Trajectory]:
-    """Read ready trajectories; raises UsageError for one that is not answered or has another model's tokens."""
+    """Read ready trajectories; raises UsageError for one that is not answered or has another model's tokens.
+
+    All must tell the date that the first one tells, which need not be that of `chat`.
+    """
     trajectories = list(read_jsonl(path, Trajectory))
+    if trajectories and (day := chat.day_of(trajectories[0].prompt)) is not None:
+        chat = chat.on(day)
     for trajectory in trajectories:
         name = f"{path}, trajectory of question {trajectory.question_id!r}"
         if trajectory.answer is None or trajectory.answer_start is None:
             raise UsageError(f"{name}: has no answer")
-        ids, answer = trajectory.token_ids, [*chat.encode(trajectory.answer), chat.stop_id]
-        if ids[: len(chat.head)] != chat.head or ids[trajectory.answer_start :] != answer:
+        answer = trajectory.token_ids[trajectory.answer_start :]
+        if chat.day_of(trajectory.prompt) != chat.agent.date or answer != chat.answer_ids(trajectory.answer):
             raise UsageError(
-                f"{name}: its tokens are not of this model's tokenizer; make the file with `exsearch data warmup "
-                "--model` and this model"
+                f"{name}: its tokens are not those that this model's tokenizer and chat template make; write the file "
+                "anew with `exsearch data warmup --model` and this model"
             )
     if not trajectories:
         raise UsageError(f"{path}: holds no trajectories")

@@ -4,6 +4,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
@@ -12,6 +13,13 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from exsearch.checkpoint import load_whole
 from exsearch.errors import UsageError
+from exsearch.files import read_json
+
+
+class _Stops(msgspec.Struct, frozen=True):
+    """What the settings of a checkpoint say of where to stop."""
+
+    eos_token_id: int | list[int] | None = None
 
 
 def load_config(folder: Path) -> PreTrainedConfig:
@@ -24,6 +32,15 @@ def load_config(folder: Path) -> PreTrainedConfig:
         raise UsageError(
             f"{folder}: transformers {transformers.__version__} does not know this kind of model: {reason}"
         ) from error
+
+
+def stop_tokens(folder: Path) -> list[int]:
+    """Return the tokens at which a checkpoint folder's generation settings, or its configuration, tell to stop."""
+    for name in ("generation_config.json", "config.json"):
+        file = folder / name
+        if file.is_file() and (found := read_json(file, _Stops)).eos_token_id is not None:
+            return found.eos_token_id if isinstance(found.eos_token_id, list) else [found.eos_token_id]
+    return []
 
 
 def load_model(

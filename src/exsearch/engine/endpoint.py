@@ -10,6 +10,7 @@ from exsearch.engine.base import EngineError
 from exsearch.errors import UsageError
 from exsearch.http_client import async_client, describe
 from exsearch.reported import reported, words
+from exsearch.thoughts import without_thoughts
 
 RETRIES = 4
 """Of requests that the server refused for now (429, 5xx) or did not receive; the pause doubles from half a second."""
@@ -95,6 +96,19 @@ def _parsed(url: str) -> httpx2.URL:
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise UsageError(f"{url}: not the URL of a server; write it like http://127.0.0.1:8000/v1")
     return parsed
+
+
+def spoken_text(choice: dict[str, Any]) -> str | None:
+    """Return what the model says in a choice of a chat completion, without its thoughts; None if the server gives none.
+
+    Nothing is said where it did not get beyond its thoughts within its tokens: that is no fault of the server.
+    """
+    message = choice.get("message") or {}
+    content = message.get("content")
+    if isinstance(content, str):
+        return without_thoughts(content) or ""
+    thought = message.get("reasoning_content") or message.get("reasoning")
+    return "" if content is None and (thought or choice.get("finish_reason") == "length") else None
 
 
 def first_choice(answer: dict[str, Any]) -> dict[str, Any]:

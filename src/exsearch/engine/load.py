@@ -29,12 +29,20 @@ _MOST_COPIES = 8
 class Conversation(Protocol):
     """What an endpoint that speaks text needs to know of token ids."""
 
-    def encode(self, text: str) -> TokenIds:
-        """Return the token ids of a text."""
+    def encode_said(self, text: str) -> TokenIds:
+        """Return the token ids of a text that the model has said."""
         ...
 
     def decode(self, ids: TokenIds) -> str:
         """Return the text of token ids."""
+        ...
+
+    def encode_turn(self, text: str) -> TokenIds:
+        """Return the token ids with which the model says a text in a turn of its own, without the stop token."""
+        ...
+
+    def decode_turn(self, ids: TokenIds) -> str:
+        """Return what the model says in a turn."""
         ...
 
     def messages(self, ids: TokenIds) -> list[dict[str, str]]:
@@ -56,12 +64,15 @@ def pick_dtype(config: ModelConfig) -> torch.dtype:
     return torch.bfloat16 if bfloat16_is_fast(pick_device(config)) else torch.float32
 
 
-def load_engine(folder: Path, config: ModelConfig, chat: Conversation, context: int, seats: int) -> Engine:
+def load_engine(
+    folder: Path, config: ModelConfig, chat: Conversation, context: int, seats: int, thinking: bool | None = None
+) -> Engine:
     """Load a checkpoint folder into the engine that the settings name; raises UsageError.
 
     The transformers engine is refused a context in which the model would contradict itself: see `steady_limit`.
 
     `context` bounds a conversation's tokens, `seats` how many conversations there are at once: together, the memory.
+    `thinking` is for an endpoint that writes the prompts itself: whether its model is to think; None leaves it open.
     """
     adapter = Path(config.adapter) if config.adapter else None
     if adapter is not None:
@@ -78,7 +89,7 @@ def load_engine(folder: Path, config: ModelConfig, chat: Conversation, context: 
         copies = config.data_parallel or 1
         return VLLMEngine(folder, identity, name, context, seats, config.tensor_parallel, copies, adapter)
     if config.engine == "openai":
-        return _endpoint(config, chat, context, seats)
+        return _endpoint(config, chat, context, seats, thinking)
     require_steady(load_config(folder), context)
     dtype, device = pick_dtype(config), pick_device(config)
     if (copies := min(config.data_parallel or faster_copies(folder, device), seats)) > 1:
@@ -116,12 +127,13 @@ def faster_copies(folder: Path, device: str) -> int:
     return max(min(torch.get_num_threads() // _PROCESSORS_EACH, _MOST_COPIES), 1)
 
 
-def _endpoint(config: ModelConfig, chat: Conversation, context: int, seats: int) -> Engine:
+def _endpoint(config: ModelConfig, chat: Conversation, context: int, seats: int, thinking: bool | None) -> Engine:
     from exsearch.engine.openai import OpenAIEngine
 
     if not config.url or not config.name:
         raise UsageError("model.engine = openai needs model.url, such as http://127.0.0.1:8000/v1, and model.name")
     key = read_api_key(Path(config.api_key_file)) if config.api_key_file else None
+    turns = config.api == "chat"
     return OpenAIEngine(
         config.url,
         config.name,
@@ -129,8 +141,9 @@ def _endpoint(config: ModelConfig, chat: Conversation, context: int, seats: int)
         key,
         context,
         seats,
-        chat.encode,
-        chat.decode,
+        chat.encode_turn if turns else chat.encode_said,
+        chat.decode_turn if turns else chat.decode,
         chat.messages,
         config.retokenise,
+        thinking=thinking if turns else None,
     )

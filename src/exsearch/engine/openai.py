@@ -17,7 +17,7 @@ import msgspec
 
 from exsearch import coroutines
 from exsearch.engine.base import Completion, EngineError, EngineStats, Finish, Sampling, TokenIds
-from exsearch.engine.endpoint import BusyError, Endpoint, RefusedError, first_choice
+from exsearch.engine.endpoint import BusyError, Endpoint, RefusedError, first_choice, spoken_text
 from exsearch.errors import UsageError
 
 
@@ -37,13 +37,19 @@ class OpenAIEngine:
         messages: Callable[[TokenIds], list[dict[str, str]]],
         retokenise: bool = False,
         seconds: float = 600.0,
+        thinking: bool | None = None,
     ) -> None:
-        """Talk to the server at `url`, which ends in `/v1`; ask it what it can do. Raises UsageError, EngineError."""
+        """Talk to the server at `url`, which ends in `/v1`; ask it what it can do. Raises UsageError, EngineError.
+
+        `thinking` asks a server of chats to let its model think or not, as vLLM and SGLang take it; others refuse it.
+        """
         self.fingerprint = f"{model}@{api}"
         self.context_size, self.seats, self.stats = context, seats, EngineStats()
         self._endpoint, self._model, self._api = Endpoint(url, key, seconds), model, api
         self._encode, self._decode, self._messages = encode, decode, messages
         self._retokenise = retokenise
+        switch = {} if thinking is None else dict.fromkeys(("enable_thinking", "thinking"), thinking)
+        self._options = {"chat_template_kwargs": switch} if switch else {}
         self.scores = api == "completions" and coroutines.run(self._can_score())
 
     def open(self) -> "OpenAIEngine":
@@ -85,10 +91,11 @@ class OpenAIEngine:
         }
 
     async def _chat(self, prompt: TokenIds, common: dict[str, Any], sampling: Sampling) -> Completion:
-        answer = await self._endpoint.post("chat/completions", common | {"messages": self._messages(prompt)})
+        asked = common | self._options | {"messages": self._messages(prompt)}
+        answer = await self._endpoint.post("chat/completions", asked)
         choice = first_choice(answer)
         finish = "stop" if choice.get("finish_reason") == "stop" else "length"
-        said = self._retokenised((choice.get("message") or {}).get("content"), finish, sampling, len(prompt))
+        said = self._retokenised(spoken_text(choice), finish, sampling, len(prompt))
         return _with_usage(said, answer.get("usage") or {})
 
     def _retokenised(self, text: object, finish: str, sampling: Sampling, prompt: int) -> Completion:

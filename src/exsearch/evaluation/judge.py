@@ -14,7 +14,7 @@ import msgspec
 from exsearch import coroutines
 from exsearch.data.question import Question
 from exsearch.engine.base import EngineError
-from exsearch.engine.endpoint import Endpoint, first_choice
+from exsearch.engine.endpoint import Endpoint, first_choice, spoken_text
 from exsearch.files import Journal, fingerprint
 from exsearch.progress import progress
 
@@ -90,14 +90,19 @@ def _asked(model: str, question: Question, answer: str) -> _Asked:
 async def _ask(endpoint: Endpoint, model: str, prompt: str) -> str:
     body = {"model": model, "messages": [{"role": "user", "content": prompt}], "temperature": 0.0}
     answer = await endpoint.post("chat/completions", body | {"max_tokens": REPLY_TOKENS})
-    reply = (first_choice(answer).get("message") or {}).get("content")
-    if not isinstance(reply, str):
+    reply = spoken_text(first_choice(answer))
+    if reply is None:
         raise EngineError(f"{endpoint.url}: the answer has no text")
     return reply
 
 
 def _read(reply: str, question_id: str, url: str) -> bool:
     """Return whether the judge said yes: its first or last word decides, and both if both are yes or no."""
+    if not reply.strip():
+        raise EngineError(
+            f"{url}: on question {question_id!r} the judge said nothing within {REPLY_TOKENS} tokens, its thoughts "
+            "included; take a judge that thinks less, or switch its thinking off at its server"
+        )
     words = re.findall(r"\w+", reply.lower())
     found = {word for word in words[:1] + words[-1:] if word in ("yes", "no")}
     if len(found) != 1:

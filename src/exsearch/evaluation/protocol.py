@@ -17,6 +17,8 @@ from exsearch.errors import UsageError
 from exsearch.files import fingerprint, read_json, write_json
 
 PROTOCOL = "protocol.json"
+_ADDED = ("repeated", "date")
+"""Conditions left out where they are what all had before there was a choice, so that older fingerprints stay."""
 
 
 class Protocol(msgspec.Struct, frozen=True):
@@ -47,18 +49,25 @@ class Protocol(msgspec.Struct, frozen=True):
 def make_protocol(agent: AgentConfig, index: str, questions: list[Question]) -> Protocol:
     """Return the protocol of a greedy evaluation with the agent's grammar."""
     budgets = _fields(agent)
-    del budgets["prompt"]  # its fingerprint is the grammar's
-    if agent.repeated == "same":
-        del budgets["repeated"]  # what all did before there was a choice: their fingerprints stay
+    del budgets["prompt"], budgets["thinking"]  # which belong to the method, and so to the grammar's fingerprint
+    for name, default in _fields(AgentConfig()).items():
+        if name in _ADDED and budgets[name] == default:
+            del budgets[name]
     return Protocol(
         method=budgets.pop("grammar"),
-        grammar=make_grammar(agent).fingerprint,
+        grammar=_wording(agent),
         agent=budgets,
         temperature=0.0,
         index=index,
         questions=fingerprint(questions),
         question_count=len(questions),
     )
+
+
+def _wording(agent: AgentConfig) -> str:
+    """Return the fingerprint of what the model is told and how it is to speak."""
+    wording = make_grammar(agent).fingerprint
+    return wording if agent.thinking == "template" else fingerprint([wording, agent.thinking])
 
 
 def write_protocol(path: Path, protocol: Protocol) -> None:

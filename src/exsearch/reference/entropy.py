@@ -55,10 +55,10 @@ def weighted(kept: list[Output], model: str, weighting: WeightingName, overrides
     """Score every alias behind every trajectory, in one batch, and weigh."""
     config = settings(model, overrides)
     folder = resolve_model(model)
-    chat = ChatFormat.load(folder)
+    chat = ChatFormat.load(folder, config.agent)
     prefixes = [_tokens(output.messages[:-1], chat) for output in kept]
     pairs = [(number, alias) for number, output in enumerate(kept) for alias in output.answer]
-    targets = [[*chat.encode(alias), chat.stop_id] for _, alias in pairs]
+    targets = [chat.answer_ids(alias) for _, alias in pairs]
     longest = max(len(prefixes[number]) + len(target) for (number, _), target in zip(pairs, targets, strict=True))
     engine = load_engine(folder, config.model, chat, max(longest, config.agent.context), config.rollout.in_flight)
     if longest > engine.context_size:
@@ -91,12 +91,15 @@ def _usable(output: Output) -> bool:
 
 
 def _tokens(messages: list[Message], chat: ChatFormat) -> TokenIds:
-    """Return the conversation's token ids up to the model's next turn."""
-    ids = list(chat.head)
+    """Return the conversation's token ids up to the model's next answer."""
+    ids: TokenIds = []
     for message in messages:
-        ids += chat.encode(message.content)
-        ids += chat.open_assistant if message.role == "user" else [chat.stop_id, *chat.open_user]
-    return ids
+        if message.role == "user":
+            ids += chat.next_prompt(message.content) if ids else chat.first_prompt(message.content)
+        else:
+            thought, rest = chat.retold_ids(message.content)
+            ids += thought + rest
+    return chat.without_thought(ids)
 
 
 def _trajectory(output: Output, scores: list[AliasScore], number: int) -> Trajectory:

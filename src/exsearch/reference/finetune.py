@@ -164,14 +164,14 @@ def example_of(conversation: Conversation, weighted: bool, chat: ChatFormat, whe
     weight = 1.0 if conversation.prob is None else conversation.prob
     if not 0 <= weight < float("inf"):
         raise UsageError(f"{where}: prob is {weight}, which is no weight")
-    ids, mask = list(chat.head), [0] * len(chat.head)
-    for number, message in enumerate(conversation.messages):
-        said_ids = chat.encode(message.content)
+    ids: list[int] = []
+    mask: list[int] = []
+    for message in conversation.messages:
         if message.role == "user":
-            opener = [] if number == 0 else chat.open_user
-            new = [*opener, *said_ids, *chat.open_assistant]
+            new = chat.next_prompt(message.content) if ids else chat.first_prompt(message.content)
         else:
-            start, new = len(ids), [*said_ids, chat.stop_id]
+            thought, answer = chat.retold_ids(message.content)
+            start, new = len(ids) + len(thought), thought + answer
         ids += new
         mask += [int(message.role == "assistant")] * len(new)
     return Example(ids, mask, start, weight, question_id=conversation.messages[0].content)

@@ -15,7 +15,7 @@ import msgspec
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.journal import few_failed
-from exsearch.agent.loading import load_agents
+from exsearch.agent.loading import as_begun, load_agents
 from exsearch.config import Config, load_config
 from exsearch.em.explore import explore
 from exsearch.engine.builtin import resolve_model
@@ -50,11 +50,12 @@ def run(options: argparse.Namespace) -> Path:
     model = resolve_model(config.model.path)
     sampling = msgspec.structs.replace(config.explore, samples=options.samples)
     journal = options.output_dir / f"{name}.trajectories.jsonl"
+    config = as_begun(config, model, journal)
     with closing(load_agents(config, model, index)) as agents:
         trajectories = explore(agents, questions, sampling, config.seed, journal, "inference")
     if told := few_failed(trajectories):
         print(f"{told}. They count as wrong", file=sys.stderr)
-    chat = ChatFormat.load(model)
+    chat = ChatFormat.load(model, config.agent)
     by_id = {question.id: question for question in questions}
     outputs = [output_of(trajectory, by_id[trajectory.question_id], chat) for trajectory in trajectories]
     pairs = [(output.prediction, output.answer) for output in outputs]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from exsearch.agent.chat import ChatFormat
+from exsearch.agent.grammars.known import GRAMMARS
 from exsearch.agent.trajectory import Trajectory
 from exsearch.errors import UsageError
 
@@ -46,12 +47,12 @@ def example_from(
         raise ValueError(f"{trajectory.question_id}/{trajectory.sample}: a trajectory without an answer turn")
     ids, mask = trajectory.token_ids, trajectory.loss_mask
     if target is not None:
-        if start and mask[start - 1]:
+        if start and mask[start - 1] and GRAMMARS[trajectory.grammar].stops:
             raise UsageError(
                 f"trajectory {trajectory.question_id}/{trajectory.sample}: its answer stands within a turn, so that no "
                 "gold answer can be put in its place; weigh with rft or em"
             )
-        answer = [*chat.encode(target), chat.stop_id]
+        answer = chat.answer_ids(target)
         ids, mask = ids[:start] + answer, mask[:start] + [1] * len(answer)
     if not step_credit:
         return Example(ids, mask, start, weight, None, trajectory.question_id)
@@ -60,7 +61,8 @@ def example_from(
     for position in range(start):
         if mask[position]:
             turn += not mask[position - 1]
-            credits[position] = turns[turn]
+            if turn < len(turns):  # what is thought before the answer is no turn of its own
+                credits[position] = turns[turn]
     return Example(ids, mask, start, weight, credits, trajectory.question_id)
 
 

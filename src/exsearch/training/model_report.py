@@ -58,10 +58,12 @@ def report_on(folder: Path, config: Config) -> ModelReport:
     except UsageError as error:
         lines["adapters"] = f"none: {error}"
     try:
-        chat = ChatFormat.load(folder)
+        chat = ChatFormat.load(folder, config.agent)
         own = "the model's own" if chat.tokenizer.chat_template else "ExSearch's plain one, for the model has none"
-        lines["template"] = f"{own}: {chat.decode([*chat.head, *chat.encode('...'), *chat.open_assistant])!r}"
-        lines["stop tokens"] = str(chat.tokenizer.convert_ids_to_tokens(chat.stop_id))
+        lines["template"] = f"{own}: {chat.tokenizer.decode(chat.first_prompt('...'))!r}"
+        lines["stop tokens"] = ", ".join(map(str, chat.tokenizer.convert_ids_to_tokens(chat.stop_ids)))
+        lines["date"] = _date(chat)
+        lines["thinking"] = _thinking(chat)
     except UsageError as error:
         lines["template"] = f"refused: {error}"
         refused.append(f"the template: {error}")
@@ -82,6 +84,18 @@ def _context(model: PreTrainedModel, asked: int) -> str:
     if limit is not None and limit.tokens == most:
         told += f", for beyond them {limit.reason} depend on the length"
     return f"{told}; agent.context is {asked:,}"
+
+
+def _date(chat: ChatFormat) -> str:
+    if not chat.template.tells_the_date:
+        return "none in the template"
+    return f"the template takes {chat.agent.date} for today (agent.date)"
+
+
+def _thinking(chat: ChatFormat) -> str:
+    begun = "a prompt begins a thought" if chat.begins_thought else "a prompt begins no thought"
+    switch = "agent.thinking switches it" if chat.template.has_switch else "the template has no switch for it"
+    return f"{chat.agent.thinking}: {begun}; {switch}"
 
 
 def _told(verdict: Verdict) -> str:

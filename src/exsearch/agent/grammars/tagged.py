@@ -16,11 +16,13 @@ class TaggedGrammar(Grammar):
     query_tags: ClassVar[tuple[str, str]]
     result_tags: ClassVar[tuple[str, str]]
     answer_tags: ClassVar[tuple[str, str]] = ("<answer>", "</answer>")
+    thought_tags: ClassVar[tuple[str, str]] = ("<think>", "</think>")
+    """Which its wording names; what stands between them is reasoning like the rest."""
 
     def __init_subclass__(cls) -> None:
         """Derive the stop strings and the pattern."""
         cls.stops = (cls.query_tags[1], cls.answer_tags[1])
-        cls.tags = cls.query_tags + cls.answer_tags + cls.result_tags
+        cls.tags = cls.query_tags + cls.answer_tags + cls.result_tags + cls.thought_tags
         pairs = (
             f"{re.escape(opened)}(?P<{name}>.*?){re.escape(closed)}"
             for name, (opened, closed) in (("query", cls.query_tags), ("answer", cls.answer_tags))
@@ -56,7 +58,7 @@ class TaggedGrammar(Grammar):
         if match is None:
             raise MalformedError(text)
         said = one_line(match[match.lastgroup or 0])
-        if any(tag in said for tag in self.tags):
+        if self.has_tag(said):
             raise MalformedError(text)
         if match.lastgroup == "answer":
             return Action(None, None, said)

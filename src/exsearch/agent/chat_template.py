@@ -1,0 +1,151 @@
+"""A model's chat template, rendered for a fixed day and taken apart into what stands around the texts of turns."""
+
+import datetime
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from exsearch.errors import UsageError
+from exsearch.thoughts import TAGS, end_of_begun, end_of_thoughts, without_thoughts
+
+Thinking = Literal["template", "on", "off"]
+
+_PLAIN_TEMPLATE = (
+    "{% for message in messages %}{% if message.role == 'user' %}User: {{ message.content }}\nAssistant:"
+    "{% else %} {{ message.content }}{{ eos_token }}\n{% endif %}{% endfor %}"
+)
+"""For base models without a chat template."""
+_CLOCK = (
+    "{%- macro strftime_now(format) -%}{%- set written = namespace(text=format) -%}"
+    "{%- for directive, value in exsearch_day.items() -%}"
+    "{%- set written.text = written.text | replace(directive, value) -%}"
+    "{%- endfor -%}{{ written.text }}{%- endmacro -%}"
+)
+"""Before a template: takes the place of the function that tells templates the time of the clock."""
+_DIRECTIVES = ("%-d", "%-m", "%-j", *(f"%{letter}" for letter in "aAbBdeHIjmMpSuUwWyYxXcDFzZ"))
+_SWITCHES = ("enable_thinking", "thinking", "reasoning")
+"""Names under which templates take whether the model is to think."""
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """What a template writes around the texts of turns."""
+
+    head: str
+    """Before the first user turn's text."""
+    opening: str
+    """Behind a user turn's text: all that the model is given before it speaks."""
+    thoughtless: str
+    """What the model says first if it thinks nothing: the end of a thought that the opening has begun, or an empty one
+    that the template shows; empty if there is neither."""
+    lead: str
+    """White space that the model says before its text."""
+    close: str
+    """Behind the model's text, up to the next user turn's."""
+    begins_thought: bool
+    """Whether the opening has begun a thought."""
+
+
+class ChatTemplate:
+    """Renders conversations as a model's own template does, on a day that does not pass."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, day: datetime.date, thinking: Thinking) -> None:
+        """Take the tokenizer's template, or a plain one for a model without any."""
+        self._tokenizer, self._thinking = tokenizer, thinking
+        self.source = str(tokenizer.get_chat_template()) if tokenizer.chat_template else _PLAIN_TEMPLATE
+        self._template = (_CLOCK if self.tells_the_date else "") + self.source
+        self.day = day
+
+    @property
+    def tells_the_date(self) -> bool:
+        """Whether the template may write the date."""
+        return "strftime_now" in self.source
+
+    def render(self, contents: list[str], day: datetime.date | None = None, thinking: Thinking | None = None) -> str:
+        """Return a conversation that begins with the user and ends where the model is to speak, or behind its turn."""
+        messages = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(contents)]
+        options: dict[str, object] = {"add_generation_prompt": len(contents) % 2 == 1}
+        if self.tells_the_date:
+            options["exsearch_day"] = _written(day or self.day)
+        wish = thinking or self._thinking
+        if wish != "template":
+            options |= dict.fromkeys(_SWITCHES, wish == "on")
+        try:
+            rendered = self._tokenizer.apply_chat_template(
+                messages, chat_template=self._template, tokenize=False, **options
+            )
+        except (TemplateError, TypeError, ValueError, AttributeError) as error:
+            raise UsageError(f"the model's chat template refuses turns of user and assistant: {error}") from None
+        return str(rendered)
+
+    def head(self, day: datetime.date) -> str:
+        """Return what the template writes before the first user turn's text on a day."""
+        return self.render(["turn0mark"], day).partition("turn0mark")[0]
+
+    def take_apart(self) -> Pieces:
+        """Return its pieces; raises UsageError if a conversation that goes on would not begin as it began."""
+        pieces = self._around()
+        opening, thoughtless = pieces.opening, pieces.thoughtless
+        if end := end_of_begun(opening):
+            thoughtless = self._closing(opening, end)
+        if self._thinking == "off":
+            opening, thoughtless = opening + (thoughtless or self._empty_thought(opening)), ""
+        begun = end_of_begun(opening) is not None
+        return replace(pieces, opening=opening, thoughtless=thoughtless, begins_thought=begun)
+
+    def _around(self) -> Pieces:
+        """Take a conversation apart, as if nothing was begun."""
+        marks = [f"turn{number}mark" for number in range(5)]
+        once, twice, thrice = (self._split(self.render(marks[:count]), marks[:count]) for count in (1, 3, 5))
+        if not once[0] == twice[0] == thrice[0]:
+            raise UsageError("the model's chat template begins a conversation otherwise once it goes on")
+        if not twice[2] == thrice[2] == thrice[4]:
+            raise UsageError("the model's chat template renders earlier turns differently from later ones")
+        if not once[1] == twice[3] == thrice[5]:
+            raise UsageError("the model's chat template asks for the first answer otherwise than for later ones")
+        head, opening, shown, close = once[0], once[1], twice[1], twice[2]
+        before = shown.removeprefix(opening) if shown.startswith(opening) else ""
+        thoughtless, lead = before[: (end := end_of_thoughts(before))], before[end:]
+        if not lead.strip() and not (without_thoughts(thoughtless) or "").strip():
+            return Pieces(head, opening, thoughtless, lead, close, False)
+        if self._thinking == "on":
+            raise UsageError(f"agent.thinking = on: the model's chat template begins its turns with {before!r}")
+        return Pieces(head, shown, "", "", close, False)  # a header, such as that of the channel for answers
+
+    @staticmethod
+    def _split(rendered: str, marks: list[str]) -> list[str]:
+        pieces, rest = [], rendered
+        for mark in marks:
+            piece, found, rest = rest.partition(mark)
+            if not found:
+                raise UsageError("the model's chat template does not show every turn as it is")
+            pieces.append(piece)
+        return [*pieces, rest]
+
+    def _closing(self, opening: str, end_of_thought: str) -> str:
+        """Return how an empty thought ends that the opening has begun: as the template writes it, if it does."""
+        mark = "turn0mark"
+        without = self.render([mark], thinking="off").partition(mark)[2]
+        if without.startswith(opening) and without != opening:
+            return without.removeprefix(opening)
+        return ("\n" if opening.endswith("\n") else "") + end_of_thought + "\n\n"
+
+    def _empty_thought(self, opening: str) -> str:
+        """Return an empty thought for a model that thinks, of which its template knows, but not how to leave it."""
+        if any(end in opening for _, end in TAGS) or self.has_switch:
+            return ""
+        known = self._tokenizer.get_added_vocab()
+        pairs = ((begin, end) for begin, end in TAGS if {begin, end} <= known.keys() and end in self.source)
+        return next((f"{begin}\n\n{end}\n\n" for begin, end in pairs), "")
+
+    @property
+    def has_switch(self) -> bool:
+        """Whether the template can be told to let the model think or not."""
+        return self.render(["mark"], thinking="on") != self.render(["mark"], thinking="off")
+
+
+def _written(day: datetime.date) -> dict[str, str]:
+    moment = datetime.datetime.combine(day, datetime.time())
+    return {directive: moment.strftime(directive) for directive in _DIRECTIVES}

@@ -31,6 +31,8 @@ def settings_of(kind: inspect.Type) -> st.SearchStrategy[Any]:
         return st.lists(settings_of(kind.item_type), max_size=3)
     if isinstance(kind, inspect.LiteralType):
         return st.sampled_from(kind.values)
+    if isinstance(kind, inspect.DateType):
+        return st.dates()
     return {inspect.StrType: st.text(), inspect.NoneType: st.none(), inspect.BoolType: st.booleans()}[type(kind)]
 
 

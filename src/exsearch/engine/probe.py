@@ -44,8 +44,9 @@ class Verdict(msgspec.Struct, frozen=True):
 
     path: str
     """The first that is right; "" if none is."""
-    difference: float
-    """Of its log-probs from the plain forward's, in nats: see `distance`; of the best path if none is right."""
+    difference: float | None
+    """Of its log-probs from the plain forward's, in nats: see `distance`; of the best path if none is right, None if
+    there is no figure."""
     tolerance: float
     rejected: dict[str, str] = {}
     """Of the paths tried before it, what is wrong with each."""
@@ -119,7 +120,7 @@ def judge(paths: Sequence[PathName], tolerance: float, difference: Callable[[Pat
             return Verdict(path, found, tolerance, rejected)
         rejected[path] = f"log-probs differ by {found:.2g} from the plain forward's"
         best = min(best, found)
-    return Verdict("", best, tolerance, rejected)
+    return Verdict("", best if best < float("inf") else None, tolerance, rejected)
 
 
 def remembered(part: Literal["engine", "trainer"], identity: object, make: Callable[[], Verdict]) -> Verdict:
@@ -143,7 +144,7 @@ def require_path(verdict: Verdict, what: str) -> str:
     """Return the path of a verdict. Raises UsageError if there is none."""
     if verdict.path:
         return verdict.path
-    if verdict.difference < float("inf"):
+    if verdict.difference is not None:
         reason = (
             f"log-probs differ by {verdict.difference:.2g} nats from transformers' own, {verdict.tolerance:g} allowed"
         )

@@ -86,7 +86,7 @@ def _context(model: PreTrainedModel, asked: int) -> str:
 
 def _told(verdict: Verdict) -> str:
     why = "; ".join(f"not {path}: {reason}" for path, reason in verdict.rejected.items())
-    if not verdict.path:
+    if not verdict.path or verdict.difference is None:
         return f"refused. {why}"
     apart = f"within {verdict.difference:.1e} nats of transformers' own log-probs ({verdict.tolerance:g} allowed)"
     return f"{verdict.path}, {apart}" + (f"; {why}" if why else "")

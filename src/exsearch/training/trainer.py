@@ -27,6 +27,7 @@ from exsearch.engine.checkpoint import load_config, load_model
 from exsearch.engine.limits import made_for, steady_limit
 from exsearch.engine.load import pick_device, pick_dtype
 from exsearch.engine.merging import merge_checked
+from exsearch.engine.noise import without_noise
 from exsearch.engine.probe import require_path
 from exsearch.engine.sampling import derive_seed
 from exsearch.errors import ExSearchError, UsageError
@@ -43,7 +44,6 @@ from exsearch.training.launch import explained_if_out_of_memory, train_on_ranks
 from exsearch.training.layers import decoder_layers
 from exsearch.training.learner import Learner, TorchLearner
 from exsearch.training.loss import LossSums, Packing, Reference, WeightedLoss, normalised
-from exsearch.training.noise import without_noise
 from exsearch.training.packing import trainer_verdict
 from exsearch.training.ranks import Ranks, joined_ranks
 from exsearch.training.resume import load_resume_point, save_resume_point
@@ -194,7 +194,6 @@ def load_for_training(
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable()
         free_at_once()  # who trades time for memory wants the holes between the weights back, too
-    model.train()
     without_noise(model)
     return model, adapted
 

@@ -23,6 +23,7 @@ from exsearch.engine.builtin import cache_folder
 from exsearch.engine.limits import context_limit, narrowed, windows_of
 from exsearch.errors import UsageError
 from exsearch.files import fingerprint, read_json, write_json
+from exsearch.memory import give_back_memory
 
 TOLERANCE = 1e-4
 """Nats by which any log-prob may differ from the plain forward's in float32."""
@@ -35,6 +36,9 @@ _WINDOW = 24
 """What longer windows are narrowed to."""
 _LONGEST_WINDOW = 160
 """Windows of so many tokens are still gone beyond as they are."""
+_ROUNDED = (torch.bfloat16, torch.float16)
+_LARGE = 8 << 30
+"""Bytes of weights up to which a processor is trusted to have room for them in float32 as well, for a second."""
 T = TypeVar("T")
 PathName = TypeVar("PathName", bound=str)
 
@@ -96,6 +100,30 @@ def seen_through(model: PreTrainedModel) -> Iterator[None]:
     narrow = max(windows_of(model), default=0) > _LONGEST_WINDOW
     with narrowed(model, _WINDOW) if narrow else narrowed(model, max(windows_of(model), default=0)):
         yield
+
+
+@contextmanager
+def in_float32(model: PreTrainedModel) -> Iterator[None]:
+    """Let a model compute in float32 for as long as the context lasts, so that rounding hides no other difference.
+
+    A number of fewer bits is the same in float32, and the same again afterwards. Raises MemoryError, or what torch
+    raises, where there is no room for it.
+    """
+    rounded = [tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.dtype in _ROUNDED]
+    kept = [tensor.dtype for tensor in rounded]
+    if model.device.type == "cpu" and sum(tensor.nbytes for tensor in rounded) > _LARGE:
+        raise MemoryError("a model so large that float32 might not fit, of which a processor would say nothing")
+    exact_products = torch.backends.cudnn.allow_tf32
+    try:
+        torch.backends.cudnn.allow_tf32 = False
+        for tensor in rounded:
+            tensor.data = tensor.data.float()
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = exact_products
+        for tensor, dtype in zip(rounded, kept, strict=True):
+            tensor.data = tensor.data.to(dtype)
+        give_back_memory()
 
 
 @torch.inference_mode()

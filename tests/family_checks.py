@@ -12,6 +12,7 @@ from exsearch.engine.base import Sampling, TokenIds
 from exsearch.engine.hf import HFEngine
 from exsearch.engine.limits import context_limit, steady_limit
 from exsearch.engine.merging import merge_checked
+from exsearch.engine.noise import without_noise
 from exsearch.engine.paths import judge_engine
 from exsearch.engine.probe import Verdict
 from exsearch.errors import ExSearchError
@@ -19,7 +20,6 @@ from exsearch.training.adapters import add_lora
 from exsearch.training.example import Example
 from exsearch.training.learner import TorchLearner
 from exsearch.training.loss import WeightedLoss
-from exsearch.training.noise import without_noise
 from exsearch.training.packing import judge_trainer
 from exsearch.training.ranks import Ranks
 from exsearch.training.trainer import accumulate_gradient
@@ -131,7 +131,7 @@ def check_engine(family: Family) -> Finding:
 def check_trainer(family: Family) -> Finding:
     """Compare loss and gradient of three weighted examples, two of which begin alike, cut in two ways."""
     model = family.model()
-    without_noise(model.train())
+    without_noise(model)
     found = _found(judge_trainer(model), model)
     if not found.path:
         return found
@@ -159,7 +159,6 @@ def check_trainer(family: Family) -> Finding:
 def _plain_gradient(family: Family, examples: list[Example]) -> tuple[float, dict[str, torch.Tensor]]:
     """Return the mean loss a token and the gradient of the examples one by one, by transformers alone."""
     model = family.model()
-    without_noise(model.train())
     total = torch.zeros(())
     for example in examples:
         ids = torch.tensor([example.token_ids])

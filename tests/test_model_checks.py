@@ -21,13 +21,13 @@ from exsearch.engine.hf import HFEngine
 from exsearch.engine.limits import context_limit, narrowed, steady_limit, windows_of
 from exsearch.engine.load import load_engine
 from exsearch.engine.merging import merge_checked
+from exsearch.engine.noise import without_noise
 from exsearch.engine.paths import judge_engine
 from exsearch.engine.probe import Verdict, judge, require_path
 from exsearch.errors import ExSearchError, UsageError
 from exsearch.training.adapters import adapted_by, add_lora
 from exsearch.training.example import Example
 from exsearch.training.loss import WeightedLoss
-from exsearch.training.noise import without_noise
 from exsearch.training.packing import judge_trainer
 from exsearch.training.rows import line_up
 from exsearch.training.trainer import train

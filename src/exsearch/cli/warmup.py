@@ -51,17 +51,19 @@ def warmup(
     config = settings(recipe, overrides, model__path=model)
     base = resolve_model(config.model.path)
     chat = ChatFormat.load(base, config.agent)
-    gold = read_warmup(file, chat) if are_trajectories(file) else _from_annotations(file, index, chat, config)
+    gold = read_warmup(file, chat) if are_trajectories(file) else _from_annotations(file, index, chat, config, base)
     examples = [example_from(trajectory, 1.0, None, chat) for trajectory in gold]
     run_training(base, examples, out, config.warmup, config, "warmup", as_json)
     write_jsonl(out.with_name(f"{out.name}.trajectories.jsonl"), gold)
 
 
-def _from_annotations(file: Path, index: str | None, chat: "ChatFormat", config: "Config") -> "list[Trajectory]":
+def _from_annotations(
+    file: Path, index: str | None, chat: "ChatFormat", config: "Config", base: Path
+) -> "list[Trajectory]":
     from exsearch.agent.loading import load_retriever
     from exsearch.data.question import read_questions
     from exsearch.em.gold import GoldPassages
-    from exsearch.em.warmup import gold_trajectories
+    from exsearch.em.warmup import gold_trajectories, within_context
     from exsearch.errors import UsageError
 
     if index is None:
@@ -69,7 +71,7 @@ def _from_annotations(file: Path, index: str | None, chat: "ChatFormat", config:
     questions = read_questions(file, config.warmup.questions)
     retriever = load_retriever(config, index)
     passages = GoldPassages.of_index(index, config)
-    gold = gold_trajectories(questions, retriever, chat, config.agent, passages)
+    gold = gold_trajectories(questions, retriever, chat, within_context(config.agent, base), passages)
     if not gold:
         raise UsageError(
             f"{file}: no question has annotations whose passages this index returns; `exsearch data warmup` says why"

@@ -21,7 +21,7 @@ from exsearch.em.explore import explore
 from exsearch.em.gold import GoldPassages
 from exsearch.em.learn import weighted_examples
 from exsearch.em.run_folder import Comparison, Iteration, RunFolder, RunSummary
-from exsearch.em.warmup import gold_trajectories, read_warmup
+from exsearch.em.warmup import gold_trajectories, read_warmup, within_context
 from exsearch.em.weigh import WeightSummary, summarise, weigh
 from exsearch.em.weighted import Weighted
 from exsearch.engine.builtin import model_fingerprint, resolve_model
@@ -36,7 +36,7 @@ from exsearch.evaluation.scores import Figure, has_scores, read_scores
 from exsearch.files import fingerprint, read_jsonl, write_json, write_jsonl
 from exsearch.memory import give_back_memory
 from exsearch.training.example import Example, example_from
-from exsearch.training.trainer import refuse_adapter, train
+from exsearch.training.trainer import refuse_adapter, require_length, train
 from exsearch.training.zero_settings import zero_fingerprint
 
 Say = Callable[[str], None]
@@ -71,7 +71,8 @@ class EMRun:
         self.config, self._spoken = self._as_begun(config)
         self.chat = ChatFormat.load(self.base, self._spoken.agent)
         if data.warmup:
-            read_warmup(Path(data.warmup), self.chat)  # to refuse now what it would refuse after the baselines
+            ready = read_warmup(Path(data.warmup), self.chat)  # to refuse now what it would refuse after the baselines
+            require_length(self.base, max(len(trajectory.token_ids) for trajectory in ready))
         self.protocol = self._protocol(self.test_questions)
         splits = {"train": self.train_questions, "dev": self.dev_questions, "test": self.test_questions}
         contents = contents_of(config, self.base)
@@ -287,7 +288,8 @@ class EMRun:
         if config.data.warmup:
             return read_warmup(Path(config.data.warmup), self.chat)
         questions = self.train_questions[: config.warmup.questions]
-        return gold_trajectories(questions, self.retriever, self.chat, config.agent, self.gold_passages)
+        agent = within_context(config.agent, self.base)
+        return gold_trajectories(questions, self.retriever, self.chat, agent, self.gold_passages)
 
     def _warmup_examples(self) -> list[Example]:
         gold = read_jsonl(self.folder.warmup_trajectories, Trajectory)

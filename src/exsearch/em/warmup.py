@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammar import Action
 from exsearch.agent.grammars.known import make_grammar
@@ -13,6 +15,8 @@ from exsearch.config import AgentConfig, WarmupConfig
 from exsearch.data.question import Question
 from exsearch.em.gold import GoldPassages, Hop, LeftOut, LeftOutError, plan, search_all
 from exsearch.em.quality import Outcome, evidence_was_cut
+from exsearch.engine.checkpoint import load_config
+from exsearch.engine.limits import context_limit
 from exsearch.errors import UsageError
 from exsearch.files import read_jsonl
 from exsearch.progress import progress
@@ -26,6 +30,11 @@ GOLD = "gold"
 DECOMPOSED = ("exsearch", "self-ask")
 """Grammars whose turns can be written from a decomposition."""
 ONE_SHOT = "one-shot"
+
+
+def within_context(config: AgentConfig, base: Path) -> AgentConfig:
+    """Return the settings for trajectories that the model in the folder `base` learns: its own context, if smaller."""
+    return msgspec.structs.replace(config, context=min(config.context, context_limit(load_config(base))))
 
 
 def gold_trajectories(

@@ -52,7 +52,8 @@ def steady_limit(config: PreTrainedConfig) -> SteadyLimit | None:
         if rope.get("rope_type") == "longrope" and original:
             found.append(SteadyLimit(int(original), "its rotary positions (longrope)"))
         elif rope.get("rope_type") == "dynamic":
-            found.append(SteadyLimit(int(original or text.max_position_embeddings), "its rotary positions (dynamic)"))
+            # transformers lets them grow from here on, whatever the settings call the original length
+            found.append(SteadyLimit(int(text.max_position_embeddings), "its rotary positions (dynamic)"))
     if chosen := getattr(text, "index_topk", None):
         found.append(SteadyLimit(int(chosen), "which tokens it attends to (index_topk)"))
     return min(found, key=lambda limit: limit.tokens, default=None)

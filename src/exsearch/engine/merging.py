@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from transformers import PreTrainedModel
 
+from exsearch.engine.noise import without_noise
 from exsearch.engine.probe import ROUGH_TOLERANCE, TOLERANCE, distance, is_exact, plain_logprobs, probe_tokens
 from exsearch.errors import ExSearchError
 
@@ -16,7 +17,8 @@ def merge_checked(adapted: PreTrainedModel, merge: Callable[[], object]) -> None
 
     Raises ExSearchError if the log-probs are others than with the adapters beside the weights.
     """
-    adapted.eval().set_attn_implementation("eager")  # the trainer's own knows trees alone
+    without_noise(adapted)
+    adapted.set_attn_implementation("eager")  # the trainer's own knows trees alone
     ids = probe_tokens(adapted)
     before = plain_logprobs(adapted, ids)
     merge()

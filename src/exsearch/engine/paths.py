@@ -2,6 +2,7 @@
 
 from typing import Literal, get_args
 
+import msgspec
 import torch
 from transformers import PreTrainedModel
 
@@ -12,6 +13,8 @@ from exsearch.engine.own_memory import OwnMemory
 from exsearch.engine.probe import (
     Verdict,
     distance,
+    in_float32,
+    is_exact,
     judge,
     plain_logprobs,
     probe_tokens,
@@ -40,7 +43,26 @@ def engine_verdict(model: PreTrainedModel, fingerprint: str, device: str) -> Ver
 
 
 def judge_engine(model: PreTrainedModel) -> Verdict:
-    """Find the first path that is right for a loaded model, whose attention stays what it is."""
+    """Find the first path that is right for a loaded model, whose attention stays what it is.
+
+    A model of fewer bits than float32 is judged in float32 first, where there is room for it: what a path does
+    otherwise than the plain forward may be no more than its rounding, and is wrong all the same.
+    """
+    paths = get_args(EnginePath)
+    if is_exact(model) or getattr(model, "is_quantized", False):
+        return _first_right(model, paths)
+    try:
+        with in_float32(model):
+            exact = _first_right(model, paths)
+    except Exception:  # there is no room for it, or the model computes in its own precision alone
+        return _first_right(model, paths)
+    if not exact.path:
+        return exact if exact.difference is not None else _first_right(model, paths)
+    rough = _first_right(model, paths[paths.index(exact.path) :])
+    return msgspec.structs.replace(rough, rejected=exact.rejected | rough.rejected)
+
+
+def _first_right(model: PreTrainedModel, paths: tuple[EnginePath, ...]) -> Verdict:
     own = model.config._attn_implementation
     ids = probe_tokens(model)
 
@@ -52,7 +74,7 @@ def judge_engine(model: PreTrainedModel) -> Verdict:
     try:
         with seen_through(model):
             expected = plain_logprobs(model, ids)
-            return judge(get_args(EnginePath), tolerance_of(model), difference)
+            return judge(paths, tolerance_of(model), difference)
     finally:
         model.set_attn_implementation(own)
 

@@ -23,7 +23,7 @@ from exsearch.engine.builtin import cache_folder
 from exsearch.engine.limits import context_limit, narrowed, windows_of
 from exsearch.errors import UsageError
 from exsearch.files import fingerprint, make_folder, read_json, write_json
-from exsearch.memory import is_out_of_memory
+from exsearch.memory import give_back_memory, is_out_of_memory
 
 TOLERANCE = 1e-4
 """Nats by which any log-prob may differ from the plain forward's in float32."""
@@ -36,6 +36,9 @@ _WINDOW = 24
 """What longer windows are narrowed to."""
 _LONGEST_WINDOW = 160
 """Windows of so many tokens are still gone beyond as they are."""
+_ROUNDED = (torch.bfloat16, torch.float16)
+_LARGE = 8 << 30
+"""Bytes of weights up to which a processor is trusted to have room for them in float32 as well, for a second."""
 T = TypeVar("T")
 PathName = TypeVar("PathName", bound=str)
 
@@ -45,8 +48,9 @@ class Verdict(msgspec.Struct, frozen=True):
 
     path: str
     """The first that is right; "" if none is."""
-    difference: float
-    """Of its log-probs from the plain forward's, in nats: see `distance`; of the best path if none is right."""
+    difference: float | None
+    """Of its log-probs from the plain forward's, in nats: see `distance`; of the best path if none is right, None if
+    there is no figure."""
     tolerance: float
     rejected: dict[str, str] = {}
     """Of the paths tried before it, what is wrong with each."""
@@ -98,6 +102,30 @@ def seen_through(model: PreTrainedModel) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def in_float32(model: PreTrainedModel) -> Iterator[None]:
+    """Let a model compute in float32 for as long as the context lasts, so that rounding hides no other difference.
+
+    A number of fewer bits is the same in float32, and the same again afterwards. Raises MemoryError, or what torch
+    raises, where there is no room for it.
+    """
+    rounded = [tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.dtype in _ROUNDED]
+    kept = [tensor.dtype for tensor in rounded]
+    if model.device.type == "cpu" and sum(tensor.nbytes for tensor in rounded) > _LARGE:
+        raise MemoryError("a model so large that float32 might not fit, of which a processor would say nothing")
+    exact_products = torch.backends.cudnn.allow_tf32
+    try:
+        torch.backends.cudnn.allow_tf32 = False
+        for tensor in rounded:
+            tensor.data = tensor.data.float()
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = exact_products
+        for tensor, dtype in zip(rounded, kept, strict=True):
+            tensor.data = tensor.data.to(dtype)
+        give_back_memory()
+
+
 @torch.inference_mode()
 def plain_logprobs(model: PreTrainedModel, ids: TokenIds) -> torch.Tensor:
     """Return the log-prob of each token but the first, by the model's own forward without any memory; on the CPU."""
@@ -122,7 +150,7 @@ def judge(paths: Sequence[PathName], tolerance: float, difference: Callable[[Pat
             return Verdict(path, found, tolerance, rejected)
         rejected[path] = f"log-probs differ by {found:.2g} from the plain forward's"
         best = min(best, found)
-    return Verdict("", best, tolerance, rejected)
+    return Verdict("", best if best < float("inf") else None, tolerance, rejected)
 
 
 def remembered(part: Literal["engine", "trainer"], identity: object, make: Callable[[], Verdict]) -> Verdict:
@@ -146,7 +174,7 @@ def require_path(verdict: Verdict, what: str) -> str:
     """Return the path of a verdict. Raises UsageError if there is none."""
     if verdict.path:
         return verdict.path
-    if verdict.difference < float("inf"):
+    if verdict.difference is not None:
         reason = (
             f"log-probs differ by {verdict.difference:.2g} nats from transformers' own, {verdict.tolerance:g} allowed"
         )

@@ -43,7 +43,7 @@ class Learner(Protocol):
         ...
 
     def measure(self, packed: Packed) -> torch.Tensor:
-        """Return the fields of LossSums of a micro-batch, as the model is when it is not trained."""
+        """Return the fields of LossSums of a micro-batch, without a gradient."""
         ...
 
     def step(self, rate: float) -> float:
@@ -100,10 +100,8 @@ class TorchLearner:
 
     def measure(self, packed: Packed) -> torch.Tensor:
         """Run forward."""
-        self._module.eval()
         with torch.no_grad(), self._mixed():
             found: torch.Tensor = self._module(packed)[1]
-        self._module.train()
         return found
 
     def _mixed(self) -> torch.autocast:

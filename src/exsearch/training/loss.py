@@ -95,6 +95,11 @@ class WeightedLoss(torch.nn.Module):
         self._start: CausalForward | None = None
         """Of the reference."""
 
+    def train(self, mode: bool = True) -> "WeightedLoss":
+        """Leave the model in the mode that it is in: learners call this, and it is for `without_noise` to say."""
+        self.training = mode
+        return self
+
     def forward(self, packed: Packed) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the numerator of the loss for a micro-batch, differentiable, and the fields of LossSums, (5,)."""
         weights = torch.tensor(list(packed.targets.values()), device=self.model.device)

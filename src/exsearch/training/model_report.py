@@ -14,11 +14,11 @@ from exsearch.engine.builtin import model_fingerprint
 from exsearch.engine.checkpoint import load_model
 from exsearch.engine.limits import UNLIMITED, context_limit, steady_limit, windows_of
 from exsearch.engine.load import pick_device, pick_dtype
+from exsearch.engine.noise import without_noise
 from exsearch.engine.paths import engine_verdict
 from exsearch.engine.probe import Verdict
 from exsearch.errors import UsageError
 from exsearch.training.adapters import adapted_by
-from exsearch.training.noise import without_noise
 from exsearch.training.packing import trainer_verdict
 
 
@@ -47,7 +47,7 @@ def report_on(folder: Path, config: Config) -> ModelReport:
     if dtype != torch.float32:
         del model
         model = _loaded(folder, torch.float32, device)
-    without_noise(model.train())
+    without_noise(model)
     verdicts["trainer"] = trainer_verdict(model, folder, config.learn, device)
     lines |= {part: _told(verdict) for part, verdict in verdicts.items()}
     refused = [f"the {part}: {lines[part]}" for part, verdict in verdicts.items() if not verdict.path]
@@ -100,7 +100,7 @@ def _thinking(chat: ChatFormat) -> str:
 
 def _told(verdict: Verdict) -> str:
     why = "; ".join(f"not {path}: {reason}" for path, reason in verdict.rejected.items())
-    if not verdict.path:
+    if not verdict.path or verdict.difference is None:
         return f"refused. {why}"
     apart = f"within {verdict.difference:.1e} nats of transformers' own log-probs ({verdict.tolerance:g} allowed)"
     return f"{verdict.path}, {apart}" + (f"; {why}" if why else "")

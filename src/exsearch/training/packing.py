@@ -31,7 +31,10 @@ def trainer_verdict(model: PreTrainedModel, base: Path, config: TrainingConfig, 
 
 
 def judge_trainer(model: PreTrainedModel) -> Verdict:
-    """Find the first way of packing that is right for a loaded model, whose attention stays what it is."""
+    """Find the first way of packing that is right for a loaded model, whose attention stays what it is.
+
+    None is for a model that sees what is behind a token: the loss of a whole text is not that of saying it.
+    """
     own = model.config._attn_implementation
     ids = probe_tokens(model)
     shared = max(len(ids) // 2, min(MIN_SHARED, len(ids) - 2))
@@ -52,6 +55,10 @@ def judge_trainer(model: PreTrainedModel) -> Verdict:
         with seen_through(model):
             firsts = [example.loss_mask.index(1) - 1 for example in examples]
             plain = [plain_logprobs(model, example.token_ids) for example in examples]
+            ahead = distance(model, plain[0][: shared - 1], plain[1][: shared - 1]) if shared > 1 else 0.0
+            if tolerance_of(model) < ahead < float("inf"):
+                reason = f"what the model says of a token depends on those behind it, by {ahead:.2g} nats"
+                return Verdict("", None, tolerance_of(model), {"any packing": reason})
             expected = torch.cat([part[first:] for part, first in zip(plain, firsts, strict=True)])
             return judge(get_args(Packing), tolerance_of(model), difference)
     finally:

@@ -24,9 +24,10 @@ from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 from exsearch import compute
 from exsearch.config import LearnConfig, ModelConfig, TrainingConfig, WarmupConfig
 from exsearch.engine.checkpoint import load_config, load_model
-from exsearch.engine.limits import steady_limit
+from exsearch.engine.limits import made_for, steady_limit
 from exsearch.engine.load import pick_device, pick_dtype
 from exsearch.engine.merging import merge_checked
+from exsearch.engine.noise import without_noise
 from exsearch.engine.probe import require_path
 from exsearch.engine.sampling import derive_seed
 from exsearch.errors import ExSearchError, UsageError
@@ -43,7 +44,6 @@ from exsearch.training.launch import explained_if_out_of_memory, train_on_ranks
 from exsearch.training.layers import decoder_layers
 from exsearch.training.learner import Learner, TorchLearner
 from exsearch.training.loss import LossSums, Packing, Reference, WeightedLoss, normalised
-from exsearch.training.noise import without_noise
 from exsearch.training.packing import trainer_verdict
 from exsearch.training.ranks import Ranks, joined_ranks
 from exsearch.training.resume import load_resume_point, save_resume_point
@@ -91,7 +91,7 @@ def train(
     if is_taken(output):
         inputs.require_same(output)
         return
-    require_lengths(base, examples)
+    require_length(base, max(len(example.token_ids) for example in examples))
     if config.ranks > 1 and "RANK" not in os.environ:
         train_on_ranks(Job(str(base), examples, str(output), config, model_config, seed, label, section), log, rewind)
         return
@@ -146,14 +146,22 @@ def _train_here(
         ranks.wait()
 
 
-def require_lengths(base: Path, examples: list[Example]) -> None:
-    """Raise UsageError for examples so long that a model's log-probs depend on how long they are."""
-    limit = steady_limit(load_config(base))
-    longest = max(len(example.token_ids) for example in examples)
+def require_length(base: Path, longest: int) -> None:
+    """Raise UsageError if examples of so many tokens are more than a model was made for, or than it is one thing for.
+
+    The latter are lengths at which its log-probs depend on how long an example is.
+    """
+    model = load_config(base)
+    limit, most = steady_limit(model), made_for(model)
     if limit is not None and longest > limit.tokens:
         raise UsageError(
             f"an example has {longest} tokens: beyond {limit.tokens} {limit.reason} depend on the length; "
             f"explore with agent.context = {limit.tokens} or less"
+        )
+    if longest > most:
+        raise UsageError(
+            f"an example has {longest} tokens, and the model was made for {most}; make trajectories with "
+            f"agent.context = {most} or less"
         )
 
 
@@ -186,7 +194,6 @@ def load_for_training(
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable()
         free_at_once()  # who trades time for memory wants the holes between the weights back, too
-    model.train()
     without_noise(model)
     return model, adapted
 

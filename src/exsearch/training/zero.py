@@ -57,10 +57,8 @@ class ZeroLearner:
 
     def measure(self, packed: Packed) -> torch.Tensor:
         """Run forward."""
-        self._engine.eval()
         with torch.no_grad():
             found: torch.Tensor = self._engine(packed)[1]
-        self._engine.train()
         return found
 
     def step(self, rate: float) -> float:

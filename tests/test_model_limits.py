@@ -1,0 +1,108 @@
+"""What a model cannot do is said before any work: longer texts than it takes, or losses of what it has already seen."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import BertConfig, BertLMHeadModel, PreTrainedModel
+
+from exsearch.agent.chat import ChatFormat
+from exsearch.config import AgentConfig, LearnConfig, ModelConfig
+from exsearch.em.warmup import within_context
+from exsearch.engine.limits import steady_limit
+from exsearch.engine.paths import judge_engine
+from exsearch.engine.probe import Verdict, judge, remembered, require_path
+from exsearch.errors import UsageError
+from exsearch.training.example import Example
+from exsearch.training.packing import judge_trainer
+from exsearch.training.trainer import train
+from families import FAMILIES, rope
+from family_checks import plain, text
+from test_model_checks import save
+
+CPU = ModelConfig(device="cpu", precision="fp32")
+
+
+def bert(is_decoder: bool) -> PreTrainedModel:
+    """Return a small model that sees a whole text, or as a decoder only what is before a token."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96}
+    config = BertConfig(vocab_size=320, is_decoder=is_decoder, initializer_range=0.2, **sizes)  # type: ignore[arg-type]
+    return BertLMHeadModel(config).eval()
+
+
+def bidirectional_gemma() -> PreTrainedModel:
+    family = FAMILIES["gemma3_text"]
+    return replace(family, settings=family.settings | {"use_bidirectional_attention": True}).model()
+
+
+@pytest.mark.parametrize("model", [bert(is_decoder=False), bidirectional_gemma()], ids=["bert", "gemma3"])
+def test_a_model_that_sees_what_follows_a_token_is_refused(model: PreTrainedModel) -> None:
+    for verdict in (judge_engine(model), judge_trainer(model)):
+        assert not verdict.path, "its loss on a text would be that of copying it"
+    with pytest.raises(UsageError, match=r"the trainer .* any packing: what the model says .* those behind it"):
+        require_path(judge_trainer(model), "the trainer")
+
+
+def test_the_same_model_is_taken_as_a_decoder() -> None:
+    assert judge_engine(bert(is_decoder=True)).path
+    assert judge_trainer(bert(is_decoder=True)).path
+
+
+def test_a_refusal_without_a_figure_is_the_same_when_it_is_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def difference(path: str) -> float:
+        if path == "slots":
+            raise RuntimeError("list index out of range")
+        return math.inf
+
+    def make() -> Verdict:
+        return judge(["slots", "pieces"], 1e-4, difference)
+
+    def explode() -> Verdict:
+        raise AssertionError("tried again")
+
+    told = []
+    for again in (make, explode):
+        with pytest.raises(UsageError, match="the engine cannot compute this model: slots: RuntimeError") as raised:
+            require_path(remembered("engine", "some model", again), "the engine")
+        told.append(str(raised.value))
+    assert told[0] == told[1]
+
+
+def test_dynamic_positions_change_beyond_the_length_that_transformers_goes_by() -> None:
+    """Which is the model's, whatever its settings call the original length."""
+    settings = {"max_position_embeddings": 64} | rope("dynamic", factor=4.0, original_max_position_embeddings=512)
+    family = replace(FAMILIES["llama3"], settings=settings)
+    limit = steady_limit(family.config())
+    assert limit is not None and limit.tokens == 64
+    ids, model = text(66, 1), family.model()
+    before = plain(model, ids[:64])
+    assert float((plain(model, ids)[:64] - before).abs().max()) > 0.01
+
+
+def test_an_example_longer_than_the_model_is_refused_before_training(chat: ChatFormat, tmp_path: Path) -> None:
+    folder = save("gpt2", tmp_path / "model", chat, max_position_embeddings=64, n_positions=64)
+
+    def learn(length: int) -> None:
+        examples = [Example(text(length, 1), [0] * 9 + [1] * (length - 9), length - 5)]
+        train(folder, examples, tmp_path / "out", LearnConfig(), CPU, 1, "t", lambda *_: None)
+
+    with pytest.raises(UsageError, match=r"an example has 65 tokens, and the model was made for 64; .* agent.context"):
+        learn(65)
+    assert not (tmp_path / "out").exists()
+    learn(64)
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_what_is_written_for_a_model_to_learn_fits_into_it(chat: ChatFormat, tmp_path: Path) -> None:
+    folder = save("gpt2", tmp_path / "model", chat, max_position_embeddings=64, n_positions=64)
+    assert within_context(AgentConfig(), folder).context == 64
+    assert within_context(AgentConfig(context=50), folder).context == 50
+    unlimited = save("mamba2", tmp_path / "unlimited", chat)
+    assert within_context(AgentConfig(), unlimited).context == AgentConfig().context

@@ -163,6 +163,13 @@ def test_a_template_that_takes_no_such_turns_is_one_line(chat: ChatFormat) -> No
         with_template(chat, "{{ raise_exception('a system turn comes first') }}")
 
 
+def test_of_several_templates_the_default_is_taken(chat: ChatFormat) -> None:
+    named = {"tool_use": "{{ raise_exception('tools') }}", "default": INST}
+    assert with_template(chat, named).template.source == INST  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"several chat templates \(tool_use, rag\) and none is its default"):
+        with_template(chat, {"tool_use": INST, "rag": INST})  # type: ignore[arg-type]
+
+
 # -- which day it is
 
 

@@ -2,7 +2,7 @@
 
 import datetime
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
@@ -52,9 +52,13 @@ class ChatTemplate:
     """Renders conversations as a model's own template does, on a day that does not pass."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, day: datetime.date, thinking: Thinking) -> None:
-        """Take the tokenizer's template, or a plain one for a model without any."""
+        """Take the tokenizer's template, or a plain one for a model without any. Raises UsageError."""
         self._tokenizer, self._thinking = tokenizer, thinking
-        self.source = str(tokenizer.get_chat_template()) if tokenizer.chat_template else _PLAIN_TEMPLATE
+        try:
+            self.source = str(tokenizer.get_chat_template()) if tokenizer.chat_template else _PLAIN_TEMPLATE
+        except ValueError:
+            names = ", ".join(tokenizer.chat_template)
+            raise UsageError(f"the model has several chat templates ({names}) and none is its default") from None
         self._template = (_CLOCK if self.tells_the_date else "") + self.source
         self.day = day
 
@@ -66,7 +70,7 @@ class ChatTemplate:
     def render(self, contents: list[str], day: datetime.date | None = None, thinking: Thinking | None = None) -> str:
         """Return a conversation that begins with the user and ends where the model is to speak, or behind its turn."""
         messages = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(contents)]
-        options: dict[str, object] = {"add_generation_prompt": len(contents) % 2 == 1}
+        options: dict[str, Any] = {"add_generation_prompt": len(contents) % 2 == 1}
         if self.tells_the_date:
             options["exsearch_day"] = _written(day or self.day)
         wish = thinking or self._thinking

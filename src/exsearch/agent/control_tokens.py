@@ -41,7 +41,8 @@ class ControlTokens:
         self._reachable = {id_ for id_ in controls if backend.model.id_to_token(id_) is not None}
         """Of the control tokens, those that the model itself may come to from text."""
         self._backend = self._with_hidden_names()
-        inside = {id_: self._backend.token_to_id(self._name(token)) for id_, token in self._added.items()}
+        numbers = ((id_, self._backend.token_to_id(self._name(token))) for id_, token in self._added.items())
+        inside = {id_: new for id_, new in numbers if new is not None}
         if any(backend.model.id_to_token(inside[id_]) is not None for id_ in controls):  # its ids have gaps
             self._backend, inside = self._unreachable, {}
         self._inside, self._outside = inside, {new: id_ for id_, new in inside.items()}

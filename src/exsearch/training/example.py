@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.grammars.known import GRAMMARS
+from exsearch.agent.grammars.known import is_one_turn
 from exsearch.agent.trajectory import Trajectory
 from exsearch.errors import UsageError
 
@@ -47,7 +47,7 @@ def example_from(
         raise ValueError(f"{trajectory.question_id}/{trajectory.sample}: a trajectory without an answer turn")
     ids, mask = trajectory.token_ids, trajectory.loss_mask
     if target is not None:
-        if start and mask[start - 1] and GRAMMARS[trajectory.grammar].stops:
+        if start and mask[start - 1] and is_one_turn(trajectory.grammar):
             raise UsageError(
                 f"trajectory {trajectory.question_id}/{trajectory.sample}: its answer stands within a turn, so that no "
                 "gold answer can be put in its place; weigh with rft or em"

@@ -21,6 +21,11 @@ GRAMMARS: dict[GrammarName, type[Grammar]] = {
 }
 
 
+def is_one_turn(name: str) -> bool:
+    """Return whether in the grammar of this name all is said within one turn of the model."""
+    return any(kind.name == name and kind.stops for kind in GRAMMARS.values())
+
+
 def make_grammar(config: AgentConfig) -> Grammar:
     """Return the grammar that the settings name; raises UsageError for a prompt without a place for the question."""
     if config.prompt and "{question}" not in config.prompt:

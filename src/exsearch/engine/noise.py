@@ -4,7 +4,7 @@ What is learned are the log-probs of the model that speaks. Drawn at random, a m
 share a beginning, and the gradient of a step would depend on how its examples are packed.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -19,13 +19,13 @@ def without_noise(model: torch.nn.Module) -> None:
     to be computed again say that they are in training, but are not while they compute.
     """
     model.eval()
-    modules: Iterator[Any] = model.modules()
-    for module in modules:
+    for module in model.modules():
         if hasattr(module, "layers_are_rescaled"):  # RWKV halves its own weights as soon as it is in evaluation
             module.training = True
         if isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing:
-            module.training = True
-            module._gradient_checkpointing_func = partial(_compute_again, module._gradient_checkpointing_func)
+            layer: Any = module
+            layer.training = True
+            layer._gradient_checkpointing_func = partial(_compute_again, layer._gradient_checkpointing_func)
 
 
 def _compute_again(checkpoint: Callable[..., Any], forward: "partial[Any]", *inputs: Any) -> Any:

@@ -9,7 +9,8 @@ LAYERS = [
     {
         *("errors", "shape", "files", "api_key", "http_client", "loopback", "progress", "config", "effects"),
         *("streams", "metrics_log", "tracking", "precision", "memory", "onednn", "stopping", "worker", "compute"),
-        *("coroutines", "children", "cluster", "checkpoint", "locks", "mapping", "merging", "trouble", "thoughts"),
+        *("coroutines", "children", "cluster", "checkpoint", "foreign", "gzipped", "ids", "locks", "mapping"),
+        *("merging", "parquet", "quoting", "reported", "toml", "trouble", "thoughts"),
     },
     {"corpus", "data"},
     {"retrieval", "engine"},

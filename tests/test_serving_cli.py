@@ -51,6 +51,21 @@ def test_serve_retrieval_says_what_it_needs_answers_and_stops_when_told_to(folde
         assert process.stderr.read() == ""
 
 
+@pytest.mark.parametrize("server", [["retrieval"], ["mcp", "--transport", "http"]], ids=["retrieval", "mcp"])
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_is_stopped_as_soon_as_it_listens_ends_well(
+    folder: Path, server: list[str], signal_number: signal.Signals
+) -> None:
+    command = [sys.executable, "-m", "exsearch.cli.main", "serve", *server, str(folder / "index"), "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while "listening" not in process.stderr.readline():
+            pass
+        process.send_signal(signal_number)
+        assert process.wait(timeout=60) == 0
+        assert process.stderr.read() == ""
+
+
 SLOW_SERVER = """
     import sys, threading
     from pathlib import Path

@@ -241,3 +241,31 @@ stopping.leave(3)
 def test_a_thread_that_never_returns_keeps_neither_the_process_nor_its_exit_code_nor_what_it_said() -> None:
     done = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (3, "said", "")
+
+
+IMPORTING = """
+import ctypes, os, signal, sys
+from exsearch.cli import main
+from exsearch.reference import main as reference
+
+def imports(*words, **options):
+    # as an extension module that runs Python code while it is made
+    run = ctypes.pythonapi.PyRun_String
+    run.restype, run.argtypes = ctypes.py_object, [ctypes.c_char_p, ctypes.c_int, ctypes.py_object, ctypes.py_object]
+    try:
+        run(b"import os, signal; os.kill(os.getpid(), signal.{name})", 257, {{}}, {{}})
+    except KeyboardInterrupt as error:
+        raise {raised} from error
+
+main.exsearch = reference._run = imports
+{command}.main()
+"""
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("raised", ["ImportError('initialization failed')", "error"])
+@pytest.mark.parametrize("command", ["main", "reference"])
+def test_a_signal_while_a_library_is_imported_is_a_stop(number: signal.Signals, raised: str, command: str) -> None:
+    program = IMPORTING.format(name=number.name, raised=raised, command=command)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr.splitlines()) == (1, [STOPPED])

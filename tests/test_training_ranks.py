@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from exsearch.config import LearnConfig, ModelConfig
 from exsearch.errors import ExSearchError, UsageError
 from exsearch.training.example import Example
-from exsearch.training.trainer import train
+from exsearch.training.trainer import resume_folder, train
 
 CPU = ModelConfig(device="cpu", precision="fp32")
 CONFIG = LearnConfig(epochs=1, batch_size=3, learning_rate=3e-3, save_steps=1, micro_batch_tokens=64)
@@ -119,6 +119,15 @@ def test_a_mistake_found_by_a_rank_is_said_once(tiny_checkpoint: Path, tmp_path:
     config = msgspec.structs.replace(CONFIG, ranks=2, frozen_layers=9)
     with pytest.raises(UsageError, match="frozen_layers = 9"):
         run(tiny_checkpoint, tmp_path / "out", config)
+
+
+def test_what_ends_the_first_rank_is_said_in_one_line_without_the_others(
+    tiny_checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    resume_folder(tmp_path / "out").touch()  # the first rank alone writes there; the second waits for it
+    with pytest.raises(UsageError, match=r"out\.resume.*choose another path"):
+        run(tiny_checkpoint, tmp_path / "out", msgspec.structs.replace(CONFIG, ranks=2, save_steps=1))
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_sharding_on_one_process_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:

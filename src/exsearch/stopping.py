@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     import asyncio
 
+STOPPED = "stopped; the same command continues where it was"
+"""What a command says then."""
 GRACE = 5.0
 """Seconds given to what is under way when the process stops, such as a pass through the model."""
 _ONE_STOP = 0.5
@@ -138,9 +140,10 @@ def _close() -> None:
     """Wait for threads that must not be torn; end without the interpreter's clearing up if they take too long."""
     with _stop.gate:
         _stop.closed = True
-        if _stop.gate.wait_for(lambda: not _stop.inside, GRACE):
-            return
-    if _stop.code is not None:  # that of a program that merely uses this package cannot be known here
+        ended = _stop.gate.wait_for(lambda: not _stop.inside, GRACE)
+    # After a KeyboardInterrupt in Python code that C code ran, as while some libraries are imported, the interpreter
+    # would end itself by the signal. The code of a program that merely uses this package cannot be known here.
+    if _stop.code is not None and (was_asked() or not ended):
         end(_stop.code)
 
 

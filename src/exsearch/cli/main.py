@@ -74,16 +74,18 @@ def main() -> None:
         exsearch(standalone_mode=False)
         stopping.leave(0)
     except click.exceptions.Abort:
-        _leave("stopped; the same command continues where it was", 1)
+        _leave(stopping.STOPPED, 1)
     except click.ClickException as error:
         error.show()
         stopping.leave(2)
     except KeyboardInterrupt:
-        _leave("stopped; the same command continues where it was", 1)
+        _leave(stopping.STOPPED, 1)
     except Exception as error:
-        if (told := as_told(error)) is None:
+        if told := as_told(error):
+            _leave(str(told), told.exit_code)
+        if not stopping.was_asked():
             raise
-        _leave(str(told), told.exit_code)
+        _leave(stopping.STOPPED, 1)  # a library that is interrupted while it is imported makes another error of it
 
 
 def _leave(message: str, code: int) -> NoReturn:

@@ -247,7 +247,8 @@ def _listen(app: "Starlette", host: str, port: int, key: str | None, seconds: fl
 
     if not is_loopback(host) and key is None:
         click.echo(f"warning: anyone who reaches {host} can search here; set a key (--api-key-file)", err=True)
-    with open_socket(host, port) as socket:
+    server = make_server(app, seconds)
+    with open_socket(host, port) as socket, server.capture_signals():
         shown = f"[{host}]" if ":" in host else host
         click.echo(f"listening at http://{shown}:{socket.getsockname()[1]} (stop with Ctrl-C)", err=True)
-        make_server(app, seconds).run(sockets=[socket])
+        server.run(sockets=[socket])

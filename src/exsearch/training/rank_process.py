@@ -45,6 +45,8 @@ def _train(job: Job) -> None:
             section=job.section,
         )
     except Exception as error:
+        if stopping.was_asked():
+            os._exit(1)
         if (told := as_told(error)) is None:
             time.sleep(SECONDS_TO_HEAR)
             raise

@@ -76,7 +76,12 @@ BOM = b"\xef\xbb\xbf"
 
 @pytest.mark.parametrize(
     "content",
-    [DPR.encode(), gzip.compress(DPR.encode()), BOM + DPR.replace("\n", "\r\n", 1).encode(), b"\n" + DPR.encode()],
+    [
+        DPR.encode(),
+        gzip.compress(DPR.encode(), mtime=0),
+        BOM + DPR.replace("\n", "\r\n", 1).encode(),
+        b"\n" + DPR.encode(),
+    ],
     ids=["plain", "gzip", "byte order mark", "blank line"],
 )
 def test_dpr_files_with_csv_quoting(tmp_path: Path, content: bytes) -> None:
@@ -88,7 +93,7 @@ def test_dpr_files_with_csv_quoting(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_byte_order_mark_before_json_lines_is_no_content(tmp_path: Path) -> None:
-    assert imported(tmp_path, gzip.compress(BOM + b'{"id": 1, "text": "x"}\r\n')) == [Passage("1", "", "x")]
+    assert imported(tmp_path, gzip.compress(BOM + b'{"id": 1, "text": "x"}\r\n', mtime=0)) == [Passage("1", "", "x")]
 
 
 printable = st.text(st.characters(exclude_categories=["Cs", "Cc"]))
@@ -289,25 +294,25 @@ def test_strict_refuses_the_first_of_several(tmp_path: Path) -> None:
         imported(tmp_path, GOOD + '{"id": "g3", "text": "again"}\nno json\n')
 
 
-PACKED = gzip.compress(DPR.encode())
+PACKED = gzip.compress(DPR.encode(), mtime=0)
 REFUSED = [
     ("1\ttext\ttitle\n", "input: unknown format"),
     ('[{"id": 1, "text": "x"}]', "input: unknown format"),
     ("id\ttext\ttitle\r1\tx\ty\r", "input: its lines end in carriage returns alone; save it with line feeds"),
     *((DPR.encode(name), "input: is written in UTF-16; save it as UTF-8") for name in ("utf-16", "utf-16-le")),
     (GOOD.encode("utf-16"), "input: is written in UTF-16; save it as UTF-8"),
-    (gzip.compress(GOOD.encode("utf-16-be")), "input: is written in UTF-16; save it as UTF-8"),
+    (gzip.compress(GOOD.encode("utf-16-be"), mtime=0), "input: is written in UTF-16; save it as UTF-8"),
     (b"\x28\xb5\x2f\xfd\x04", "input: is packed by Zstandard; unpack it first"),
     ("", "input: is empty"),
     ("\n\n", "input: is empty"),
     ("id\ttext\ttitle\n", "input: holds no passages"),
-    (gzip.compress(b""), "input: is empty"),
+    (gzip.compress(b"", mtime=0), "input: is empty"),
     (PACKED[:-12], r"broken gzip file after line \d+"),
     (
-        gzip.compress(DPR.encode())[:25] + b"\0\0\0\0" + gzip.compress(DPR.encode())[29:],
+        gzip.compress(DPR.encode(), mtime=0)[:25] + b"\0\0\0\0" + gzip.compress(DPR.encode(), mtime=0)[29:],
         "broken gzip file after line 0",
     ),
-    (gzip.compress(GOOD.encode() * 5000, 9)[:-400], r"broken gzip file after line \d+"),
+    (gzip.compress(GOOD.encode() * 5000, 9, mtime=0)[:-400], r"broken gzip file after line \d+"),
     (b"\x1f\x8b none", "broken gzip file after line 0"),
     ('{"id": 1, "text": "x"}\n' + "not json\n" * 3, r"input, line 2: .*; 3 of 4 rows are malformed"),
     (

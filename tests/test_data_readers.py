@@ -88,7 +88,7 @@ def json_lines(path: Path, records: list[dict[str, Any]]) -> None:
 
 
 def packed_lines(path: Path, records: list[dict[str, Any]]) -> None:
-    path.write_bytes(gzip.compress("".join(json.dumps(record) + "\n" for record in records).encode()))
+    path.write_bytes(gzip.compress("".join(json.dumps(record) + "\n" for record in records).encode(), mtime=0))
 
 
 def parquet(path: Path, records: list[dict[str, Any]]) -> None:
@@ -546,9 +546,9 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "two columns of one name": ("question,answer,answer\nWho?,Karn,Velm\n", "two columns called 'answer'"),
     "an object over several lines": ('{"question":\n"Who?", "answer": "x"}', "an object must stand on one line"),
     "cells that are no UTF-8": (b"question,answer\nWho?,\xff\n", "line 2: not UTF-8 (byte 6)"),
-    "torn gzip": (gzip.compress(PLAIN.encode() * 99)[:-20], ": broken gzip file: it ends too early"),
+    "torn gzip": (gzip.compress(PLAIN.encode() * 99, mtime=0)[:-20], ": broken gzip file: it ends too early"),
     "damaged gzip": (
-        gzip.compress(PLAIN.encode() * 99)[:-4] + b"\0\0\0\0",
+        gzip.compress(PLAIN.encode() * 99, mtime=0)[:-4] + b"\0\0\0\0",
         ": broken gzip file: its content is damaged",
     ),
     "torn parquet": (b"PAR1" + b"\0" * 30, ": broken Parquet file; write or fetch it again"),
@@ -557,7 +557,10 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "NaN in a list": ('[{"question": "Who?", "answer": Infinity}]', "not valid JSON (Infinity is no JSON; write null)"),
     "UTF-16": (PLAIN.encode("utf-16"), ": is written in UTF-16; save it as UTF-8"),
     "UTF-16 without a mark": ("question,answer\nx,y\n".encode("utf-16-le"), ": is written in UTF-16; save it as UTF-8"),
-    "packed UTF-16": (gzip.compress("question\tanswer\n".encode("utf-16")), ": is written in UTF-16; save it as UTF-8"),
+    "packed UTF-16": (
+        gzip.compress("question\tanswer\n".encode("utf-16"), mtime=0),
+        ": is written in UTF-16; save it as UTF-8",
+    ),
     "packed by Zstandard": (b"\x28\xb5\x2f\xfd\x04", ": is packed by Zstandard; unpack it first (unzstd)"),
     "packed by xz": (lzma.compress(PLAIN.encode()), ": is packed by xz; unpack it first (unxz)"),
     "a cell that is no JSON": (

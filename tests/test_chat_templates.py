@@ -248,11 +248,12 @@ def on(day: datetime.date) -> AgentConfig:
 YESTERDAY = datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=1)
 
 
-def test_a_warmup_that_was_made_on_another_day_is_accepted(chat: ChatFormat, tmp_path: Path) -> None:
-    dated = with_template(chat, DATED)
-    made = gold(with_template(chat, DATED, on(YESTERDAY)), tmp_path / "w.jsonl")
+@pytest.mark.parametrize("far", [0, 1, -1, -400, 400])
+def test_a_warmup_that_was_made_on_another_day_is_accepted(chat: ChatFormat, tmp_path: Path, far: int) -> None:
+    dated, day = with_template(chat, DATED), YESTERDAY + datetime.timedelta(days=far)
+    made = gold(with_template(chat, DATED, on(day)), tmp_path / "w.jsonl")
     assert read_warmup(tmp_path / "w.jsonl", dated) == made
-    assert dated.day_of(made[0].prompt) == YESTERDAY
+    assert dated.day_of(made[0].prompt) == day
     mixed = made + gold(dated, tmp_path / "x.jsonl")
     write_jsonl(tmp_path / "mixed.jsonl", mixed)
     with pytest.raises(UsageError, match="not those that this model's tokenizer and chat template make"):

@@ -321,6 +321,19 @@ def test_a_turn_in_pieces_is_as_exact_as_they_are_and_costs_what_they_do(chat: C
     assert made.cost.generated_tokens == sum(len(said.token_ids) for said in engine.completions) > 10
 
 
+class Silent(ScriptedEngine):
+    """A server that gives no text."""
+
+    def _continue(self, prompt: TokenIds, sampling: Sampling, seed: int) -> Completion:
+        return Completion([], [], "length")
+
+
+def test_a_server_that_says_nothing_has_said_nothing_in_the_grammar(chat: ChatFormat) -> None:
+    config = AgentConfig(grammar="search-r1")
+    made = roll(Agent(Silent(chat, lambda prompt, turn, seed: ""), StaticRetriever([]), chat, config))
+    assert (made.stop_reason, sum(made.loss_mask)) == (StopReason.MALFORMED, 0)
+
+
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_a_real_engine_says_up_to_a_stop_string_what_it_would_say_without(chat: ChatFormat, temperature: float) -> None:
     engine = HFEngine(tiny_llama(len(chat.tokenizer), spread=0.3), "tiny", seats=2)

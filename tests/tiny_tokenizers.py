@@ -17,6 +17,7 @@ TEXT = [
     "<FACT> It was designed by Ilse Kranmar and opened in 1931. <QUERY> In which country was Ilse Kranmar born?",
     "user\nassistant\nsystem\n[INST] Who was it? [/INST] Ann Lee!</s> Which one? (a) one “why”: it; ok...",
     "Reason towards the answer to the question, one sentence at a time: Follow up: Intermediate answer: So the final",
+    "It is so:Paris, and so:Paris once more, so:Paris again and so:Paris at last.",
     "Today is the 4th of July 1976 and 2026, or 13 January.  Two blanks,\n\ntwo lines, \t a tab - and a dash.",
 ]
 SPECIAL = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|header|>", "<|/header|>", "<|eot|>"]

@@ -28,7 +28,8 @@ _BEGINNINGS = ("<QUERY> who", "<FACT> the", "Paris", "1987", "(a) one", '"A', "�
 """How turns of a model begin: no token may reach from the prompt into them."""
 _TURNS = ("Who? Say it", "Ann Lee!", "Which one?\n[1] Title: A. Content: It was 1987.", "1987.", "And “why”: it?")
 """A conversation to compare tokens on."""
-_DAYS_BACK = 3653
+_DAYS = 3653
+"""Ten years."""
 
 
 class ChatFormat:
@@ -130,7 +131,7 @@ class ChatFormat:
     def day_of(self, prompt: TokenIds) -> datetime.date | None:
         """Return the day on which this would be the first prompt of a conversation; None if it never would.
 
-        Looks back ten years from tomorrow. For a template that tells no date it is the day of this format.
+        Looks ten years back and ahead. For a template that tells no date it is the day of this format.
         """
         shown = self._controls.decode(prompt)
         if not shown.endswith(self._shown.opening):
@@ -140,8 +141,8 @@ class ChatFormat:
         if not self.template.tells_the_date:
             return None
         text = self._controls.show(shown)
-        last = datetime.datetime.now(datetime.UTC).date() + datetime.timedelta(days=1)
-        days = (last - datetime.timedelta(days=back) for back in range(_DAYS_BACK))
+        today = datetime.datetime.now(datetime.UTC).date()
+        days = (today + datetime.timedelta(days=far) for far in (*range(1, -_DAYS, -1), *range(2, _DAYS)))
         alike = (day for day in days if text.startswith(self.template.head(day)))
         return next((day for day in alike if prompt[: len(head := self.on(day).head)] == head), None)
 

@@ -33,7 +33,7 @@ class Speaking:
             said.append(piece)
             ids = ids + piece.token_ids
             length = self._first_stop(ids)
-            ended = length is not None or ids[-1] in self._chat.stop_ids
+            ended = length is not None or not {*ids[-1:]}.isdisjoint(self._chat.stop_ids)
             if ended or piece.finish == "length" or len(ids) >= sampling.max_new_tokens:
                 break
         return Completion(

@@ -263,13 +263,14 @@ def test_doctor_says_what_a_template_does_with_thoughts_and_dates(chat: ChatForm
     tokenizer = deepcopy(chat.tokenizer)
     tokenizer.chat_template = (
         "{{ strftime_now('%Y') + '<|im_end|>' }}{% for m in messages %}{{ m.content + '<|im_end|>' }}{% endfor %}"
-        "{% if add_generation_prompt %}{{ '<think>' if not enable_thinking is defined or enable_thinking }}{% endif %}"
+        "{% if add_generation_prompt %}{{ '<think>\\n' }}"
+        "{{ '' if not enable_thinking is defined or enable_thinking else '</think>\\n' }}{% endif %}"
     )
     tokenizer.save_pretrained(folder)
     (folder / "generation_config.json").write_text('{"eos_token_id": [2, 0]}')
     words = ["--model", str(folder), "--json", "--set", "model.precision=fp32", "--set", "model.device=cpu"]
     told = json.loads(CliRunner().invoke(doctor, [*words, "--set", "agent.date=2031-07-04"]).stdout.splitlines()[-1])
-    assert told["template"] == "the model's own: '2031<|im_end|>...<|im_end|><think>'"
+    assert told["template"] == "the model's own: '2031<|im_end|>...<|im_end|><think>\\n'"
     assert told["stop tokens"] == "<|im_end|>, <|endoftext|>"
     assert told["date"] == "the template takes 2031-07-04 for today (agent.date)"
     assert told["thinking"] == "template: a prompt begins a thought; agent.thinking switches it"

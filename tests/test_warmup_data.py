@@ -411,7 +411,10 @@ def test_tokens_of_another_model_are_refused(tmp_path: Path, write: Write, chat:
     [first, *_], _ = write(tmp_path / "w.jsonl", "--limit", 4)
     shifted = msgspec.structs.replace(first, token_ids=[token + 1 for token in first.token_ids])
     unanswered = msgspec.structs.replace(first, answer=None)
-    for wrong, message in ((shifted, "not of this model's tokenizer"), (unanswered, "has no answer")):
+    for wrong, message in (
+        (shifted, "not those that this model's tokenizer and chat template make"),
+        (unanswered, "has no answer"),
+    ):
         write_jsonl(tmp_path / "wrong.jsonl", [first, wrong])
         with pytest.raises(UsageError, match=message):
             read_warmup(tmp_path / "wrong.jsonl", chat)

@@ -126,7 +126,7 @@ def _is_sound(target: Target, rows: range) -> bool:
     except (OSError, MemoryError, *DAMAGE) as error:
         if trouble := machine_trouble(error, segment.folder):
             raise trouble from None
-        print(f"{segment.folder}: damaged{damage_reason(error)}, and built again", file=sys.stderr)
+        print(f"{segment.folder}: damaged, and built again{damage_reason(error)}", file=sys.stderr)
         return False
     return True
 

@@ -17,6 +17,8 @@ class Endpoint:
 
     It answers as vLLM does, which takes `logprobs: 0` for the chosen token's alone; SGLang takes it for none of the
     prompt, and tells no token ids.
+
+    `tempered` returns log-probs as of the sampler, which temperature has changed.
     """
 
     def __init__(
@@ -27,10 +29,11 @@ class Endpoint:
         scores: bool = True,
         fails: list[int] | None = None,
         sglang: bool = False,
+        tempered: bool = False,
     ) -> None:
         self.sglang = sglang
         self.engine, self.chat, self.ids, self.scores = engine, chat, ids, scores
-        self.fails = fails or []
+        self.fails, self.tempered = fails or [], tempered
         self.asked: list[dict[str, object]] = []
         self.loop = asyncio.new_event_loop()
         threading.Thread(target=self.loop.run_forever, daemon=True).start()
@@ -55,7 +58,9 @@ class Endpoint:
         said = self._generate(prompt, body)
         choice: dict[str, object] = {"text": self.chat.decode(said.token_ids), "finish_reason": said.finish}
         if self.ids and not self.sglang:
-            choice |= {"token_ids": said.token_ids, "logprobs": {"token_logprobs": said.logprobs}}
+            divisor = float(body["temperature"]) if self.tempered else 1.0  # type: ignore[arg-type]
+            told = [value / divisor for value in said.logprobs]
+            choice |= {"token_ids": said.token_ids, "logprobs": {"token_logprobs": told}}
         return 200, {"choices": [choice], "usage": {"prompt_tokens_details": {"cached_tokens": 3}}}
 
     def _rendered(self, messages: list[dict[str, str]]) -> TokenIds:

@@ -154,11 +154,12 @@ def test_only_answered_trajectories_are_scored_against_every_alias(chat: ChatFor
         (Question("one", "One alias?", ["Only"]), 0),
     ]
     found = agent.rollout(tasks, Draw(1, 1.0, score_answers=True))
-    assert [[s.alias for s in t.alias_scores] for t in found] == [["Paris", "City of Paris"], [], ["Only"]]
-    for trajectory in (found[0], found[2]):
+    aliases = [[score for score in trajectory.alias_scores if not score.said] for trajectory in found]
+    assert [[score.alias for score in scores] for scores in aliases] == [["Paris", "City of Paris"], [], ["Only"]]
+    for trajectory, scores in ((found[0], aliases[0]), (found[2], aliases[2])):
         start = trajectory.answer_start
         prefix = trajectory.token_ids[:start]
-        for score in trajectory.alias_scores:
+        for score in scores:
             target = [*chat.encode(score.alias), chat.stop_id]
             assert (prefix, target) in agent.engine.scored  # type: ignore[attr-defined]
             assert score.tokens == len(target)

@@ -3,9 +3,12 @@
 from copy import copy
 from dataclasses import dataclass, field
 
+import msgspec
+
 from exsearch.agent.trajectory import AliasScore, Cost, Step, StopReason, Trajectory
 from exsearch.agent.transcript import Transcript
 from exsearch.data.question import Question
+from exsearch.engine.base import TokenIds
 
 
 @dataclass
@@ -26,9 +29,13 @@ class Attempt:
     """Of the last turn, until its step is there to take it."""
     cost: Cost = field(default_factory=Cost)
     exact: bool = True
+    scored: bool = True
+    """Whether the log-probs of all that the model said are known."""
     share: float = 1.0
     opening_logprob: float | None = None
     alias_scores: list[AliasScore] = field(default_factory=list)
+    scored_behind: dict[int, TokenIds] = field(default_factory=dict)
+    """By the number of recorded facts, the tokens behind which the gold answers were scored meanwhile."""
 
     @property
     def running(self) -> bool:
@@ -47,11 +54,28 @@ class Attempt:
             self.answer = None
             self.alias_scores = []
 
+    def said_answer(self) -> TokenIds:
+        """Return the tokens of the model's own answer if it is right and they are known to be those, else none."""
+        transcript, right = self.transcript, self.question.accepts(self.answer or "")
+        return transcript.token_ids[transcript.answer_start :] if right and self.exact and transcript.ended else []
+
+    def likelihood(self, facts: int) -> float | None:
+        """Return log p(y | x, the first so many facts), in nats; None if it was not scored."""
+        return self.steps[facts - 1].answer_logprob if facts else self.opening_logprob
+
+    def set_likelihood(self, facts: int, value: float) -> None:
+        """Take note of it."""
+        if facts:
+            self.steps[facts - 1] = msgspec.structs.replace(self.steps[facts - 1], answer_logprob=value)
+        else:
+            self.opening_logprob = value
+
     def branch(self, sample: int, seed: int) -> "Attempt":
         """Return an attempt of its own that goes on from here."""
         twin = copy(self)
         twin.sample, twin.seed = sample, seed
         twin.transcript, twin.steps = self.transcript.copy(), list(self.steps)
+        twin.scored_behind = dict(self.scored_behind)
         twin.cost = Cost()
         return twin
 
@@ -77,6 +101,7 @@ class Attempt:
             stop_detail=self.stop_detail,
             cost=self.cost,
             exact=self.exact,
+            scored=self.scored,
             share=self.share,
             opening_logprob=self.opening_logprob,
             grammar=transcript.grammar.name,

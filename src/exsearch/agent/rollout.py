@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 import msgspec
+import numpy as np
 
 from exsearch import coroutines
 from exsearch.agent.attempt import Attempt
@@ -156,7 +157,7 @@ class Agent:
                     if attempt.running:
                         on_step(attempt)
                 if draw.score_answers and self.engine.scores and attempt.stop_reason == StopReason.ANSWERED:
-                    attempt.alias_scores = await self._score(attempt, seat, self._context_of_answer(attempt))
+                    await self._score_answer(attempt, seat)
         except EngineError as error:
             attempt.stop(StopReason.ENGINE_FAILED, str(error))
         except RetrievalError as error:
@@ -185,6 +186,7 @@ class Agent:
         )
         attempt.cost += attempt.turn_cost
         attempt.exact &= completion.exact
+        attempt.scored &= completion.scored
         attempt.transcript.said(completion.token_ids, completion.logprobs)
         self._read_turn(attempt, completion)
 
@@ -252,16 +254,13 @@ class Agent:
 
     async def _score_step(self, attempt: Attempt, seat: Seat) -> float:
         """Score the gold answer as if it were asked for now; return how much likelier it has become, in nats."""
-        facts = len(attempt.steps)
-        scores = await self._score(attempt, seat, attempt.transcript.asked_now())
+        facts, context = len(attempt.steps), attempt.transcript.asked_now()
+        scores = await self._score(attempt, seat, context)
         if not scores:
             return 0.0
-        value = answer_logprob(scores, "sum")
-        if not facts:
-            attempt.opening_logprob = value
-            return 0.0
-        before = attempt.opening_logprob if facts == 1 else attempt.steps[facts - 2].answer_logprob
-        attempt.steps[facts - 1] = msgspec.structs.replace(attempt.steps[facts - 1], answer_logprob=value)
+        attempt.scored_behind[facts] = context
+        value, before = answer_logprob(scores, "sum"), attempt.likelihood(facts - 1) if facts else None
+        attempt.set_likelihood(facts, value)
         return value - before if before is not None else 0.0
 
     def _branch(self, attempt: Attempt, draw: Draw) -> list[Attempt]:
@@ -277,17 +276,42 @@ class Agent:
     def _context_of_answer(attempt: Attempt) -> TokenIds:
         return attempt.transcript.token_ids[: attempt.transcript.answer_start]
 
-    async def _score(self, attempt: Attempt, seat: Seat, context: TokenIds) -> list[AliasScore]:
-        """Score every gold alias behind the context; as far as the model said it there, its log-probs are known."""
+    async def _score_answer(self, attempt: Attempt, seat: Seat) -> None:
+        """Score the accepted answers behind the finished trajectory; of the model's own spelling the same before it.
+
+        So that the rises of p(y | ...) within a trajectory, and its gain over p(y | x), are those of one event.
+        """
+        said = attempt.said_answer()
+        attempt.alias_scores = await self._score(attempt, seat, self._context_of_answer(attempt), said)
+        if not any(score.said for score in attempt.alias_scores):
+            return
+        for facts, earlier in attempt.scored_behind.items():
+            value = attempt.likelihood(facts)
+            if value is not None and len(earlier) + len(said) <= self.context:
+                own = sum(await seat.logprobs(earlier, said))
+                attempt.set_likelihood(facts, float(np.logaddexp(value, own)))
+
+    async def _score(
+        self, attempt: Attempt, seat: Seat, context: TokenIds, said: TokenIds | None = None
+    ) -> list[AliasScore]:
+        """Score every gold alias behind the context, and what the model said there, if it is given and no alias.
+
+        Each sequence of tokens is scored once. As far as the model said it behind the context, its log-probs are known.
+        """
         transcript, scores = attempt.transcript, []
-        said = transcript.token_ids[len(context) :] if attempt.exact else []
+        known_ids = transcript.token_ids[len(context) :] if attempt.exact and attempt.scored else []
+        spellings: dict[tuple[int, ...], tuple[str, bool]] = {}
         for alias in attempt.question.answers:
-            target = transcript.answer_ids(alias)
+            spellings.setdefault(tuple(transcript.answer_ids(alias)), (alias, False))
+        if said:
+            spellings.setdefault(tuple(said), (attempt.answer or "", True))
+        for ids, (text, own) in spellings.items():
+            target = list(ids)
             if len(context) + len(target) > self.context:
                 continue
-            known = common_start(target, said)
+            known = common_start(target, known_ids)
             logprobs = transcript.logprobs[len(context) : len(context) + known]
             if known < len(target):
                 logprobs = logprobs + await seat.logprobs(context + target[:known], target[known:])
-            scores.append(AliasScore(alias, round(sum(logprobs), 5), len(logprobs)))
+            scores.append(AliasScore(text, round(sum(logprobs), 5), len(logprobs), own))
         return scores

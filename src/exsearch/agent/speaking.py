@@ -45,6 +45,7 @@ class Speaking:
             queue_seconds=sum(piece.queue_seconds for piece in said),
             generated=sum(len(piece.token_ids) if piece.generated is None else piece.generated for piece in said),
             exact=all(piece.exact for piece in said),
+            scored=all(piece.scored for piece in said),
         )
 
     def _first_stop(self, ids: TokenIds) -> int | None:

@@ -55,14 +55,21 @@ class Step(msgspec.Struct, frozen=True):
     """log p(y | x, the steps up to this one with its evidence), in nats, if the rollout was told to score steps."""
 
 
-class AliasScore(msgspec.Struct, frozen=True):
-    """log p(y | x, z) of one gold answer alias y behind a finished trajectory z, in nats."""
+class AliasScore(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Log-probability of one spelling of an accepted answer behind a finished trajectory z, in nats.
+
+    A spelling is a sequence of tokens that ends with what ends an answer. No two of a trajectory are equal and none
+    begins another, so their probabilities add up.
+    """
 
     alias: str
+    """The gold answer that is spelled as the tokenizer does; of the model's own spelling, the text it said."""
     logprob: float
-    """Sum over the alias's tokens and the end-of-turn token."""
+    """Sum over the tokens, that which ends the answer included."""
     tokens: int
     """How many tokens that sum is over."""
+    said: bool = False
+    """Whether it is the model's own answer, which is right and spelled as no alias is."""
 
 
 class Trajectory(msgspec.Struct, frozen=True):
@@ -88,7 +95,8 @@ class Trajectory(msgspec.Struct, frozen=True):
     model_fingerprint: str
     index_fingerprint: str
     alias_scores: list[AliasScore] = []
-    """Filled at the end of the rollout, while the prefix is in the engine's cache, if the rollout was told to."""
+    """Filled at the end of the rollout, while the prefix is in the engine's cache, if the rollout was told to: of each
+    gold alias that fits into the context, and of the model's own answer if it is right and spelled otherwise."""
     shortened_passages: int = 0
     """How many passages were cut to fit the token budget."""
     stop_detail: str | None = None
@@ -96,6 +104,8 @@ class Trajectory(msgspec.Struct, frozen=True):
     cost: Cost = Cost()
     exact: bool = True
     """False where the engine gave text whose token ids or log-probs are not its own: not to be trained on."""
+    scored: bool = True
+    """False where the engine told no log-probs, so that those of the model's own tokens are 0, too."""
     share: float = 1.0
     """One over the number of continuations that were drawn where this one branches off: its part of a sample."""
     opening_logprob: float | None = None
@@ -115,10 +125,10 @@ class Trajectory(msgspec.Struct, frozen=True):
 
 
 def answer_logprob(scores: list[AliasScore], alias: str) -> float:
-    """Return log p(y | x, z) over the aliases: their log-sum-exp (`sum`) or the best one (`best`)."""
+    """Return log p(y | x, z) over the spellings: their log-sum-exp (`sum`) or the best one (`best`)."""
     best = max(score.logprob for score in scores)
     if alias == "best":
         return best
-    # Two aliases may be the same string, which is one event, not two.
-    distinct = {score.alias: score.logprob for score in scores}
+    # Journals of earlier versions name an alias twice where the question does: that is one event, not two.
+    distinct = {(score.alias, score.said): score.logprob for score in scores}
     return best + math.log(sum(math.exp(value - best) for value in distinct.values()))

@@ -73,6 +73,11 @@ class Transcript:
         if self.answer_start is not None:
             self.answer_start = len(self.token_ids) - len(self.answer_ids(text))
 
+    @property
+    def ended(self) -> bool:
+        """Whether what the model said last ends as a turn does; with stop strings, what is read always does."""
+        return bool(self.grammar.stops) or self.token_ids[-1] in self._chat.stop_ids
+
     def show(self, hits: list[Hit], budget: int, ask: bool = False) -> None:
         """Append the passages of a search within `budget` tokens, shortening those that are too long.
 

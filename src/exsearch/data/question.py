@@ -41,6 +41,14 @@ class Question(msgspec.Struct, frozen=True, omit_defaults=True):
     evidence: list[str] = []
     """The sentences of the gold passages that support the answer."""
 
+    def accepts(self, answer: str) -> bool:
+        """Return whether exact match counts `answer` as right: it equals an alias, both normalised; a blank is wrong.
+
+        The one place that says what an accepted answer is: what is scored and what is learned go by it.
+        """
+        own = normalise(answer)
+        return bool(answer.strip()) and any(own == normalise(alias) for alias in self.answers)
+
 
 def read_questions(
     path: Path, limit: int | None = None, unanswered: bool = False, emptied: bool = False

@@ -12,7 +12,6 @@ import numpy as np
 
 from exsearch.agent.trajectory import StopReason, Trajectory, answer_logprob
 from exsearch.config import WeighConfig
-from exsearch.data.normalise import normalise
 from exsearch.data.question import Question
 from exsearch.em.weighted import Weighted
 from exsearch.errors import UsageError
@@ -24,9 +23,11 @@ class Sample:
     """What a weighting sees of one answered trajectory."""
 
     logprob: float
-    """log p(y | x, z) over the aliases, in nats."""
+    """log p(y | x, z) over the spellings of accepted answers, in nats."""
     mean_logprob: float
-    """The same with each alias divided by its number of tokens."""
+    """The best of them, each divided by its number of tokens."""
+    alias_mean_logprob: float
+    """The same without the model's own spelling."""
     exact_match: float
     f1: float
     gain: float | None
@@ -58,8 +59,8 @@ WEIGHTINGS: dict[str, Weighting] = {
     "f1": lambda samples, t: _share([s.f1 for s in samples]),
     # Rejection sampling: every right sample counts fully, none are normalised.
     "rft": lambda samples, t: [s.exact_match for s in samples],
-    # SearchLM's v1 branch: 4 exp(-mean NLL), not normalised.
-    "reference-v1": lambda samples, t: [4 * math.exp(s.mean_logprob) for s in samples],
+    # SearchLM's v1 branch: 4 exp(-mean NLL) of a gold answer as the tokenizer spells it, not normalised.
+    "reference-v1": lambda samples, t: [4 * math.exp(s.alias_mean_logprob) for s in samples],
     "uniform": lambda samples, t: [1 / len(samples)] * len(samples),
 }
 
@@ -73,8 +74,10 @@ def weigh(trajectories: list[Trajectory], questions: list[Question], config: Wei
     """Weigh the trajectories of each question against each other; return one record each, in their order.
 
     Trajectories without an answer get weight 0, and so do those with no room left in the context for a gold answer.
+    Those of journals of earlier versions, which do not tell what a right answer's own spelling scored, are weighed by
+    the aliases alone, as they were.
     Raises UsageError for a trajectory of an unknown question or one that is there twice, for trajectories without
-    scores, or for a target that the weighting cannot be tempered to.
+    scores or with those of other answers, or for a target that the weighting cannot be tempered to.
     """
     if config.target_ess and config.weighting not in TEMPERED:
         raise UsageError(f"weigh.target_ess: {config.weighting!r} has no temperature; use one of {', '.join(TEMPERED)}")
@@ -159,11 +162,19 @@ def _sample(trajectory: Trajectory, question: Question, alias: str) -> Sample:
             f"trajectory {trajectory.question_id}/{trajectory.sample} has no alias_scores: "
             "explore it with gold answers at hand"
         )
+    for score in trajectory.alias_scores:
+        if not (question.accepts(score.alias) if score.said else score.alias in question.answers):
+            raise UsageError(
+                f"trajectory {trajectory.question_id}/{trajectory.sample} was scored by the answer {score.alias!r}, "
+                "which its question does not have; weigh it by the questions that were explored"
+            )
     answer, opening = trajectory.answer or "", trajectory.opening_logprob
     logprob = answer_logprob(trajectory.alias_scores, alias)
+    means = {score: score.logprob / score.tokens for score in trajectory.alias_scores}
     return Sample(
         logprob=logprob,
-        mean_logprob=max(s.logprob / s.tokens for s in trajectory.alias_scores),
+        mean_logprob=max(means.values()),
+        alias_mean_logprob=max((mean for score, mean in means.items() if not score.said), default=-math.inf),
         exact_match=exact_match(answer, question.answers),
         f1=f1(answer, question.answers),
         gain=None if opening is None else logprob - opening,
@@ -187,8 +198,7 @@ def _gate(samples: list[Sample], config: WeighConfig) -> float:
 
 def _target(trajectory: Trajectory, question: Question) -> str | None:
     """Return the alias to train the answer turn on: the likeliest, or None where the model's own answer is right."""
-    own = normalise(trajectory.answer or "")
-    if any(own == normalise(alias) for alias in question.answers):
+    if question.accepts(trajectory.answer or ""):
         return None
     return max(trajectory.alias_scores, key=lambda score: score.logprob).alias
 

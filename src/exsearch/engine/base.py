@@ -53,6 +53,8 @@ class Completion(msgspec.Struct, frozen=True):
     """Tokens that the engine counts as generated, where those are not `token_ids`, such as hidden reasoning."""
     exact: bool = True
     """False where ids or log-probs are not the engine's own, such as those of text tokenised again."""
+    scored: bool = True
+    """False where the engine told no log-probs: they are zeros then, also if the ids are taken for its own."""
 
 
 class EngineStats(msgspec.Struct):

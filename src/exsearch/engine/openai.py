@@ -1,13 +1,15 @@
 """Any OpenAI-compatible endpoint as an engine: vLLM, SGLang, llama.cpp, a hosted model.
 
 With `completions` prompts go out as token ids, and what comes back is exact where the server returns token ids and
-log-probs (vLLM does, by `return_token_ids`). Otherwise, and always with `chat`, the server's text is tokenised here:
-such completions say `exact = False`, and nothing is trained on them unless retokenising was asked for and the text
-comes back the same from its tokens. A target is scored by echoed prompt log-probs, which few servers offer.
+log-probs (vLLM does, by `return_token_ids`); where it is seen to tell the sampler's log-probs (vLLM's
+`processed_logprobs`), those of a completion are asked for as a prompt's are. Otherwise, and always with `chat`, the
+server's text is tokenised here: such completions say `exact = False`, and nothing is trained on them unless
+retokenising was asked for and the text comes back the same from its tokens. A target is scored by echoed prompt
+log-probs, which few servers offer.
 
 Log-probs are asked for by `logprobs: 1`, the chosen token's and the likeliest one's: 0 means the chosen one's alone to
-vLLM, but nothing to SGLang where a prompt is echoed. Scores are of the model itself; what is sampled has the
-log-probs that the server tells, which are after temperature and top-p with SGLang.
+vLLM, but nothing to SGLang where a prompt is echoed. Scores are of the model itself; SGLang samples with log-probs
+after temperature and top-p, which are not used.
 """
 
 from collections.abc import Callable
@@ -19,6 +21,12 @@ from exsearch import coroutines
 from exsearch.engine.base import Completion, EngineError, EngineStats, Finish, Sampling, TokenIds
 from exsearch.engine.endpoint import BusyError, Endpoint, RefusedError, first_choice, spoken_text
 from exsearch.errors import UsageError
+
+_PROBED_TOKENS = 8
+_PROBED_TEMPERATURE = 2.0
+"""Half of each logit is gone: what is drawn is unlikely to the model, by nats, and much less so to the sampler."""
+_PROBED_DIFFERENCE = 0.5
+"""In nats; rounding to bfloat16 makes a tenth of it."""
 
 
 class OpenAIEngine:
@@ -50,7 +58,11 @@ class OpenAIEngine:
         self._retokenise = retokenise
         switch = {} if thinking is None else dict.fromkeys(("enable_thinking", "thinking"), thinking)
         self._options = {"chat_template_kwargs": switch} if switch else {}
+        self._tells_samplers = False
+        """Whether a completion's log-probs are those after temperature and top-p, not the model's own."""
         self.scores = api == "completions" and coroutines.run(self._can_score())
+        if self.scores:
+            self._tells_samplers = coroutines.run(self._are_samplers())
 
     def open(self) -> "OpenAIEngine":
         """Return itself: the server finds what a prompt continues, if it can."""
@@ -74,10 +86,12 @@ class OpenAIEngine:
         finish: Finish = "stop" if choice.get("finish_reason") == "stop" else "length"
         if ids and logprobs and len(ids) == len(logprobs):
             self._count(len(prompt), cached, len(ids))
+            if self._tells_samplers and (sampling.temperature, sampling.top_p) != (1, 1):
+                logprobs = await self.logprobs(prompt, ids)
             return Completion(ids, logprobs, finish, len(prompt) - cached, cached)
         said = self._retokenised(choice.get("text"), finish, sampling, len(prompt))
         if said.exact and said.token_ids and self.scores:
-            said = msgspec.structs.replace(said, logprobs=await self.logprobs(prompt, said.token_ids))
+            said = msgspec.structs.replace(said, logprobs=await self.logprobs(prompt, said.token_ids), scored=True)
         return said
 
     def _common(self, sampling: Sampling, seed: int) -> dict[str, Any]:
@@ -107,7 +121,8 @@ class OpenAIEngine:
         self._count(prompt, 0, len(ids))
         stopped = bool(stop) and ids[-1:] == stop
         exact = self._retokenise and self._decode(ids) == text
-        return Completion(ids, [0.0] * len(ids), "stop" if stopped else "length", prompt, exact=exact)
+        end: Finish = "stop" if stopped else "length"
+        return Completion(ids, [0.0] * len(ids), end, prompt, exact=exact, scored=False)
 
     async def logprobs(self, prefix: TokenIds, target: TokenIds) -> list[float]:
         """Score the target behind the prefix; see Seat. Raises EngineError if the server has no prompt log-probs."""
@@ -146,6 +161,15 @@ class OpenAIEngine:
             if isinstance(error, BusyError) or (isinstance(error, RefusedError) and error.for_now):
                 raise
             raise UsageError(str(error)) from None
+
+    async def _are_samplers(self) -> bool:
+        """Return whether the log-probs of what is sampled differ from those that the same tokens have in a prompt."""
+        prompt = self._encode("one two three")
+        said = await self.generate(prompt, Sampling(_PROBED_TOKENS, [], _PROBED_TEMPERATURE), 0)
+        if not said.exact:
+            return False
+        scored = await self.logprobs(prompt, said.token_ids)
+        return max(abs(told - own) for told, own in zip(said.logprobs, scored, strict=True)) > _PROBED_DIFFERENCE
 
     def _count(self, prompt: int, cached: int, generated: int) -> None:
         self.stats.prefilled_tokens += prompt - cached

@@ -8,7 +8,7 @@ from exsearch.data.question import Question
 from exsearch.errors import UsageError
 from exsearch.evaluation.bootstrap import paired_difference
 from exsearch.evaluation.folder import Evaluated
-from exsearch.evaluation.scores import Figure, QuestionScore
+from exsearch.evaluation.scores import LIKELIHOODS, Figure, QuestionScore
 
 FEWEST = 6
 """Questions that must differ before a difference can be told apart. With five, a sign test is at 2 / 2^5 > 0.05 even
@@ -113,6 +113,8 @@ def compare(a: Evaluated, b: Evaluated, metric: str = "em", across_protocols: bo
     if not rows:
         raise UsageError(f"{a.folder} and {b.folder}: have no question in common")
     metrics = _metrics(rows)
+    if a.scores.likelihood_of != b.scores.likelihood_of:
+        metrics = [each for each in metrics if each not in LIKELIHOODS]  # not of the same events
     if metric not in metrics:
         raise UsageError(f"metric {metric!r}: the scores have {', '.join(metrics)}")
     chosen = _having(rows, metric)

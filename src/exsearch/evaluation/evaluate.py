@@ -121,6 +121,7 @@ def aggregate(name: str, rows: list[QuestionScore], questions: list[Question], p
         stop_reasons=dict(Counter(row.stop_reason for row in rows)),
         by_hops={hops: figure(values) for hops, values in sorted(by_hops.items())},
         questions=rows,
+        likelihood_of="spellings",
     )
 
 

@@ -1,6 +1,8 @@
 """Turns an attempt into what the page shows of it."""
 
-from exsearch.agent.trajectory import AliasScore, answer_logprob
+import msgspec
+
+from exsearch.agent.trajectory import answer_logprob
 from exsearch.viewer.page import PageStep, Run
 from exsearch.viewer.passages import PassageTable
 from exsearch.viewer.reader import Attempt
@@ -22,10 +24,7 @@ def page_run(attempt: Attempt, passages: PassageTable) -> Run:
         ],
         answer=attempt.answer,
         logprob=round(answer_logprob(attempt.alias_scores, "sum"), 3) if attempt.alias_scores else None,
-        aliases=[
-            AliasScore(alias=score.alias, logprob=round(score.logprob, 3), tokens=score.tokens)
-            for score in attempt.alias_scores
-        ],
+        aliases=[msgspec.structs.replace(score, logprob=round(score.logprob, 3)) for score in attempt.alias_scores],
         tokens=len(attempt.loss_mask),
         own_tokens=own,
         own_logprob=round(sum(attempt.logprobs), 2) if own and attempt.logprobs else None,

@@ -79,7 +79,7 @@ function answerBody(run, verdict) {
 
 function aliasTable(run) {
   const rows = run.aliases.map((score) => [
-    score.alias,
+    score.said ? `${score.alias} (as the model spelled it)` : score.alias,
     fixed(score.logprob, 2),
     score.tokens,
     fixed(score.logprob / score.tokens, 2),
@@ -90,9 +90,9 @@ function aliasTable(run) {
     el(
       "summary",
       {},
-      `log p(y | x, z) = ${fixed(run.logprob, 2)} nats over ${plural(run.aliases.length, "alias")}`,
+      `log p(y | x, z) = ${fixed(run.logprob, 2)} nats over ${plural(run.aliases.length, "spelling")}`,
     ),
-    el("div", { class: "scroll" }, table(["Gold alias", "log p, nats", "Tokens", "Per token"], rows)),
+    el("div", { class: "scroll" }, table(["Accepted answer", "log p, nats", "Tokens", "Per token"], rows)),
   );
 }
 

@@ -1,9 +1,10 @@
-"""The right to write a folder, which one process has at a time."""
+"""The right to write a folder or a file, which one process has at a time."""
 
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
 from filelock import FileLock, SoftFileLock, Timeout
@@ -13,10 +14,10 @@ from exsearch.errors import UsageError
 
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
-    """Hold the right to write `folder`, which need not exist yet; raises UsageError where another process has it.
+    """Hold the right to write `folder`, or a file; it need not exist yet. UsageError where another process has it.
 
-    The right ends with the process that holds it, however that ends. While it lasts, `.NAME.lock` beside the folder
-    says who that is.
+    The right ends with the process that holds it, however that ends. While it lasts, `.NAME.lock` beside it says who
+    that is, and since when.
     """
     folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -30,7 +31,8 @@ def sole_writer(folder: Path) -> Iterator[None]:
         lock, SoftFileLock
     ):  # which a lock becomes where files cannot be locked; it names its holder itself
         with suppress(OSError):  # Windows writes to no file that is locked, and a full disk to none
-            path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
+            since = datetime.now().astimezone().isoformat(" ", "seconds")
+            path.write_text(f"process {os.getpid()} on {socket.gethostname()}, since {since},\n", encoding="utf-8")
     try:
         yield
     finally:
@@ -38,6 +40,13 @@ def sole_writer(folder: Path) -> Iterator[None]:
         with suppress(PermissionError):  # Windows does not unlink open files
             path.unlink()
         lock.release()
+
+
+def require_free(path: Path) -> None:
+    """Raise UsageError where another process writes `path`: to be told so before long work, such as loading a model."""
+    if path.resolve().parent.is_dir():
+        with sole_writer(path):
+            pass
 
 
 def _holder(path: Path) -> str:

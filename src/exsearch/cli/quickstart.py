@@ -40,14 +40,16 @@ def quickstart(out: Path, seed: int, overrides: tuple[str, ...], as_json: bool) 
     The same command continues a run that was stopped.
     """
     from exsearch.em.loop import EMRun, encode_summary
+    from exsearch.locks import sole_writer
     from exsearch.viewer.report import write_report
 
     def say(line: str) -> None:
         click.echo(line, err=as_json)
 
-    config = _prepare(out, seed, overrides, say)
-    summary = EMRun(config, out, say).run()
-    report = write_report(out)
+    with sole_writer(out):
+        config = _prepare(out, seed, overrides, say)
+        summary = EMRun(config, out, say).run()
+        report = write_report(out)
     if as_json:
         click.echo(encode_summary(summary))
     else:

@@ -62,6 +62,7 @@ def train(
     from exsearch.data.question import read_questions
     from exsearch.errors import UsageError
     from exsearch.files import read_jsonl
+    from exsearch.locks import sole_writer
     from exsearch.metrics_log import MetricsLog
     from exsearch.retrieval.encoder_checkpoint import EMBEDDED
     from exsearch.retrieval.index import open_index
@@ -86,16 +87,17 @@ def train(
     passages = Corpus.open(corpus or index / read_index_info(index).corpus)
     data = add_negatives(sample_pairs(pairs, max_triples, seed), opened, passages)
     metrics = MetricsLog(out.with_name(f"{out.name}.metrics.jsonl"))
-    train_retriever(
-        encoder or EMBEDDED,
-        data,
-        out,
-        RetrieverConfig(scope, dimensions, epochs, batch_size, learning_rate),  # type: ignore[arg-type]
-        ModelConfig(),
-        seed,
-        log=lambda step, figures: metrics.append("retriever", step, **figures),
-        rewind=lambda step: metrics.rewind("retriever", step),
-    )
+    with sole_writer(out):
+        train_retriever(
+            encoder or EMBEDDED,
+            data,
+            out,
+            RetrieverConfig(scope, dimensions, epochs, batch_size, learning_rate),  # type: ignore[arg-type]
+            ModelConfig(),
+            seed,
+            log=lambda step, figures: metrics.append("retriever", step, **figures),
+            rewind=lambda step: metrics.rewind("retriever", step),
+        )
     if as_json:
         click.echo(json.dumps({"encoder": str(out), "triples": len(data.triples), "metrics": str(metrics.path)}))
     else:

@@ -30,10 +30,12 @@ def train(
         raise UsageError(f"{out}: no run to resume")
     from exsearch.cli.narrate import print_table
     from exsearch.em.loop import EMRun, encode_summary
+    from exsearch.locks import sole_writer
     from exsearch.viewer.report import write_report
 
-    summary = EMRun(config, out, lambda line: click.echo(line, err=True)).run()
-    report = write_report(out)
+    with sole_writer(out):
+        summary = EMRun(config, out, lambda line: click.echo(line, err=True)).run()
+        report = write_report(out)
     if as_json:
         click.echo(encode_summary(summary))
     else:

@@ -16,6 +16,7 @@ from exsearch.data.question import Question
 from exsearch.engine.base import EngineError
 from exsearch.engine.endpoint import Endpoint, first_choice, spoken_text
 from exsearch.files import Journal, fingerprint
+from exsearch.locks import sole_writer
 from exsearch.progress import progress
 
 PROMPT = (
@@ -56,11 +57,12 @@ def judge(
 ) -> list[float]:
     """Return 1.0 for each answer that the judge finds right, else 0.0; None and blank answers are wrong, unasked.
 
-    `path` is the journal. Raises EngineError if the endpoint fails or a reply is neither yes nor no.
+    `path` is the journal. Raises EngineError if the endpoint fails or a reply is neither yes nor no, UsageError
+    where another process writes the journal.
     """
     pairs = zip(questions, answers, strict=True)
     asked = [_asked(model, question, answer) for question, answer in pairs if answer is not None and answer.strip()]
-    with Journal(path) as journal:
+    with sole_writer(path), Journal(path) as journal:
         known = {verdict.key: verdict.right for verdict in journal.read(Verdict)}
         left = [each for each in asked if each.key not in known]
         with progress("judge", len(asked), len(asked) - len(left)) as bar:

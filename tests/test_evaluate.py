@@ -83,7 +83,8 @@ def test_scores_of_other_questions_are_not_replaced_and_nothing_is_answered(agen
     evaluate(agent, evaluations(tmp_path, {"first": FIRST}), "m", "evaluate")
     assert isinstance(agent.engine, ScriptedEngine)
     calls = agent.engine.calls
-    with pytest.raises(UsageError, match="another protocol"):
+    named = r"question 'q0', text = \"What is number 0\?\" -> \"Which is letter 0\?\"; .*; and 3 more"
+    with pytest.raises(UsageError, match=named):
         evaluate(agent, evaluations(tmp_path, {"second": FIRST, "first": SECOND}), "m", "evaluate")
     assert agent.engine.calls == calls
     assert not (tmp_path / "second").exists()

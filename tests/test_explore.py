@@ -119,7 +119,7 @@ def test_a_journal_of_another_run_is_refused(
     with pytest.raises(UsageError, match="another seed"):
         explore(agent, QUESTIONS, CONFIG, 4, journal)
     journal.write_bytes(whole[0].replace(b'"scripted"', b'"other"'))
-    with pytest.raises(UsageError, match="another model or index"):
+    with pytest.raises(UsageError, match="another model or index: model other, not scripted"):
         explore(agent, QUESTIONS, CONFIG, 3, journal)
 
 
@@ -287,7 +287,7 @@ def test_what_an_outage_failed_is_made_again_and_the_rest_is_not(
     assert 0 < len(failed) < len(whole[1])
     retriever.fails_for = None
     before = journal.read_bytes()
-    with pytest.raises(UsageError, match="another seed"):
+    with pytest.raises(UsageError, match="seed = 3 -> 4"):
         explore(agent, QUESTIONS, CONFIG, 4, journal)
     assert journal.read_bytes() == before
     assert timeless(explore(agent, QUESTIONS, CONFIG, 3, journal)) == timeless(whole[1])
@@ -309,6 +309,7 @@ def test_an_error_that_ends_an_exploration_is_that_error_and_what_was_finished_i
 ) -> None:
     class Lost:
         model_fingerprint, index_fingerprint, in_flight = agent.model_fingerprint, agent.index_fingerprint, 2
+        settings, grammar, opening = agent.settings, agent.grammar, agent.opening
         left = 7
 
         async def trajectories(self, question: Question, sample: int, draw: Draw) -> list[Trajectory]:

@@ -105,7 +105,8 @@ def test_a_good_teacher_s_trajectories_are_written_with_our_tokens(tmp_path: Pat
         "completion_tokens": 7 * asked,
         "price": pytest.approx((2 * 100 + 10 * 7) * asked / 1e6),
     }
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["w.jsonl", "w.report.json", "w.teacher.jsonl"]
+    kept = ["w.jsonl", "w.report.json", "w.teacher.jsonl", "w.teacher.jsonl.origin.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == kept
 
 
 def test_the_teacher_is_given_the_rules_and_the_passages_that_the_index_returns(tmp_path: Path, ask: Ask) -> None:
@@ -199,7 +200,7 @@ def test_what_failed_for_want_of_an_answer_is_asked_by_a_later_start(tmp_path: P
 def test_a_journal_of_another_teacher_is_refused(tmp_path: Path, ask: Ask) -> None:
     with serving(answering(well)) as server:
         ask(server, tmp_path / "w.jsonl", "--limit", 2)
-        with pytest.raises(UsageError, match="another model or index"):
+        with pytest.raises(UsageError, match=r"model\.path, which stood for big \w+ and stands for bigger \w+ now"):
             ask(server, tmp_path / "w.jsonl", "--teacher-model", "bigger")
 
 

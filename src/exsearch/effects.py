@@ -45,7 +45,7 @@ _SECTIONS: dict[str, dict[str, Effect]] = {
         "device": "place",
         "precision": "content",
         "engine": "result",
-        "adapter": "result",
+        "adapter": "content",
         "tensor_parallel": "memory",
         "data_parallel": "speed",
         "url": "place",
@@ -120,6 +120,14 @@ EFFECTS: dict[str, Effect] = {
 """By the key as `--set` takes it."""
 
 
+HOW_MANY = frozenset({"explore.questions", "explore.samples", "explore.first_samples", "explore.settled"})
+"""Of those that change results: by which more or fewer trajectories are drawn, each of them the same."""
+Settings = dict[str, str | int | float | bool | None]
+"""Values by their keys, as JSON has them."""
+_SHOWN = 100
+"""Characters of a value that a message has room for."""
+
+
 class Change(msgspec.Struct, frozen=True):
     """A setting that two configs have otherwise."""
 
@@ -130,12 +138,12 @@ class Change(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         """Return the key with both values."""
-        return f"{self.key} = {_written(self.before)} -> {_written(self.after)}"
+        return difference(self.key, self.before, self.after)
 
 
 def changes(before: Config, after: Config) -> list[Change]:
     """Return the settings that differ, in the order of the config."""
-    old, new = dict(_leaves(before)), dict(_leaves(after))
+    old, new = dict(leaves(before)), dict(leaves(after))
     return [Change(key, old[key], new[key], effect_of(key, before, after)) for key in old if old[key] != new[key]]
 
 
@@ -147,14 +155,46 @@ def effect_of(key: str, *configs: Config) -> Effect:
     return EFFECTS[key]
 
 
-def _leaves(section: msgspec.Struct, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def on_each(section: str, values: object) -> Settings:
+    """Return the settings of a section that each trajectory depends on, with the attributes of `values` of their names.
+
+    Those by which more or fewer are drawn are not among them, nor those that only name what changes results.
+    """
+    keys = [key for key, effect in EFFECTS.items() if key.startswith(f"{section}.") and effect == "result"]
+    found = {key: getattr(values, key.removeprefix(f"{section}.")) for key in keys if key not in HOW_MANY}
+    return msgspec.convert(msgspec.to_builtins(found), Settings)
+
+
+def leaves(section: msgspec.Struct, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the settings of a config by their keys."""
     for name in section.__struct_fields__:
         value = getattr(section, name)
         if isinstance(value, msgspec.Struct):
-            yield from _leaves(value, f"{name}.")
+            yield from leaves(value, f"{name}.")
         else:
             yield prefix + name, value
 
 
-def _written(value: object) -> str:
+def difference(key: str, before: object, after: object) -> str:
+    """Return what a message calls a setting that differs: its key with both values, as far as there is room."""
+    old, new = written(before), written(after)
+    if max(len(old), len(new)) > _SHOWN:
+        common = next((n for n, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+        old, new = (_around(text, common) for text in (old, new))
+    return f"{key} = {old} -> {new}"
+
+
+def other_content(key: str, before: str, after: str) -> str:
+    """Return what a message calls a setting that names a file or a model which is another one by now."""
+    return f"{key}, which stood for {before} and stands for {after} now"
+
+
+def _around(text: str, place: int) -> str:
+    start = max(place - _SHOWN // 2, 0)
+    end = start + _SHOWN
+    return f"{'...' * bool(start)}{text[start:end]}{'...' * (end < len(text))}"
+
+
+def written(value: object) -> str:
+    """Return a setting's value as text."""
     return "none" if value is None else msgspec.json.encode(value).decode()

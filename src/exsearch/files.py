@@ -292,6 +292,11 @@ class Journal:
             self._file.flush()
             os.fsync(self._file.fileno())
 
+    def close(self) -> None:
+        """Close the file; nothing can be appended any more."""
+        with writing(self.path):
+            self._file.close()
+
     def __enter__(self) -> "Journal":
         """Return the journal."""
         return self
@@ -300,8 +305,7 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the file."""
-        with writing(self.path):
-            self._file.close()
+        self.close()
 
 
 def fingerprint(value: object) -> str:

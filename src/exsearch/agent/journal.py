@@ -4,17 +4,22 @@ import asyncio
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Protocol
 
 from exsearch import coroutines
 from exsearch.agent.grammar import Grammar
+from exsearch.agent.origin import Origin, check_origin, is_told, keep_origin, origin_of, origin_path
 from exsearch.agent.rollout import BRANCH, Draw, seed_of
 from exsearch.agent.trajectory import Trajectory
 from exsearch.data.question import Question
+from exsearch.effects import Settings
+from exsearch.engine.base import TokenIds
 from exsearch.errors import ExSearchError, UsageError
 from exsearch.files import Journal, set_damaged_aside, write_jsonl
+from exsearch.locks import sole_writer
 from exsearch.progress import Progress, progress
 
 MOST_FAILED = 0.1
@@ -23,6 +28,8 @@ Found = dict[int, Trajectory]
 """The trajectories of one question, by sample."""
 Plan = Callable[[Found], list[int]]
 """From the trajectories that a question has to the samples to draw next; none if it has enough."""
+Key = tuple[str, int]
+"""Of a trajectory: its question's id and its sample, or that of the trajectory it branches off."""
 
 
 class Agents(Protocol):
@@ -30,12 +37,18 @@ class Agents(Protocol):
 
     model_fingerprint: str
     index_fingerprint: str
+    settings: Settings
+    """What its trajectories depend on, by key; of what only names a file or a model, what it stands for."""
     grammar: Grammar
     in_flight: int
     """Trajectories that it has room for at once."""
 
     async def trajectories(self, question: Question, sample: int, draw: Draw) -> list[Trajectory]:
         """Run one trajectory, with its branches."""
+        ...
+
+    def opening(self, question: Question) -> TokenIds:
+        """Return the tokens that every trajectory of a question begins with."""
         ...
 
     def close(self) -> None:
@@ -48,47 +61,112 @@ def first_samples(count: int) -> Plan:
     return lambda found: [sample for sample in range(count) if sample not in found]
 
 
-def run_journaled(
-    agents: Agents, sets: dict[Path, list[Question]], plan: Plan, most: int, draw: Draw, label: str
-) -> dict[Path, list[list[Trajectory]]]:
-    """Roll out what the plan asks for and the journals lack; return the trajectories of each question.
+class Journals:
+    """Journals in use, one for each set of questions: nobody else writes them, and all are in flight together.
 
-    `sets` has the questions of each journal: all are in flight together. A plan asks for at most `most` samples of a
-    question. A trajectory is written, with its branches, as soon as it has ended. Raises UsageError if a journal
-    belongs to another model, index, grammar or seed.
+    On entering they are repaired: a torn last line is cut off, and what is damaged or there twice is set aside. Raises
+    UsageError where another process writes one, or where one belongs to another model, index, question or setting,
+    before anything of it is changed.
     """
-    with ExitStack() as stack:
-        opened = [_open(path, questions, agents, draw.seed, stack) for path, questions in sets.items()]
-        finished = sum(_roots(found) for each in opened for found in each.done.values())
-        total = sum(len(questions) for questions in sets.values()) * most
-        with progress(label, total, finished) as bar:
-            coroutines.run(_run(agents, opened, plan, most, draw, bar))
-    return {each.path: each.trajectories() for each in opened}
+
+    def __init__(
+        self,
+        agents: Agents,
+        sets: dict[Path, list[Question]],
+        draw: Draw,
+        *,
+        settings: Settings | None = None,
+        forget_failed: bool = False,
+    ) -> None:
+        """Name them; with `forget_failed`, what retriever or engine failed is taken out, so that it is made again.
+
+        `settings` are what the trajectories depend on, where that is not all that the agents' do.
+        """
+        self._agents, self._sets, self._draw = agents, sets, draw
+        self._settings = agents.settings if settings is None else settings
+        self._forget_failed = forget_failed
+        self._stack = ExitStack()
+        self._opened: dict[Path, _Opened] = {}
+
+    def __enter__(self) -> "Journals":
+        """Take, check and repair them."""
+        origins = {path: origin_of(self._settings, self._draw, each) for path, each in self._sets.items()}
+        with self._stack:
+            for path, origin in origins.items():
+                self._stack.enter_context(sole_writer(path))
+                check_origin(path, origin)
+            for path, questions in self._sets.items():
+                self._opened[path] = self._open(path, questions, origins[path])
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give them back."""
+        self._stack.close()
+
+    def _open(self, path: Path, questions: list[Question], origin: Origin) -> "_Opened":
+        told = is_told(path)
+        found = read_journal(path)
+        told |= not found  # of a first line that was torn nothing is left
+        kept = _each_once(found)
+        work = _Opened(path, questions, _of_questions(kept, questions))
+        _check_records(work, self._agents, self._draw, told)
+        if len(kept) < len(found):
+            _set_doubled_aside(path, found, kept)
+        if not told:
+            print(
+                f"{path}: of an earlier version, which did not keep by what settings it was made, and scored aliases "
+                "alone; taken for made by these, as far as its trajectories tell",
+                file=sys.stderr,
+            )
+        if self._forget_failed and (failed := _failed(work.done)):
+            print(f"{path}: {len(failed)} trajectories had failed and are made again", file=sys.stderr)
+            write_jsonl(path, [each for each in kept if _family(each) not in failed])
+            work.failed_before = {id for id, _ in failed}
+            work.done = _of_questions([each for each in kept if _family(each) not in failed], questions)
+        keep_origin(path, origin)
+        work.journal = self._stack.enter_context(Journal(path))
+        return work
+
+    def found(self, path: Path) -> dict[str, Found]:
+        """Return the trajectories that a journal holds of its questions, by their ids."""
+        return self._opened[path].done
+
+    def failed_before(self, path: Path) -> set[str]:
+        """Return the ids of the questions of which something was taken out of a journal since it had failed."""
+        return self._opened[path].failed_before
+
+    def remove(self, path: Path) -> None:
+        """Delete a journal that holds nothing worth keeping; it is not used any more."""
+        if (journal := self._opened[path].journal) is not None:
+            journal.close()
+        path.unlink()
+        origin_path(path).unlink()
+
+    def roll_out(
+        self, plan: Plan, most: int, label: str, only: Question | None = None
+    ) -> dict[Path, list[list[Trajectory]]]:
+        """Roll out what the plan asks for and the journals lack; return the trajectories of each question.
+
+        A plan asks for at most `most` samples of a question; with `only`, it is asked about one question. A trajectory
+        is written, with its branches, as soon as it has ended.
+        """
+        works = [(work, question) for work in self._opened.values() for question in work.questions]
+        works = [(work, question) for work, question in works if only is None or question == only]
+        finished = sum(_roots(work.done[question.id]) for work, question in works)
+        with progress(label, len(works) * most, finished) as bar:
+            coroutines.run(_run(self._agents, works, plan, most, self._draw, bar))
+        return {path: work.trajectories() for path, work in self._opened.items()}
 
 
 def read_journal(path: Path) -> list[Trajectory]:
     """Return what a journal holds, repaired as for going on with it; an empty one is made if there is none."""
-    _set_damaged_aside(path)
+    for fault in set_damaged_aside(path, Trajectory):
+        print(f"{fault}: set aside in {path.name}.damaged, and made again", file=sys.stderr)
     with Journal(path) as journal:
         return _complete(journal)
-
-
-def forget_failed(path: Path, questions: list[Question], agents: Agents, seed: int) -> set[str]:
-    """Take out of a journal what retriever or engine failed, with its branches: the same draws are made again.
-
-    Returns the ids of their questions. Raises UsageError, before anything is changed, if the journal belongs to another
-    model, index, grammar or seed.
-    """
-    if not path.exists():
-        return set()
-    found = read_journal(path)
-    done = _of_questions(found, questions)
-    _check_origin(done, agents, questions, seed, path)
-    failed = {(id, sample % BRANCH) for id, group in done.items() for sample, each in group.items() if each.failed}
-    if failed:
-        print(f"{path}: {len(failed)} trajectories had failed and are made again", file=sys.stderr)
-        write_jsonl(path, [each for each in found if (each.question_id, each.sample % BRANCH) not in failed])
-    return {id for id, _ in failed}
 
 
 def few_failed(trajectories: list[Trajectory]) -> str:
@@ -106,35 +184,24 @@ def few_failed(trajectories: list[Trajectory]) -> str:
     return told
 
 
-def _set_damaged_aside(path: Path) -> None:
-    for fault in set_damaged_aside(path, Trajectory):
-        print(f"{fault}: set aside in {path.name}.damaged, and made again", file=sys.stderr)
-
-
 @dataclass
 class _Opened:
     """A journal in use."""
 
     path: Path
     questions: list[Question]
-    journal: Journal
     done: dict[str, Found]
     """By question id."""
+    failed_before: set[str] = field(default_factory=set)
+    journal: Journal | None = None
 
     def add(self, question: Question, new: list[Trajectory]) -> None:
+        assert self.journal is not None
         self.journal.append(new[::-1])  # branches first: where the trajectory is, they are too
         self.done[question.id].update({trajectory.sample: trajectory for trajectory in new})
 
     def trajectories(self) -> list[list[Trajectory]]:
         return [[found for _, found in sorted(self.done[question.id].items())] for question in self.questions]
-
-
-def _open(path: Path, questions: list[Question], agents: Agents, seed: int, stack: ExitStack) -> _Opened:
-    _set_damaged_aside(path)
-    journal = stack.enter_context(Journal(path))
-    done = _of_questions(_complete(journal), questions)
-    _check_origin(done, agents, questions, seed, path)
-    return _Opened(path, questions, journal, done)
 
 
 def _of_questions(trajectories: list[Trajectory], questions: list[Question]) -> dict[str, Found]:
@@ -146,7 +213,9 @@ def _of_questions(trajectories: list[Trajectory], questions: list[Question]) -> 
     return done
 
 
-async def _run(agents: Agents, opened: list[_Opened], plan: Plan, most: int, draw: Draw, bar: Progress) -> None:
+async def _run(
+    agents: Agents, works: list[tuple[_Opened, Question]], plan: Plan, most: int, draw: Draw, bar: Progress
+) -> None:
     free = asyncio.Semaphore(agents.in_flight)
 
     async def one(work: _Opened, question: Question, sample: int) -> None:
@@ -163,7 +232,7 @@ async def _run(agents: Agents, opened: list[_Opened], plan: Plan, most: int, dra
             bar.advance(spared)
 
     # not a task group, which would raise a group of errors; the end of the event loop cancels what still runs
-    await asyncio.gather(*(all_of(work, question) for work in opened for question in work.questions))
+    await asyncio.gather(*(all_of(*each) for each in works))
 
 
 def _complete(journal: Journal) -> list[Trajectory]:
@@ -177,18 +246,77 @@ def _complete(journal: Journal) -> list[Trajectory]:
     return trajectories[:last]
 
 
+def _family(trajectory: Trajectory) -> Key:
+    return trajectory.question_id, trajectory.sample % BRANCH
+
+
+def _each_once(trajectories: list[Trajectory]) -> list[Trajectory]:
+    """Return them without those that are there again: of a trajectory and its branches, what was written together."""
+    kept: list[Trajectory] = []
+    whole: set[Key] = set()
+    for trajectory in trajectories:
+        if _family(trajectory) not in whole:
+            kept.append(trajectory)
+        if trajectory.sample < BRANCH:  # which stands behind its branches
+            whole.add(_family(trajectory))
+    return kept
+
+
+def _set_doubled_aside(path: Path, found: list[Trajectory], kept: list[Trajectory]) -> None:
+    left = {id(trajectory) for trajectory in kept}
+    doubled = [trajectory for trajectory in found if id(trajectory) not in left]
+    write_jsonl(path.with_name(f"{path.name}.doubled"), doubled)
+    write_jsonl(path, kept)
+    print(
+        f"{path}: {len(doubled)} trajectories were there twice, as of two processes that wrote it at once; what was "
+        f"written first is kept, the rest set aside in {path.name}.doubled",
+        file=sys.stderr,
+    )
+
+
+def _failed(done: dict[str, Found]) -> set[Key]:
+    return {_family(each) for group in done.values() for each in group.values() if each.failed}
+
+
 def _roots(found: Found) -> int:
     """Return how many trajectories are no branches of others."""
     return sum(sample < BRANCH for sample in found)
 
 
-def _check_origin(done: dict[str, Found], agents: Agents, questions: list[Question], seed: int, path: Path) -> None:
-    expected = (agents.model_fingerprint, agents.index_fingerprint)
-    for question in questions:
-        for sample, found in done[question.id].items():
-            if (found.model_fingerprint, found.index_fingerprint) != expected:
-                raise UsageError(f"{path}: holds trajectories of another model or index; choose another file")
-            if found.grammar != agents.grammar.name:
-                raise UsageError(f"{path}: holds trajectories of grammar {found.grammar}; choose another file")
-            if found.seed != seed_of(question, sample, seed):
-                raise UsageError(f"{path}: holds trajectories of another seed; choose another file")
+def _check_records(work: _Opened, agents: Agents, draw: Draw, told: bool) -> None:
+    """Raise UsageError for trajectories that were not made by these agents; `told`: it was kept what they depend on."""
+    for question in work.questions:
+        opening = agents.opening(question) if work.done[question.id] and not told else []
+        for found in work.done[question.id].values():
+            other = _foreign(found, question, agents, draw)
+            if not (other or told):
+                other = _unlike(found, question, agents.settings, opening)
+            if other:
+                raise UsageError(f"{work.path}: holds trajectories of {other}; choose another file")
+
+
+def _foreign(found: Trajectory, question: Question, agents: Agents, draw: Draw) -> str:
+    """Return what a trajectory says that it was made by, where that is something else; nothing otherwise."""
+    for name, its, own in (
+        ("model", found.model_fingerprint, agents.model_fingerprint),
+        ("index", found.index_fingerprint, agents.index_fingerprint),
+    ):
+        if its != own:
+            return f"another model or index: {name} {its}, not {own}"
+    if found.grammar != agents.grammar.name:
+        return f"grammar {found.grammar}, not {agents.grammar.name}"
+    return "" if found.seed == seed_of(question, found.sample, draw.seed) else "another seed"
+
+
+def _unlike(found: Trajectory, question: Question, settings: Settings, opening: TokenIds) -> str:
+    """Return what a trajectory shows to have been otherwise when it was made; nothing otherwise."""
+    if found.token_ids[: len(opening)] != opening:
+        return f"another text of question {question.id!r}, or another prompt or chat template"
+    strange = [each.alias for each in found.alias_scores if not each.said and each.alias not in question.answers]
+    if strange:
+        return f"other answers to question {question.id!r}, such as {strange[0]!r}"
+    shown = max((len(step.hits) for step in found.steps), default=0)
+    for key, value in (("agent.passages", shown), ("agent.max_steps", len(found.steps))):
+        if value > int(settings[key] or 0):
+            return f"another {key}, {value} or more, not {settings[key]}"
+    return ""

@@ -12,12 +12,14 @@ from exsearch.agent.journal import Agents
 from exsearch.agent.rollout import Agent
 from exsearch.agent.trajectory import Trajectory
 from exsearch.agent.transcript import is_chat
-from exsearch.config import AgentConfig, Config
+from exsearch.config import AgentConfig, Config, ModelConfig
+from exsearch.effects import Settings, on_each
 from exsearch.engine.adapter import check_adapter
 from exsearch.engine.base import TokenIds
-from exsearch.engine.load import load_engine
+from exsearch.engine.load import load_engine, pick_dtype
 from exsearch.errors import UsageError
 from exsearch.files import behind_link, require_no_folder
+from exsearch.locks import sole_writer
 from exsearch.memory import give_back_memory
 from exsearch.retrieval.base import Retriever
 from exsearch.retrieval.opening import is_replay, open_retriever
@@ -39,6 +41,11 @@ def resumable_retriever(config: Config, index: str, out: Path) -> Iterator[Retri
     before anything is searched for, where `out` is a folder.
     """
     require_no_folder(out)
+    with sole_writer(out):
+        yield from _resumable(config, index, out)
+
+
+def _resumable(config: Config, index: str, out: Path) -> Iterator[Retriever]:
     if config.data.record or is_replay(index):
         yield load_retriever(config, index)
         return
@@ -109,7 +116,16 @@ def load_agent(config: Config, model: Path, retriever: Retriever) -> Agent:
     chat = load_chat(config, model)
     wish = None if config.agent.thinking == "template" else config.agent.thinking == "on"
     engine = load_engine(model, config.model, chat, config.agent.context, config.rollout.in_flight, wish)
-    return Agent(engine, retriever, chat, config.agent, config.rollout)
+    return Agent(engine, retriever, chat, config.agent, config.rollout, model_settings(config.model))
+
+
+def model_settings(config: ModelConfig) -> Settings:
+    """Return the settings of a model that what it says depends on, by their keys."""
+    found = on_each("model", config)
+    if config.engine == "openai":
+        return found
+    precision = str(pick_dtype(config)).removeprefix("torch.")
+    return {"model.engine": config.engine, "model.precision": precision}  # the others are an endpoint's
 
 
 def load_agents(config: Config, model: Path, index: str, opened: Retriever | None = None) -> Agents:

@@ -8,17 +8,22 @@ worker had under way is rolled out again by others, and Ray starts another in it
 import asyncio
 import os
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from exsearch import cluster
+from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammars.known import make_grammar
 from exsearch.agent.rollout import Draw
 from exsearch.agent.trajectory import Trajectory
+from exsearch.agent.transcript import Transcript
 from exsearch.config import Config
 from exsearch.data.question import Question
+from exsearch.effects import Settings
+from exsearch.engine.base import TokenIds
 from exsearch.errors import ExSearchError, UsageError
 
 TRIES = 5
@@ -39,9 +44,9 @@ class _Worker:
         self._agent = load_agent(settings, Path(model), load_retriever(settings, index))
         self._free = asyncio.Semaphore(self._agent.in_flight)  # it gets more when another worker is lost
 
-    async def fingerprints(self) -> tuple[str, str]:
-        """Return those of model and index."""
-        return self._agent.model_fingerprint, self._agent.index_fingerprint
+    async def settings(self) -> Settings:
+        """Return what its trajectories depend on."""
+        return self._agent.settings
 
     async def process(self) -> int:
         """Return the process id."""
@@ -88,11 +93,23 @@ class RayAgents:
         self.grammar = make_grammar(config.agent)
         self.in_flight = count * config.rollout.in_flight
         try:
-            told = ray.get([worker.fingerprints.remote() for worker in self._workers])
+            told: list[Settings] = ray.get([worker.settings.remote() for worker in self._workers])
         except ray.exceptions.RayError as error:
             self.close()
             raise ExSearchError(f"a Ray worker did not start: {error}") from error
-        self.model_fingerprint, self.index_fingerprint = told[0]
+        self.settings = told[0]
+        self.model_fingerprint, self.index_fingerprint = (str(told[0][key]) for key in ("model.path", "data.index"))
+        self._config, self._model = config, model
+
+    def opening(self, question: Question) -> TokenIds:
+        """Return the tokens that every trajectory of a question begins with."""
+        return Transcript(self._chat, self.grammar, question.text).token_ids
+
+    @cached_property
+    def _chat(self) -> ChatFormat:
+        from exsearch.agent.loading import load_chat
+
+        return load_chat(self._config, self._model)
 
     async def trajectories(self, question: Question, sample: int, draw: Draw) -> list[Trajectory]:
         """Run one trajectory, with its branches, on the worker with the most room."""
@@ -134,7 +151,7 @@ class RayAgents:
         until = time.monotonic() + START_SECONDS
         while time.monotonic() < until:
             try:
-                await self._workers[number].fingerprints.remote()
+                await self._workers[number].settings.remote()
                 return
             except RayActorError:
                 await asyncio.sleep(1)

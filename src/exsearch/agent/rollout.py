@@ -21,11 +21,14 @@ from exsearch.agent.speaking import Speaking
 from exsearch.agent.trajectory import AliasScore, Cost, Step, StopReason, Trajectory, answer_logprob
 from exsearch.agent.transcript import Transcript
 from exsearch.config import AgentConfig, RolloutConfig
+from exsearch.corpus.passage import Passage
 from exsearch.data.question import Question
+from exsearch.effects import Settings, on_each
 from exsearch.engine.base import Completion, Engine, EngineError, Sampling, Seat, TokenIds, common_start
 from exsearch.engine.sampling import derive_seed
 from exsearch.errors import UsageError
-from exsearch.retrieval.base import RetrievalError, Retriever
+from exsearch.files import fingerprint
+from exsearch.retrieval.base import Hit, RetrievalError, Retriever
 from exsearch.thoughts import without_thoughts
 
 MIN_PASSAGE_TOKENS = 16
@@ -33,6 +36,10 @@ MIN_PASSAGE_TOKENS = 16
 
 BRANCH = 1_000_000
 """The n-th branch of a sample has its number and n times this."""
+
+CHAT_FORMAT = "chat format"
+"""Of an agent's settings, the key of how conversations are spelled: chat template, tokenizer, words of the grammar."""
+_SPELLED = "Which 3 cafés lie between the Bâle–東京 line and 'X'?"
 
 OnStep = Callable[[Attempt], None]
 
@@ -69,8 +76,12 @@ class Agent:
         chat: ChatFormat,
         config: AgentConfig,
         limits: RolloutConfig | None = None,
+        model: Settings | None = None,
     ) -> None:
-        """Put the parts together; the context is the smaller of the model's and the configured one."""
+        """Put the parts together; the context is the smaller of the model's and the configured one.
+
+        `model` has what is known of the model's settings that change what it says.
+        """
         self.engine, self.retriever, self.chat, self.config = engine, retriever, chat, config
         self.limits = limits or RolloutConfig()
         self.grammar = make_grammar(config)
@@ -83,12 +94,31 @@ class Agent:
         self.context = min(engine.context_size, config.context)
         self.in_flight = min(engine.seats, self.limits.in_flight)
         self.model_fingerprint, self.index_fingerprint = engine.fingerprint, retriever.fingerprint
+        self.settings: Settings = {
+            "model.path": engine.fingerprint,
+            **(model or {}),
+            CHAT_FORMAT: self._chat_format(),
+            "data.index": retriever.fingerprint,
+            **on_each("agent", config),
+        }
+        """What its trajectories depend on, by key; of what only names a file or a model, what it stands for."""
         self._speaking = Speaking(chat, self.grammar.stops)
         self._searcher = Searcher(retriever, config.passages, self.limits)
 
     def close(self) -> None:
         """Free the memory of the model."""
         self.engine.shut_down()
+
+    def opening(self, question: Question) -> TokenIds:
+        """Return the tokens that every trajectory of a question begins with."""
+        return Transcript(self.chat, self.grammar, question.text).token_ids
+
+    def _chat_format(self) -> str:
+        """Return the fingerprint of a short conversation's tokens."""
+        transcript = Transcript(self.chat, self.grammar, _SPELLED)
+        transcript.show([Hit(Passage("1", "Café 12", _SPELLED), 1.0, 1)], budget=200)
+        transcript.ask_answer()
+        return fingerprint(transcript.token_ids)
 
     def rollout(
         self, tasks: list[tuple[Question, int]], draw: Draw, on_step: OnStep = lambda attempt: None

@@ -57,7 +57,7 @@ def eval_(
 
     from exsearch.agent.loading import load_retriever
     from exsearch.data.question import read_questions
-    from exsearch.evaluation.evaluate import TRAJECTORIES, Evaluation, evaluate
+    from exsearch.evaluation.evaluate import TRAJECTORIES, Evaluation, check_folder, evaluate
     from exsearch.evaluation.folder import QUESTIONS
     from exsearch.evaluation.protocol import make_protocol
     from exsearch.files import write_jsonl
@@ -70,6 +70,7 @@ def eval_(
         protocol = make_protocol(config.agent, load_retriever(config, index).fingerprint, chosen)
         scores = _majority(train, Evaluation(out, chosen, protocol))
     else:
+        check_folder(out, chosen, config.agent)
         with closing(make_agents(continuing(config, out / TRAJECTORIES), index)) as agents:
             protocol = make_protocol(config.agent, agents.index_fingerprint, chosen)
             [scores] = evaluate(agents, [Evaluation(out, chosen, protocol)], out.name, "evaluate")

@@ -42,10 +42,12 @@ def explore(
     from contextlib import closing
 
     from exsearch.data.question import read_questions
+    from exsearch.em.explore import check_journal
     from exsearch.em.explore import explore as run
 
     config = settings(recipe, overrides, model__path=model, rollout__ray=ray)
     chosen = read_questions(questions, unanswered=True)
+    check_journal(out, chosen, config)
     with closing(make_agents(continuing(config, out), index)) as agents:
         trajectories = run(agents, chosen, config.explore, config.seed, out)
     stops = dict(Counter(trajectory.stop_reason.value for trajectory in trajectories))

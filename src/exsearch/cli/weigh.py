@@ -28,6 +28,7 @@ def weigh(
     import dataclasses
     import json
 
+    from exsearch.agent.origin import check_questions
     from exsearch.agent.trajectory import Trajectory
     from exsearch.data.question import read_questions
     from exsearch.em.weigh import summarise
@@ -35,7 +36,9 @@ def weigh(
     from exsearch.files import read_jsonl, write_jsonl
 
     config = settings(recipe, overrides, weigh__weighting=weighting)
-    weighted = run(list(read_jsonl(trajectories, Trajectory)), read_questions(questions, unanswered=True), config.weigh)
+    chosen = read_questions(questions, unanswered=True)
+    check_questions(trajectories, chosen)
+    weighted = run(list(read_jsonl(trajectories, Trajectory)), chosen, config.weigh)
     write_jsonl(out, weighted)
     figures = dataclasses.asdict(summarise(weighted))
     if as_json:

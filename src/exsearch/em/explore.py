@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from exsearch.agent.journal import Agents, Found, Plan, first_samples, forget_failed, run_journaled
+from exsearch.agent.journal import Agents, Found, Journals, Plan, first_samples
+from exsearch.agent.origin import check_origin, known_before_loading, origin_of
 from exsearch.agent.rollout import BRANCH, Draw
 from exsearch.agent.trajectory import Trajectory, answer_logprob
-from exsearch.config import ExploreConfig
+from exsearch.config import Config, ExploreConfig
 from exsearch.data.question import Question
+from exsearch.locks import require_free
 
 
 def explore(
@@ -23,9 +25,23 @@ def explore(
     """Sample up to `config.samples` trajectories of each question, scored against the gold answers; return all.
 
     They come in the order of questions and samples. What the journal already holds is not sampled again, unless
-    retriever or engine failed it.
+    retriever or engine failed it. Raises UsageError as `Journals` does.
     """
-    draw = Draw(
+    with Journals(agents, {journal: questions}, draw_of(config, seed), forget_failed=True) as journals:
+        found = journals.roll_out(plan(config), config.samples, label)
+    return [trajectory for group in found[journal] for trajectory in group]
+
+
+def check_journal(journal: Path, questions: list[Question], config: Config) -> None:
+    """Raise UsageError where `explore` would, as far as that can be told before a model is loaded."""
+    require_free(journal)
+    draw = draw_of(config.explore, config.seed)
+    check_origin(journal, origin_of(known_before_loading(config.agent), draw, questions))
+
+
+def draw_of(config: ExploreConfig, seed: int) -> Draw:
+    """Return how the trajectories of an exploration are drawn and scored."""
+    return Draw(
         seed=seed,
         temperature=config.temperature,
         top_p=config.top_p,
@@ -35,9 +51,6 @@ def explore(
         branches=config.branches,
         branch_gain=config.branch_gain,
     )
-    forget_failed(journal, questions, agents, seed)
-    found = run_journaled(agents, {journal: questions}, plan(config), config.samples, draw, label)
-    return [trajectory for group in found[journal] for trajectory in group]
 
 
 def plan(config: ExploreConfig) -> Plan:

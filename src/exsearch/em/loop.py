@@ -25,7 +25,7 @@ from exsearch.em.warmup import gold_trajectories, read_warmup, within_context
 from exsearch.em.weigh import WeightSummary, summarise, weigh
 from exsearch.em.weighted import Weighted
 from exsearch.engine.builtin import model_fingerprint, resolve_model
-from exsearch.engine.load import pick_dtype
+from exsearch.engine.load import adapter_fingerprint, pick_dtype
 from exsearch.engine.sampling import derive_seed
 from exsearch.errors import UsageError
 from exsearch.evaluation.baselines import majority
@@ -352,6 +352,7 @@ def contents_of(config: Config, base: Path) -> dict[str, str]:
     """
     return {
         "model.path": model_fingerprint(base),
+        "model.adapter": adapter_fingerprint(config.model),
         "model.precision": str(pick_dtype(config.model)).removeprefix("torch."),
         "data.warmup": fingerprint(Path(config.data.warmup).read_bytes()) if config.data.warmup else "",
         "warmup.deepspeed": zero_fingerprint(config.warmup.deepspeed),

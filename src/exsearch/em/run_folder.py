@@ -6,7 +6,7 @@ import msgspec
 
 from exsearch.config import Config, TrackingConfig, dump_config, load_config
 from exsearch.data.question import Question, read_questions
-from exsearch.effects import Change, changes
+from exsearch.effects import Change, changes, other_content
 from exsearch.errors import UsageError
 from exsearch.evaluation.protocol import PROTOCOL, Protocol, check_protocol, write_protocol
 from exsearch.evaluation.scores import Figure
@@ -74,7 +74,7 @@ class RunFolder:
             begun = read_json(self.contents, dict[str, str]) if self.contents.exists() else {}
             for key, content in contents.items():
                 if begun.get(key, content) != content:
-                    refused.append(f"{key}, which stood for {begun[key]} and stands for {content} now")
+                    refused.append(other_content(key, begun[key], content))
                 elif key not in begun:  # of an earlier version
                     refused += [str(change) for change in found if change.key == key]
         if refused:

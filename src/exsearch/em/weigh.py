@@ -94,12 +94,23 @@ def weigh(trajectories: list[Trajectory], questions: list[Question], config: Wei
         for w in _weigh_question(group, by_id[id_], config, scored)
     }
     if len(weighted) < len(trajectories):
-        first = Counter((t.question_id, t.sample) for t in trajectories).most_common(1)[0][0]
-        raise UsageError(
-            f"trajectory {first[0]}/{first[1]} is there twice; samples of several explorations cannot be told apart, "
-            "so weigh each by itself, or explore more samples at once"
-        )
+        raise UsageError(_told_of_twins(trajectories))
     return [weighted[t.question_id, t.sample] for t in trajectories]
+
+
+def _told_of_twins(trajectories: list[Trajectory]) -> str:
+    """Return what to say of the trajectory that is there most often."""
+    [(key, _)] = Counter((t.question_id, t.sample) for t in trajectories).most_common(1)
+    seeds = {t.seed for t in trajectories if (t.question_id, t.sample) == key}
+    if len(seeds) == 1:
+        return (
+            f"trajectory {key[0]}/{key[1]} is there twice, drawn by one seed: two processes wrote the journal at once; "
+            "continue it by `exsearch explore` with its own settings, which keeps one of each"
+        )
+    return (
+        f"trajectory {key[0]}/{key[1]} is there twice; samples of several explorations cannot be told apart, so weigh "
+        "each by itself, or explore more samples at once"
+    )
 
 
 def _weigh_question(group: list[Trajectory], question: Question, config: WeighConfig, scored: bool) -> list[Weighted]:

@@ -81,7 +81,7 @@ def load_engine(
         require_adapter_folder(adapter)
     identity = model_fingerprint(folder)
     if adapter is not None:
-        identity = fingerprint([identity, model_fingerprint(adapter, SETTINGS)])
+        identity = fingerprint([identity, adapter_fingerprint(config)])
     if config.engine == "vllm":
         from exsearch.engine.vllm import VLLMEngine
 
@@ -102,6 +102,11 @@ def load_engine(
         raise ExSearchError(
             f"{folder}: out of memory while the model is loaded on {device}; free memory there, or take a smaller model"
         ) from error
+
+
+def adapter_fingerprint(config: ModelConfig) -> str:
+    """Identify the adapter that the settings name by its content; nothing where they name none."""
+    return model_fingerprint(Path(config.adapter), SETTINGS) if config.adapter else ""
 
 
 def require_steady(model: PreTrainedConfig, context: int) -> None:

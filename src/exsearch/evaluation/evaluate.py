@@ -6,9 +6,11 @@ from pathlib import Path
 
 import msgspec
 
-from exsearch.agent.journal import Agents, few_failed, first_samples, forget_failed, run_journaled
+from exsearch.agent.journal import Agents, Journals, few_failed, first_samples
+from exsearch.agent.origin import check_origin, known_before_loading, origin_of
 from exsearch.agent.rollout import Draw
 from exsearch.agent.trajectory import Cost, Trajectory, answer_logprob
+from exsearch.config import AgentConfig
 from exsearch.data.question import Question
 from exsearch.errors import ExSearchError, UsageError
 from exsearch.evaluation.bootstrap import figure
@@ -16,8 +18,10 @@ from exsearch.evaluation.metrics import answer_scores
 from exsearch.evaluation.protocol import PROTOCOL, Protocol, check_protocol, write_protocol
 from exsearch.evaluation.reading import answer_recorded, grounded, reading
 from exsearch.evaluation.scores import QuestionScore, Scores, has_scores, read_scores, write_scores
+from exsearch.locks import require_free
 
 TRAJECTORIES = "trajectories.jsonl"
+GREEDY = Draw(seed=0, temperature=0.0, score_answers=True)
 _NO_FIGURE = ("question_id", "stop_reason")
 _ALWAYS = ("em", "f1", "acc", "recall", "searches", "tokens", "answer_logprob")
 """Figures that readers of scores.json expect, though they be over no questions."""
@@ -31,13 +35,22 @@ class Evaluation(msgspec.Struct, frozen=True):
     protocol: Protocol
 
 
+def check_folder(folder: Path, questions: list[Question], config: AgentConfig) -> None:
+    """Raise UsageError where `evaluate` would, as far as that can be told before a model is loaded."""
+    require_free(folder / TRAJECTORIES)
+    check_origin(folder / TRAJECTORIES, origin_of(known_before_loading(config), GREEDY, questions))
+
+
 def evaluate(agents: Agents, evaluations: list[Evaluation], name: str, label: str) -> list[Scores]:
     """Answer all questions greedily, all in flight together; finished trajectories are reused.
 
-    Raises UsageError if a folder holds an evaluation of another protocol, or trajectories of another model, and
+    Raises UsageError if a folder holds an evaluation of another protocol, as `Journals` does for its trajectories, and
     ExSearchError if retriever or engine failed a question for the first time, or many again and again: the score would
     be that of an outage. A question that fails each time counts as wrong.
     """
+    sets = {each.folder / TRAJECTORIES: each.questions for each in evaluations}
+    for path, questions in sets.items():
+        check_origin(path, origin_of(agents.settings, GREEDY, questions))  # it knows more to name than a protocol does
     for evaluation in evaluations:
         check_protocol(evaluation.folder, evaluation.protocol)
         folder = evaluation.folder
@@ -47,12 +60,10 @@ def evaluate(agents: Agents, evaluations: list[Evaluation], name: str, label: st
             )
     for evaluation in evaluations:
         write_protocol(evaluation.folder / PROTOCOL, evaluation.protocol)
-    draw = Draw(seed=0, temperature=0.0, score_answers=True)
-    sets = {each.folder / TRAJECTORIES: each.questions for each in evaluations}
-    failed_before = {path: forget_failed(path, questions, agents, draw.seed) for path, questions in sets.items()}
-    found = run_journaled(agents, sets, first_samples(1), 1, draw, label)
+    with Journals(agents, sets, GREEDY, forget_failed=True) as journals:
+        found = journals.roll_out(first_samples(1), 1, label)
     for path, trajectories in found.items():
-        _require_no_outage(path, [trajectory for [trajectory] in trajectories], failed_before[path])
+        _require_no_outage(path, [trajectory for [trajectory] in trajectories], journals.failed_before(path))
     return [_write_scores(each, name, found[each.folder / TRAJECTORIES]) for each in evaluations]
 
 

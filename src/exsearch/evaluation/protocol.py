@@ -13,6 +13,7 @@ from exsearch.agent.grammars.known import make_grammar
 from exsearch.config import AgentConfig
 from exsearch.data import normalise
 from exsearch.data.question import Question
+from exsearch.effects import difference
 from exsearch.errors import UsageError
 from exsearch.files import fingerprint, read_json, write_json
 
@@ -76,10 +77,25 @@ def write_protocol(path: Path, protocol: Protocol) -> None:
 
 
 def check_protocol(folder: Path, protocol: Protocol) -> None:
-    """Raise UsageError if the folder holds an evaluation, be it unfinished, of another protocol."""
+    """Raise UsageError if the folder holds an evaluation, be it unfinished, of another protocol; names what differs."""
     path = folder / PROTOCOL
-    if path.exists() and read_json(path, dict[str, Any]) != _written(protocol):
-        raise UsageError(f"{folder}: holds an evaluation with another protocol (see {PROTOCOL}); choose another folder")
+    if not path.exists():
+        return
+    before, now = _flat(read_json(path, dict[str, Any])), _flat(_written(protocol))
+    if before == now:
+        return
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key) and key != "fingerprint"]
+    told = "; ".join(difference(key, before.get(key), now.get(key)) for key in keys)
+    raise UsageError(
+        f"{folder}: holds an evaluation with another protocol: {told or 'its fingerprint'} (see {PROTOCOL}); choose "
+        "another folder"
+    )
+
+
+def _flat(written: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields by the keys of the settings that they have, if any."""
+    rest = {key: value for key, value in written.items() if key != "agent"}
+    return rest | {f"agent.{key}": value for key, value in (written.get("agent") or {}).items()}
 
 
 def _written(protocol: Protocol) -> dict[str, Any]:

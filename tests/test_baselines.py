@@ -56,7 +56,7 @@ def test_closed_book_asks_once_and_never_searches(chat: ChatFormat) -> None:
     [(_, asked), (_, said)] = turns_of(chat, trajectory)
     assert asked.endswith("\nQuestion: Which city is the capital of France?") and said == " Paris \n"
     assert trajectory.loss_mask[trajectory.answer_start :] == [1] * 3
-    assert [score.alias for score in trajectory.alias_scores] == QUESTION.answers
+    assert [score.alias for score in trajectory.alias_scores] == [*QUESTION.answers, "Paris"], "and as it was said"
 
 
 def test_one_shot_searches_for_the_question_and_asks_in_the_same_turn(chat: ChatFormat) -> None:
@@ -172,9 +172,9 @@ def test_a_folder_with_another_methods_evaluation_is_refused_though_it_be_unfini
     evaluate(make_agent(chat, "one-shot", lines("Paris")), [evaluation("one-shot")], "m", "evaluate")
     (tmp_path / "scores.json").unlink()
     other = make_agent(chat, "closed-book", lines("Rome"))
-    with pytest.raises(UsageError, match="another protocol"):
+    with pytest.raises(UsageError, match=r'made otherwise: agent\.grammar = "one-shot" -> "closed-book"\. '):
         evaluate(other, [evaluation("closed-book")], "m", "evaluate")
-    with pytest.raises(UsageError, match="another protocol"):
+    with pytest.raises(UsageError, match='another protocol: method = "one-shot" -> "majority"; grammar = '):
         majority([QUESTION], evaluation("one-shot"))
     assert other.engine.calls == 0  # type: ignore[attr-defined]
 
@@ -183,7 +183,7 @@ def test_a_journal_of_another_grammar_is_not_continued(chat: ChatFormat, tmp_pat
     journal, settled = tmp_path / "rollouts.jsonl", ExploreConfig(samples=1)
     [found] = explore(make_agent(chat, "one-shot", lines("Paris")), [QUESTION], settled, 3, journal)
     assert found.grammar == "one-shot"
-    with pytest.raises(UsageError, match="holds trajectories of grammar one-shot"):
+    with pytest.raises(UsageError, match=r'made otherwise: agent\.grammar = "one-shot" -> "closed-book"\. '):
         explore(make_agent(chat, "closed-book", lines("Rome")), [QUESTION], settled, 3, journal)
 
 

@@ -87,14 +87,16 @@ class ChatFormat:
         """Whether a prompt ends within a thought, so that the model's turn begins there."""
         whole = pieces.opening
         for opening in dict.fromkeys((whole, whole.rstrip(" "), whole.rstrip())):
-            self._opening, self.lead = hide(opening), whole.removeprefix(opening) + pieces.lead
-            """All that the model is given before it speaks, and white space that it says before its text."""
+            self._opening = hide(opening)
+            """All that the model is given before it speaks."""
             marks = self._controls.spelled_in(opening)
             self._context = hide(opening[marks[-1].start() :]) if marks else f"{self._head}x{self._opening}"
             """From which on the prompt's end is tokenised."""
-            for thoughtless in _without_thought(pieces.thoughtless):
+            for thoughtless, blank in _without_thought(pieces.thoughtless):
                 self.thoughtless, self._thoughtless = thoughtless, hide(thoughtless)
                 """What the model says first if it thinks nothing, such as the end of a thought that it was given."""
+                self.lead = blank + whole.removeprefix(opening) + pieces.lead
+                """White space that it says before its text."""
                 if self._is_seam():
                     return
         raise UsageError("the model's tokenizer makes one token of the end of a prompt and the beginning of an answer")
@@ -158,8 +160,13 @@ class ChatFormat:
         """Return the tokens with which the model says a text in a turn of its own, its stop token included."""
         return self.without_thought([]) + self.answer_ids(text)
 
-    def answer_ids(self, text: str) -> TokenIds:
-        """Return the same behind the model's thoughts, if it has any."""
+    def answer_ids(self, text: str, behind_thought: bool = False) -> TokenIds:
+        """Return the same without its beginning, where that is that the model thinks nothing.
+
+        `behind_thought` means one that the model has said, with the white space that follows it.
+        """
+        if behind_thought:
+            return [*self.encode(text + self.trail), self.stop_id]
         said = f"{self.lead}{text}{self.trail}"
         ids = self._text.behind(self._context + self._thoughtless, said + self._stop)
         return [*self.encode(said), self.stop_id] if ids is None else ids
@@ -249,6 +256,10 @@ class ChatFormat:
         return Pieces(head, opening, "", lead, close, False)
 
 
-def _without_thought(own: str) -> list[str]:
-    """Return how no thought may be said, the template's own way first: a line feed may join what stands before it."""
-    return list(dict.fromkeys((own, own.lstrip(), f"\n{own}"))) if own else [""]
+def _without_thought(own: str) -> list[tuple[str, str]]:
+    """Return how no thought may be said, and white space behind it, the template's own way first.
+
+    Line feeds may join what stands before them or follows.
+    """
+    begun = dict.fromkeys((own, own.lstrip(), f"\n{own}")) if own else ("",)
+    return [(said, each.removeprefix(said)) for each in begun for said in dict.fromkeys((each, each.rstrip()))]

@@ -70,8 +70,8 @@ class Transcript:
         """Append a turn that somebody else has written for the model."""
         ids = self._chat.turn_ids(text)
         self.said(ids, [0.0] * len(ids))
-        if self.answer_start is not None:
-            self.answer_start = len(self.token_ids) - len(self.answer_ids(text))
+        if self.answer_start is not None and self._chat.thoughtless:
+            self.answered_behind_thoughts(len(ids))
 
     @property
     def ended(self) -> bool:
@@ -166,7 +166,9 @@ class Transcript:
     def answer_ids(self, text: str) -> TokenIds:
         """Return the tokens with which the model would give this answer."""
         said = self.grammar.answer(self._outside(self._chat, text))
-        return self._chat.encode(said) if self._within else self._chat.answer_ids(said)
+        if self._within:
+            return self._chat.encode(said)
+        return self._chat.answer_ids(said, bool(self.answer_start and self.loss_mask[self.answer_start - 1]))
 
     def copy(self) -> "Transcript":
         """Return one of its own that goes on from here."""

@@ -180,8 +180,9 @@ def read_warmup(path: Path, chat: ChatFormat) -> list[Trajectory]:
         name = f"{path}, trajectory of question {trajectory.question_id!r}"
         if trajectory.answer is None or trajectory.answer_start is None:
             raise UsageError(f"{name}: has no answer")
-        answer = trajectory.token_ids[trajectory.answer_start :]
-        if chat.day_of(trajectory.prompt) != chat.agent.date or answer != chat.answer_ids(trajectory.answer):
+        start = trajectory.answer_start
+        answer = chat.answer_ids(trajectory.answer, behind_thought=bool(start and trajectory.loss_mask[start - 1]))
+        if chat.day_of(trajectory.prompt) != chat.agent.date or trajectory.token_ids[start:] != answer:
             raise UsageError(
                 f"{name}: its tokens are not those that this model's tokenizer and chat template make; write the file "
                 "anew with `exsearch data warmup --model` and this model"

@@ -52,7 +52,7 @@ def example_from(
                 f"trajectory {trajectory.question_id}/{trajectory.sample}: its answer stands within a turn, so that no "
                 "gold answer can be put in its place; weigh with rft or em"
             )
-        answer = chat.answer_ids(target)
+        answer = chat.answer_ids(target, behind_thought=bool(start and mask[start - 1]))
         ids, mask = ids[:start] + answer, mask[:start] + [1] * len(answer)
     if not step_credit:
         return Example(ids, mask, start, weight, None, trajectory.question_id)

@@ -7,6 +7,8 @@ from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from exsearch.engine.layers import text_part
+
 _LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
 """What configurations call the length that a model was made for."""
 _WINDOWS = ("sliding_window", "sliding_window_size", "attention_window_size", "attention_chunk_size")
@@ -79,8 +81,9 @@ def narrowed(model: PreTrainedModel, window: int) -> Iterator[None]:
 
 def _windows(model: PreTrainedModel) -> list[tuple[Any, str]]:
     """Return the modules and configurations that name a window, and by what name."""
-    holders: dict[int, Any] = {id(module): module for module in model.modules()}
-    configs = [getattr(module, "config", None) for module in model.modules()]
+    modules = [model, *text_part(model).modules()]
+    holders: dict[int, Any] = {id(module): module for module in modules}
+    configs = [getattr(module, "config", None) for module in modules]
     for config in configs:
         if isinstance(config, PreTrainedConfig):
             text = config.get_text_config(decoder=True)

@@ -13,6 +13,8 @@ _LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length
 """What configurations call the length that a model was made for."""
 _WINDOWS = ("sliding_window", "sliding_window_size", "attention_window_size", "attention_chunk_size")
 """What they call the number of tokens that a layer sees."""
+_CHOSEN = ("index_topk", "keep_window_size")
+"""What they call the number of tokens that a layer chooses from all that it sees."""
 UNLIMITED = 2**31 - 1
 """The context of a model that names none, such as one without positions."""
 
@@ -56,8 +58,9 @@ def steady_limit(config: PreTrainedConfig) -> SteadyLimit | None:
         elif rope.get("rope_type") == "dynamic":
             # transformers lets them grow from here on, whatever the settings call the original length
             found.append(SteadyLimit(int(text.max_position_embeddings), "its rotary positions (dynamic)"))
-    if chosen := getattr(text, "index_topk", None):
-        found.append(SteadyLimit(int(chosen), "which tokens it attends to (index_topk)"))
+    for name in _CHOSEN:
+        if chosen := getattr(text, name, None):
+            found.append(SteadyLimit(int(chosen), f"which tokens it attends to ({name})"))
     return min(found, key=lambda limit: limit.tokens, default=None)
 
 

@@ -169,7 +169,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "gpt_oss": ALTERNATING,
     "gpt2": OLD | {"n_positions": 2048},
     "phi3": NO_WINDOW,
-    "phimoe": NO_WINDOW | {"lm_head_bias": True, "router_jitter_noise": 0.01},
+    "phimoe": NO_WINDOW | {"lm_head_bias": True, "router_jitter_noise": 0.1},
     "granite": SCALES,
     "granitemoe": SCALES,
     "granitemoeshared": SCALES | {"shared_intermediate_size": 32},
@@ -296,6 +296,20 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "gptj": OLD | {"rotary_dim": 8},
     "xlstm": {"num_heads": 4, "chunk_size": 16, "output_logit_soft_cap": 5.0},
     "rwkv": {"context_length": 2048},
+    "gpt_neo": {
+        "num_layers": 4,
+        "num_heads": 4,
+        "attention_types": [[["global", "local"], 2]],
+        "window_size": WINDOW,
+    },
+    "codegen": OLD | {"n_positions": 2048, "n_ctx": 2048, "rotary_dim": 8},
+    "ctrl": OLD | {"n_positions": 2048, "dff": 96},
+    "openai-gpt": OLD | {"n_positions": 2048},
+    "xglm": {"d_model": 64, "ffn_dim": 96, "num_layers": 4, "attention_heads": 4, "init_std": 0.2},
+    "aria_text": {"moe_num_experts": 4, "moe_topk": 2},
+    "dots3_note_text": ALL_HEADS | INDEXER | {"head_dim": 8, "shared_experts_intermediate_size": 32},
+    "gemma4_unified_text": ALTERNATING | CAPPED,
+    "hrm_text": {"initializer_range": 0.1},
 }
 """What is said of a model type beyond the sizes."""
 
@@ -332,10 +346,13 @@ PLAIN = [
     "bailing_hybrid",
     "persimmon",
     "iquestcoder",
+    "biogpt",
+    "gpt_neox_japanese",
 ]
 """Model types of which the sizes say all."""
 
 VARIANTS = [
+    Family("falcon-alibi", "falcon", {"alibi": True, "new_decoder_architecture": False, "multi_query": False}),
     Family(
         "llama3",
         "llama",

@@ -18,6 +18,7 @@ from exsearch.engine.hf import HFEngine
 from exsearch.errors import UsageError
 from exsearch.retrieval.encoder_checkpoint import load_checkpoint
 from exsearch.training.trainer import load_for_training
+from families import FAMILIES
 from tiny_encoders import save_colbert, save_plain
 from tiny_models import tiny_llama
 
@@ -85,6 +86,37 @@ def test_weights_that_do_not_fit_are_refused_by_name_in_engines_and_trainer(
         with pytest.raises(UsageError, match=named) as refused:
             load()
         assert str(refused.value).startswith(f"{folder}: its weights do not fit the LlamaForCausalLM")
+
+
+EXPERTS = [
+    ("down_proj", None, r"of another size: model.layers.1.mlp.experts.down_proj is \[3, 64, 32\], not \[4, 64, 32\]"),
+    (
+        "up_proj",
+        None,
+        r"missing or of another size: model.layers.1.mlp.experts.gate_up_proj \(Sizes of tensors .*\)",
+    ),
+    ("up_proj", 5, r"missing or of another size: model.layers.1.mlp.experts.gate_up_proj \(stack expects each .*\)"),
+]
+"""Matrices of one expert, how many rows are left of them, and what is said."""
+
+
+@pytest.mark.parametrize(("matrix", "rows", "named"), EXPERTS)
+def test_weights_that_are_joined_when_they_are_loaded_are_refused_by_name(
+    tmp_path: Path, matrix: str, rows: int | None, named: str
+) -> None:
+    """The experts of a layer are one tensor in the model and many in its file."""
+    FAMILIES["qwen2_moe"].model().save_pretrained(tmp_path / "whole")
+    key = f"model.layers.1.mlp.experts.2.{matrix}.weight"
+
+    def change(weights: Tensors) -> Tensors:
+        assert key in weights
+        others = {name: tensor for name, tensor in weights.items() if name != key}
+        return others if rows is None else others | {key: weights[key][:rows].clone()}
+
+    folder = changed(tmp_path / "whole", tmp_path / "model", change)
+    for load in (load_whole, require_whole):
+        with pytest.raises(UsageError, match=named):
+            load(AutoModelForCausalLM, folder)
 
 
 def test_a_whole_checkpoint_is_loaded_as_it_is(whole: Path) -> None:

@@ -11,10 +11,13 @@ from transformers import BertConfig, BertLMHeadModel, PreTrainedModel
 from exsearch.agent.chat import ChatFormat
 from exsearch.config import AgentConfig, LearnConfig, ModelConfig
 from exsearch.em.warmup import within_context
+from exsearch.engine.batch import logprobs
+from exsearch.engine.checkpoint import load_model
 from exsearch.engine.limits import steady_limit
+from exsearch.engine.load import load_engine
 from exsearch.engine.paths import judge_engine
 from exsearch.engine.probe import Verdict, judge, remembered, require_path
-from exsearch.errors import UsageError
+from exsearch.errors import ExSearchError, UsageError
 from exsearch.training.example import Example
 from exsearch.training.packing import judge_trainer
 from exsearch.training.trainer import train
@@ -84,6 +87,23 @@ def test_dynamic_positions_change_beyond_the_length_that_transformers_goes_by() 
     ids, model = text(66, 1), family.model()
     before = plain(model, ids[:64])
     assert float((plain(model, ids)[:64] - before).abs().max()) > 0.01
+
+
+def test_a_model_that_chooses_the_tokens_it_attends_to_is_taken_up_to_as_many(chat: ChatFormat, tmp_path: Path) -> None:
+    """Beyond, which ones it chooses of those that it likes equally depends on how many there are."""
+    folder = save("doge", tmp_path / "model", chat, keep_window_size=128)
+    with pytest.raises(UsageError, match=r"agent.context = 129: beyond 128 .* attends to \(keep_window_size\)"):
+        load_engine(folder, CPU, chat, 129, 2)
+    engine = load_engine(folder, CPU, chat, 128, 2)
+    with pytest.raises(ExSearchError, match="129 tokens: beyond 128"):
+        logprobs(engine, [text(120, 1)], [text(9, 2)])
+    ids = text(128, 1)
+    expected = plain(load_model(folder, torch.float32), ids)
+    [found] = logprobs(engine, [ids[:100]], [ids[100:]])
+    worst = max(abs(float(expected[99 + n, ids[100 + n]]) - value) for n, value in enumerate(found))
+    assert worst < 1e-4
+    with pytest.raises(UsageError, match="an example has 129 tokens: beyond 128"):
+        train(folder, [Example(text(129, 1), [1] * 129, 9)], tmp_path / "out", LearnConfig(), CPU, 1, "t", print)
 
 
 def test_an_example_longer_than_the_model_is_refused_before_training(chat: ChatFormat, tmp_path: Path) -> None:

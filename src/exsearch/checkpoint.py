@@ -1,5 +1,6 @@
 """A transformers checkpoint is loaded whole or refused: each weight that it lacks would be a random number."""
 
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,6 +68,21 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
 
 
+def _not_joined(error: BaseException) -> set[str]:
+    """Return the weights, with reasons, that transformers could not put together, such as those of experts.
+
+    It tells its log which they are, and the error that it is in the log; they are found where the error was raised.
+    """
+    from transformers.utils.loading_report import LoadStateDictInfo
+
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        report = frame.f_locals.get("loading_info")
+        if isinstance(report, LoadStateDictInfo):
+            told = {name: why.rsplit("\nError", 1)[0].splitlines() for name, why in report.conversion_errors.items()}
+            return {f"{name} ({lines[-1]})" if lines else name for name, lines in told.items()}
+    return set()
+
+
 @contextmanager
 def explained(source: str | Path) -> Iterator[None]:
     """Turn what is raised for a checkpoint that cannot be read into one line."""
@@ -84,5 +100,10 @@ def explained(source: str | Path) -> Iterator[None]:
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
+        refuse_misfits(
+            f"{source}: its weights do not fit the model that its config.json describes",
+            {"missing or of another size": _not_joined(error)},
+            "fetch or save the checkpoint again, or correct its config.json",
+        )
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UsageError(f"{source} cannot be loaded by transformers: {reason}") from None

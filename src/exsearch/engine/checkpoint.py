@@ -54,9 +54,14 @@ def load_model(
 def causal_class(folder: Path) -> Any:
     """Return the class that loads a folder as a causal language model. Raises UsageError if there is none."""
     config = load_config(folder)
-    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
-        return AutoModelForCausalLM
-    return _named(folder, list(config.architectures or []))
+    architectures = list(config.architectures or [])
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return _named(folder, architectures)
+    kind = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    takes_text_alone = config.get_text_config(decoder=True) is not config and kind.__name__ not in architectures
+    if takes_text_alone and not kind._keys_to_ignore_on_load_unexpected:  # it would not know the weights for images
+        return _named(folder, architectures)
+    return AutoModelForCausalLM
 
 
 def _named(folder: Path, architectures: list[str]) -> type[PreTrainedModel]:

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 
 from exsearch import compute
 from exsearch.engine.adapter import check_adapter
+from exsearch.engine.attention_choice import attention_of, choose_attention
 from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling, TokenIds
 from exsearch.engine.call import Call
 from exsearch.engine.checkpoint import load_model
@@ -74,13 +75,13 @@ class HFEngine:
         if adapter is not None:
             check_adapter(adapter, folder)
         model = load_model(folder, dtype)
-        attention = model.config._attn_implementation
+        attention = attention_of(model)
         if adapter is not None:
             from peft import PeftModel
 
             adapted = PeftModel.from_pretrained(model, adapter)
             merge_checked(model, adapted.merge_and_unload)
-            model.set_attn_implementation(attention)
+            choose_attention(model, attention)
         torch.nn.Module.to(model, device)
         use_onednn(model)
         verdict = engine_verdict(model.eval(), fingerprint, device)

@@ -7,10 +7,14 @@ from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from exsearch.engine.layers import text_part
+
 _LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
 """What configurations call the length that a model was made for."""
 _WINDOWS = ("sliding_window", "sliding_window_size", "attention_window_size", "attention_chunk_size")
 """What they call the number of tokens that a layer sees."""
+_CHOSEN = ("index_topk", "keep_window_size")
+"""What they call the number of tokens that a layer chooses from all that it sees."""
 UNLIMITED = 2**31 - 1
 """The context of a model that names none, such as one without positions."""
 
@@ -54,8 +58,9 @@ def steady_limit(config: PreTrainedConfig) -> SteadyLimit | None:
         elif rope.get("rope_type") == "dynamic":
             # transformers lets them grow from here on, whatever the settings call the original length
             found.append(SteadyLimit(int(text.max_position_embeddings), "its rotary positions (dynamic)"))
-    if chosen := getattr(text, "index_topk", None):
-        found.append(SteadyLimit(int(chosen), "which tokens it attends to (index_topk)"))
+    for name in _CHOSEN:
+        if chosen := getattr(text, name, None):
+            found.append(SteadyLimit(int(chosen), f"which tokens it attends to ({name})"))
     return min(found, key=lambda limit: limit.tokens, default=None)
 
 
@@ -79,8 +84,9 @@ def narrowed(model: PreTrainedModel, window: int) -> Iterator[None]:
 
 def _windows(model: PreTrainedModel) -> list[tuple[Any, str]]:
     """Return the modules and configurations that name a window, and by what name."""
-    holders: dict[int, Any] = {id(module): module for module in model.modules()}
-    configs = [getattr(module, "config", None) for module in model.modules()]
+    modules = [model, *text_part(model).modules()]
+    holders: dict[int, Any] = {id(module): module for module in modules}
+    configs = [getattr(module, "config", None) for module in modules]
     for config in configs:
         if isinstance(config, PreTrainedConfig):
             text = config.get_text_config(decoder=True)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from transformers import PreTrainedModel
 
+from exsearch.engine.attention_choice import choose_attention
 from exsearch.engine.noise import without_noise
 from exsearch.engine.probe import ROUGH_TOLERANCE, TOLERANCE, distance, is_exact, plain_logprobs, probe_tokens
 from exsearch.errors import ExSearchError
@@ -18,7 +19,7 @@ def merge_checked(adapted: PreTrainedModel, merge: Callable[[], object]) -> None
     Raises ExSearchError if the log-probs are others than with the adapters beside the weights.
     """
     without_noise(adapted)
-    adapted.set_attn_implementation("eager")  # the trainer's own knows trees alone
+    choose_attention(adapted, "eager")  # the trainer's own knows trees alone
     ids = probe_tokens(adapted)
     before = plain_logprobs(adapted, ids)
     merge()

@@ -6,6 +6,7 @@ import msgspec
 import torch
 from transformers import PreTrainedModel
 
+from exsearch.engine.attention_choice import attention_of, choose_attention
 from exsearch.engine.base import TokenIds
 from exsearch.engine.call import Call
 from exsearch.engine.memory import Memory
@@ -63,11 +64,11 @@ def judge_engine(model: PreTrainedModel) -> Verdict:
 
 
 def _first_right(model: PreTrainedModel, paths: tuple[EnginePath, ...]) -> Verdict:
-    own = model.config._attn_implementation
+    own = attention_of(model)
     ids = probe_tokens(model)
 
     def difference(path: EnginePath) -> float:
-        model.set_attn_implementation(own)
+        choose_attention(model, own)
         found, places = _scores(memory_of(model, path, seats=3), ids)
         return distance(model, found, expected[places])
 
@@ -76,7 +77,7 @@ def _first_right(model: PreTrainedModel, paths: tuple[EnginePath, ...]) -> Verdi
             expected = plain_logprobs(model, ids)
             return judge(paths, tolerance_of(model), difference)
     finally:
-        model.set_attn_implementation(own)
+        choose_attention(model, own)
 
 
 @torch.inference_mode()

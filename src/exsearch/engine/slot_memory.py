@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from exsearch import compute
 from exsearch.engine.attention import GROUPED
+from exsearch.engine.attention_choice import choose_attention
 from exsearch.engine.base import TokenIds, common_start
 from exsearch.engine.call import Call
 from exsearch.engine.slots import Geometry, SlotCache
@@ -33,7 +34,7 @@ class SlotMemory:
         parameter = next(model.parameters())
         self._device = parameter.device
         self._cache = SlotCache(Geometry.of(model), parameter.dtype, self._device)
-        model.set_attn_implementation(GROUPED)
+        choose_attention(model, GROUPED)
         self._model, self._seats = model, seats
         self._contents: list[TokenIds] = [[] for _ in range(seats)]
         """Token ids whose keys and values each slot holds."""

@@ -12,6 +12,7 @@ from transformers import Cache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from exsearch.engine.attention import GROUPED
+from exsearch.engine.attention_choice import attention_of, choose_attention
 from exsearch.errors import ExSearchError
 
 BLOCK = {torch.float32: 512, torch.bfloat16: 128}
@@ -37,11 +38,11 @@ class Geometry:
     def of(cls, model: PreTrainedModel) -> "Geometry":
         """Measure a model by letting it remember two tokens. Raises UnevenCacheError."""
         tokens = torch.ones(1, 2, dtype=torch.long, device=model.device)
-        attention = model.config._attn_implementation
-        if attention == GROUPED:  # of another engine on the same model; it needs a mask
-            model.set_attn_implementation("eager")
+        attention = attention_of(model)
+        if attention[""] == GROUPED:  # of another engine on the same model; it needs a mask
+            choose_attention(model, "eager")
         layers = getattr(model(input_ids=tokens, use_cache=True).past_key_values, "layers", [])
-        model.set_attn_implementation(attention)
+        choose_attention(model, attention)
         sizes = {
             (key.shape[1], key.shape[3], value.shape[1], value.shape[3])
             if type(layer) in (DynamicLayer, DynamicSlidingWindowLayer)

@@ -23,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from exsearch.config import Normalisation, TrainingConfig
+from exsearch.engine.attention_choice import choose_attention
 from exsearch.training.attention import TREE, Layout
 from exsearch.training.causal import CausalForward
 from exsearch.training.example import Example
@@ -155,7 +156,7 @@ class WeightedLoss(torch.nn.Module):
 def _forward_of(model: PreTrainedModel, packing: Packing) -> CausalForward:
     if packing != "tree":
         return CausalForward(model)
-    model.set_attn_implementation(TREE)
+    choose_attention(model, TREE)
     return CausalForward(model, layout=Layout([Node(0, 2, 0, ())]))
 
 

@@ -7,6 +7,7 @@ import torch
 from transformers import PreTrainedModel
 
 from exsearch.config import TrainingConfig
+from exsearch.engine.attention_choice import attention_of, choose_attention
 from exsearch.engine.builtin import model_fingerprint
 from exsearch.engine.probe import (
     Verdict,
@@ -35,14 +36,14 @@ def judge_trainer(model: PreTrainedModel) -> Verdict:
 
     None is for a model that sees what is behind a token: the loss of a whole text is not that of saying it.
     """
-    own = model.config._attn_implementation
+    own = attention_of(model)
     ids = probe_tokens(model)
     shared = max(len(ids) // 2, min(MIN_SHARED, len(ids) - 2))
     branch, other = ids[:shared] + ids[: len(ids) - shared][::-1], ids[::-1][:-3]
     examples = [_example(ids, 1), _example(branch, shared), _example(other, 1)]
 
     def difference(packing: Packing) -> float:
-        model.set_attn_implementation(own)
+        choose_attention(model, own)
         loss = WeightedLoss(model, TrainingConfig(), packing=packing)
         parts = [grow(examples)] if packing == "tree" else [line_up(examples)]
         if packing == "single":
@@ -62,7 +63,7 @@ def judge_trainer(model: PreTrainedModel) -> Verdict:
             expected = torch.cat([part[first:] for part, first in zip(plain, firsts, strict=True)])
             return judge(get_args(Packing), tolerance_of(model), difference)
     finally:
-        model.set_attn_implementation(own)
+        choose_attention(model, own)
 
 
 def _example(ids: list[int], first: int) -> Example:

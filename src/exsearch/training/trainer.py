@@ -24,6 +24,7 @@ from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 from exsearch import compute
 from exsearch.config import LearnConfig, ModelConfig, TrainingConfig, WarmupConfig
 from exsearch.engine.checkpoint import load_config, load_model
+from exsearch.engine.layers import decoder_layers
 from exsearch.engine.limits import made_for, steady_limit
 from exsearch.engine.load import pick_device, pick_dtype
 from exsearch.engine.merging import merge_checked
@@ -41,7 +42,6 @@ from exsearch.training.example import Example
 from exsearch.training.inputs import JOB, Inputs
 from exsearch.training.job import Job
 from exsearch.training.launch import explained_if_out_of_memory, train_on_ranks
-from exsearch.training.layers import decoder_layers
 from exsearch.training.learner import Learner, TorchLearner
 from exsearch.training.loss import LossSums, Packing, Reference, WeightedLoss, normalised
 from exsearch.training.packing import trainer_verdict

@@ -5,6 +5,7 @@ Every key has a default; a recipe names only what it changes. The resolved tree 
 
 import datetime
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,6 +23,7 @@ NonNegativeFloat = Annotated[float, msgspec.Meta(ge=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 Normalisation = Literal["question", "trajectory", "token"]
+Denominator = Literal["expected", "batch"]
 GrammarName = Literal[
     "exsearch", "closed-book", "one-shot", "ircot", "self-ask", "search-r1", "zerosearch", "r1-searcher"
 ]
@@ -145,14 +147,21 @@ class TrainingConfig(_Section, frozen=True):
     """Keep no activations within layers and compute them again: two thirds more time, half the memory."""
     normalise: Normalisation = "question"
     """What the loss is a mean over: questions, whose weights sum to one (the paper's), trajectories, each the mean over
-    its own tokens, or tokens."""
+    its own tokens, or tokens. With `denominator = "expected"`, the first and the last differ by a constant alone."""
+    denominator: Denominator = "expected"
+    """What the loss of a step is divided by: the weighted number of loss tokens that a batch is expected to have, a
+    constant, so that a trajectory counts by its weight whatever shares its batch; or the weight of the step's own
+    batch, as versions before this setting did."""
     learning_rate: PositiveFloat = 1e-4
     warmup_ratio: Share = 0.1
     """Share of the steps over which the learning rate rises."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """How it falls after that."""
     weight_decay: NonNegativeFloat = 0.0
-    max_grad_norm: PositiveFloat = 1.0
+    max_grad_norm: PositiveFloat = 10.0
+    """Largest gradient norm of a step; a longer gradient is shortened to it. In the unit of the loss: nats per weighted
+    token, or with `denominator = "batch"` nats per weighted trajectory. One that cuts every step makes all batches move
+    the model equally far, whatever their weight."""
     search_loss: NonNegativeFloat = 1.0
     """Factor of the first term, log p(z | x): learning to search."""
     answer_loss: NonNegativeFloat = 1.0
@@ -165,6 +174,9 @@ class TrainingConfig(_Section, frozen=True):
     """`4bit`: the weights under the adapters are kept in 4 bits while training (QLoRA, by bitsandbytes)."""
     frozen_layers: Count = 0
     """The embeddings and this many of the lowest layers keep their weights: less time, memory and freedom."""
+    keep_float32: bool = True
+    """Keep the trained weights in float32, too, in the checkpoint's folder `float32`, where `model.precision` rounds
+    them; training that begins with a checkpoint goes on from these."""
     save_steps: Positive = 50
     """Optimiser steps between resume points."""
     validation_share: Share = 0.0
@@ -325,9 +337,16 @@ def _refuse_unknown(tree: dict[str, Any], kind: type[msgspec.Struct], source: st
             _refuse_unknown(value, section, source, f"{prefix}{name}.")
 
 
-def dump_config(config: Config) -> str:
-    """Return the resolved config as TOML; keys without a value are left out."""
-    return tomli_w.dumps(_without_none(msgspec.to_builtins(config)))
+def dump_config(config: Config, leave_out: Collection[str] = ()) -> str:
+    """Return the resolved config as TOML; keys without a value are left out, and so are those named with their section.
+
+    An example of such a name is `learn.kl`.
+    """
+    tree = _without_none(msgspec.to_builtins(config))
+    for key in leave_out:
+        section, _, name = key.partition(".")
+        del tree[section][name]
+    return tomli_w.dumps(tree)
 
 
 def _without_none(tree: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 A new setting of `config.py` gets its place here; a test names those that have none.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, get_args
 
 import msgspec
@@ -22,6 +22,7 @@ _TRAINING: dict[str, Effect] = {
     "micro_batch_tokens": "memory",
     "gradient_checkpointing": "memory",
     "normalise": "result",
+    "denominator": "result",
     "learning_rate": "result",
     "warmup_ratio": "result",
     "schedule": "result",
@@ -33,6 +34,7 @@ _TRAINING: dict[str, Effect] = {
     "lora_rank": "result",
     "quantise": "result",
     "frozen_layers": "result",
+    "keep_float32": "result",
     "save_steps": "speed",
     "validation_share": "result",
     "ranks": "place",
@@ -119,6 +121,12 @@ EFFECTS: dict[str, Effect] = {
 }
 """By the key as `--set` takes it."""
 
+_EARLIER_TRAINING: dict[str, Any] = {"denominator": "batch", "keep_float32": False}
+EARLIER: dict[str, Any] = {
+    **{f"{section}.{name}": value for section in ("warmup", "learn") for name, value in _EARLIER_TRAINING.items()},
+}
+"""What versions did that did not have a setting yet, which the recipe or its default may ask to be otherwise."""
+
 
 class Change(msgspec.Struct, frozen=True):
     """A setting that two configs have otherwise."""
@@ -130,7 +138,7 @@ class Change(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         """Return the key with both values."""
-        return f"{self.key} = {_written(self.before)} -> {_written(self.after)}"
+        return f"{self.key} = {written(self.before)} -> {written(self.after)}"
 
 
 def changes(before: Config, after: Config) -> list[Change]:
@@ -147,6 +155,36 @@ def effect_of(key: str, *configs: Config) -> Effect:
     return EFFECTS[key]
 
 
+REDEFINED = ("warmup.max_grad_norm", "learn.max_grad_norm")
+"""Settings whose unit, and with it the default, came to be another with those of EARLIER: what a run was begun with
+stays, unless another value is asked for."""
+
+
+def unknown_to(tree: dict[str, Any]) -> list[str]:
+    """Return the settings of EARLIER that are not in a run's `config.toml`, read as `tree`: its version had none."""
+    return [key for key in EARLIER if key.partition(".")[2] not in tree.get(key.partition(".")[0], {})]
+
+
+def as_earlier(config: Config, keys: Iterable[str]) -> Config:
+    """Return a config with what earlier versions did for these settings of EARLIER."""
+    for key in keys:
+        config = with_value(config, key, EARLIER[key])
+    return config
+
+
+def value_of(config: Config, key: str) -> Any:
+    """Return the value of a setting of a section, such as `learn.kl`."""
+    section, _, name = key.partition(".")
+    return getattr(getattr(config, section), name)
+
+
+def with_value(config: Config, key: str, value: Any) -> Config:
+    """Return a config with another value of such a setting."""
+    section, _, name = key.partition(".")
+    changed = msgspec.structs.replace(getattr(config, section), **{name: value})
+    return msgspec.structs.replace(config, **{section: changed})
+
+
 def _leaves(section: msgspec.Struct, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name in section.__struct_fields__:
         value = getattr(section, name)
@@ -156,5 +194,6 @@ def _leaves(section: msgspec.Struct, prefix: str = "") -> Iterator[tuple[str, An
             yield prefix + name, value
 
 
-def _written(value: object) -> str:
+def written(value: object) -> str:
+    """Return a setting's value as text."""
     return "none" if value is None else msgspec.json.encode(value).decode()

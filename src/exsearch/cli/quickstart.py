@@ -64,10 +64,12 @@ def _prepare(out: Path, seed: int, overrides: tuple[str, ...], say: Callable[[st
     from exsearch.retrieval.index import build_index
 
     world_folder, index = out / "world", out / "index"
-    recipe = Path(str(files("exsearch") / "recipes" / "quickstart.toml"))
+    folder = RunFolder(out)
+    # a run that is here goes on with its own recipe, which may be of another version
+    recipe = folder.config if folder.config.exists() else Path(str(files("exsearch") / "recipes" / "quickstart.toml"))
     paths = [f"data.index={index}", *(f"data.{split}={world_folder / split}.jsonl" for split in QUESTIONS)]
     config = load_config(recipe, [*paths, f"seed={seed}", *overrides])
-    RunFolder(out).claim(config)
+    folder.claim(folder.as_begun(config)[0])
     say(f"World: {PASSAGES} passages of an invented encyclopaedia, and questions about it (seed {seed}).")
     world = World(seed=seed, passages=PASSAGES)
     if not (world_folder / "corpus").exists():

@@ -47,8 +47,11 @@ class EMRun:
 
     def __init__(self, config: Config, root: Path, say: Say) -> None:
         """Check the inputs and claim the folder; raises UsageError before any work is done."""
-        self.config, self.say = config, say
         self.folder = RunFolder(root, config.tracking)
+        config, earlier = self.folder.as_begun(config)
+        if earlier:
+            say(earlier)
+        self.config, self.say = config, say
         data = config.data
         for key in ("index", "train", "dev", "test"):
             if not getattr(data, key):

@@ -6,12 +6,23 @@ import msgspec
 
 from exsearch.config import Config, TrackingConfig, dump_config, load_config
 from exsearch.data.question import Question, read_questions
-from exsearch.effects import Change, changes
+from exsearch.effects import (
+    EARLIER,
+    REDEFINED,
+    Change,
+    as_earlier,
+    changes,
+    unknown_to,
+    value_of,
+    with_value,
+    written,
+)
 from exsearch.errors import UsageError
 from exsearch.evaluation.protocol import PROTOCOL, Protocol, check_protocol, write_protocol
 from exsearch.evaluation.scores import Figure
 from exsearch.files import read_json, write_json, write_jsonl, write_text
 from exsearch.metrics_log import MetricsLog
+from exsearch.toml import read_toml
 from exsearch.tracking import open_mirrors
 
 
@@ -60,15 +71,35 @@ class RunFolder:
         self.root = root
         self.metrics = MetricsLog(root / "metrics.jsonl", open_mirrors(tracking, root, root.name) if tracking else ())
 
+    def as_begun(self, config: Config) -> tuple[Config, str]:
+        """Return a config as the version meant it that began the run here, and a sentence about what that means.
+
+        What that version had no setting for stays as it did it, whatever the config says: nothing of the method changes
+        within a run. The sentence is empty for a run that knows all settings, and where there is none.
+        """
+        unknown = self._unknown()
+        if not unknown:
+            return config, ""
+        begun = load_config(self.config)
+        for key in REDEFINED:
+            if value_of(config, key) == value_of(Config(), key):
+                config = with_value(config, key, value_of(begun, key))
+        as_it_did = ", ".join(f"{key} = {written(EARLIER[key])}" for key in unknown)
+        return as_earlier(config, unknown), f"Begun by an earlier version, so this run goes on as it did: {as_it_did}."
+
+    def _unknown(self) -> list[str]:
+        """Return the settings that the version had none of which began the run here."""
+        return unknown_to(read_toml(self.config)) if self.config.exists() else []
+
     def check(self, config: Config, contents: dict[str, str] | None = None) -> list[Change]:
         """Return the settings that the run that is here was begun with otherwise; raises UsageError for results' sake.
 
-        `contents` says, by their keys, what settings that name something stand for. Without it only the others are
-        compared; index and questions are compared by `claim_inputs`.
+        `config` is one of `as_begun`. `contents` says, by their keys, what settings that name something stand for.
+        Without it only the others are compared; index and questions are compared by `claim_inputs`.
         """
         if not self.config.exists():
             return []
-        found = changes(load_config(self.config), config)
+        found = changes(as_earlier(load_config(self.config), self._unknown()), config)
         refused = [str(change) for change in found if change.effect == "result"]
         if contents is not None:
             begun = read_json(self.contents, dict[str, str]) if self.contents.exists() else {}
@@ -91,7 +122,7 @@ class RunFolder:
         """
         found = self.check(config, contents)
         if contents is not None or not self.config.exists():
-            write_text(self.config, dump_config(config))
+            write_text(self.config, dump_config(config, leave_out=self._unknown()))
         if contents is not None:
             write_json(self.contents, contents)
         return found

@@ -29,10 +29,10 @@ from exsearch.engine.load import pick_dtype
 from exsearch.engine.sampling import derive_seed
 from exsearch.errors import UsageError
 from exsearch.evaluation.baselines import majority
-from exsearch.evaluation.bootstrap import paired_difference
+from exsearch.evaluation.bootstrap import answer_probability, paired_difference
 from exsearch.evaluation.evaluate import TRAJECTORIES, Evaluation, evaluate
 from exsearch.evaluation.protocol import Protocol, make_protocol
-from exsearch.evaluation.scores import Figure, has_scores, read_scores
+from exsearch.evaluation.scores import has_scores, read_scores
 from exsearch.files import fingerprint, read_jsonl, write_json, write_jsonl
 from exsearch.memory import give_back_memory
 from exsearch.training.example import Example, example_from
@@ -234,9 +234,7 @@ class EMRun:
         if best != "warmup":
             before, after = (self._test_em(name) for name in ("warmup", best))
             comparison = Comparison("warmup", best, paired_difference(before, after))
-        train_logprob: dict[str, Figure] = {
-            name: read_scores(self.folder.train_eval(name)).figures["answer_logprob"] for name in models
-        }
+        train_probability = {name: answer_probability(read_scores(self.folder.train_eval(name))) for name in models}
         summary = RunSummary(
             title=self.config.title,
             models=["closed-book", "majority", *models],
@@ -244,7 +242,7 @@ class EMRun:
             seconds=self._seconds(),
             comparison=comparison,
             iterations=iterations,
-            train_answer_logprob=train_logprob,
+            train_answer_probability=train_probability,
         )
         write_json(self.folder.summary, summary)
         return summary
@@ -254,7 +252,8 @@ class EMRun:
             name=name,
             questions=weights.questions,
             skipped=weights.skipped,
-            mean_answer_logprob=weights.mean_answer_logprob,
+            mean_answer_probability=weights.mean_answer_probability,
+            malformed=weights.malformed,
             effective_sample_size=weights.effective_sample_size,
             weight_entropy=weights.weight_entropy,
             sample_exact_match=weights.exact_match,

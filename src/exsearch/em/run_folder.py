@@ -40,7 +40,6 @@ class Iteration(msgspec.Struct, frozen=True):
     name: str
     questions: int
     skipped: int
-    mean_answer_logprob: float
     effective_sample_size: float
     weight_entropy: float
     sample_exact_match: float
@@ -48,6 +47,10 @@ class Iteration(msgspec.Struct, frozen=True):
     examples: int
     """Trajectories that the M-step learned from."""
     validation_em: float
+    mean_answer_probability: float | None = None
+    """Mean p(y | x, z) of the E-step's samples, 0 for those without an answer; None in older files."""
+    malformed: float | None = None
+    """Share of the E-step's samples that ended as malformed; None in older files."""
 
 
 class RunSummary(msgspec.Struct, frozen=True):
@@ -59,8 +62,8 @@ class RunSummary(msgspec.Struct, frozen=True):
     seconds: dict[str, float]
     comparison: Comparison | None
     iterations: list[Iteration]
-    train_answer_logprob: dict[str, Figure]
-    """Mean log p(y | x, z) of each model on the same training questions, greedy."""
+    train_answer_probability: dict[str, Figure] = {}
+    """Mean p(y | x, z) of each model on the same training questions, greedy, 0 where it gave no answer."""
 
 
 class RunFolder:

@@ -15,11 +15,18 @@ from exsearch.evaluation.bootstrap import figure
 from exsearch.evaluation.metrics import answer_scores
 from exsearch.evaluation.protocol import PROTOCOL, Protocol, check_protocol, write_protocol
 from exsearch.evaluation.reading import answer_recorded, grounded, reading
-from exsearch.evaluation.scores import QuestionScore, Scores, has_scores, read_scores, write_scores
+from exsearch.evaluation.scores import (
+    QuestionScore,
+    Scores,
+    has_scores,
+    read_scores,
+    with_probabilities,
+    write_scores,
+)
 
 TRAJECTORIES = "trajectories.jsonl"
-_NO_FIGURE = ("question_id", "stop_reason")
-_ALWAYS = ("em", "f1", "acc", "recall", "searches", "tokens", "answer_logprob")
+_NO_FIGURE = ("question_id", "stop_reason", "answer_logprob")
+_ALWAYS = ("em", "f1", "acc", "recall", "searches", "tokens", "malformed")
 """Figures that readers of scores.json expect, though they be over no questions."""
 
 
@@ -110,6 +117,7 @@ def _question_score(question: Question, trajectory: Trajectory) -> QuestionScore
 
 def aggregate(name: str, rows: list[QuestionScore], questions: list[Question], protocol: str) -> Scores:
     """Return the means with their intervals; figures that no question has are left out, if readers can do without."""
+    rows = with_probabilities(rows)
     columns = {field: _column(rows, field) for field in QuestionScore.__struct_fields__ if field not in _NO_FIGURE}
     by_hops: dict[str, list[float]] = {}
     for question, row in zip(questions, rows, strict=True):

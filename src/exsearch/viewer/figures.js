@@ -40,7 +40,8 @@ function noticeBox() {
 }
 
 const ITERATION_COLUMNS = [
-  ["mean_answer_logprob", "log p(y | x, z), nats", (value) => fixed(value, 3)],
+  ["mean_answer_probability", "p(y | x, z)", (value) => fixed(value, 3)],
+  ["malformed", "Malformed, %", percent],
   ["effective_sample_size", "Effective sample size", (value) => fixed(value, 2)],
   ["weight_entropy", "Weight entropy, nats", (value) => fixed(value, 3)],
   ["questions", "Questions", whole],

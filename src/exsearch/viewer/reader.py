@@ -11,7 +11,7 @@ from exsearch.agent.trajectory import AliasScore, Step
 from exsearch.data.question import Question
 from exsearch.em.weighted import Weighted
 from exsearch.errors import UsageError
-from exsearch.evaluation.scores import Figure, Scores
+from exsearch.evaluation.scores import Figure, Scores, has_scores, read_scores
 from exsearch.files import children, is_file, read_json
 from exsearch.shape import BROKEN, fault
 from exsearch.toml import read_toml
@@ -31,7 +31,8 @@ class Iteration(msgspec.Struct, frozen=True):
     """One EM iteration in figures; None for what the run did not write."""
 
     name: str
-    mean_answer_logprob: float | None = None
+    mean_answer_probability: float | None = None
+    malformed: float | None = None
     effective_sample_size: float | None = None
     weight_entropy: float | None = None
     questions: int | None = None
@@ -134,8 +135,7 @@ class RunReader:
         return self._scores(self.path / "train-eval" / model)
 
     def _scores(self, folder: Path) -> Scores | None:
-        path = folder / "scores.json"
-        return read_json(path, Scores) if path.is_file() else None
+        return read_scores(folder) if has_scores(folder) else None
 
     def evaluated(self, model: str) -> Iterator[Attempt]:
         """Yield the trajectories of a model's evaluation."""

@@ -256,6 +256,12 @@ class LearnConfig(TrainingConfig, frozen=True):
     """Trajectories with a smaller weight are left out; they would cost time and move nothing."""
     warmup_mix: Count = 0
     """Warm-up trajectories mixed into each M-step, with weight 1, against forgetting."""
+    replay: Literal["none", "decay", "ratios"] = "none"
+    """What an M-step learns from beside the rollouts of its own E-step: those of earlier ones, with weights that decay
+    (stochastic-approximation EM), or that are computed again under the present model."""
+    replay_rate: Share = 0.5
+    """Of `decay`: the share g of the newest rollouts in the objective; what there was before keeps 1 - g. 0 stands for
+    1/t in the t-th M-step: the rollouts of all E-steps count alike."""
     step_credit: NonNegativeFloat = 0.0
     """If not 0, turns count by what they brought: by the softmax of this times the rise of log p(y | ...), in nats,
     one on average. Needs `explore.score_steps`."""

@@ -110,7 +110,14 @@ _SECTIONS: dict[str, dict[str, Effect]] = {
         "gate_probability": "result",
         "gate_gain": "result",
     },
-    "learn": _TRAINING | {"min_weight": "result", "warmup_mix": "result", "step_credit": "result"},
+    "learn": _TRAINING
+    | {
+        "min_weight": "result",
+        "warmup_mix": "result",
+        "replay": "result",
+        "replay_rate": "result",
+        "step_credit": "result",
+    },
     "loop": {"iterations": "result", "patience": "result"},
     "tracking": {"report_to": "display", "project": "display", "name": "display"},
 }
@@ -124,6 +131,7 @@ EFFECTS: dict[str, Effect] = {
 _EARLIER_TRAINING: dict[str, Any] = {"denominator": "batch", "keep_float32": False}
 EARLIER: dict[str, Any] = {
     **{f"{section}.{name}": value for section in ("warmup", "learn") for name, value in _EARLIER_TRAINING.items()},
+    "learn.replay": "none",
 }
 """What versions did that did not have a setting yet, which the recipe or its default may ask to be otherwise."""
 

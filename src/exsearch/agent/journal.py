@@ -38,6 +38,10 @@ class Agents(Protocol):
         """Run one trajectory, with its branches."""
         ...
 
+    async def rescored(self, question: Question, trajectory: Trajectory) -> Trajectory:
+        """Return a trajectory with the log-probs that this model gives it."""
+        ...
+
     def close(self) -> None:
         """Free the memory of the model."""
         ...

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import inspect
 
+from exsearch.cli import quickstart
 from exsearch.config import Config, TrainingConfig, dump_config, parse_config
 from exsearch.corpus.store import write_corpus
 from exsearch.data.world import World
@@ -173,6 +174,20 @@ def begin(settings: dict[str, Any], root: Path, *overrides: str) -> list[str]:
     tree = {name: dict(section) for name, section in settings.items()}
     EMRun(parse_config(tree, list(overrides), "test"), root, said.append)
     return said
+
+
+def test_a_quickstart_that_is_continued_goes_on_with_the_recipe_that_it_was_begun_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quickstart, "PASSAGES", 300)
+    out, said = tmp_path / "run", list[str]()
+    assert quickstart._prepare(out, 1, (), said.append).learn.replay == "decay"
+    text = re.sub("^batch_size = .*$", "batch_size = 9", RunFolder(out).config.read_text(), flags=re.MULTILINE)
+    RunFolder(out).config.write_text(text)  # as of a version whose recipe had another
+    again = quickstart._prepare(out, 1, (), said.append)
+    assert again.learn.batch_size == 9 and again.learn.replay == "decay"
+    with pytest.raises(UsageError, match=r"learn\.batch_size = 9 -> 3"):
+        quickstart._prepare(out, 1, ("learn.batch_size=3",), said.append)
 
 
 def test_a_run_of_an_earlier_version_says_how_it_goes_on(settings: dict[str, Any], tmp_path: Path) -> None:

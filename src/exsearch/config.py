@@ -80,7 +80,9 @@ class DataConfig(_Section, frozen=True):
     """Question file to learn from: the first part for warm-up where it has annotations, the rest to explore; all to
     explore but what `warmup` has."""
     dev: str = ""
-    """Question file that chooses the best iteration."""
+    """Question file that chooses the best iteration; not needed with `loop.guard`."""
+    guard: str = ""
+    """Question file for `loop.guard`, none of which may be learned from; by default the last questions of `train`."""
     test: str = ""
     """Question file that is only evaluated on."""
     train_limit: Positive | None = None
@@ -262,6 +264,8 @@ class LearnConfig(TrainingConfig, frozen=True):
     replay_rate: Share = 0.5
     """Of `decay`: the share g of the newest rollouts in the objective; what there was before keeps 1 - g. 0 stands for
     1/t in the t-th M-step: the rollouts of all E-steps count alike."""
+    orders: Positive = 1
+    """M-steps in so many orders of the trajectories, whose weights are averaged; each takes the time of one."""
     step_credit: NonNegativeFloat = 0.0
     """If not 0, turns count by what they brought: by the softmax of this times the rise of log p(y | ...), in nats,
     one on average. Needs `explore.score_steps`."""
@@ -273,6 +277,11 @@ class LoopConfig(_Section, frozen=True):
     iterations: Positive = 3
     patience: Positive = 2
     """Stop after this many iterations without a better validation score."""
+    guard: Count = 0
+    """Held-out training questions on which each step is tried: one that makes their answers less likely is shortened,
+    then refused. They also choose the best iteration. 0: every step is taken, and `data.dev` chooses."""
+    guard_samples: Count = 0
+    """Trajectories per question of the guard, sampled as in exploring; 0 is one greedy trajectory."""
 
 
 class TrackingConfig(_Section, frozen=True):

@@ -63,6 +63,7 @@ _SECTIONS: dict[str, dict[str, Effect]] = {
         "train": "content",
         "dev": "content",
         "test": "content",
+        "guard": "content",
         "train_limit": "content",
         "dev_limit": "content",
         "test_limit": "content",
@@ -116,9 +117,10 @@ _SECTIONS: dict[str, dict[str, Effect]] = {
         "warmup_mix": "result",
         "replay": "result",
         "replay_rate": "result",
+        "orders": "result",
         "step_credit": "result",
     },
-    "loop": {"iterations": "result", "patience": "result"},
+    "loop": {"iterations": "result", "patience": "result", "guard": "result", "guard_samples": "result"},
     "tracking": {"report_to": "display", "project": "display", "name": "display"},
 }
 EFFECTS: dict[str, Effect] = {
@@ -132,6 +134,7 @@ _EARLIER_TRAINING: dict[str, Any] = {"denominator": "batch", "keep_float32": Fal
 EARLIER: dict[str, Any] = {
     **{f"{section}.{name}": value for section in ("warmup", "learn") for name, value in _EARLIER_TRAINING.items()},
     "learn.replay": "none",
+    "loop.guard": 0,
 }
 """What versions did that did not have a setting yet, which the recipe or its default may ask to be otherwise."""
 

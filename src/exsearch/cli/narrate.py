@@ -41,7 +41,11 @@ def print_table(root: Path, summary: RunSummary) -> None:
         )
     console.print(table)
     first = next(iter(scores.values()))
-    console.print(f"* best on the validation questions.  n = {first.figures['em'].n}, protocol {first.protocol}")
+    chosen = "the guard's" if any(iteration.guard for iteration in summary.iterations) else "the validation"
+    console.print(f"* best on {chosen} questions.  n = {first.figures['em'].n}, protocol {first.protocol}")
+    for iteration in summary.iterations:
+        if iteration.guard:
+            console.print(f"{iteration.guard}.")
     if summary.comparison is not None:
         difference = summary.comparison.difference
         console.print(

@@ -90,7 +90,7 @@ def _show(out: Path, summary: "RunSummary", report: Path) -> None:
     from exsearch.em.run_folder import RunFolder
 
     print_trajectory(out, summary)
-    print_weights(out, summary.models[-1])
+    print_weights(out, summary.iterations[-1].name)
     print_table(out, summary)
     question = read_questions(RunFolder(out).questions("test"))[0].text
     checkpoint = RunFolder(out).checkpoint(summary.best)

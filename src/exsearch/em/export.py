@@ -92,6 +92,7 @@ def _training(config: Config, summary: RunSummary, name: str) -> str:
         lines.append(
             f"* {iteration.name}: {iteration.questions} questions, {config.explore.samples} trajectories each; learned "
             f"from {iteration.examples}, weighted by `{config.weigh.weighting}`"
+            + (f"; {iteration.guard}" if iteration.guard else "")
         )
         if iteration.name == name:
             break

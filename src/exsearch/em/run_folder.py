@@ -17,6 +17,7 @@ from exsearch.effects import (
     with_value,
     written,
 )
+from exsearch.em.guard import PARTS
 from exsearch.errors import UsageError
 from exsearch.evaluation.protocol import PROTOCOL, Protocol, check_protocol, write_protocol
 from exsearch.evaluation.scores import Figure
@@ -51,6 +52,12 @@ class Iteration(msgspec.Struct, frozen=True):
     """Mean p(y | x, z) of the E-step's samples, 0 for those without an answer; None in older files."""
     malformed: float | None = None
     """Share of the E-step's samples that ended as malformed; None in older files."""
+    sources: dict[str, float] = {}
+    """From which E-step the weight comes that the M-step learned by: shares, by iteration."""
+    ratios_worth: dict[str, float] = {}
+    """Of each earlier E-step that was weighed again: the effective sample size of its importance ratios."""
+    guard: str = ""
+    """What became of the step, in a sentence; empty without a guard."""
 
 
 class RunSummary(msgspec.Struct, frozen=True):
@@ -171,6 +178,27 @@ class RunFolder:
     def checkpoint(self, name: str) -> Path:
         """Return the checkpoint folder of `warmup` or `iter-n`."""
         return self.root / "warmup" if name == "warmup" else self.root / name / "checkpoint"
+
+    def part(self, name: str, share: float) -> Path:
+        """Return the folder of a model that has gone a share of an iteration's step, until the guard has decided."""
+        return self.root / name / PARTS[share]
+
+    def order(self, name: str, number: int) -> Path:
+        """Return the folder of a model trained in one of several orders, until these are averaged."""
+        return self.root / name / f"order-{number}"
+
+    @property
+    def guard(self) -> Path:
+        """Return the folder of what models made of the guard's questions."""
+        return self.root / "guard"
+
+    def guard_decision(self, name: str) -> Path:
+        """Return the file that says what became of an iteration's step."""
+        return self.root / name / "guard.json"
+
+    def reweighed(self, name: str, earlier: str) -> Path:
+        """Return the weights that the M-step of an iteration gives to the trajectories of an earlier one."""
+        return self.root / name / "reweighed" / f"{earlier}.jsonl"
 
     def trajectories(self, name: str) -> Path:
         """Return the journal of an iteration."""

@@ -59,11 +59,15 @@ def evaluate(agents: Agents, evaluations: list[Evaluation], name: str, label: st
     failed_before = {path: forget_failed(path, questions, agents, draw.seed) for path, questions in sets.items()}
     found = run_journaled(agents, sets, first_samples(1), 1, draw, label)
     for path, trajectories in found.items():
-        _require_no_outage(path, [trajectory for [trajectory] in trajectories], failed_before[path])
+        require_no_outage(path, [trajectory for [trajectory] in trajectories], failed_before[path])
     return [_write_scores(each, name, found[each.folder / TRAJECTORIES]) for each in evaluations]
 
 
-def _require_no_outage(path: Path, trajectories: list[Trajectory], failed_before: set[str]) -> None:
+def require_no_outage(path: Path, trajectories: list[Trajectory], failed_before: set[str]) -> None:
+    """Raise ExSearchError if retriever or engine failed a question for the first time, or many again and again.
+
+    `failed_before` has the ids of the questions that had failed when this call began; they are named on stderr.
+    """
     told = few_failed(trajectories)
     if any(trajectory.failed and trajectory.question_id not in failed_before for trajectory in trajectories):
         raise ExSearchError(f"{path}: {told}. There is no score before the same command has tried again")

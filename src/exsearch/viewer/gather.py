@@ -2,6 +2,8 @@
 
 import re
 
+import msgspec
+
 from exsearch.data.question import Question
 from exsearch.evaluation.bootstrap import answer_probability
 from exsearch.evaluation.scores import Figure, Scores
@@ -105,7 +107,8 @@ def _probability(scores: Scores | None) -> Figure | None:
 
 def _unfinished_iterations(run: RunReader) -> list[Iteration]:
     weights = {name: list(run.weights(name)) for name in run.rounds()}
-    return [summed_up(name, records) for name, records in weights.items() if records]
+    found = [summed_up(name, records) for name, records in weights.items() if records]
+    return [msgspec.structs.replace(iteration, guard=run.guard(iteration.name)) for iteration in found]
 
 
 def protocol_warnings(models: list[Model], fingerprint: str | None) -> list[str]:

@@ -41,6 +41,11 @@ class Iteration(msgspec.Struct, frozen=True):
     any_exact_match: float | None = None
     examples: int | None = None
     validation_em: float | None = None
+    sources: dict[str, float] = {}
+    """Share of each E-step in the weight that the M-step learned by."""
+    ratios_worth: dict[str, float] = {}
+    guard: str = ""
+    """What became of the step, in a sentence."""
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -80,6 +85,10 @@ class Attempt(msgspec.Struct, frozen=True):
 
 class _Reference(msgspec.Struct, frozen=True):
     question_id: str
+
+
+class _Decided(msgspec.Struct, frozen=True):
+    sentence: str
 
 
 class RunReader:
@@ -155,6 +164,11 @@ class RunReader:
     def explored(self, iteration: str) -> Iterator[Attempt]:
         """Yield the sampled trajectories of an iteration."""
         return read_growing(self.path / iteration / "trajectories.jsonl", Attempt)
+
+    def guard(self, iteration: str) -> str:
+        """Return what became of an iteration's step, in a sentence; nothing if that is not decided."""
+        path = self.path / iteration / "guard.json"
+        return read_json(path, _Decided).sentence if path.is_file() else ""
 
     def weights(self, iteration: str) -> Iterator[Weighted]:
         """Yield the weights of an iteration."""

@@ -126,10 +126,10 @@ def of_earlier_version(folder: RunFolder, config: Config) -> str:
 
 def test_a_run_of_an_earlier_version_goes_on_as_that_did_and_keeps_its_settings(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    assert folder.as_begun(Config()) == (Config(), "")
+    assert folder.as_its_version_did(Config()) == (Config(), "")
     text = of_earlier_version(folder, Config())
     for _ in range(2):  # it stays a run of that version
-        begun, said = folder.as_begun(Config())
+        begun, said = folder.as_its_version_did(Config())
         assert {key: leaves(msgspec.to_builtins(begun))[key] for key in EARLIER} == EARLIER
         assert said.startswith("Begun by an earlier version, so this run goes on as it did: ")
         assert 'learn.denominator = "batch"' in said and "learn.keep_float32 = false" in said
@@ -137,12 +137,14 @@ def test_a_run_of_an_earlier_version_goes_on_as_that_did_and_keeps_its_settings(
         assert folder.config.read_text() == text
     older = dump_config(parse_config({"learn": {"max_grad_norm": 1.0}}, [], "test"), leave_out=EARLIER)
     folder.config.write_text(older)
-    assert folder.as_begun(Config())[0].learn.max_grad_norm == 1.0, "its unit is another, and so is its default"
-    folder.claim(folder.as_begun(Config())[0])
+    assert folder.as_its_version_did(Config())[0].learn.max_grad_norm == 1.0, (
+        "its unit is another, and so is its default"
+    )
+    folder.claim(folder.as_its_version_did(Config())[0])
     with pytest.raises(UsageError, match=r"learn\.max_grad_norm = 1\.0 -> 3\.0"):
-        folder.claim(folder.as_begun(parse_config({"learn": {"max_grad_norm": 3.0}}, [], "test"))[0])
+        folder.claim(folder.as_its_version_did(parse_config({"learn": {"max_grad_norm": 3.0}}, [], "test"))[0])
     with pytest.raises(UsageError, match=r"learn\.learning_rate"):
-        folder.claim(folder.as_begun(parse_config({"learn": {"learning_rate": 1.0}}, [], "test"))[0])
+        folder.claim(folder.as_its_version_did(parse_config({"learn": {"learning_rate": 1.0}}, [], "test"))[0])
 
 
 def test_the_docs_have_the_same_table() -> None:

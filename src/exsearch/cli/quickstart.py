@@ -69,7 +69,7 @@ def _prepare(out: Path, seed: int, overrides: tuple[str, ...], say: Callable[[st
     recipe = folder.config if folder.config.exists() else Path(str(files("exsearch") / "recipes" / "quickstart.toml"))
     paths = [f"data.index={index}", *(f"data.{split}={world_folder / split}.jsonl" for split in QUESTIONS)]
     config = load_config(recipe, [*paths, f"seed={seed}", *overrides])
-    folder.claim(folder.as_begun(config)[0])
+    folder.claim(folder.as_its_version_did(config)[0])
     say(f"World: {PASSAGES} passages of an invented encyclopaedia, and questions about it (seed {seed}).")
     world = World(seed=seed, passages=PASSAGES)
     if not (world_folder / "corpus").exists():

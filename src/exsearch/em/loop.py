@@ -53,7 +53,7 @@ class EMRun:
     def __init__(self, config: Config, root: Path, say: Say) -> None:
         """Check the inputs and claim the folder; raises UsageError before any work is done."""
         self.folder = RunFolder(root, config.tracking)
-        config, earlier = self.folder.as_begun(config)
+        config, earlier = self.folder.as_its_version_did(config)
         if earlier:
             say(earlier)
         self.config, self.say = config, say

@@ -152,9 +152,8 @@ class _Checks:
         """Raise UsageError for an id that stands for another question in another journal."""
         if self._searches_first or 1 not in trajectory.loss_mask:
             return
-        prompt = trajectory.token_ids[: trajectory.loss_mask.index(1)]
-        known, where = self._prompts.setdefault(trajectory.question_id, (prompt, path))
-        if prompt != known:
+        known, where = self._prompts.setdefault(trajectory.question_id, (trajectory.prompt, path))
+        if trajectory.prompt != known:
             raise UsageError(
                 f"{path}: question {trajectory.question_id!r} is asked in other words than in {where}; learn from "
                 "journals of one question file and one prompt"

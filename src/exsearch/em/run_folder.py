@@ -81,7 +81,7 @@ class RunFolder:
         self.root = root
         self.metrics = MetricsLog(root / "metrics.jsonl", open_mirrors(tracking, root, root.name) if tracking else ())
 
-    def as_begun(self, config: Config) -> tuple[Config, str]:
+    def as_its_version_did(self, config: Config) -> tuple[Config, str]:
         """Return a config as the version meant it that began the run here, and a sentence about what that means.
 
         What that version had no setting for stays as it did it, whatever the config says: nothing of the method changes
@@ -104,8 +104,8 @@ class RunFolder:
     def check(self, config: Config, contents: dict[str, str] | None = None) -> list[Change]:
         """Return the settings that the run that is here was begun with otherwise; raises UsageError for results' sake.
 
-        `config` is one of `as_begun`. `contents` says, by their keys, what settings that name something stand for.
-        Without it only the others are compared; index and questions are compared by `claim_inputs`.
+        `config` is one of `as_its_version_did`. `contents` says, by their keys, what settings that name something stand
+        for. Without it only the others are compared; index and questions are compared by `claim_inputs`.
         """
         if not self.config.exists():
             return []

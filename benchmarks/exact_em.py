@@ -1,6 +1,6 @@
 """EM on a model small enough to enumerate: what weightings, steps and replay do to log p(y | x).
 
-    python benchmarks/exact_em.py [--seeds 0 1 2] [--steps 20]
+    python benchmarks/exact_em.py [--seeds 0 1 2] [--steps 20] [--parts exact-em exact-directions exact-replay]
 
 A trajectory is two tokens z after the question's token, an answer is one token after z, all from a vocabulary of six:
 p(y | x) is an exact sum over 36 trajectories. The E-step takes all of them, each with its probability times its weight;
@@ -26,6 +26,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
@@ -67,56 +68,60 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     options = parser.parse_args()
-    curves = {name: [run(name, seed, options.steps) for seed in options.seeds] for name in WEIGHTINGS}
-    directions = {name: [direction(seed, **ways) for seed in options.seeds] for name, ways in WAYS.items()}
-    asked = {
-        name: [one_at_a_time(rate, seed, options.steps) for seed in options.seeds] for name, rate in REPLAYS.items()
-    }
-    result = {"steps": options.steps, "seeds": options.seeds, "optimum": 0.0, "log_likelihood": curves}
-    result |= {"cosines": directions, "one_question_each": asked}
-    write_text(RESULT, json.dumps(result) + "\n")
-    lines = [
-        [
-            name,
-            *(f"{statistics.mean(curve[at] for curve in curves[name]):.3f}" for at in (0, 1, 5, options.steps)),
-            lowered(curves[name]),
-        ]
-        for name in WEIGHTINGS
-    ]
-    table = rows(
-        ["weighting", "at first", "1 step", "5 steps", f"{options.steps} steps", "steps that lowered it"], lines
-    )
-    print(table)
-    insert_table("exact-em", table)
-    means = {name: [statistics.mean(each) for each in zip(*found, strict=True)] for name, found in directions.items()}
-    table = rows(
-        ["steps", "with the exact gradient", "of two orders"],
-        [[name, *(f"{value:.4f}" for value in values)] for name, values in means.items()],
-    )
-    print(f"\n{table}")
-    insert_table("exact-directions", table)
-    lines = [
-        [
-            name,
-            *(f"{statistics.mean(curve[at] for curve in found):.3f}" for at in (0, 3, 9, options.steps)),
-            lowered(found),
-            f"{min(after - before for curve in found for before, after in itertools.pairwise(curve)):+.3f}",
-        ]
-        for name, found in asked.items()
-    ]
-    header = [
-        "learned from",
-        "at first",
-        "3 steps",
-        "9 steps",
-        f"{options.steps} steps",
-        "steps that lowered it",
-        "worst",
-    ]
-    table = rows(header, lines)
-    print(f"\n{table}")
-    insert_table("exact-replay", table)
+    torch.set_num_threads(1)  # a model this small is slower on more
+    result = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
+    result |= {"steps": options.steps, "seeds": options.seeds, "optimum": 0.0}
+    for part in options.parts:
+        key, found, table = PARTS[part](options.seeds, options.steps)
+        write_text(RESULT, json.dumps(result := result | {key: found}) + "\n")
+        print(f"\n{table}")
+        insert_table(part, table)
+
+
+Part = tuple[str, dict[str, Any], str]
+"""The name of some figures, the figures, and their table."""
+
+
+def weightings(seeds: list[int], steps: int) -> Part:
+    """Return log p(y | x) under each weighting."""
+    curves = {name: [run(name, seed, steps) for seed in seeds] for name in WEIGHTINGS}
+    lines = [[name, *means_at(found, (0, 1, 5, steps)), lowered(found)] for name, found in curves.items()]
+    header = ["weighting", "at first", "1 step", "5 steps", f"{steps} steps", "steps that lowered it"]
+    return "log_likelihood", curves, rows(header, lines)
+
+
+def directions(seeds: list[int], steps: int) -> Part:
+    """Return where the steps of an epoch point."""
+    found = {name: [direction(seed, **ways) for seed in seeds] for name, ways in WAYS.items()}
+    means = {name: [statistics.mean(each) for each in zip(*cosines, strict=True)] for name, cosines in found.items()}
+    lines = [[name, *(f"{value:.4f}" for value in values)] for name, values in means.items()]
+    return "cosines", found, rows(["steps", "with the exact gradient", "of two orders"], lines)
+
+
+def replays(seeds: list[int], steps: int) -> Part:
+    """Return log p(y | x) if each E-step asks one question."""
+    found = {name: [one_at_a_time(rate, seed, steps) for seed in seeds] for name, rate in REPLAYS.items()}
+    lines = []
+    for name, curves in found.items():
+        worst = min(after - before for curve in curves for before, after in itertools.pairwise(curve))
+        lines.append([name, *means_at(curves, (0, 3, 9, steps)), lowered(curves), f"{worst:+.3f}"])
+    header = ["learned from", "at first", "3 steps", "9 steps", f"{steps} steps", "steps that lowered it", "worst step"]
+    return "one_question_each", found, rows(header, lines)
+
+
+PARTS: dict[str, Callable[[list[int], int], Part]] = {
+    "exact-em": weightings,
+    "exact-directions": directions,
+    "exact-replay": replays,
+}
+"""By the names of their tables."""
+
+
+def means_at(curves: list[list[float]], places: tuple[int, ...]) -> list[str]:
+    """Return the means of curves at some of their points."""
+    return [f"{statistics.mean(curve[at] for curve in curves):.3f}" for at in places]
 
 
 def lowered(curves: list[list[float]]) -> str:

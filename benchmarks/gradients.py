@@ -118,10 +118,10 @@ def compare(base: Path, examples: list[Example], lora: int, options: argparse.Na
 
 
 def written_out(base: Path, examples: list[Example], config: TrainingConfig) -> Gradient:
-    """Return the gradient of sum_k w_k (-log p of the loss tokens of k) / sum_k w_k by transformers alone."""
+    """Return the gradient of sum_k w_k (-log p of the loss tokens of k) / sum_k w_k tokens_k by transformers alone."""
     model, _ = load_for_training(base, config, 0)
     model.set_attn_implementation("sdpa")
-    mass = sum(example.weight for example in examples)
+    mass = sum(example.weight * example.loss_tokens() for example in examples)
     for example in examples:
         ids = torch.tensor([example.token_ids])
         logits = model(ids).logits[0, :-1].float()

@@ -4,7 +4,7 @@
 
 Each seed has its own world, questions and samples. Prints a table and writes benchmarks/results/learning.json: for
 each seed exact match of every model on the held-out test questions with intervals, the paired difference between
-the last EM iteration and the warm-up, the rise of log p(y | x, z) on training questions, and the time; then the
+the last EM iteration and the warm-up, the rise of p(y | x, z) on training questions, and the time; then the
 difference pooled over all seeds' questions. The last iteration is compared, not the best: nothing is selected.
 """
 
@@ -72,7 +72,7 @@ def collect(seed: int, root: Path) -> tuple[dict[str, Any], list[float], list[fl
         "em": {name: msgspec.to_builtins(score.figures["em"]) for name, score in scores.items()},
         "f1": {name: msgspec.to_builtins(score.figures["f1"]) for name, score in scores.items()},
         "difference": msgspec.to_builtins(paired_difference(warm, last)),
-        "train_answer_logprob": msgspec.to_builtins(summary.train_answer_logprob),
+        "train_answer_probability": msgspec.to_builtins(summary.train_answer_probability),
         "iterations": msgspec.to_builtins(summary.iterations),
         "seconds": summary.seconds,
     }
@@ -84,8 +84,8 @@ def show(result: dict[str, Any]) -> None:
     for run in result["runs"]:
         print(f"seed {run['seed']}, {run['wall_seconds']} s")
         for name in run["models"]:
-            em, logprob = run["em"][name], run["train_answer_logprob"].get(name)
-            train = f"   train log p(y|x,z) {logprob['mean']:.2f}" if logprob else ""
+            em, probability = run["em"][name], run["train_answer_probability"].get(name)
+            train = f"   train p(y|x,z) {probability['mean']:.2f}" if probability else ""
             print(f"  {name:12} EM {em['mean']:.3f} [{em['low']:.3f}, {em['high']:.3f}] n = {em['n']}{train}")
         print(f"  difference   {span(run['difference'])}")
     print(f"pooled difference {span(result['pooled_difference'])}")

@@ -165,8 +165,8 @@ def _plain_gradient(family: Family, examples: list[Example]) -> tuple[float, dic
         logprobs = model(input_ids=ids, use_cache=False).logits[0, :-1].float().log_softmax(dim=-1)
         chosen = logprobs.gather(1, ids[0, 1:, None])[:, 0] * torch.tensor(example.loss_mask[1:])
         total = total - example.weight * chosen.sum()
-    (total / sum(example.weight for example in examples)).backward()
     mass = sum(example.weight * example.loss_tokens() for example in examples)
+    (total / mass).backward()
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     return float(total.detach()) / mass, gradients
 

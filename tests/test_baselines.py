@@ -149,7 +149,7 @@ def test_a_real_model_that_knows_no_grammar_answers_every_question(chat: ChatFor
         evaluation = Evaluation(tmp_path / grammar, questions, make_protocol(settled, "static", questions))
         [scores] = evaluate(agent, [evaluation], grammar, "evaluate")
         assert scores.stop_reasons == {"answered": 3}
-        assert scores.figures["answer_logprob"].n == 3
+        assert scores.figures["answer_probability"].n == 3
 
 
 def test_methods_share_a_fingerprint_and_conditions_do_not() -> None:

@@ -1,6 +1,7 @@
 """Comparing two evaluations: paired by question, refused where the conditions differ, and broken down to their sum."""
 
 import json
+import math
 from pathlib import Path
 
 import msgspec
@@ -75,15 +76,18 @@ def test_differences_are_those_computed_by_hand(pair: tuple[Path, Path]) -> None
     found = compared(*pair)
     assert (found.a, found.b, found.n, found.only_a, found.only_b) == ("a", "b", 8, 0, 0)
     by_metric = {each.metric: each for each in found.differences}
-    assert set(by_metric) >= {"em", "f1", "acc", "recall", "searches", "tokens", "answer_logprob"}
+    assert set(by_metric) >= {"em", "f1", "acc", "recall", "searches", "tokens", "answer_probability", "malformed"}
     em = by_metric["em"]
     assert (em.a, em.b, em.difference.mean, em.difference.n, em.differing) == (0.25, 0.875, 0.625, 8, 7)
     assert em.difference.low > 0 and em.told_apart
     assert by_metric["f1"].difference.mean == 0.3125
     assert by_metric["searches"].difference.mean == 0.875
     assert not by_metric["recall"].told_apart
-    logprob = by_metric["answer_logprob"]
-    assert (logprob.a, logprob.b, logprob.difference.n) == (-2.0, -1.5, 2), "only where both answered"
+    found_p = by_metric["answer_probability"]
+    p_a, p_b = 2 * math.exp(-2) / 8, (7 * math.exp(-2) + math.exp(-1)) / 8
+    assert (found_p.a, found_p.b) == (pytest.approx(p_a, abs=1e-5), pytest.approx(p_b, abs=1e-5))
+    assert found_p.difference.n == 8, "a question that was not answered counts as 0"
+    assert "answer_logprob" not in by_metric
 
 
 def test_wins_losses_and_ties_name_their_questions_and_answers(pair: tuple[Path, Path]) -> None:

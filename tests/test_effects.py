@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import inspect
 
+from exsearch.cli import quickstart
 from exsearch.config import Config, TrainingConfig, dump_config, parse_config
 from exsearch.corpus.store import write_corpus
 from exsearch.data.world import World
-from exsearch.effects import EFFECTS, FREE, changes, effect_of
+from exsearch.effects import EARLIER, EFFECTS, FREE, changes, effect_of
 from exsearch.em.loop import EMRun
 from exsearch.em.run_folder import RunFolder
 from exsearch.errors import UsageError
@@ -109,6 +110,43 @@ def test_the_distance_of_resume_points_changes_the_result_where_the_validation_l
     assert effect_of(f"{section}.save_steps", validated, validated) == "result"
 
 
+def test_what_earlier_versions_did_is_said_of_settings_that_are_there_and_do_otherwise_now() -> None:
+    assert EARLIER.keys() <= DEFAULTS.keys()
+    assert all(EFFECTS[key] == "result" for key in EARLIER)
+    parse_config({}, [f"{key}={msgspec.json.encode(value).decode()}" for key, value in EARLIER.items()], "test")
+
+
+def of_earlier_version(folder: RunFolder, config: Config) -> str:
+    """Begin a run as a version did that had none of the later settings; return its config.toml."""
+    text = dump_config(config, leave_out=EARLIER)
+    folder.root.mkdir(exist_ok=True)
+    folder.config.write_text(text)
+    return text
+
+
+def test_a_run_of_an_earlier_version_goes_on_as_that_did_and_keeps_its_settings(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert folder.as_its_version_did(Config()) == (Config(), "")
+    text = of_earlier_version(folder, Config())
+    for _ in range(2):  # it stays a run of that version
+        begun, said = folder.as_its_version_did(Config())
+        assert {key: leaves(msgspec.to_builtins(begun))[key] for key in EARLIER} == EARLIER
+        assert said.startswith("Begun by an earlier version, so this run goes on as it did: ")
+        assert 'learn.denominator = "batch"' in said and "learn.keep_float32 = false" in said
+        assert not folder.claim(begun, {"model.path": "m"})
+        assert folder.config.read_text() == text
+    older = dump_config(parse_config({"learn": {"max_grad_norm": 1.0}}, [], "test"), leave_out=EARLIER)
+    folder.config.write_text(older)
+    assert folder.as_its_version_did(Config())[0].learn.max_grad_norm == 1.0, (
+        "its unit is another, and so is its default"
+    )
+    folder.claim(folder.as_its_version_did(Config())[0])
+    with pytest.raises(UsageError, match=r"learn\.max_grad_norm = 1\.0 -> 3\.0"):
+        folder.claim(folder.as_its_version_did(parse_config({"learn": {"max_grad_norm": 3.0}}, [], "test"))[0])
+    with pytest.raises(UsageError, match=r"learn\.learning_rate"):
+        folder.claim(folder.as_its_version_did(parse_config({"learn": {"learning_rate": 1.0}}, [], "test"))[0])
+
+
 def test_the_docs_have_the_same_table() -> None:
     page = (DOCS / "training.md").read_text(encoding="utf-8")
     told: dict[str, str] = {}
@@ -138,6 +176,28 @@ def begin(settings: dict[str, Any], root: Path, *overrides: str) -> list[str]:
     tree = {name: dict(section) for name, section in settings.items()}
     EMRun(parse_config(tree, list(overrides), "test"), root, said.append)
     return said
+
+
+def test_a_quickstart_that_is_continued_goes_on_with_the_recipe_that_it_was_begun_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quickstart, "PASSAGES", 300)
+    out, said = tmp_path / "run", list[str]()
+    assert quickstart._prepare(out, 1, (), said.append).learn.replay == "decay"
+    text = re.sub("^batch_size = .*$", "batch_size = 9", RunFolder(out).config.read_text(), flags=re.MULTILINE)
+    RunFolder(out).config.write_text(text)  # as of a version whose recipe had another
+    again = quickstart._prepare(out, 1, (), said.append)
+    assert again.learn.batch_size == 9 and again.learn.replay == "decay"
+    with pytest.raises(UsageError, match=r"learn\.batch_size = 9 -> 3"):
+        quickstart._prepare(out, 1, ("learn.batch_size=3",), said.append)
+
+
+def test_a_run_of_an_earlier_version_says_how_it_goes_on(settings: dict[str, Any], tmp_path: Path) -> None:
+    config = parse_config({name: dict(section) for name, section in settings.items()}, [], "test")
+    text = of_earlier_version(RunFolder(tmp_path), config)
+    said = begin(settings, tmp_path)
+    assert said[0].startswith("Begun by an earlier version")
+    assert (tmp_path / "config.toml").read_text() == text
 
 
 def test_what_a_setting_stands_for_counts_and_not_its_name(settings: dict[str, Any], tmp_path: Path) -> None:

@@ -4,20 +4,23 @@ A trajectory is two tokens z after the question's token, an answer is one token 
 six, so p(y | x) is an exact sum over the 36 trajectories.
 """
 
+import copy
 import itertools
 import math
 
+import msgspec
 import pytest
 import torch
 from transformers import LlamaForCausalLM
 
 from exsearch.agent.trajectory import AliasScore, StopReason, Trajectory
-from exsearch.config import LearnConfig, WeighConfig
+from exsearch.config import Denominator, LearnConfig, WeighConfig
 from exsearch.data.question import Question
 from exsearch.em.weigh import weigh
+from exsearch.training.batches import batch_of_step, steps_per_epoch
 from exsearch.training.example import Example
 from exsearch.training.learner import TorchLearner
-from exsearch.training.loss import LossSums, WeightedLoss
+from exsearch.training.loss import LossSums, WeightedLoss, expected_denominator
 from exsearch.training.ranks import Ranks
 from exsearch.training.trainer import accumulate_gradient
 from exsearch.training.tree import grow
@@ -71,7 +74,7 @@ def m_step(model: LlamaForCausalLM, examples: list[Example], ascents: int = 4) -
         for halvings in range(20):
             with torch.no_grad():
                 for p, origin in zip(parameters, start, strict=True):
-                    p.copy_(origin if p.grad is None else origin - 0.1 * 0.5**halvings * p.grad)
+                    p.copy_(origin if p.grad is None else origin - 0.3 * 0.5**halvings * p.grad)
                 after = LossSums(*WeightedLoss(model, config)(grow(examples))[1].tolist())
             if after.search_nll + after.answer_nll < before.search_nll + before.answer_nll:
                 break
@@ -89,16 +92,66 @@ def test_a_full_em_step_never_lowers_the_likelihood_of_the_training_answers(seed
     assert reached[-1] > reached[0] + 0.5
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_at_the_exact_posterior_the_gradient_of_the_loss_is_that_of_the_marginal_likelihood(seed: int) -> None:
-    model = tiny_llama(TOKENS, seed)
-    examples = posterior_examples(model)
-    gradient(model, examples, LearnConfig(micro_batch_tokens=50))
+def flat_gradient(model: LlamaForCausalLM) -> torch.Tensor:
+    """Return the gradient that the parameters hold, and forget it."""
     found = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
     model.zero_grad()
+    return found
+
+
+def exact_gradient(model: LlamaForCausalLM) -> torch.Tensor:
+    """Return the gradient of the mean over the questions of -log p(y | x)."""
+    model.zero_grad()
     (-log_likelihood(model) / len(QUESTIONS)).backward()
-    exact = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    return flat_gradient(model)
+
+
+@pytest.mark.parametrize("denominator", ["expected", "batch"])
+@pytest.mark.parametrize("seed", range(3))
+def test_at_the_exact_posterior_the_gradient_of_the_loss_is_that_of_the_marginal_likelihood(
+    seed: int, denominator: Denominator
+) -> None:
+    model = tiny_llama(TOKENS, seed)
+    examples = posterior_examples(model)
+    gradient(model, examples, LearnConfig(micro_batch_tokens=50, denominator=denominator))
+    found = flat_gradient(model) * (3 if denominator == "expected" else 1)  # tokens of a trajectory with its answer
+    exact = exact_gradient(model)
     assert float((found - exact).norm() / exact.norm()) < 1e-4
+
+
+def moved_by_an_epoch(model: LlamaForCausalLM, examples: list[Example], config: LearnConfig, seed: int) -> torch.Tensor:
+    """Return how far an epoch of the trainer's steps moves the parameters, if each follows its gradient a tiny bit.
+
+    That bit is so small that all steps see the same model; double precision can tell.
+    """
+    alone, rate = Ranks(0, 1, "cpu"), 1e-7
+    learner = TorchLearner(WeightedLoss(model, config), config, alone, torch.float32, sharded=False)
+    learner._optimiser = torch.optim.SGD(learner.parameters.values(), lr=rate)
+    before = torch.cat([p.detach().flatten() for p in learner.parameters.values()])
+    constant = expected_denominator(examples, config.batch_size, config.normalise)
+    for step in range(steps_per_epoch(len(examples), config.batch_size)):
+        batch = batch_of_step(examples, step, config.batch_size, seed)
+        accumulate_gradient(learner, batch, config, alone, constant if config.denominator == "expected" else None)
+        learner.step(rate)
+    after = torch.cat([p.detach().flatten() for p in learner.parameters.values()])
+    return (after - before) / rate
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 8])
+@pytest.mark.parametrize("seed", range(2))
+def test_the_steps_of_an_epoch_add_up_to_the_gradient_of_the_marginal_likelihood(seed: int, batch_size: int) -> None:
+    model = tiny_llama(TOKENS, seed).double()
+    examples = posterior_examples(model)
+    exact = -exact_gradient(model)
+    config = LearnConfig(batch_size=batch_size)
+
+    def cosine(**others: object) -> float:
+        moved = moved_by_an_epoch(copy.deepcopy(model), examples, msgspec.structs.replace(config, **others), seed)
+        return float(torch.nn.functional.cosine_similarity(moved, exact, dim=0))
+
+    assert cosine(max_grad_norm=1e6) > 1 - 1e-6
+    assert cosine(max_grad_norm=1e6, denominator="batch") < 0.999, "a batch of little weight counts like any other"
+    assert cosine(max_grad_norm=1e-3) < 0.999, "if every step is cut, all batches count alike"
 
 
 def test_weights_of_many_samples_add_up_to_the_exact_posterior() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from pathlib import Path
 
 import msgspec
@@ -16,10 +17,10 @@ from exsearch.config import AgentConfig, RolloutConfig
 from exsearch.corpus.passage import Passage
 from exsearch.data.question import Question
 from exsearch.errors import ExSearchError, UsageError
-from exsearch.evaluation.evaluate import TRAJECTORIES, Evaluation, evaluate, score
+from exsearch.evaluation.evaluate import TRAJECTORIES, Evaluation, aggregate, evaluate, score
 from exsearch.evaluation.folder import read_evaluation
 from exsearch.evaluation.protocol import make_protocol
-from exsearch.evaluation.scores import Scores, has_scores, read_scores
+from exsearch.evaluation.scores import QuestionScore, Scores, has_scores, read_scores, with_probabilities
 from exsearch.files import read_jsonl, write_jsonl
 from scripted import ScriptedEngine, StaticRetriever
 
@@ -131,6 +132,28 @@ def test_scores_written_before_there_were_more_figures_are_still_read(tmp_path: 
     (tmp_path / "scores.json").write_text(json.dumps(old))
     [read] = read_scores(tmp_path).questions
     assert (read.em, read.cover_em, read.model_seconds) == (1.0, None, None)
+    assert (read.answer_probability, read.malformed) == (pytest.approx(math.exp(-1), abs=1e-5), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("ends", "known"),
+    [
+        ([("answered", -1.0), ("malformed", None)], [0.36788, 0.0]),
+        ([("answered", -1.0), ("answered", None)], [0.36788, 0.0]),  # no room for a gold answer
+        ([("malformed", None), ("max_steps", None)], [0.0, 0.0]),
+        ([("answered", None), ("malformed", None)], [None, None]),  # what answers does not score
+    ],
+)
+def test_what_ends_without_an_answer_has_probability_0(
+    ends: list[tuple[str, float | None]], known: list[float | None]
+) -> None:
+    rows = [QuestionScore(str(n), 0, 0, 0, None, 1, 9, logprob, stop) for n, (stop, logprob) in enumerate(ends)]
+    found = with_probabilities(rows)
+    assert [row.answer_probability for row in found] == known
+    assert [row.malformed for row in found] == [float(stop == "malformed") for stop, _ in ends]
+    figures = aggregate("m", rows, [Question(row.question_id, "?", []) for row in rows], "feed").figures
+    assert "answer_logprob" not in figures and figures["malformed"].n == 2
+    assert ("answer_probability" in figures) == (known != [None, None])
 
 
 def test_an_outage_is_no_score_and_the_same_call_answers_what_it_took(chat: ChatFormat, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ def run(tmp_path: Path, chat: ChatFormat) -> Path:
     for name, share in (("warmup", 0.25), ("iter-1", 0.5)):
         checkpoint = save_tiny(folder.checkpoint(name), chat)
         write_json(checkpoint / "exsearch.json", {"job": "0"})
+        write_json(checkpoint / "float32" / "weights.safetensors", "kept for the next training")
         figure = Figure(share, share - 0.1, share + 0.1, 40)
         write_scores(folder.test_eval(name), Scores(name, "feed", {"em": figure, "f1": figure}, {}, {}, []))
     summary = RunSummary("A run", ["closed-book", "warmup", "iter-1"], "iter-1", {}, None, [], {})
@@ -39,6 +40,7 @@ def test_the_best_model_is_copied_with_its_tokenizer_and_a_card(run: Path, tmp_p
     assert "| iter-1 | 50.0 [40.0, 60.0] | 50.0 [40.0, 60.0] |" in card
     assert "n = 40 held-out questions" in card and "protocol `feed`" in card
     assert not (tmp_path / "out" / "exsearch.json").exists(), "the trainer's own mark stays behind"
+    assert not (tmp_path / "out" / "float32").exists(), "and so do the weights that only training needs"
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     ids = tokenizer.apply_chat_template([{"role": "user", "content": "Who?"}], return_tensors="pt")["input_ids"]

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaForCausalLM
 
-from exsearch.config import LearnConfig, Normalisation
+from exsearch.config import Denominator, LearnConfig, Normalisation
 from exsearch.training.adapters import add_lora
 from exsearch.training.example import Example
 from exsearch.training.learner import TorchLearner
-from exsearch.training.loss import LossSums, WeightedLoss
+from exsearch.training.loss import LossSums, WeightedLoss, expected_denominator, normalised
 from exsearch.training.ranks import Ranks
 from exsearch.training.trainer import accumulate_gradient, reference_of
 from tiny_models import VOCABULARY, tiny_llama
@@ -94,7 +94,14 @@ def test_the_gradient_of_a_step_does_not_depend_on_how_its_batch_is_cut_or_order
 
 
 @settings(max_examples=15)
-@given(batches, st.integers(1, 300), factors, factors, st.sampled_from(get_args(Normalisation)))
+@given(
+    batches,
+    st.integers(1, 300),
+    factors,
+    factors,
+    st.sampled_from(get_args(Normalisation)),
+    st.sampled_from(get_args(Denominator)),
+)
 def test_the_gradient_is_that_of_the_weighted_log_likelihood_computed_token_by_token(
     model: LlamaForCausalLM,
     plain: LlamaForCausalLM,
@@ -103,12 +110,20 @@ def test_the_gradient_is_that_of_the_weighted_log_likelihood_computed_token_by_t
     search: float,
     answer: float,
     by: Normalisation,
+    denominator: Denominator,
 ) -> None:
-    config = LearnConfig(micro_batch_tokens=micro_batch_tokens, search_loss=search, answer_loss=answer, normalise=by)
+    config = LearnConfig(
+        micro_batch_tokens=micro_batch_tokens,
+        search_loss=search,
+        answer_loss=answer,
+        normalise=by,
+        denominator=denominator,
+    )
     found, sums = gradient(model, batch, config)
     parts = [naive_nll(plain, e) for e in batch]
     weights = [e.weight / (e.loss_tokens() if by == "trajectory" else 1) for e in batch]
-    mass = math.fsum(e.weight * (e.loss_tokens() if by == "token" else 1) for e in batch)
+    in_tokens = by == "token" or (by == "question" and denominator == "expected")
+    mass = math.fsum(e.weight * (e.loss_tokens() if in_tokens else 1) for e in batch)
     loss = sum(w * (search * z + answer * y) for w, (z, y) in zip(weights, parts, strict=True)) / mass
     loss.backward()
     assert distance(found, flat_gradient(plain)) < 1e-5
@@ -141,7 +156,7 @@ def test_the_third_term_is_the_divergence_from_where_training_began(rank: int) -
         expected = expected + one.weight * divergence[places].sum()
     assert found.kl == pytest.approx(expected.item(), rel=1e-4)
     assert found.kl > 0.1
-    (0.5 * expected / 2.5).backward()
+    (0.5 * expected / (0.5 * 3 + 2.0 * 2)).backward()
     assert distance(gradient, flat_gradient(moved)) < 1e-4
 
 
@@ -162,6 +177,18 @@ def test_what_follows_the_last_loss_token_is_never_learned_from(
     tail = [source.randrange(VOCABULARY) for _ in range(5)]
     longer = Example(one.token_ids + tail, one.loss_mask + [0] * 5, one.answer_start, one.weight)
     assert distance(gradient(model, [longer], LearnConfig())[0], gradient(model, [one], LearnConfig())[0]) < 1e-5
+
+
+@given(batches, st.integers(1, 9), st.integers(0, 99), st.sampled_from(get_args(Normalisation)))
+def test_the_denominator_is_what_a_full_batch_weighs_on_average_over_its_orders(
+    examples: list[Example], batch_size: int, seed: int, by: Normalisation
+) -> None:
+    found = expected_denominator(examples, batch_size, by)
+    ordered = random.Random(seed).sample(examples, len(examples))
+    size = min(batch_size, len(examples))
+    rotated = [(ordered + ordered)[first : first + size] for first in range(len(examples))]  # each place equally often
+    weighed = [sum(e.weight * e.loss_tokens() for e in normalised(batch, by)) for batch in rotated]
+    assert found == pytest.approx(math.fsum(weighed) / len(weighed))
 
 
 def test_the_logged_loss_is_the_weighted_mean_a_token() -> None:

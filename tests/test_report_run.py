@@ -9,7 +9,7 @@ from exsearch.agent.trajectory import AliasScore, Step, StopReason, Trajectory
 from exsearch.corpus.passage import Passage
 from exsearch.data.question import Question, SubQuestion
 from exsearch.em.weighted import Weighted
-from exsearch.evaluation.scores import Figure, QuestionScore, Scores
+from exsearch.evaluation.scores import Figure, QuestionScore, Scores, with_probabilities
 from exsearch.files import read_json, read_jsonl, write_json, write_jsonl, write_text
 from exsearch.retrieval.base import Hit
 
@@ -141,23 +141,25 @@ def write_evaluation(folder: Path, model: str, questions: list[Question], world:
     attempts = [world.trajectory(question, 0, SKILL[model], model != "closed-book") for question in questions]
     if model != "majority":
         write_jsonl(folder / "trajectories.jsonl", attempts)
-    scored = [
-        QuestionScore(
-            question_id=question.id,
-            em=float(attempt.answer in question.answers),
-            f1=float(attempt.answer in question.answers) or 0.31,
-            acc=float(attempt.answer in question.answers),
-            recall=None if model in ("closed-book", "majority") else len(attempt.steps) / 5,
-            searches=len(attempt.steps),
-            tokens=sum(attempt.loss_mask),
-            answer_logprob=max((score.logprob for score in attempt.alias_scores), default=None),
-            stop_reason=attempt.stop_reason,
-        )
-        for question, attempt in zip(questions, attempts, strict=True)
-    ]
+    scored = with_probabilities(
+        [
+            QuestionScore(
+                question_id=question.id,
+                em=float(attempt.answer in question.answers),
+                f1=float(attempt.answer in question.answers) or 0.31,
+                acc=float(attempt.answer in question.answers),
+                recall=None if model in ("closed-book", "majority") else len(attempt.steps) / 5,
+                searches=len(attempt.steps),
+                tokens=sum(attempt.loss_mask),
+                answer_logprob=max((score.logprob for score in attempt.alias_scores), default=None),
+                stop_reason=attempt.stop_reason,
+            )
+            for question, attempt in zip(questions, attempts, strict=True)
+        ]
+    )
     figures = {
         key: figure([value for score in scored if (value := getattr(score, key)) is not None])
-        for key in ("em", "f1", "acc", "recall", "searches", "tokens", "answer_logprob")
+        for key in ("em", "f1", "acc", "recall", "searches", "tokens", "answer_probability", "malformed")
     }
     hops = {
         str(hop): figure([score.em for score, question in zip(scored, questions, strict=True) if question.hops == hop])
@@ -247,7 +249,11 @@ def summary(test: int, train: int) -> dict[str, object]:
         "iterations": [
             {
                 "name": f"iter-{i}",
-                "mean_answer_logprob": -4.2 + i,
+                "mean_answer_probability": 0.2 + 0.1 * i,
+                "malformed": 0.125 / i,
+                "sources": {"iter-1": 1.0} if i == 1 else {"iter-1": 0.4, "iter-2": 0.6},
+                "ratios_worth": {} if i == 1 else {"iter-1": 2.75},
+                "guard": f"iteration {i} was shortened by half: p(answer) 0.47 -> 0.50",
                 "effective_sample_size": 2.4,
                 "weight_entropy": 0.7,
                 "questions": train,

@@ -1,5 +1,6 @@
 """p(y | x, z) is that of accepted answers as strings: the spelling that was sampled counts, and each counts once."""
 
+import asyncio
 import math
 from pathlib import Path
 
@@ -90,6 +91,15 @@ def test_an_answer_spelled_as_an_alias_counts_once(chat: ChatFormat, answer: str
     question = msgspec.structs.replace(QUESTION, answers=[*QUESTION.answers, "Blerhill"])
     found = roll(chat, Copying(chat, answer), question=question).alias_scores
     assert [(score.alias, score.said) for score in found] == [(alias, False) for alias in QUESTION.answers]
+
+
+def test_a_trajectory_that_is_scored_again_counts_the_spelling_that_was_said(chat: ChatFormat) -> None:
+    draw = msgspec.structs.replace(SCORED, score_opening=True)
+    trajectory = roll(chat, Copying(chat, "Bl|er|hill"), draw)
+    agent = Agent(Copying(chat, "Bl|er|hill"), StaticRetriever(PASSAGES), chat, CONFIG)
+    again = asyncio.run(agent.rescored(QUESTION, trajectory))
+    assert again.alias_scores[-1].said
+    assert msgspec.structs.replace(again, cost=trajectory.cost) == trajectory
 
 
 def test_a_wrong_answer_adds_nothing(chat: ChatFormat) -> None:

@@ -145,6 +145,24 @@ def test_what_differs_from_a_finished_checkpoint_is_named(
         run(tiny_checkpoint, out, msgspec.structs.replace(CONFIG, kl=1.0))
 
 
+def test_settings_as_earlier_versions_had_them_have_the_fingerprint_that_those_gave(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exsearch.training.inputs.start_fingerprint", lambda *words: "m")
+    earlier = TrainingConfig(epochs=3, learning_rate=2e-4, denominator="batch", max_grad_norm=1.0, keep_float32=False)
+    assert Inputs.of(tiny_checkpoint, [], earlier, 7, torch.float32).job == "7c14a31bb7ec80a6"
+    now = TrainingConfig(epochs=3, learning_rate=2e-4)
+    assert Inputs.of(tiny_checkpoint, [], now, 7, torch.float32).job != "7c14a31bb7ec80a6"
+    without = dict(Inputs.of(tiny_checkpoint, [], earlier, 7, torch.float32).parts)
+    del without["denominator"], without["keep_float32"]
+    (tmp_path / "exsearch.json").write_text(json.dumps({"job": "7c14a31bb7ec80a6", "inputs": without}))
+    Inputs.of(tiny_checkpoint, [], earlier, 7, torch.float32).require_same(tmp_path)
+    with pytest.raises(
+        UsageError, match=r"\(denominator = batch there, expected here, max_grad_norm = 1.0 there, 10.0 here, keep"
+    ):
+        Inputs.of(tiny_checkpoint, [], now, 7, torch.float32).require_same(tmp_path)
+
+
 def test_where_the_validation_loss_is_taken_belongs_to_the_inputs(tiny_checkpoint: Path, tmp_path: Path) -> None:
     validated = msgspec.structs.replace(CONFIG, validation_share=0.25, epochs=1)
     run(tiny_checkpoint, tmp_path / "checkpoint", validated, examples=OF_QUESTIONS)

@@ -81,6 +81,23 @@ def test_two_ranks_make_the_steps_of_one(alone: Path, tiny_checkpoint: Path, tmp
     assert_same_change(tiny_checkpoint, alone / "checkpoint", tmp_path / "checkpoint")
 
 
+@pytest.mark.parametrize("sharding", ["none", "fsdp", zero("zero2"), zero("zero3")])
+def test_ranks_go_on_from_what_was_kept_in_float32_and_keep_it(
+    tiny_checkpoint: Path, tmp_path: Path, sharding: str
+) -> None:
+    bf16 = ModelConfig(device="cpu", precision="bf16")
+    for parent, name, rate, more in (
+        (tiny_checkpoint, "alone", 1e-5, {}),
+        (tmp_path / "alone", "ranks", 1e-15, {"ranks": 2, "sharding": sharding}),
+    ):
+        config = msgspec.structs.replace(CONFIG, learning_rate=rate, **more)
+        train(parent, EXAMPLES, tmp_path / name, config, bf16, 11, "test", lambda step, figures: None)
+    began, ended = (load_file(tmp_path / name / "float32" / "weights.safetensors") for name in ("alone", "ranks"))
+    assert began.keys() == ended.keys() and all(
+        torch.allclose(ended[name], tensor, rtol=0, atol=1e-13) for name, tensor in began.items()
+    )
+
+
 def test_a_run_that_was_stopped_continues_on_another_number_of_ranks(tiny_checkpoint: Path, tmp_path: Path) -> None:
     run(tiny_checkpoint, tmp_path / "whole", CONFIG)
     out = tmp_path / "checkpoint"

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from typing import get_args
 
 import msgspec
@@ -230,11 +231,14 @@ def test_an_answer_behind_which_no_gold_answer_fitted_weighs_nothing() -> None:
 
 
 def test_the_summary_counts_what_was_skipped_and_what_was_right() -> None:
-    records = [Weighted("q", k, -1.0, em, em, w, None) for k, (em, w) in enumerate([(1, 0.75), (0, 0.25)])]
-    records += [Weighted("r", k, None, 0, 0, 0.0, None) for k in range(2)]
+    records = [Weighted("q", k, -1.0, em, em, w, None, False) for k, (em, w) in enumerate([(1, 0.75), (0, 0.25)])]
+    records += [Weighted("r", k, None, 0, 0, 0.0, None, k == 0) for k in range(2)]
     found = summarise(records)
     assert (found.questions, found.skipped, found.exact_match, found.any_exact_match) == (2, 1, 0.25, 0.5)
-    assert found.mean_answer_logprob == -1.0
+    assert found.mean_answer_probability == pytest.approx(math.exp(-1) / 2, abs=1e-5), "no answer counts as 0"
+    assert found.malformed == 0.25
+    older = [msgspec.structs.replace(record, malformed=None) for record in records]
+    assert summarise(older) == replace(found, malformed=None)
     assert found.effective_sample_size == pytest.approx(1 / (0.75**2 + 0.25**2), abs=1e-5)
     assert found.weight_entropy == pytest.approx(-0.75 * math.log(0.75) - 0.25 * math.log(0.25), abs=1e-5)
 

@@ -3,9 +3,9 @@
     python docs/images/draw_em_curve.py [JSON] [SVG]
 
 The JSON holds `title`; `n`, the number of test questions; `runs`, each with a `seed`, its `models` in order and for
-each model an `em` of `mean`, `low` and `high` (95% interval) between 0 and 1; and, optionally, the baselines
-`closed_book` and `majority`, each a number or a list of numbers, one a run. `"placeholder": true` draws a warning
-across the picture.
+each model an `em` of `mean`, `low` and `high` (95% interval) between 0 and 1, and optionally `guard`, which says of a
+model that its step was shortened (`half`, `quarter`) or `refused`; and, optionally, the baselines `closed_book` and
+`majority`, each a number or a list of numbers, one a run. `"placeholder": true` draws a warning across the picture.
 """
 
 import json
@@ -23,6 +23,10 @@ INK, GREY, RULE = "#1d1c1a", "#6b675e", "#dedad0"
 FONT = "-apple-system, 'Segoe UI', 'Liberation Sans', Helvetica, Arial, sans-serif"
 NAMES = {"warmup": "warm-up", "closed_book": "closed book", "majority": "commonest answer"}
 LABEL_HEIGHT = 17
+
+
+GUARD = {"half": "half of the step taken", "quarter": "a quarter taken", "refused": "step refused"}
+"""What the guard may have done, and what the legend calls it."""
 
 
 class BadInputError(Exception):
@@ -58,6 +62,24 @@ def points_of(run: object, number: int) -> tuple[str, dict[str, tuple[float, flo
     return f"seed {run.get('seed', number + 1)}", points
 
 
+def guard_of(run: dict[str, object], number: int) -> dict[str, str]:
+    """Return what the guard of a run did, by model."""
+    found = run.get("guard", {})
+    if not isinstance(found, dict) or not set(found.values()) <= set(GUARD):
+        raise BadInputError(f"runs[{number}], guard: needs {', '.join(GUARD)} by model")
+    return found
+
+
+def mark(kind: str | None, x: float, y: float, colour: str) -> str:
+    """Return a model's mark: filled, or as the guard left its step."""
+    if kind == "refused":
+        return f'<path d="M{x - 5:.1f} {y - 5:.1f}l10 10m0 -10l-10 10" stroke="{colour}" stroke-width="2.5"/>'
+    if kind is None:
+        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>'
+    inner = "" if kind == "half" else f'<circle cx="{x:.1f}" cy="{y:.1f}" r="1.5" fill="{colour}"/>'
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="#fbfaf7" stroke="{colour}" stroke-width="2"/>{inner}'
+
+
 def baselines_of(data: dict[str, object]) -> list[tuple[str, float]]:
     """Return name and height of the baselines that are there; several values are averaged."""
     found = []
@@ -91,6 +113,7 @@ def draw(data: dict[str, object]) -> str:
     if not isinstance(runs, list) or not runs:
         raise BadInputError("runs: there are none")
     lines = [points_of(run, number) for number, run in enumerate(runs)]
+    guards = [guard_of(run, number) for number, run in enumerate(runs)]
     baselines = baselines_of(data)
     models = order_of({model for _, points in lines for model in points})
     highest = max([high for _, points in lines for _, _, high in points.values()] + [h for _, h in baselines])
@@ -109,8 +132,13 @@ def draw(data: dict[str, object]) -> str:
     n = data.get("n")
     questions = "test questions" if n is None else f"{n} test questions a run"
     described = "; ".join(
-        f"{label}: " + ", ".join(f"{NAMES.get(m, m)} {points[m][0]:.1%}" for m in models if m in points)
-        for label, points in lines
+        f"{label}: "
+        + ", ".join(
+            f"{NAMES.get(m, m)} {points[m][0]:.1%}" + (f" ({GUARD[guard[m]]})" if m in guard else "")
+            for m in models
+            if m in points
+        )
+        for (label, points), guard in zip(lines, guards, strict=True)
     )
     described += "".join(f"; {name} {value:.1%}" for name, value in baselines)
     svg = [
@@ -143,19 +171,25 @@ def draw(data: dict[str, object]) -> str:
     for number, (label, points) in enumerate(lines):
         colour = COLOURS[number % len(COLOURS)]
         offset = (number - (len(lines) - 1) / 2) * min(14.0, 60.0 / len(lines))
-        places = [(x_of(m) + offset, *(y_of(v) for v in points[m])) for m in models if m in points]
+        own = [m for m in models if m in points]
+        places = [(x_of(m) + offset, *(y_of(v) for v in points[m])) for m in own]
         path = " ".join(f"{x:.1f},{mean:.1f}" for x, mean, _, _ in places)
         svg.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5" opacity="0.75"/>')
-        for x, mean, low, high in places:
+        for model, (x, mean, low, high) in zip(own, places, strict=True):
             svg.append(
                 f'<path d="M{x:.1f} {low:.1f}V{high:.1f}M{x - 4:.1f} {low:.1f}h8M{x - 4:.1f} {high:.1f}h8" '
                 f'stroke="{colour}" stroke-width="1.5" fill="none"/>'
             )
-            svg.append(f'<circle cx="{x:.1f}" cy="{mean:.1f}" r="4" fill="{colour}"/>')
+            svg.append(mark(guards[number].get(model), x, mean, colour))
         row, column = divmod(number, 6)
         x, y = LEFT + 104 * column, BOTTOM + 54 + 16 * row
         svg.append(f'<circle cx="{x + 5}" cy="{y - 4}" r="4" fill="{colour}"/>')
         svg.append(text(x + 15, y, label, GREY))
+    # What the guard did, where it did anything.
+    for number, kind in enumerate(kind for kind in GUARD if any(kind in guard.values() for guard in guards)):
+        x = RIGHT - 190.0 * number
+        svg.append(mark(kind, x - 8, 54, GREY))
+        svg.append(text(x - 16, 58, GUARD[kind], GREY, 12, ' text-anchor="end"'))
     # Mean over the runs, where there are several and all have the model.
     shared = [m for m in models if all(m in points for _, points in lines)]
     if len(lines) > 1 and shared:

@@ -5,6 +5,7 @@ Every key has a default; a recipe names only what it changes. The resolved tree 
 
 import datetime
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,6 +23,7 @@ NonNegativeFloat = Annotated[float, msgspec.Meta(ge=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 Normalisation = Literal["question", "trajectory", "token"]
+Denominator = Literal["expected", "batch"]
 GrammarName = Literal[
     "exsearch", "closed-book", "one-shot", "ircot", "self-ask", "search-r1", "zerosearch", "r1-searcher"
 ]
@@ -78,7 +80,9 @@ class DataConfig(_Section, frozen=True):
     """Question file to learn from: the first part for warm-up where it has annotations, the rest to explore; all to
     explore but what `warmup` has."""
     dev: str = ""
-    """Question file that chooses the best iteration."""
+    """Question file that chooses the best iteration; not needed with `loop.guard`."""
+    guard: str = ""
+    """Question file for `loop.guard`, none of which may be learned from; by default the last questions of `train`."""
     test: str = ""
     """Question file that is only evaluated on."""
     train_limit: Positive | None = None
@@ -145,14 +149,21 @@ class TrainingConfig(_Section, frozen=True):
     """Keep no activations within layers and compute them again: two thirds more time, half the memory."""
     normalise: Normalisation = "question"
     """What the loss is a mean over: questions, whose weights sum to one (the paper's), trajectories, each the mean over
-    its own tokens, or tokens."""
+    its own tokens, or tokens. With `denominator = "expected"`, the first and the last differ by a constant alone."""
+    denominator: Denominator = "expected"
+    """What the loss of a step is divided by: the weighted number of loss tokens that a batch is expected to have, a
+    constant, so that a trajectory counts by its weight whatever shares its batch; or the weight of the step's own
+    batch, as versions before this setting did."""
     learning_rate: PositiveFloat = 1e-4
     warmup_ratio: Share = 0.1
     """Share of the steps over which the learning rate rises."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """How it falls after that."""
     weight_decay: NonNegativeFloat = 0.0
-    max_grad_norm: PositiveFloat = 1.0
+    max_grad_norm: PositiveFloat = 10.0
+    """Largest gradient norm of a step; a longer gradient is shortened to it. In the unit of the loss: nats per weighted
+    token, or with `denominator = "batch"` nats per weighted trajectory. One that cuts every step makes all batches move
+    the model equally far, whatever their weight."""
     search_loss: NonNegativeFloat = 1.0
     """Factor of the first term, log p(z | x): learning to search."""
     answer_loss: NonNegativeFloat = 1.0
@@ -165,6 +176,9 @@ class TrainingConfig(_Section, frozen=True):
     """`4bit`: the weights under the adapters are kept in 4 bits while training (QLoRA, by bitsandbytes)."""
     frozen_layers: Count = 0
     """The embeddings and this many of the lowest layers keep their weights: less time, memory and freedom."""
+    keep_float32: bool = True
+    """Keep the trained weights in float32, too, in the checkpoint's folder `float32`, where `model.precision` rounds
+    them; training that begins with a checkpoint goes on from these."""
     save_steps: Positive = 50
     """Optimiser steps between resume points."""
     validation_share: Share = 0.0
@@ -244,6 +258,14 @@ class LearnConfig(TrainingConfig, frozen=True):
     """Trajectories with a smaller weight are left out; they would cost time and move nothing."""
     warmup_mix: Count = 0
     """Warm-up trajectories mixed into each M-step, with weight 1, against forgetting."""
+    replay: Literal["none", "decay", "ratios"] = "none"
+    """What an M-step learns from beside the rollouts of its own E-step: those of earlier ones, with weights that decay
+    (stochastic-approximation EM), or that are computed again under the present model."""
+    replay_rate: Share = 0.5
+    """Of `decay`: the share g of the newest rollouts in the objective; what there was before keeps 1 - g. 0 stands for
+    1/t in the t-th M-step: the rollouts of all E-steps count alike."""
+    orders: Positive = 1
+    """M-steps in so many orders of the trajectories, whose weights are averaged; each takes the time of one."""
     step_credit: NonNegativeFloat = 0.0
     """If not 0, turns count by what they brought: by the softmax of this times the rise of log p(y | ...), in nats,
     one on average. Needs `explore.score_steps`."""
@@ -255,6 +277,11 @@ class LoopConfig(_Section, frozen=True):
     iterations: Positive = 3
     patience: Positive = 2
     """Stop after this many iterations without a better validation score."""
+    guard: Count = 0
+    """Held-out training questions on which each step is tried: one that makes their answers less likely is shortened,
+    then refused. They also choose the best iteration. 0: every step is taken, and `data.dev` chooses."""
+    guard_samples: Count = 0
+    """Trajectories per question of the guard, sampled as in exploring; 0 is one greedy trajectory."""
 
 
 class TrackingConfig(_Section, frozen=True):
@@ -325,9 +352,16 @@ def _refuse_unknown(tree: dict[str, Any], kind: type[msgspec.Struct], source: st
             _refuse_unknown(value, section, source, f"{prefix}{name}.")
 
 
-def dump_config(config: Config) -> str:
-    """Return the resolved config as TOML; keys without a value are left out."""
-    return tomli_w.dumps(_without_none(msgspec.to_builtins(config)))
+def dump_config(config: Config, leave_out: Collection[str] = ()) -> str:
+    """Return the resolved config as TOML; keys without a value are left out, and so are those named with their section.
+
+    An example of such a name is `learn.kl`.
+    """
+    tree = _without_none(msgspec.to_builtins(config))
+    for key in leave_out:
+        section, _, name = key.partition(".")
+        del tree[section][name]
+    return tomli_w.dumps(tree)
 
 
 def _without_none(tree: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 A new setting of `config.py` gets its place here; a test names those that have none.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, get_args
 
 import msgspec
@@ -22,6 +22,7 @@ _TRAINING: dict[str, Effect] = {
     "micro_batch_tokens": "memory",
     "gradient_checkpointing": "memory",
     "normalise": "result",
+    "denominator": "result",
     "learning_rate": "result",
     "warmup_ratio": "result",
     "schedule": "result",
@@ -33,6 +34,7 @@ _TRAINING: dict[str, Effect] = {
     "lora_rank": "result",
     "quantise": "result",
     "frozen_layers": "result",
+    "keep_float32": "result",
     "save_steps": "speed",
     "validation_share": "result",
     "ranks": "place",
@@ -61,6 +63,7 @@ _SECTIONS: dict[str, dict[str, Effect]] = {
         "train": "content",
         "dev": "content",
         "test": "content",
+        "guard": "content",
         "train_limit": "content",
         "dev_limit": "content",
         "test_limit": "content",
@@ -108,8 +111,16 @@ _SECTIONS: dict[str, dict[str, Effect]] = {
         "gate_probability": "result",
         "gate_gain": "result",
     },
-    "learn": _TRAINING | {"min_weight": "result", "warmup_mix": "result", "step_credit": "result"},
-    "loop": {"iterations": "result", "patience": "result"},
+    "learn": _TRAINING
+    | {
+        "min_weight": "result",
+        "warmup_mix": "result",
+        "replay": "result",
+        "replay_rate": "result",
+        "orders": "result",
+        "step_credit": "result",
+    },
+    "loop": {"iterations": "result", "patience": "result", "guard": "result", "guard_samples": "result"},
     "tracking": {"report_to": "display", "project": "display", "name": "display"},
 }
 EFFECTS: dict[str, Effect] = {
@@ -118,6 +129,14 @@ EFFECTS: dict[str, Effect] = {
     **{f"{section}.{name}": effect for section, keys in _SECTIONS.items() for name, effect in keys.items()},
 }
 """By the key as `--set` takes it."""
+
+_EARLIER_TRAINING: dict[str, Any] = {"denominator": "batch", "keep_float32": False}
+EARLIER: dict[str, Any] = {
+    **{f"{section}.{name}": value for section in ("warmup", "learn") for name, value in _EARLIER_TRAINING.items()},
+    "learn.replay": "none",
+    "loop.guard": 0,
+}
+"""What versions did that did not have a setting yet, which the recipe or its default may ask to be otherwise."""
 
 
 HOW_MANY = frozenset({"explore.questions", "explore.samples", "explore.first_samples", "explore.settled"})
@@ -163,6 +182,36 @@ def on_each(section: str, values: object) -> Settings:
     keys = [key for key, effect in EFFECTS.items() if key.startswith(f"{section}.") and effect == "result"]
     found = {key: getattr(values, key.removeprefix(f"{section}.")) for key in keys if key not in HOW_MANY}
     return msgspec.convert(msgspec.to_builtins(found), Settings)
+
+
+REDEFINED = ("warmup.max_grad_norm", "learn.max_grad_norm")
+"""Settings whose unit, and with it the default, came to be another with those of EARLIER: what a run was begun with
+stays, unless another value is asked for."""
+
+
+def unknown_to(tree: dict[str, Any]) -> list[str]:
+    """Return the settings of EARLIER that are not in a run's `config.toml`, read as `tree`: its version had none."""
+    return [key for key in EARLIER if key.partition(".")[2] not in tree.get(key.partition(".")[0], {})]
+
+
+def as_earlier(config: Config, keys: Iterable[str]) -> Config:
+    """Return a config with what earlier versions did for these settings of EARLIER."""
+    for key in keys:
+        config = with_value(config, key, EARLIER[key])
+    return config
+
+
+def value_of(config: Config, key: str) -> Any:
+    """Return the value of a setting of a section, such as `learn.kl`."""
+    section, _, name = key.partition(".")
+    return getattr(getattr(config, section), name)
+
+
+def with_value(config: Config, key: str, value: Any) -> Config:
+    """Return a config with another value of such a setting."""
+    section, _, name = key.partition(".")
+    changed = msgspec.structs.replace(getattr(config, section), **{name: value})
+    return msgspec.structs.replace(config, **{section: changed})
 
 
 def leaves(section: msgspec.Struct, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -37,6 +37,29 @@ class Attempt:
     scored_behind: dict[int, TokenIds] = field(default_factory=dict)
     """By the number of recorded facts, the tokens behind which the gold answers were scored meanwhile."""
 
+    @classmethod
+    def at_end_of(cls, trajectory: Trajectory, question: Question, transcript: Transcript) -> "Attempt":
+        """Return a trajectory as the attempt that it was at its end; `transcript` is that of its beginning."""
+        transcript.token_ids = list(trajectory.token_ids)
+        transcript.loss_mask = list(trajectory.loss_mask)
+        transcript.logprobs = list(trajectory.logprobs)
+        transcript.answer_start = trajectory.answer_start
+        transcript.shortened_passages = trajectory.shortened_passages
+        return cls(
+            question,
+            trajectory.sample,
+            trajectory.seed,
+            transcript,
+            steps=list(trajectory.steps),
+            answer=trajectory.answer,
+            stop_reason=trajectory.stop_reason,
+            stop_detail=trajectory.stop_detail,
+            exact=trajectory.exact,
+            share=trajectory.share,
+            opening_logprob=trajectory.opening_logprob,
+            alias_scores=list(trajectory.alias_scores),
+        )
+
     @property
     def running(self) -> bool:
         """Whether the model still has a turn."""

@@ -51,6 +51,10 @@ class Agents(Protocol):
         """Return the tokens that every trajectory of a question begins with."""
         ...
 
+    async def rescored(self, question: Question, trajectory: Trajectory) -> Trajectory:
+        """Return a trajectory with the log-probs that this model gives it."""
+        ...
+
     def close(self) -> None:
         """Free the memory of the model."""
         ...

@@ -59,6 +59,13 @@ class _Worker:
             found = await self._agent.trajectories(*asked)
         return msgspec.json.encode(found)
 
+    async def rescored(self, question: bytes, trajectory: bytes) -> bytes:
+        """Score one again."""
+        asked = msgspec.json.decode(question, type=Question), msgspec.json.decode(trajectory, type=Trajectory)
+        async with self._free:
+            found = await self._agent.rescored(*asked)
+        return msgspec.json.encode(found)
+
 
 class RayAgents:
     """Rolls out like an Agent, on all workers."""
@@ -113,21 +120,32 @@ class RayAgents:
 
     async def trajectories(self, question: Question, sample: int, draw: Draw) -> list[Trajectory]:
         """Run one trajectory, with its branches, on the worker with the most room."""
+        name = f"question {question.id!r}, sample {sample}"
+        asked = msgspec.json.encode(question), sample, msgspec.json.encode(draw)
+        return msgspec.json.decode(await self._asked("trajectories", name, *asked), type=list[Trajectory])
+
+    async def rescored(self, question: Question, trajectory: Trajectory) -> Trajectory:
+        """Score a trajectory again, on the worker with the most room."""
+        name = f"question {question.id!r}, sample {trajectory.sample}"
+        asked = msgspec.json.encode(question), msgspec.json.encode(trajectory)
+        return msgspec.json.decode(await self._asked("rescored", name, *asked), type=Trajectory)
+
+    async def _asked(self, method: str, name: str, *arguments: bytes | int) -> bytes:
+        """Call a method of a worker for the trajectory `name`, on another one if it is lost."""
         from ray.exceptions import RayActorError
 
-        asked = msgspec.json.encode(question), sample, msgspec.json.encode(draw)
         for _ in range(TRIES):
             number = await self._pick()
             self._load[number] += 1
             try:
-                found: bytes = await self._workers[number].trajectories.remote(*asked)
-                return msgspec.json.decode(found, type=list[Trajectory])
+                found: bytes = await getattr(self._workers[number], method).remote(*arguments)
+                return found
             except RayActorError:
                 if number not in self._revivals or self._revivals[number].done():
                     self._revivals[number] = asyncio.create_task(self._revive(number))
             finally:
                 self._load[number] -= 1
-        raise ExSearchError(f"question {question.id!r}, sample {sample}: {TRIES} workers were lost on it")
+        raise ExSearchError(f"{name}: {TRIES} workers were lost on it")
 
     async def _pick(self) -> int:
         """Return the worker with the most room; waits for one to come back if all are lost."""

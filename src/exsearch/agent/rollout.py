@@ -7,6 +7,8 @@ those that search are searched for together, meanwhile.
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -152,6 +154,40 @@ class Agent:
         finally:
             seat.close()
         return [attempt.finish(self.model_fingerprint, self.index_fingerprint) for attempt in attempts]
+
+    async def rescored(self, question: Question, trajectory: Trajectory) -> Trajectory:
+        """Return a trajectory with the log-probs that this model gives what was said in it, and the gold answers.
+
+        Those after single steps are dropped. One whose scoring fails becomes `engine_failed`.
+        """
+        attempt = Attempt.at_end_of(trajectory, question, Transcript(self.chat, self.grammar, question.text))
+        attempt.steps = [msgspec.structs.replace(step, answer_logprob=None) for step in attempt.steps]
+        transcript, seat = attempt.transcript, self.engine.open()
+        try:
+            for start, stop in _turns(transcript.loss_mask):
+                said = transcript.token_ids[start:stop]
+                transcript.logprobs[start:stop] = await seat.logprobs(transcript.token_ids[:start], said)
+            said = attempt.said_answer()
+            if trajectory.alias_scores:
+                attempt.alias_scores = await self._score(attempt, seat, self._context_of_answer(attempt), said)
+            if trajectory.opening_logprob is not None:
+                opened = replace(attempt, transcript=self._before_evidence(attempt))
+                opening = await self._score(opened, seat, opened.transcript.asked_now(), said)
+                attempt.opening_logprob = answer_logprob(opening, "sum") if opening else None
+        except EngineError as error:
+            attempt.stop(StopReason.ENGINE_FAILED, str(error))
+        finally:
+            seat.close()
+        return attempt.finish(self.model_fingerprint, trajectory.index_fingerprint)
+
+    def _before_evidence(self, attempt: Attempt) -> Transcript:
+        """Return an attempt's transcript as it was while its first search was under way."""
+        transcript, text = attempt.transcript, attempt.question.text
+        opened = Transcript(self.chat, self.grammar, text)
+        if self.grammar.first_query(text) is None:
+            start, stop = _turns(transcript.loss_mask)[0]
+            opened.said(transcript.token_ids[start:stop], transcript.logprobs[start:stop])
+        return opened
 
     def _start(self, question: Question, sample: int, seed: int) -> Attempt:
         transcript = Transcript(self.chat, self.grammar, question.text)
@@ -345,3 +381,9 @@ class Agent:
                 logprobs = logprobs + await seat.logprobs(context + target[:known], target[known:])
             scores.append(AliasScore(text, round(sum(logprobs), 5), len(logprobs), own))
         return scores
+
+
+def _turns(loss_mask: list[int]) -> list[tuple[int, int]]:
+    """Return where each run of tokens begins and ends that the model said."""
+    edges = [place for place, (a, b) in enumerate(pairwise([0, *loss_mask, 0])) if a != b]
+    return list(zip(edges[::2], edges[1::2], strict=True))

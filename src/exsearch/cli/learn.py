@@ -1,44 +1,64 @@
 """`exsearch learn`: the M-step, alone."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from exsearch.cli.options import config_option, json_option, model_option, set_option, settings
 
+if TYPE_CHECKING:
+    from exsearch.em.replay import Rollouts
+
 
 @click.command()
-@click.argument("trajectories", type=click.Path(path_type=Path))
-@click.argument("weights", type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="TRAJECTORIES WEIGHTS ...")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Checkpoint folder to write.")
 @model_option
 @config_option
 @set_option
 @json_option
 def learn(
-    trajectories: Path,
-    weights: Path,
+    files: tuple[Path, ...],
     out: Path,
     model: str | None,
     recipe: Path | None,
     overrides: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Fine-tune the model on the journal TRAJECTORIES with the weights of the file WEIGHTS."""
+    """Fine-tune the model on the journal TRAJECTORIES with the weights of the file WEIGHTS.
+
+    The journals of several E-steps, each followed by its weights and the newest last, are learned from together with
+    --set learn.replay=decay: the earlier ones count less, as learn.replay_rate says.
+    """
     from exsearch.agent.chat import ChatFormat
-    from exsearch.agent.trajectory import Trajectory
     from exsearch.cli.training import run_training
-    from exsearch.em.learn import weighted_examples
-    from exsearch.em.weighted import Weighted
+    from exsearch.em.replay import learned_from
     from exsearch.engine.builtin import resolve_model
-    from exsearch.files import read_jsonl
+    from exsearch.errors import UsageError
 
     config = settings(recipe, overrides, model__path=model)
+    rollouts = _pairs(files)
+    if config.learn.replay == "ratios":
+        raise UsageError(
+            "learn.replay = ratios scores earlier trajectories again, as `exsearch train` does between its stages; use "
+            "learn.replay=decay here"
+        )
+    if len(rollouts) > 1 and config.learn.replay == "none":
+        raise UsageError(
+            f"{len(rollouts)} journals, and learn.replay = none; say how much the earlier ones count: "
+            "--set learn.replay=decay, and learn.replay_rate=0 if all count alike"
+        )
     base = resolve_model(config.model.path)
-    examples = weighted_examples(
-        read_jsonl(trajectories, Trajectory),
-        list(read_jsonl(weights, Weighted)),
-        ChatFormat.load(base, config.agent),
-        config.learn,
-    )
-    run_training(base, examples, out, config.learn, config, "learn", as_json)
+    examples, sources = learned_from(rollouts, ChatFormat.load(base, config.agent), config.learn)
+    run_training(base, examples, out, config.learn, config, "learn", as_json, sources)
+
+
+def _pairs(files: tuple[Path, ...]) -> "list[Rollouts]":
+    """Return journals with their weights. Raises UsageError if one is left over."""
+    from exsearch.em.replay import Rollouts
+    from exsearch.errors import UsageError
+
+    if len(files) % 2:
+        raise UsageError(f"{files[-1]}: name each journal with the file of its weights behind it")
+    return [Rollouts(str(journal), journal, weights) for journal, weights in zip(files[::2], files[1::2], strict=True)]

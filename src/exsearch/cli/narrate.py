@@ -23,23 +23,29 @@ def print_table(root: Path, summary: RunSummary) -> None:
     """Print the scores of all models of a run on its test questions."""
     folder = RunFolder(root)
     table = Table(title="Held-out test questions, with 95% bootstrap intervals")
-    for column in ("model", "exact match", "F1", "gold passages read", "searches", "train log p(y|x,z)"):
+    for column in ("model", "exact match", "F1", "gold passages read", "searches", "malformed", "train p(y|x,z)"):
         table.add_column(column, justify="left" if column == "model" else "right")
     scores = {name: read_scores(folder.test_eval(name)) for name in summary.models}
     for name, score in scores.items():
         figures = score.figures
-        logprob = summary.train_answer_logprob.get(name)
+        probability = summary.train_answer_probability.get(name)
+        malformed = sum(row.malformed or 0 for row in score.questions) / len(score.questions)
         table.add_row(
             Text(f"{name} *" if name == summary.best else name, style="bold" if name == summary.best else ""),
             _percent(figures["em"]),
             _percent(figures["f1"]),
             f"{figures['recall'].mean:.0%}",
             f"{figures['searches'].mean:.1f}",
-            "" if logprob is None else f"{logprob.mean:.2f} [{logprob.low:.2f}, {logprob.high:.2f}]",
+            f"{malformed:.0%}",
+            "" if probability is None else f"{probability.mean:.2f} [{probability.low:.2f}, {probability.high:.2f}]",
         )
     console.print(table)
     first = next(iter(scores.values()))
-    console.print(f"* best on the validation questions.  n = {first.figures['em'].n}, protocol {first.protocol}")
+    chosen = "the guard's" if any(iteration.guard for iteration in summary.iterations) else "the validation"
+    console.print(f"* best on {chosen} questions.  n = {first.figures['em'].n}, protocol {first.protocol}")
+    for iteration in summary.iterations:
+        if iteration.guard:
+            console.print(f"{iteration.guard}.")
     if summary.comparison is not None:
         difference = summary.comparison.difference
         console.print(

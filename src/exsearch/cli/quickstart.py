@@ -66,10 +66,12 @@ def _prepare(out: Path, seed: int, overrides: tuple[str, ...], say: Callable[[st
     from exsearch.retrieval.index import build_index
 
     world_folder, index = out / "world", out / "index"
-    recipe = Path(str(files("exsearch") / "recipes" / "quickstart.toml"))
+    folder = RunFolder(out)
+    # a run that is here goes on with its own recipe, which may be of another version
+    recipe = folder.config if folder.config.exists() else Path(str(files("exsearch") / "recipes" / "quickstart.toml"))
     paths = [f"data.index={index}", *(f"data.{split}={world_folder / split}.jsonl" for split in QUESTIONS)]
     config = load_config(recipe, [*paths, f"seed={seed}", *overrides])
-    RunFolder(out).claim(config)
+    folder.claim(folder.as_its_version_did(config)[0])
     say(f"World: {PASSAGES} passages of an invented encyclopaedia, and questions about it (seed {seed}).")
     world = World(seed=seed, passages=PASSAGES)
     if not (world_folder / "corpus").exists():
@@ -90,7 +92,7 @@ def _show(out: Path, summary: "RunSummary", report: Path) -> None:
     from exsearch.em.run_folder import RunFolder
 
     print_trajectory(out, summary)
-    print_weights(out, summary.models[-1])
+    print_weights(out, summary.iterations[-1].name)
     print_table(out, summary)
     question = read_questions(RunFolder(out).questions("test"))[0].text
     checkpoint = RunFolder(out).checkpoint(summary.best)

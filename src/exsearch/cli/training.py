@@ -1,16 +1,22 @@
 """What the verbs `warmup` and `learn` have in common: train, log beside the checkpoint, report."""
 
 import json
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from exsearch.config import Config, TrainingConfig
 from exsearch.locks import sole_writer
 from exsearch.training.example import Example
 from exsearch.training.logged import train_logged
 from exsearch.training.ranks import is_first
+
+if TYPE_CHECKING:
+    from exsearch.em.replay import Source
 
 
 def run_training(
@@ -21,13 +27,22 @@ def run_training(
     config: Config,
     label: str,
     as_json: bool,
+    sources: "Sequence[Source]" = (),
 ) -> None:
-    """Train `base` on `examples` into the folder `out`, with metrics in `out`.metrics.jsonl."""
+    """Train `base` on `examples` into the folder `out`, with metrics in `out`.metrics.jsonl.
+
+    `sources` says which journals the examples are from.
+    """
     with sole_writer(out) if is_first() else nullcontext():
         metrics = train_logged(base, examples, out, training, config.model, config.tracking, config.seed, label)
     if not is_first():
         return
     if as_json:
-        click.echo(json.dumps({"checkpoint": str(out), "examples": len(examples), "metrics": str(metrics)}))
-    else:
-        click.echo(f"{out}: checkpoint after {len(examples)} trajectories; figures in {metrics}")
+        told = {"sources": msgspec.to_builtins(sources)} if sources else {}
+        click.echo(json.dumps({"checkpoint": str(out), "examples": len(examples), "metrics": str(metrics), **told}))
+        return
+    if len(sources) > 1:
+        whole = sum(source.weight for source in sources)
+        for source in sources:
+            click.echo(f"  {source.weight / whole:.0%} of the weight from {source.examples} of {source.name}")
+    click.echo(f"{out}: checkpoint after {len(examples)} trajectories; figures in {metrics}")

@@ -9,7 +9,7 @@ from exsearch.em.run_folder import RunFolder, RunSummary
 from exsearch.errors import ExSearchError, UsageError, nearest
 from exsearch.evaluation.scores import Figure, has_scores, read_scores
 from exsearch.files import atomic_path, is_taken, read_json, write_text
-from exsearch.training.inputs import JOB
+from exsearch.training.saving import FLOAT32, JOB
 
 LICENCES = {"builtin:smollm2-135m": "apache-2.0"}
 """Of models that are made here; a licence goes on to what is trained from them."""
@@ -35,7 +35,7 @@ def export(run: Path, out: Path, name: str | None, licence: str | None) -> str:
     if licence is None:
         raise UsageError(f"say the licence of {config.model.path} with --licence, such as apache-2.0")
     with atomic_path(out) as temporary:
-        shutil.copytree(checkpoint, temporary, ignore=shutil.ignore_patterns(JOB))
+        shutil.copytree(checkpoint, temporary, ignore=shutil.ignore_patterns(JOB, FLOAT32))
         write_text(temporary / "README.md", model_card(folder, config, summary, name, licence))
     return name
 
@@ -92,6 +92,7 @@ def _training(config: Config, summary: RunSummary, name: str) -> str:
         lines.append(
             f"* {iteration.name}: {iteration.questions} questions, {config.explore.samples} trajectories each; learned "
             f"from {iteration.examples}, weighted by `{config.weigh.weighting}`"
+            + (f"; {iteration.guard}" if iteration.guard else "")
         )
         if iteration.name == name:
             break

@@ -1,6 +1,6 @@
 """M-step: from weighted trajectories to the examples that the trainer learns from."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from exsearch.agent.chat import ChatFormat
@@ -12,7 +12,7 @@ from exsearch.training.example import Example, example_from
 
 
 def weighted_examples(
-    trajectories: Iterable[Trajectory], weighted: list[Weighted], chat: ChatFormat, config: LearnConfig
+    trajectories: Iterable[Trajectory], weighted: Sequence[Weighted], chat: ChatFormat, config: LearnConfig
 ) -> list[Example]:
     """Return the examples of an M-step: trajectories of at least `config.min_weight`, each with its weight.
 

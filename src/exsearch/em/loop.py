@@ -4,9 +4,9 @@ Reads top to bottom as the method of DESIGN.md section 2. Every stage leaves a f
 is skipped when that is there, so the same command continues a run that was cut off.
 """
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+import statistics
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -15,12 +15,17 @@ from exsearch.agent.chat import ChatFormat
 from exsearch.agent.journal import Agents, few_failed
 from exsearch.agent.loading import as_begun, load_agents, load_retriever
 from exsearch.agent.trajectory import Trajectory
-from exsearch.config import Config, TrainingConfig, load_config
-from exsearch.data.question import Question, read_questions
+from exsearch.config import Config, load_config
+from exsearch.data.question import Question
 from exsearch.em.explore import explore
 from exsearch.em.gold import GoldPassages
-from exsearch.em.learn import weighted_examples
+from exsearch.em.guard import Decision, Standing
+from exsearch.em.guarded import GuardedSteps
+from exsearch.em.m_step import MStep
+from exsearch.em.questions import RunQuestions, require_files
+from exsearch.em.replay import Source
 from exsearch.em.run_folder import Comparison, Iteration, RunFolder, RunSummary
+from exsearch.em.stage_times import StageTimes
 from exsearch.em.warmup import gold_trajectories, read_warmup, within_context
 from exsearch.em.weigh import WeightSummary, summarise, weigh
 from exsearch.em.weighted import Weighted
@@ -29,14 +34,14 @@ from exsearch.engine.load import adapter_fingerprint, pick_dtype
 from exsearch.engine.sampling import derive_seed
 from exsearch.errors import UsageError
 from exsearch.evaluation.baselines import majority
-from exsearch.evaluation.bootstrap import paired_difference
+from exsearch.evaluation.bootstrap import answer_probability, figure, paired_difference
 from exsearch.evaluation.evaluate import TRAJECTORIES, Evaluation, evaluate
 from exsearch.evaluation.protocol import Protocol, make_protocol
 from exsearch.evaluation.scores import Figure, has_scores, read_scores
 from exsearch.files import fingerprint, read_jsonl, write_json, write_jsonl
 from exsearch.memory import give_back_memory
 from exsearch.training.example import Example, example_from
-from exsearch.training.trainer import refuse_adapter, require_length, train
+from exsearch.training.trainer import refuse_adapter, require_length
 from exsearch.training.zero_settings import zero_fingerprint
 
 Say = Callable[[str], None]
@@ -47,25 +52,18 @@ class EMRun:
 
     def __init__(self, config: Config, root: Path, say: Say) -> None:
         """Check the inputs and claim the folder; raises UsageError before any work is done."""
-        self.config, self.say = config, say
         self.folder = RunFolder(root, config.tracking)
+        config, earlier = self.folder.as_its_version_did(config)
+        if earlier:
+            say(earlier)
+        self.config, self.say = config, say
         data = config.data
-        for key in ("index", "train", "dev", "test"):
-            if not getattr(data, key):
-                raise UsageError(f"the config names no data.{key}")
+        require_files(config)
         _check_scores(config)
         refuse_adapter(config.model)
         self.retriever = load_retriever(config, data.index)
-        self.train_questions = read_questions(Path(data.train), data.train_limit)
-        self.dev_questions = read_questions(Path(data.dev), data.dev_limit)
-        self.test_questions = read_questions(Path(data.test), data.test_limit)
+        self.questions = RunQuestions.read(config)
         self.gold_passages = GoldPassages.of_index(data.index, config)
-        self.pool = self._to_explore()
-        if not self.pool:
-            raise UsageError(
-                f"{data.train}: {len(self.train_questions)} questions, and the warm-up takes all of them "
-                f"({'data.warmup' if data.warmup else 'warmup.questions'}): none are left to explore"
-            )
         say(f"Model: {config.model.path}; what is not a folder here is made or fetched once, into your cache folder.")
         self.base = resolve_model(config.model.path)
         self.config, self._spoken = self._as_begun(config)
@@ -73,15 +71,21 @@ class EMRun:
         if data.warmup:
             ready = read_warmup(Path(data.warmup), self.chat)  # to refuse now what it would refuse after the baselines
             require_length(self.base, max(len(trajectory.token_ids) for trajectory in ready))
-        self.protocol = self._protocol(self.test_questions)
-        splits = {"train": self.train_questions, "dev": self.dev_questions, "test": self.test_questions}
+        self.protocol = self._protocol(self.questions.test)
         contents = contents_of(config, self.base)
         self.folder.check(self.config, contents)
-        self.folder.claim_inputs(self.protocol, splits)
+        self.folder.claim_inputs(self.protocol, self.questions.splits())
         if changed := self.folder.claim(self.config, contents):
             say(f"Continued with other settings, which change no result: {'; '.join(map(str, changed))}.")
         self._agents: Agents | None = None
         self._loaded: Path | None = None
+        self._refused: list[bool] = []
+        """Of each iteration so far, whether the guard refused its step."""
+        self._times = StageTimes(self.folder.metrics)
+        use = self._agents_for, self._free_engine
+        self._m_step = MStep(self.config, self.folder, self.questions, self.chat, self._times, *use, say)
+        guard = self.questions.guard
+        self._guard = GuardedSteps(self.config, self.folder, guard, *use) if guard else None
 
     def _as_begun(self, config: Config) -> tuple[Config, Config]:
         """Return the settings to claim the folder with and to speak with, by what there is of prompts.
@@ -101,28 +105,35 @@ class EMRun:
     def run(self) -> RunSummary:
         """Run what is not done yet; return the summary, which is also written to the folder."""
         try:
-            summary = self._stages()
+            return self._stages()
         finally:
-            self._free_engine()
-            self.folder.metrics.close()
-        return summary
+            self.close()
+
+    def close(self) -> None:
+        """Free what was loaded, and let the trackers write what they hold back."""
+        self._free_engine()
+        self.folder.metrics.close()
 
     def _stages(self) -> RunSummary:
         self.baselines()
         self.warm_up()
-        models = ["warmup"]
+        models, explorers = ["warmup"], dict[str, Path]()
         self.assess("warmup")
-        best, waited = self.validate("warmup"), 0
+        best, waited = self.merit("warmup"), 0
         iterations: list[Iteration] = []
         for number in range(1, self.config.loop.iterations + 1):
             name = f"iter-{number}"
+            explorers[name] = self._checkpoint(models[-1])
             weights = self.e_step(name, number, models[-1])
-            examples = self.m_step(name, models[-1], weights)
-            self.assess(name)
-            iterations.append(self._iteration(name, summarise(weights), examples))
-            models.append(name)
-            waited = 0 if iterations[-1].validation_em > best else waited + 1
-            best = max(best, iterations[-1].validation_em)
+            learned = self.m_step(name, explorers)
+            decision = self.guarded(name, models[-1])
+            if decision is None or decision.taken:
+                models.append(name)
+                self.assess(name)
+            iterations.append(self._iteration(name, models[-1], summarise(weights), learned, decision))
+            merit = self.merit(models[-1])
+            waited = 0 if merit > best else waited + 1
+            best = max(best, merit)
             if waited == self.config.loop.patience:
                 self.say(f"Validation has not improved for {waited} iterations: stopping.")
                 break
@@ -134,15 +145,15 @@ class EMRun:
         agent, spoken = (
             msgspec.structs.replace(config.agent, grammar="closed-book") for config in (self.config, self._spoken)
         )
-        protocol = make_protocol(agent, self.retriever.fingerprint, self.test_questions)
-        evaluation = Evaluation(self.folder.test_eval("closed-book"), self.test_questions, protocol)
-        with self._timed("closed-book"):
+        protocol = make_protocol(agent, self.retriever.fingerprint, self.questions.test)
+        evaluation = Evaluation(self.folder.test_eval("closed-book"), self.questions.test, protocol)
+        with self._times.of("closed-book"):
             if not has_scores(evaluation.folder):
                 config = msgspec.structs.replace(self.config, agent=spoken)
                 with closing(load_agents(config, self.base, config.data.index, self.retriever)) as agents:
                     evaluate(agents, [evaluation], "closed-book", "closed-book answers")
         majority(
-            self.train_questions, Evaluation(self.folder.test_eval("majority"), self.test_questions, self.protocol)
+            self.questions.train, Evaluation(self.folder.test_eval("majority"), self.questions.test, self.protocol)
         )
 
     def warm_up(self) -> None:
@@ -154,7 +165,8 @@ class EMRun:
         source = self.config.data.warmup or f"of {self.config.warmup.questions} questions"
         self.say(f"Warm-up: learn the grammar from {len(gold)} gold trajectories ({source}).")
         write_jsonl(self.folder.warmup_trajectories, gold)
-        self._train("warmup", self.base, self._warmup_examples(), self.config.warmup)
+        checkpoint = self.folder.checkpoint("warmup")
+        self._m_step.train("warmup/learn", self.base, self._warmup_examples(), self.config.warmup, checkpoint)
 
     def e_step(self, name: str, number: int, previous: str) -> list[Weighted]:
         """Explore with the model of `previous`, then weigh."""
@@ -164,7 +176,7 @@ class EMRun:
             return list(read_jsonl(path, Weighted))
         k = self.config.explore.samples
         self.say(f"E-step of {name}: explore {len(questions)} training questions, {k} trajectories each.")
-        with self._timed(f"{name}/explore"):
+        with self._times.of(f"{name}/explore"):
             trajectories = explore(
                 self._agents_for(self._checkpoint(previous)),
                 questions,
@@ -179,15 +191,35 @@ class EMRun:
         write_jsonl(path, weights)
         return weights
 
-    def m_step(self, name: str, previous: str, weights: list[Weighted]) -> int:
-        """Learn from the weighted trajectories; return how many there are."""
-        trajectories = read_jsonl(self.folder.trajectories(name), Trajectory)
-        examples = weighted_examples(trajectories, weights, self.chat, self.config.learn)
-        count = len(examples)
-        self.say(f"M-step of {name}: learn from {count} trajectories, each by its weight.")
-        examples += self.to_mix_in()
-        self._train(name, self._checkpoint(previous), examples, self.config.learn)
-        return count
+    def m_step(self, name: str, explorers: dict[str, Path]) -> list[Source]:
+        """Learn from the weighted trajectories; return what each E-step adds to them.
+
+        `explorers` has the model that explored in each iteration up to this one, which comes last.
+        """
+        examples, sources = self._m_step.examples(name, explorers)
+        if self._guard is not None and self.folder.guard_decision(name).exists():
+            return sources
+        told = f" ({', '.join(f'{each.examples} of {each.name}' for each in sources)})" if len(sources) > 1 else ""
+        self.say(f"M-step of {name}: learn from {len(examples)} trajectories{told}, each by its weight.")
+        target = self.folder.checkpoint(name) if self._guard is None else self.folder.part(name, 1.0)
+        self._m_step.learn(name, explorers[name], examples + self.to_mix_in(), target)
+        return sources
+
+    def guarded(self, name: str, previous: str) -> Decision | None:
+        """Keep as much of a step as the guard's questions allow; None without a guard."""
+        if self._guard is None:
+            self._refused.append(False)
+            return None
+        with self._times.of(f"{name}/guard"):
+            decision = self._guard.decide(name, previous, self._checkpoint(previous))
+        self._refused.append(decision.taken is None)
+        self.say(f"Guard: {decision.sentence}.")
+        return decision
+
+    def standing(self, model: str) -> Standing:
+        """Return how a model of the run does on the guard's questions."""
+        assert self._guard is not None
+        return self._guard.standing(model, self._checkpoint(model))
 
     def to_mix_in(self) -> list[Example]:
         """Return the examples of the warm-up that each M-step learns from, too."""
@@ -196,68 +228,90 @@ class EMRun:
 
     def questions_of(self, number: int) -> list[Question]:
         """Return the questions of an iteration: the next ones after the warm-up's, wrapping around."""
-        count = min(self.config.explore.questions, len(self.pool))
-        first = (number - 1) * count
-        return [self.pool[(first + offset) % len(self.pool)] for offset in range(count)]
+        return self.questions.to_explore(number, self.config.explore.questions, self._refused[: number - 1])
 
     def assess(self, name: str) -> None:
-        """Evaluate a model on the test, validation and first explored training questions."""
-        self.say(f"Evaluate {name}: greedy answers to held-out questions, and to some of the training questions.")
-        sets = {
-            self.folder.test_eval(name): self.test_questions,
-            self.folder.dev_eval(name): self.dev_questions,
-            self.folder.train_eval(name): self.questions_of(1)[: len(self.dev_questions)],
-        }
+        """Evaluate a model on the test, validation and first explored training questions.
+
+        With a guard, its questions take the place of the last two.
+        """
+        sets = {self.folder.test_eval(name): self.questions.test}
+        if self._guard is None:
+            self.say(f"Evaluate {name}: greedy answers to held-out questions, and to some of the training questions.")
+            sets[self.folder.dev_eval(name)] = self.questions.dev
+            sets[self.folder.train_eval(name)] = self.questions_of(1)[: len(self.questions.dev)]
+        else:
+            self.say(f"Evaluate {name}: answers to the test questions, and to those of the guard.")
+            with self._times.of(f"{name}/guard"):
+                self.standing(name)
         left = [
             Evaluation(folder, questions, self._protocol(questions))
             for folder, questions in sets.items()
             if not has_scores(folder)
         ]
         if left:
-            with self._timed(f"{name}/eval"):
+            with self._times.of(f"{name}/eval"):
                 evaluate(self._agents_for(self._checkpoint(name)), left, name, f"{name} answers")
         scores = read_scores(self.folder.test_eval(name))
         em, f1 = scores.figures["em"], scores.figures["f1"]
         self.say(f"  {name}: exact match {em.mean:.1%} [{em.low:.1%}, {em.high:.1%}], F1 {f1.mean:.1%}, n = {em.n}")
 
+    def merit(self, name: str) -> float:
+        """Return what the best iteration is chosen by: exact match on validation questions, or the guard's figure."""
+        return self.validate(name) if self._guard is None else self.standing(name).merit
+
     def validate(self, name: str) -> float:
-        """Return a model's exact match on the validation questions."""
+        """Return a model's exact match on the questions that choose the best iteration."""
+        if self._guard is not None:
+            return round(statistics.fmean(self.standing(name).em), 5)
         return read_scores(self.folder.dev_eval(name)).figures["em"].mean
 
     def summarise(self, models: list[str], iterations: list[Iteration]) -> RunSummary:
         """Choose the best model by validation, compare it with the warm-up on the test questions, write it down."""
-        best = max(models, key=lambda name: (self.validate(name), models.index(name)))
+        best = max(models, key=lambda name: (self.merit(name), models.index(name)))
         comparison = None
         if best != "warmup":
             before, after = (self._test_em(name) for name in ("warmup", best))
             comparison = Comparison("warmup", best, paired_difference(before, after))
-        train_logprob: dict[str, Figure] = {
-            name: read_scores(self.folder.train_eval(name)).figures["answer_logprob"] for name in models
-        }
+        train_probability = {name: self._on_training_questions(name) for name in models}
         summary = RunSummary(
             title=self.config.title,
             models=["closed-book", "majority", *models],
             best=best,
-            seconds=self._seconds(),
+            seconds=self._times.total(),
             comparison=comparison,
             iterations=iterations,
-            train_answer_logprob=train_logprob,
+            train_answer_probability=train_probability,
         )
         write_json(self.folder.summary, summary)
         return summary
 
-    def _iteration(self, name: str, weights: WeightSummary, examples: int) -> Iteration:
+    def _on_training_questions(self, name: str) -> Figure:
+        """Return a model's p(y | x, z) on training questions: some of those learned from, or the guard's."""
+        if self._guard is None:
+            return answer_probability(read_scores(self.folder.train_eval(name)))
+        return figure(self.standing(name).probability)
+
+    def _iteration(
+        self, name: str, model: str, weights: WeightSummary, learned: list[Source], decision: Decision | None
+    ) -> Iteration:
+        """Sum an iteration up; `model` is what it ended with, the one before if its step was refused."""
+        whole = sum(source.weight for source in learned) or 1.0
         return Iteration(
             name=name,
             questions=weights.questions,
             skipped=weights.skipped,
-            mean_answer_logprob=weights.mean_answer_logprob,
+            mean_answer_probability=weights.mean_answer_probability,
+            malformed=weights.malformed,
             effective_sample_size=weights.effective_sample_size,
             weight_entropy=weights.weight_entropy,
             sample_exact_match=weights.exact_match,
             any_exact_match=weights.any_exact_match,
-            examples=examples,
-            validation_em=self.validate(name),
+            examples=sum(source.examples for source in learned),
+            validation_em=self.validate(model),
+            sources={source.name: round(source.weight / whole, 5) for source in learned},
+            ratios_worth={source.name: worth for source in learned if (worth := source.ratios_worth) is not None},
+            guard=decision.sentence if decision else "",
         )
 
     def _checkpoint(self, name: str) -> Path:
@@ -276,41 +330,17 @@ class EMRun:
     def _warms_up(self) -> bool:
         return bool(self.config.data.warmup) or self.config.warmup.questions > 0
 
-    def _to_explore(self) -> list[Question]:
-        """Return the training questions that the warm-up does not learn from."""
-        if not self.config.data.warmup:
-            return self.train_questions[self.config.warmup.questions :]
-        ready = {trajectory.question_id for trajectory in read_jsonl(Path(self.config.data.warmup), Trajectory)}
-        return [question for question in self.train_questions if question.id not in ready]
-
     def _gold_trajectories(self) -> list[Trajectory]:
         config = self.config
         if config.data.warmup:
             return read_warmup(Path(config.data.warmup), self.chat)
-        questions = self.train_questions[: config.warmup.questions]
+        questions = self.questions.train[: config.warmup.questions]
         agent = within_context(config.agent, self.base)
         return gold_trajectories(questions, self.retriever, self.chat, agent, self.gold_passages)
 
     def _warmup_examples(self) -> list[Example]:
         gold = read_jsonl(self.folder.warmup_trajectories, Trajectory)
         return [example_from(trajectory, 1.0, None, self.chat) for trajectory in gold]
-
-    def _train(self, name: str, base: Path, examples: list[Example], config: TrainingConfig) -> None:
-        self._free_engine()
-        stage = f"{name}/learn"
-        metrics = self.folder.metrics
-        with self._timed(stage):
-            train(
-                base,
-                examples,
-                self.folder.checkpoint(name),
-                config,
-                self.config.model,
-                self.config.seed,
-                label=f"{name} learn",
-                log=lambda step, figures: metrics.append(stage, step, **figures),
-                rewind=lambda step: metrics.rewind(stage, step),
-            )
 
     def _agents_for(self, checkpoint: Path) -> Agents:
         if self._agents is None or self._loaded != checkpoint:
@@ -325,24 +355,6 @@ class EMRun:
             self._agents.close()
         self._agents = None
         give_back_memory()
-
-    @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        start = time.monotonic()
-        yield
-        seconds = time.monotonic() - start
-        if seconds > 1:
-            self.folder.metrics.append("seconds", 0, **{stage: round(seconds, 1)})
-
-    def _seconds(self) -> dict[str, float]:
-        """Sum the recorded seconds of each stage, over all starts of this run."""
-        total: dict[str, float] = {}
-        for line in read_jsonl(self.folder.metrics.path, dict[str, str | float]):
-            if line["stage"] == "seconds":
-                for stage, seconds in line.items():
-                    if stage not in ("stage", "step"):
-                        total[stage] = round(total.get(stage, 0.0) + float(seconds), 1)
-        return total
 
 
 def contents_of(config: Config, base: Path) -> dict[str, str]:

@@ -6,12 +6,25 @@ import msgspec
 
 from exsearch.config import Config, TrackingConfig, dump_config, load_config
 from exsearch.data.question import Question, read_questions
-from exsearch.effects import Change, changes, other_content
+from exsearch.effects import (
+    EARLIER,
+    REDEFINED,
+    Change,
+    as_earlier,
+    changes,
+    other_content,
+    unknown_to,
+    value_of,
+    with_value,
+    written,
+)
+from exsearch.em.guard import PARTS
 from exsearch.errors import UsageError
 from exsearch.evaluation.protocol import PROTOCOL, Protocol, check_protocol, write_protocol
 from exsearch.evaluation.scores import Figure
 from exsearch.files import read_json, write_json, write_jsonl, write_text
 from exsearch.metrics_log import MetricsLog
+from exsearch.toml import read_toml
 from exsearch.tracking import open_mirrors
 
 
@@ -29,7 +42,6 @@ class Iteration(msgspec.Struct, frozen=True):
     name: str
     questions: int
     skipped: int
-    mean_answer_logprob: float
     effective_sample_size: float
     weight_entropy: float
     sample_exact_match: float
@@ -37,6 +49,16 @@ class Iteration(msgspec.Struct, frozen=True):
     examples: int
     """Trajectories that the M-step learned from."""
     validation_em: float
+    mean_answer_probability: float | None = None
+    """Mean p(y | x, z) of the E-step's samples, 0 for those without an answer; None in older files."""
+    malformed: float | None = None
+    """Share of the E-step's samples that ended as malformed; None in older files."""
+    sources: dict[str, float] = {}
+    """From which E-step the weight comes that the M-step learned by: shares, by iteration."""
+    ratios_worth: dict[str, float] = {}
+    """Of each earlier E-step that was weighed again: the effective sample size of its importance ratios."""
+    guard: str = ""
+    """What became of the step, in a sentence; empty without a guard."""
 
 
 class RunSummary(msgspec.Struct, frozen=True):
@@ -48,8 +70,8 @@ class RunSummary(msgspec.Struct, frozen=True):
     seconds: dict[str, float]
     comparison: Comparison | None
     iterations: list[Iteration]
-    train_answer_logprob: dict[str, Figure]
-    """Mean log p(y | x, z) of each model on the same training questions, greedy."""
+    train_answer_probability: dict[str, Figure] = {}
+    """Mean p(y | x, z) of each model on the same training questions, greedy, 0 where it gave no answer."""
 
 
 class RunFolder:
@@ -60,15 +82,35 @@ class RunFolder:
         self.root = root
         self.metrics = MetricsLog(root / "metrics.jsonl", open_mirrors(tracking, root, root.name) if tracking else ())
 
+    def as_its_version_did(self, config: Config) -> tuple[Config, str]:
+        """Return a config as the version meant it that began the run here, and a sentence about what that means.
+
+        What that version had no setting for stays as it did it, whatever the config says: nothing of the method changes
+        within a run. The sentence is empty for a run that knows all settings, and where there is none.
+        """
+        unknown = self._unknown()
+        if not unknown:
+            return config, ""
+        begun = load_config(self.config)
+        for key in REDEFINED:
+            if value_of(config, key) == value_of(Config(), key):
+                config = with_value(config, key, value_of(begun, key))
+        as_it_did = ", ".join(f"{key} = {written(EARLIER[key])}" for key in unknown)
+        return as_earlier(config, unknown), f"Begun by an earlier version, so this run goes on as it did: {as_it_did}."
+
+    def _unknown(self) -> list[str]:
+        """Return the settings that the version had none of which began the run here."""
+        return unknown_to(read_toml(self.config)) if self.config.exists() else []
+
     def check(self, config: Config, contents: dict[str, str] | None = None) -> list[Change]:
         """Return the settings that the run that is here was begun with otherwise; raises UsageError for results' sake.
 
-        `contents` says, by their keys, what settings that name something stand for. Without it only the others are
-        compared; index and questions are compared by `claim_inputs`.
+        `config` is one of `as_its_version_did`. `contents` says, by their keys, what settings that name something stand
+        for. Without it only the others are compared; index and questions are compared by `claim_inputs`.
         """
         if not self.config.exists():
             return []
-        found = changes(load_config(self.config), config)
+        found = changes(as_earlier(load_config(self.config), self._unknown()), config)
         refused = [str(change) for change in found if change.effect == "result"]
         if contents is not None:
             begun = read_json(self.contents, dict[str, str]) if self.contents.exists() else {}
@@ -91,7 +133,7 @@ class RunFolder:
         """
         found = self.check(config, contents)
         if contents is not None or not self.config.exists():
-            write_text(self.config, dump_config(config))
+            write_text(self.config, dump_config(config, leave_out=self._unknown()))
         if contents is not None:
             write_json(self.contents, contents)
         return found
@@ -137,6 +179,27 @@ class RunFolder:
     def checkpoint(self, name: str) -> Path:
         """Return the checkpoint folder of `warmup` or `iter-n`."""
         return self.root / "warmup" if name == "warmup" else self.root / name / "checkpoint"
+
+    def part(self, name: str, share: float) -> Path:
+        """Return the folder of a model that has gone a share of an iteration's step, until the guard has decided."""
+        return self.root / name / PARTS[share]
+
+    def order(self, name: str, number: int) -> Path:
+        """Return the folder of a model trained in one of several orders, until these are averaged."""
+        return self.root / name / f"order-{number}"
+
+    @property
+    def guard(self) -> Path:
+        """Return the folder of what models made of the guard's questions."""
+        return self.root / "guard"
+
+    def guard_decision(self, name: str) -> Path:
+        """Return the file that says what became of an iteration's step."""
+        return self.root / name / "guard.json"
+
+    def reweighed(self, name: str, earlier: str) -> Path:
+        """Return the weights that the M-step of an iteration gives to the trajectories of an earlier one."""
+        return self.root / name / "reweighed" / f"{earlier}.jsonl"
 
     def trajectories(self, name: str) -> Path:
         """Return the journal of an iteration."""

@@ -134,6 +134,7 @@ def _weigh_question(group: list[Trajectory], question: Question, config: WeighCo
             f1=sample_of[t.sample].f1 if t.sample in sample_of else 0.0,
             weight=weight_of.get(t.sample, 0.0),
             target=_target(t, question) if t.sample in sample_of else None,
+            malformed=t.stop_reason == StopReason.MALFORMED,
         )
         for t in group
     ]
@@ -221,8 +222,10 @@ class WeightSummary:
     questions: int
     skipped: int
     """Questions whose weights are all zero: nothing answered, or held back by the weighting or the gate."""
-    mean_answer_logprob: float
-    """Mean log p(y | x, z) over the answered trajectories, in nats."""
+    mean_answer_probability: float
+    """Mean p(y | x, z) over all trajectories, 0 for those without an answer."""
+    malformed: float | None
+    """Share of the trajectories that ended as malformed; None for weights of an older version."""
     effective_sample_size: float
     """Mean over the questions kept of (sum w)^2 / sum w^2, from 1 to K."""
     weight_entropy: float
@@ -239,11 +242,12 @@ def summarise(weighted: list[Weighted]) -> WeightSummary:
     for record in weighted:
         groups.setdefault(record.question_id, []).append(record)
     kept = [[w.weight for w in group] for group in groups.values() if sum(w.weight for w in group) > 0]
-    logprobs = [w.logprob for w in weighted if w.logprob is not None]
+    malformed = [w.malformed for w in weighted if w.malformed is not None]
     return WeightSummary(
         questions=len(groups),
         skipped=len(groups) - len(kept),
-        mean_answer_logprob=_mean(logprobs),
+        mean_answer_probability=_mean([0.0 if w.logprob is None else math.exp(w.logprob) for w in weighted]),
+        malformed=_mean([float(one) for one in malformed]) if malformed else None,
         effective_sample_size=_mean([effective_sample_size(weights) for weights in kept]),
         weight_entropy=_mean([entropy(weights) for weights in kept]),
         exact_match=_mean([w.exact_match for w in weighted]),

@@ -18,3 +18,5 @@ class Weighted(msgspec.Struct, frozen=True):
     `reference-v1` are not normalised."""
     target: str | None
     """The gold alias that the answer turn is trained on."""
+    malformed: bool | None = None
+    """Whether the trajectory ended as malformed; None in older files."""

@@ -123,9 +123,14 @@ def model_fingerprint(folder: Path, settings: str = "config.json") -> str:
 
     Fine-tuning moves whole layers, so spread blocks tell checkpoints apart without reading 50 GB.
     """
-    digest = hashlib.sha256()
     config = read_json(folder / settings, dict[str, object])
-    digest.update(fingerprint({key: value for key, value in config.items() if not key.startswith("_")}).encode())
+    known = fingerprint({key: value for key, value in config.items() if not key.startswith("_")})
+    return weights_fingerprint(folder, known)
+
+
+def weights_fingerprint(folder: Path, of_settings: str = "") -> str:
+    """Identify the weights in a folder, and `of_settings`, by the sample that `model_fingerprint` takes of them."""
+    digest = hashlib.sha256(of_settings.encode())
     for path in sorted(folder.glob("*.safetensors")):
         size = path.stat().st_size
         digest.update(f"{path.name}:{size}".encode())

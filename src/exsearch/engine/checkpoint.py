@@ -57,7 +57,7 @@ def causal_class(folder: Path) -> Any:
     architectures = list(config.architectures or [])
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         return _named(folder, architectures)
-    kind = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     takes_text_alone = config.get_text_config(decoder=True) is not config and kind.__name__ not in architectures
     if takes_text_alone and not kind._keys_to_ignore_on_load_unexpected:  # it would not know the weights for images
         return _named(folder, architectures)

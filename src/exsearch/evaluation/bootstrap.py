@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from exsearch.evaluation.scores import Figure
+from exsearch.evaluation.scores import Figure, Scores
 
 RESAMPLES = 10_000
 _SEED = 20250526
@@ -25,3 +25,8 @@ def figure(values: list[float]) -> Figure:
 def paired_difference(a: list[float], b: list[float]) -> Figure:
     """Return the mean of b - a over the same questions with its 95% interval (paired bootstrap)."""
     return figure([after - before for before, after in zip(a, b, strict=True)])
+
+
+def answer_probability(scores: Scores) -> Figure:
+    """Return the mean of p(y | x, z) over the questions, 0 for those without an answer, also of an older evaluation."""
+    return figure([row.answer_probability for row in scores.questions if row.answer_probability is not None])

@@ -191,8 +191,11 @@ def _same(a: Question | None, b: Question | None) -> bool:
 
 
 def _metrics(rows: list[Row]) -> list[str]:
-    """Return the fields of a question's score that are numbers, if both have them for any question."""
-    return [field for field in QuestionScore.__struct_fields__ if _having(rows, field)]
+    """Return the fields of a question's score that are numbers, if both have them for any question.
+
+    log p(y | x, z) is none of them: it leaves out the questions that one of the two did not answer.
+    """
+    return [field for field in QuestionScore.__struct_fields__ if field != "answer_logprob" and _having(rows, field)]
 
 
 def _having(rows: list[Row], field: str) -> list[Row]:

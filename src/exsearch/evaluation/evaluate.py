@@ -17,13 +17,20 @@ from exsearch.evaluation.bootstrap import figure
 from exsearch.evaluation.metrics import answer_scores
 from exsearch.evaluation.protocol import PROTOCOL, Protocol, check_protocol, write_protocol
 from exsearch.evaluation.reading import answer_recorded, grounded, reading
-from exsearch.evaluation.scores import QuestionScore, Scores, has_scores, read_scores, write_scores
+from exsearch.evaluation.scores import (
+    QuestionScore,
+    Scores,
+    has_scores,
+    read_scores,
+    with_probabilities,
+    write_scores,
+)
 from exsearch.locks import require_free
 
 TRAJECTORIES = "trajectories.jsonl"
 GREEDY = Draw(seed=0, temperature=0.0, score_answers=True)
-_NO_FIGURE = ("question_id", "stop_reason")
-_ALWAYS = ("em", "f1", "acc", "recall", "searches", "tokens", "answer_logprob")
+_NO_FIGURE = ("question_id", "stop_reason", "answer_logprob")
+_ALWAYS = ("em", "f1", "acc", "recall", "searches", "tokens", "malformed")
 """Figures that readers of scores.json expect, though they be over no questions."""
 
 
@@ -63,11 +70,15 @@ def evaluate(agents: Agents, evaluations: list[Evaluation], name: str, label: st
     with Journals(agents, sets, GREEDY, forget_failed=True) as journals:
         found = journals.roll_out(first_samples(1), 1, label)
     for path, trajectories in found.items():
-        _require_no_outage(path, [trajectory for [trajectory] in trajectories], journals.failed_before(path))
+        require_no_outage(path, [trajectory for [trajectory] in trajectories], journals.failed_before(path))
     return [_write_scores(each, name, found[each.folder / TRAJECTORIES]) for each in evaluations]
 
 
-def _require_no_outage(path: Path, trajectories: list[Trajectory], failed_before: set[str]) -> None:
+def require_no_outage(path: Path, trajectories: list[Trajectory], failed_before: set[str]) -> None:
+    """Raise ExSearchError if retriever or engine failed a question for the first time, or many again and again.
+
+    `failed_before` has the ids of the questions that had failed when this call began; they are named on stderr.
+    """
     told = few_failed(trajectories)
     if any(trajectory.failed and trajectory.question_id not in failed_before for trajectory in trajectories):
         raise ExSearchError(f"{path}: {told}. There is no score before the same command has tried again")
@@ -121,6 +132,7 @@ def _question_score(question: Question, trajectory: Trajectory) -> QuestionScore
 
 def aggregate(name: str, rows: list[QuestionScore], questions: list[Question], protocol: str) -> Scores:
     """Return the means with their intervals; figures that no question has are left out, if readers can do without."""
+    rows = with_probabilities(rows)
     columns = {field: _column(rows, field) for field in QuestionScore.__struct_fields__ if field not in _NO_FIGURE}
     by_hops: dict[str, list[float]] = {}
     for question, row in zip(questions, rows, strict=True):

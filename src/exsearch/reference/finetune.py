@@ -109,6 +109,7 @@ def training_config(options: argparse.Namespace, zero: dict[str, Any]) -> Traini
         "batch_size": options.per_device_train_batch_size * options.gradient_accumulation_steps * world,
         "micro_batch_tokens": options.per_device_train_batch_size * options.cutoff_len,
         "learning_rate": options.learning_rate,
+        "max_grad_norm": 1.0,  # of the trainer that the reference uses, per token as here
         "warmup_ratio": options.warmup_ratio,
         "schedule": options.lr_scheduler_type,
         "save_steps": options.save_steps,

@@ -9,14 +9,14 @@ import msgspec
 import torch
 
 from exsearch.config import TrainingConfig
-from exsearch.engine.builtin import model_fingerprint
+from exsearch.effects import EARLIER
 from exsearch.errors import UsageError
 from exsearch.files import fingerprint, read_json
 from exsearch.training.example import Example
+from exsearch.training.saving import JOB, start_fingerprint
 from exsearch.training.zero_settings import zero_fingerprint
 
-JOB = "exsearch.json"
-"""In a checkpoint: the fingerprint of all that it was trained from, and its parts."""
+_FIELDS = {field.name: field.type for field in msgspec.structs.fields(TrainingConfig)}
 SAME_RESULT = {
     "ranks": 1,
     "sharding": "none",
@@ -25,6 +25,10 @@ SAME_RESULT = {
     "save_steps": 1,
 }
 """Settings that change no result, by `effects.py`, each at the value that stands for all in a fingerprint."""
+_LATER = {key.partition(".")[2]: value for key, value in EARLIER.items() if key.partition(".")[2] in _FIELDS}
+"""Settings that earlier versions did not have, with what those did."""
+_Earlier = msgspec.defstruct("_Earlier", [(name, kind) for name, kind in _FIELDS.items() if name not in _LATER])
+"""The settings that they had: where the others are at what those did, the fingerprint is the one that they gave."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,9 @@ class Inputs:
         now = msgspec.structs.replace(before, deepspeed=zero_fingerprint(config.deepspeed))
         if config.validation_share:
             now = msgspec.structs.replace(now, save_steps=config.save_steps)
-        model, precision = model_fingerprint(base), str(dtype)
-        earlier = fingerprint([model, examples, before, seed, precision])
-        job = earlier if now == before else fingerprint([model, examples, now, seed, precision])
+        model, precision = start_fingerprint(base, config.keep_float32), str(dtype)
+        earlier = fingerprint([model, examples, _as_known(before), seed, precision])
+        job = earlier if now == before else fingerprint([model, examples, _as_known(now), seed, precision])
         settings = {name: value for name, value in msgspec.to_builtins(now).items() if name not in SAME_RESULT}
         if config.validation_share:
             settings["save_steps"] = config.save_steps
@@ -65,6 +69,7 @@ class Inputs:
         if kept.get("job") in (self.job, self.earlier):
             return
         parts = kept.get("inputs") or {}
+        parts = _LATER | parts if parts else {}
         differing = [
             f"{name} = {parts[name]} there, {value} here"
             for name, value in self.parts.items()
@@ -81,3 +86,11 @@ class Inputs:
         if folder.exists():
             print(f"  {folder}: its resume points are of other inputs or settings; begun anew", file=sys.stderr)
         return folder / self.job
+
+
+def _as_known(config: TrainingConfig) -> msgspec.Struct:
+    """Return settings as an earlier version knew them, if it did what these ask for."""
+    values = msgspec.structs.asdict(config)
+    if any(values[name] != value for name, value in _LATER.items()):
+        return config
+    return _Earlier(**{name: value for name, value in values.items() if name not in _LATER})

@@ -2,12 +2,14 @@
 
 For a batch of trajectories k with weights w_k it is
 
-    sum_k w_k [ a * nll(z_k | x) + b * nll(y | x, z_k) ] / sum_k w_k
+    sum_k w_k [ a * nll(z_k | x) + b * nll(y | x, z_k) ] / C
 
-with each nll a sum over the model's own tokens. The weights of a question sum to one, so the denominator counts
-questions (`normalise = "question"`, the paper's). With `trajectory` each nll is a mean over its tokens, with `token`
-the denominator is sum_k w_k * tokens_k. It is taken over the whole batch of an optimiser step, on all ranks, so the
-gradient does not depend on how the batch is cut into micro-batches.
+with each nll a sum over the model's own tokens, or with `normalise = "trajectory"` a mean over them. C is the weight
+of the loss tokens that a full batch has on average over an epoch, a constant: the gradients of an epoch's steps add up
+to that of the whole objective, and the loss is in nats per weighted token. With `denominator = "batch"`, C is the
+weight of the batch itself, sum_k w_k, or sum_k w_k * tokens_k if `normalise = "token"`: then a trajectory counts for
+more in a batch of little weight, and the loss is in nats per weighted trajectory. C is that of the whole batch of an
+optimiser step, on all ranks, so the gradient does not depend on how the batch is cut into micro-batches.
 
 With `kl`, c * KL(p || p_start) at each loss token is added, weighted like the token: p_start is the model that training
 started from.
@@ -61,14 +63,22 @@ class LossSums:
         }
 
 
-def normalised(batch: list[Example], by: Normalisation) -> tuple[list[Example], float]:
-    """Return the examples of an optimiser step with the weights of their tokens, and what to divide the sum by."""
-    if by == "token":
-        return batch, sum(example.weight * example.loss_tokens() for example in batch)
-    mass = sum(example.weight for example in batch)
-    if by == "question":
-        return batch, mass
-    return [replace(example, weight=example.weight / example.loss_tokens()) for example in batch], mass
+def normalised(batch: list[Example], by: Normalisation) -> list[Example]:
+    """Return the examples of an optimiser step, each with the weight of its tokens."""
+    if by != "trajectory":
+        return batch
+    return [replace(example, weight=example.weight / example.loss_tokens()) for example in batch]
+
+
+def own_denominator(batch: list[Example], by: Normalisation) -> float:
+    """Return C of `denominator = "batch"`: the weight of a batch, in trajectories or in tokens."""
+    return sum(example.weight * (example.loss_tokens() if by == "token" else 1) for example in batch)
+
+
+def expected_denominator(examples: list[Example], batch_size: int, by: Normalisation) -> float:
+    """Return C of `denominator = "expected"`: the weight of the loss tokens of a full batch, on average over orders."""
+    whole = sum(example.weight * (1 if by == "trajectory" else example.loss_tokens()) for example in examples)
+    return whole * min(batch_size, len(examples)) / len(examples)
 
 
 Reference = Callable[[], AbstractContextManager[PreTrainedModel]]

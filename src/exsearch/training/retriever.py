@@ -27,10 +27,10 @@ from exsearch.files import atomic_path, behind_link, fingerprint, is_taken, read
 from exsearch.progress import progress
 from exsearch.retrieval.encoder_checkpoint import Checkpoint, Role, group_by_length, load_checkpoint, pad
 from exsearch.training.batches import steps_per_epoch
-from exsearch.training.inputs import JOB
 from exsearch.training.learner import restore_torch, torch_state
 from exsearch.training.resume import load_resume_point, save_resume_point
 from exsearch.training.retriever_triples import TrainingSet, Triple
+from exsearch.training.saving import JOB
 from exsearch.training.trainer import LogStep, learning_rate
 
 _MAX_TOKENS = 256

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
-from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
+from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from exsearch import compute
 from exsearch.config import LearnConfig, ModelConfig, TrainingConfig, WarmupConfig
@@ -32,21 +31,30 @@ from exsearch.engine.noise import without_noise
 from exsearch.engine.probe import require_path
 from exsearch.engine.sampling import derive_seed
 from exsearch.errors import ExSearchError, UsageError
-from exsearch.files import atomic_path, behind_link, is_taken, remove, write_json
+from exsearch.files import behind_link, is_taken, remove
 from exsearch.memory import free_at_once
 from exsearch.onednn import use_onednn
 from exsearch.progress import progress
 from exsearch.training.adapters import add_lora
 from exsearch.training.batches import batch_of_step, micro_batches, packed_of_rank, steps_per_epoch
 from exsearch.training.example import Example
-from exsearch.training.inputs import JOB, Inputs
+from exsearch.training.inputs import Inputs
 from exsearch.training.job import Job
 from exsearch.training.launch import explained_if_out_of_memory, train_on_ranks
 from exsearch.training.learner import Learner, TorchLearner
-from exsearch.training.loss import LossSums, Packing, Reference, WeightedLoss, normalised
+from exsearch.training.loss import (
+    LossSums,
+    Packing,
+    Reference,
+    WeightedLoss,
+    expected_denominator,
+    normalised,
+    own_denominator,
+)
 from exsearch.training.packing import trainer_verdict
 from exsearch.training.ranks import Ranks, joined_ranks
 from exsearch.training.resume import load_resume_point, save_resume_point
+from exsearch.training.saving import restore_float32, save_checkpoint
 from exsearch.training.validation import hold_out, keep_if_best, read_best, validation_loss
 
 if TYPE_CHECKING:
@@ -73,9 +81,9 @@ def train(
 
     A finished output of the same inputs is left as it is; raises UsageError if it is of others.
 
-    Weights are kept in float32 and saved in the precision of the forward pass. `log` gets the step (from 1) and
-    its figures; `rewind` is told the step that a resumed run continues from. `section` is that of the settings, with a
-    dot, where the type of `config` does not say it.
+    Weights are trained in float32 and saved in the precision of the forward pass, with `config.keep_float32` in both.
+    `log` gets the step (from 1) and its figures; `rewind` is told the step that a resumed run continues from. `section`
+    is that of the settings, with a dot, where the type of `config` does not say it.
     """
     refuse_adapter(model_config)
     if not examples:
@@ -140,8 +148,7 @@ def _train_here(
                 _set(model, load_file(points / BEST))
             if adapted is not None:
                 merge_checked(model, adapted.merge_and_unload)  # puts ordinary layers back into `model`
-            torch.nn.Module.to(model, dtype)
-            _save(model, base, output, inputs)
+            save_checkpoint(model, base, output, dtype, inputs.record(), config.keep_float32)
             remove(points.parent)
         ranks.wait()
 
@@ -182,10 +189,13 @@ def load_for_training(
 ) -> "tuple[PreTrainedModel, LoraModel | None]":
     """Load a checkpoint for training; return it and, with `lora_rank`, what can merge its adapters.
 
-    Weights are float32, or 4-bit if `config.quantise` says so, multiplied in `dtype`. Raises UsageError.
+    Weights are float32, or 4-bit if `config.quantise` says so, multiplied in `dtype`. With `config.keep_float32` they
+    are those that the checkpoint keeps in float32; those rounded to 4 bits are what it serves. Raises UsageError.
     """
     quantisation = quantisation_of(config, dtype) if config.quantise != "none" else None
     model = load_model(base, torch.float32, quantisation)
+    if config.keep_float32 and quantisation is None:
+        restore_float32(model, base)
     use_onednn(model)
     if config.frozen_layers:
         _freeze(model, config.frozen_layers)
@@ -261,6 +271,8 @@ def _steps(
 ) -> None:
     """Make the optimiser steps that the newest resume point lacks."""
     total = config.epochs * steps_per_epoch(len(examples), config.batch_size)
+    expected = config.denominator == "expected"
+    constant = expected_denominator(examples, config.batch_size, config.normalise) if expected else None
     done = load_resume_point(points, learner.parameters, learner.restore)
     if ranks.first:
         rewind(done)
@@ -269,7 +281,7 @@ def _steps(
             torch.manual_seed(derive_seed(seed, "dropout", step))
             batch = batch_of_step(examples, step, config.batch_size, seed)
             start = time.monotonic()
-            sums = accumulate_gradient(learner, batch, config, ranks)
+            sums = accumulate_gradient(learner, batch, config, ranks, constant)
             rate = learning_rate(config, step, total)
             norm = learner.step(rate)
             seconds = time.monotonic() - start
@@ -292,15 +304,24 @@ def _steps(
                 _save_point(learner, ranks, points, step + 1)
 
 
-def accumulate_gradient(learner: Learner, batch: list[Example], config: TrainingConfig, ranks: Ranks) -> LossSums:
-    """Add the gradient of the loss over a batch, micro-batch by micro-batch, each rank its share; return the sums."""
-    batch, mass = normalised(batch, config.normalise)
+def accumulate_gradient(
+    learner: Learner, batch: list[Example], config: TrainingConfig, ranks: Ranks, denominator: float | None = None
+) -> LossSums:
+    """Add the gradient of the loss over a batch, micro-batch by micro-batch, each rank its share; return the sums.
+
+    Without a `denominator`, it is that of a training run in which this batch is all there is.
+    """
+    if denominator is None:
+        is_own = config.denominator == "batch"
+        whole = expected_denominator(batch, len(batch), config.normalise)
+        denominator = own_denominator(batch, config.normalise) if is_own else whole
+    batch = normalised(batch, config.normalise)
     parts = micro_batches(batch, config.micro_batch_tokens, ranks.count, learner.packing)
     packed = packed_of_rank(parts, ranks, learner.packing)
     sums = []
     for part in packed:
         compute.check()
-        sums.append(learner.accumulate(part, 1 / mass, part is packed[-1]))
+        sums.append(learner.accumulate(part, 1 / denominator, part is packed[-1]))
     return LossSums(*ranks.sum(torch.stack(sums).sum(dim=0)).tolist())
 
 
@@ -336,17 +357,6 @@ def _set(model: PreTrainedModel, weights: dict[str, torch.Tensor]) -> None:
     parameters = dict(model.named_parameters())
     for name, tensor in weights.items():
         parameters[name].copy_(tensor)
-
-
-def _save(model: PreTrainedModel, base: Path, output: Path, inputs: Inputs) -> None:
-    """Write a checkpoint folder with the tokenizer of `base`; nothing is left of it if the disk is full."""
-    try:
-        with atomic_path(output) as temporary:
-            model.save_pretrained(temporary)
-            AutoTokenizer.from_pretrained(base).save_pretrained(temporary)
-            write_json(temporary / JOB, inputs.record())
-    except SafetensorError as error:  # what safetensors makes of an operating-system error
-        raise ExSearchError(f"{output}: cannot write the checkpoint: {error}") from error
 
 
 def learning_rate(config: TrainingConfig, step: int, total: int) -> float:

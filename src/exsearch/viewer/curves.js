@@ -32,14 +32,14 @@ const EVIDENCE_SERIES = [
     label: "Test questions",
     tone: "tone-1",
     mark: "circle",
-    get: (model) => model.figures.answer_logprob,
+    get: (model) => model.figures.answer_probability,
     whiskers: true,
   },
   {
     label: "Training questions",
     tone: "tone-3",
     mark: "diamond",
-    get: (model) => model.train_logprob,
+    get: (model) => model.train_probability,
     whiskers: true,
   },
   {
@@ -66,7 +66,7 @@ function validationOf(model) {
 }
 
 function sampledEvidence(model) {
-  const { mean_answer_logprob: mean } = iterationOf(model);
+  const { mean_answer_probability: mean } = iterationOf(model);
   return isNumber(mean) ? { mean } : undefined;
 }
 
@@ -93,21 +93,21 @@ function scoreChart() {
 function evidenceChart() {
   const models = data.models.filter((model) => EVIDENCE_SERIES.some(({ get }) => get(model)));
   const series = EVIDENCE_SERIES.filter(({ get }) => models.some(get));
-  if (!series.length) return absent("No log p(y | x, z): neither scores nor weights hold any.");
+  if (!series.length) return absent("No p(y | x, z): neither scores nor weights hold any.");
   const figures = models
     .flatMap((model) => series.map(({ get, whiskers }) => ends(get(model), whiskers)))
     .flat();
   const sampled = models.some(sampledEvidence) ? " An E-step's samples come from the model before it." : "";
   return curveCard({
-    title: "Mean log p(y | x, z)",
-    note: `How well a trajectory explains the gold answer, where it ended with one; higher is better.${sampled}`,
+    title: "Mean p(y | x, z)",
+    note: `How likely the gold answer is behind a trajectory, 0 where it ended without an answer; higher is better.${sampled}`,
     models,
     series,
-    yTicks: niceTicks(...padded(figures)),
-    yTitle: "log p(y | x, z), nats",
+    yTicks: niceTicks(0, Math.min(1, Math.max(0.1, ...figures))),
+    yTitle: "p(y | x, z)",
     scale: 1,
-    unit: " nats",
-    digits: 2,
+    unit: "",
+    digits: 3,
   });
 }
 
@@ -115,13 +115,6 @@ function evidenceChart() {
 function ends(figure, whiskers) {
   if (!figure) return [];
   return (whiskers ? [figure.mean, figure.low, figure.high] : [figure.mean]).filter(isNumber);
-}
-
-/** The range of the values and a tenth of it on both sides, not beyond zero. */
-function padded(values) {
-  const [low, high] = [Math.min(...values), Math.max(...values)];
-  const pad = (high - low || Math.abs(high) || 1) / 10;
-  return [low - pad, high > 0 ? high + pad : Math.min(0, high + pad)];
 }
 
 function curveCard(chart) {
@@ -135,7 +128,7 @@ function curveCard(chart) {
       head: [
         "Model",
         ...series.map(
-          ({ label }) => `${label.replace(", with 95% interval", "")},${unit === "%" ? " %" : unit}`,
+          ({ label }) => `${label.replace(", with 95% interval", "")}${unit ? `, ${unit}` : ""}`,
         ),
       ],
       rows: models.map((model) => [

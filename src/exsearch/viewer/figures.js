@@ -40,23 +40,40 @@ function noticeBox() {
 }
 
 const ITERATION_COLUMNS = [
-  ["mean_answer_logprob", "log p(y | x, z), nats", (value) => fixed(value, 3)],
+  ["mean_answer_probability", "p(y | x, z)", (value) => fixed(value, 3)],
+  ["malformed", "Malformed, %", (share) => percent(share)],
   ["effective_sample_size", "Effective sample size", (value) => fixed(value, 2)],
   ["weight_entropy", "Weight entropy, nats", (value) => fixed(value, 3)],
   ["questions", "Questions", whole],
   ["skipped", "Skipped", whole],
-  ["sample_exact_match", "Samples right, %", percent],
-  ["any_exact_match", "Questions with a right sample, %", percent],
+  ["sample_exact_match", "Samples right, %", (share) => percent(share)],
+  ["any_exact_match", "Questions with a right sample, %", (share) => percent(share)],
   ["examples", "Learned from", whole],
-  ["validation_em", "Validation EM, %", percent],
+  ["validation_em", "Validation EM, %", (share) => percent(share)],
+  ["sources", "Weight from", weightSources],
+  ["guard", "Guard", (sentence) => sentence || DASH],
 ];
 
+/** From which E-steps the weight comes that an M-step learned by, and what the samples of earlier ones are worth. */
+function weightSources(sources, { ratios_worth: worth }) {
+  const shares = Object.entries(sources).map(([name, share]) => {
+    const size = isNumber(worth[name]) ? ` (ratios worth ${fixed(worth[name], 2)} samples)` : "";
+    return `${name} ${percent(share, 0)} %${size}`;
+  });
+  return shares.join(", ") || DASH;
+}
+
+/** Whether a value of an iteration says anything. */
+function isKnown(value) {
+  return isNumber(value) || (typeof value === "string" ? value !== "" : Object.keys(value || {}).length > 0);
+}
+
 function iterationTable() {
-  const columns = ITERATION_COLUMNS.filter(([key]) => data.iterations.some((row) => isNumber(row[key])));
+  const columns = ITERATION_COLUMNS.filter(([key]) => data.iterations.some((row) => isKnown(row[key])));
   if (!columns.length) return null;
   const rows = data.iterations.map((row) => [
     modelLabel(row.name),
-    ...columns.map(([key, , text]) => text(row[key])),
+    ...columns.map(([key, , text]) => text(row[key], row)),
   ]);
   return el(
     "div",

@@ -2,7 +2,10 @@
 
 import re
 
+import msgspec
+
 from exsearch.data.question import Question
+from exsearch.evaluation.bootstrap import answer_probability
 from exsearch.evaluation.scores import Figure, Scores
 from exsearch.viewer.losses import loss_curves
 from exsearch.viewer.models import hops_of, known_figures, page_model
@@ -74,8 +77,8 @@ def _models(
             hops,
             passages,
             trained=is_trained(name),
-            validation=_figure(run.validation(name), "em"),
-            train_logprob=_figure(run.training(name), "answer_logprob"),
+            validation=_exact_match(run.validation(name)),
+            train_probability=_probability(run.training(name)),
         )
         for name in names
     ]
@@ -93,13 +96,19 @@ def _in_file_order(ids: list[str], known: dict[str, list[Question]]) -> list[Que
     return found + [Question(id=id_, text=id_, answers=[]) for id_ in ids if id_ not in records]
 
 
-def _figure(scores: Scores | None, key: str) -> Figure | None:
-    return known_figures(scores.figures).get(key) if scores else None
+def _exact_match(scores: Scores | None) -> Figure | None:
+    return known_figures(scores.figures).get("em") if scores else None
+
+
+def _probability(scores: Scores | None) -> Figure | None:
+    found = answer_probability(scores) if scores else None
+    return found if found and found.n else None
 
 
 def _unfinished_iterations(run: RunReader) -> list[Iteration]:
     weights = {name: list(run.weights(name)) for name in run.rounds()}
-    return [summed_up(name, records) for name, records in weights.items() if records]
+    found = [summed_up(name, records) for name, records in weights.items() if records]
+    return [msgspec.structs.replace(iteration, guard=run.guard(iteration.name)) for iteration in found]
 
 
 def protocol_warnings(models: list[Model], fingerprint: str | None) -> list[str]:

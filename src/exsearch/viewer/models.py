@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from exsearch.data.question import Question
-from exsearch.evaluation.bootstrap import figure
+from exsearch.evaluation.bootstrap import answer_probability, figure
 from exsearch.evaluation.scores import Figure, QuestionScore, Scores
 from exsearch.viewer.page import Model, Score
 from exsearch.viewer.passages import PassageTable
@@ -21,16 +21,16 @@ def page_model(
     passages: PassageTable,
     trained: bool,
     validation: Figure | None = None,
-    train_logprob: Figure | None = None,
+    train_probability: Figure | None = None,
 ) -> Model:
     """Return the model; `rows` has the place of each question that is shown, `hops` those of all that name them."""
     model = Model(
         name=name,
         trained=trained,
         protocol=scores.protocol if scores else None,
-        figures=known_figures(scores.figures) if scores else {},
+        figures=_figures(scores) if scores else {},
         validation=validation,
-        train_logprob=train_logprob,
+        train_probability=train_probability,
         stop_reasons=scores.stop_reasons if scores else {},
         by_hops=known_figures(scores.by_hops) if scores else {},
         f1_by_hops=_f1_by_hops(scores.questions, hops) if scores else {},
@@ -50,6 +50,13 @@ def page_model(
 def hops_of(questions: Iterable[Question]) -> dict[str, int]:
     """Return the hops of the questions that name them, by id."""
     return {question.id: question.hops for question in questions if question.hops}
+
+
+def _figures(scores: Scores) -> dict[str, Figure]:
+    """Return the figures; an older evaluation has log p(y | x, z) instead of p(y | x, z)."""
+    figures = {name: figure for name, figure in scores.figures.items() if name != "answer_logprob"}
+    figures.setdefault("answer_probability", answer_probability(scores))
+    return known_figures(figures)
 
 
 def known_figures(figures: dict[str, Figure]) -> dict[str, Figure]:

@@ -62,8 +62,8 @@ class Model(msgspec.Struct, frozen=True):
     figures: dict[str, Figure]
     validation: Figure | None
     """Exact match on the validation questions."""
-    train_logprob: Figure | None
-    """log p(y | x, z) on a fixed set of training questions, greedy."""
+    train_probability: Figure | None
+    """p(y | x, z) on a fixed set of training questions, greedy, 0 where there is no answer."""
     stop_reasons: dict[str, int]
     by_hops: dict[str, Figure]
     """Exact match."""

@@ -11,7 +11,7 @@ from exsearch.agent.trajectory import AliasScore, Step
 from exsearch.data.question import Question
 from exsearch.em.weighted import Weighted
 from exsearch.errors import UsageError
-from exsearch.evaluation.scores import Figure, Scores
+from exsearch.evaluation.scores import Figure, Scores, has_scores, read_scores
 from exsearch.files import children, is_file, read_json
 from exsearch.shape import BROKEN, fault
 from exsearch.toml import read_toml
@@ -31,7 +31,8 @@ class Iteration(msgspec.Struct, frozen=True):
     """One EM iteration in figures; None for what the run did not write."""
 
     name: str
-    mean_answer_logprob: float | None = None
+    mean_answer_probability: float | None = None
+    malformed: float | None = None
     effective_sample_size: float | None = None
     weight_entropy: float | None = None
     questions: int | None = None
@@ -40,6 +41,11 @@ class Iteration(msgspec.Struct, frozen=True):
     any_exact_match: float | None = None
     examples: int | None = None
     validation_em: float | None = None
+    sources: dict[str, float] = {}
+    """Share of each E-step in the weight that the M-step learned by."""
+    ratios_worth: dict[str, float] = {}
+    guard: str = ""
+    """What became of the step, in a sentence."""
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -79,6 +85,10 @@ class Attempt(msgspec.Struct, frozen=True):
 
 class _Reference(msgspec.Struct, frozen=True):
     question_id: str
+
+
+class _Decided(msgspec.Struct, frozen=True):
+    sentence: str
 
 
 class RunReader:
@@ -134,8 +144,7 @@ class RunReader:
         return self._scores(self.path / "train-eval" / model)
 
     def _scores(self, folder: Path) -> Scores | None:
-        path = folder / "scores.json"
-        return read_json(path, Scores) if path.is_file() else None
+        return read_scores(folder) if has_scores(folder) else None
 
     def evaluated(self, model: str) -> Iterator[Attempt]:
         """Yield the trajectories of a model's evaluation."""
@@ -155,6 +164,11 @@ class RunReader:
     def explored(self, iteration: str) -> Iterator[Attempt]:
         """Yield the sampled trajectories of an iteration."""
         return read_growing(self.path / iteration / "trajectories.jsonl", Attempt)
+
+    def guard(self, iteration: str) -> str:
+        """Return what became of an iteration's step, in a sentence; nothing if that is not decided."""
+        path = self.path / iteration / "guard.json"
+        return read_json(path, _Decided).sentence if path.is_file() else ""
 
     def weights(self, iteration: str) -> Iterator[Weighted]:
         """Yield the weights of an iteration."""

@@ -1,0 +1,73 @@
+"""The steps of a run under its guard: tried, shortened or refused, and what of each is kept in the run folder."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from exsearch.agent.journal import Agents
+from exsearch.agent.rollout import Draw
+from exsearch.config import Config
+from exsearch.data.question import Question
+from exsearch.em.guard import PARTS, Decision, Guard, Standing
+from exsearch.em.run_folder import RunFolder
+from exsearch.engine.sampling import derive_seed
+from exsearch.files import put_in_place, read_json, remove, write_json
+from exsearch.training.blend import blend
+
+
+class GuardedSteps:
+    """Decides on steps, and remembers what it decided."""
+
+    def __init__(
+        self,
+        config: Config,
+        folder: RunFolder,
+        questions: list[Question],
+        agents_for: Callable[[Path], Agents],
+        free_engine: Callable[[], None],
+    ) -> None:
+        """Answer the questions as the settings say; the two functions load a checkpoint, and free its memory."""
+        self._config, self._folder, self._free_engine = config, folder, free_engine
+        greedy = config.loop.guard_samples == 0
+        draw = Draw(
+            seed=derive_seed(config.seed, "guard") >> 1,
+            temperature=0.0 if greedy else config.explore.temperature,
+            top_p=1.0 if greedy else config.explore.top_p,
+            score_answers=True,
+        )
+        self._guard = Guard(questions, folder.guard, draw, config.loop.guard_samples or 1, agents_for)
+
+    def standing(self, model: str, checkpoint: Path) -> Standing:
+        """Return how a model of the run, `warmup` or an iteration, does on the guard's questions."""
+        return self._guard.standing(self._known_as(model), checkpoint)
+
+    def _known_as(self, model: str) -> str:
+        """Return the name under which the guard has a model: an iteration's is the part of its step that was taken."""
+        file = self._folder.guard_decision(model)
+        taken = read_json(file, Decision).taken if file.exists() else None
+        return taken.name if taken else model
+
+    def decide(self, name: str, previous: str, old: Path) -> Decision:
+        """Decide on the step from the model `previous`, the checkpoint `old`, to the one trained in an iteration.
+
+        What is kept of it becomes the iteration's checkpoint; what is decided already only is put in its place.
+        """
+        file = self._folder.guard_decision(name)
+        if not file.exists():
+            before = self._known_as(previous)
+            write_json(file, self._guard.decide(name, before, old, lambda share: self._part(name, old, share)))
+        decision = read_json(file, Decision)
+        if decision.taken:
+            kept = self._folder.part(name, decision.taken.share)
+            if kept.exists():
+                put_in_place(kept, self._folder.checkpoint(name))
+        for share in PARTS:
+            remove(self._folder.part(name, share))
+        return decision
+
+    def _part(self, name: str, old: Path, share: float) -> Path:
+        """Return a model that has gone a share of an iteration's step."""
+        part, whole = self._folder.part(name, share), self._folder.part(name, 1.0)
+        if share < 1:
+            self._free_engine()
+            blend([(old, 1 - share), (whole, share)], part, self._config.model, self._config.learn.keep_float32)
+        return part

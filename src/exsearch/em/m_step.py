@@ -1,0 +1,116 @@
+"""The M-step of a run: learn from the rollouts of its E-step, and of earlier ones if asked to."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from exsearch.agent.chat import ChatFormat
+from exsearch.agent.journal import Agents
+from exsearch.agent.trajectory import Trajectory
+from exsearch.config import Config, TrainingConfig
+from exsearch.em.questions import RunQuestions, refuse_learned
+from exsearch.em.replay import Rollouts, Source, learned_from
+from exsearch.em.reweigh import reweigh
+from exsearch.em.run_folder import RunFolder
+from exsearch.em.stage_times import StageTimes
+from exsearch.engine.builtin import model_fingerprint
+from exsearch.engine.sampling import derive_seed
+from exsearch.errors import UsageError
+from exsearch.files import read_jsonl, remove
+from exsearch.training.blend import blend
+from exsearch.training.example import Example
+from exsearch.training.trainer import train
+
+
+@dataclass(frozen=True)
+class MStep:
+    """Learns in one run folder."""
+
+    config: Config
+    folder: RunFolder
+    questions: RunQuestions
+    chat: ChatFormat
+    times: StageTimes
+    agents_for: Callable[[Path], Agents]
+    """Loads a checkpoint."""
+    free_engine: Callable[[], None]
+    """Drops the engine's memory before the trainer needs it: one device is enough for both."""
+    say: Callable[[str], None]
+
+    def examples(self, name: str, explorers: dict[str, Path]) -> tuple[list[Example], list[Source]]:
+        """Return what the M-step of an iteration learns from, and what each E-step adds to it.
+
+        `explorers` has the model that explored in each iteration up to this one, which comes last. Raises UsageError
+        for a journal that is not of this run, and where a question of the guard is among those learned from.
+        """
+        replayed = [earlier for earlier in explorers if earlier != name and self.config.learn.replay != "none"]
+        rollouts = [self._rollouts(name, earlier, explorers) for earlier in [*replayed, name]]
+        examples, sources = learned_from(rollouts, self.chat, self.config.learn)
+        refuse_learned(self.questions.guard, {example.question_id for example in examples})
+        return examples, sources
+
+    def _rollouts(self, name: str, earlier: str, explorers: dict[str, Path]) -> Rollouts:
+        """Return the rollouts of an E-step with the weights that the M-step of `name` gives them."""
+        journal, weights = self.folder.trajectories(earlier), self.folder.weights(earlier)
+        if self.config.learn.replay != "none":
+            self._require_own(journal, explorers[earlier])
+        if earlier != name and self.config.learn.replay == "ratios":
+            weights = self.folder.reweighed(name, earlier)
+            if not weights.exists():
+                trajectories = list(read_jsonl(journal, Trajectory))
+                agents, label = self.agents_for(explorers[name]), f"{name} weigh {earlier} again"
+                with self.times.of(f"{name}/reweigh"):
+                    reweigh(agents, trajectories, self.questions.train, self.config.weigh, weights, label)
+        return Rollouts(earlier, journal, weights)
+
+    def _require_own(self, journal: Path, explorer: Path) -> None:
+        """Raise UsageError if a journal holds trajectories of another model or question file than the run's."""
+        known = {question.id for question in self.questions.train}
+        model = "" if self.config.model.engine == "openai" else model_fingerprint(explorer)  # an endpoint names its own
+        for trajectory in read_jsonl(journal, Trajectory):
+            name = f"{journal}: trajectory {trajectory.question_id}/{trajectory.sample}"
+            if model and trajectory.model_fingerprint != model:
+                raise UsageError(
+                    f"{name} is of another model than {explorer}, which explored then; restore the journal"
+                )
+            if trajectory.question_id not in known:
+                raise UsageError(f"{name} is of no question in data.train; restore the journal")
+
+    def learn(self, name: str, base: Path, examples: list[Example], target: Path) -> None:
+        """Train into the folder `target`: once, or in several orders, the mean of whose weights is the result."""
+        config = self.config.learn
+        orders = [self.folder.order(name, number) for number in range(1, config.orders + 1)]
+        if config.orders == 1:
+            self.train(f"{name}/learn", base, examples, config, target)
+        elif not target.exists():
+            for number, order in enumerate(orders, start=1):
+                seed = self.config.seed if number == 1 else derive_seed(self.config.seed, "order", number) >> 1
+                self.train(f"{name}/learn-{number}", base, examples, config, order, seed)
+            blend([(order, 1 / len(orders)) for order in orders], target, self.config.model, config.keep_float32)
+        for order in orders:
+            remove(order)
+
+    def train(
+        self,
+        stage: str,
+        base: Path,
+        examples: list[Example],
+        config: TrainingConfig,
+        target: Path,
+        seed: int | None = None,
+    ) -> None:
+        """Train once, with figures under the name of the stage; `seed` is the run's unless it is given."""
+        self.free_engine()
+        metrics = self.folder.metrics
+        with self.times.of(stage):
+            train(
+                base,
+                examples,
+                target,
+                config,
+                self.config.model,
+                self.config.seed if seed is None else seed,
+                label=stage.replace("/", " "),
+                log=lambda step, figures: metrics.append(stage, step, **figures),
+                rewind=lambda step: metrics.rewind(stage, step),
+            )

@@ -1,0 +1,54 @@
+"""Weights between those of several checkpoints: a part of a step, or the mean of several.
+
+Between two models that were trained from one another the loss is nearly flat, so that a part of a step does a part of
+what the whole one does, and the mean of two is about as good as the better (model soups: arXiv 2203.05482; WARP: arXiv
+2406.16768).
+"""
+
+import math
+from pathlib import Path
+
+import torch
+
+from exsearch import compute
+from exsearch.config import ModelConfig
+from exsearch.engine.checkpoint import load_model
+from exsearch.engine.load import pick_dtype
+from exsearch.errors import ExSearchError
+from exsearch.files import fingerprint, is_taken, read_json, remove
+from exsearch.training.saving import JOB, restore_float32, save_checkpoint, start_fingerprint
+
+
+@compute.owned
+def blend(parts: list[tuple[Path, float]], output: Path, model: ModelConfig, keep_float32: bool) -> None:
+    """Write the sum of checkpoints of one model, each times its share, as a checkpoint; one that is there is kept.
+
+    The shares sum to 1. With `keep_float32` the sum is that of the weights kept in float32, and is kept so itself; else
+    of those that are served. A checkpoint of other parts is replaced. Raises ExSearchError for models of other shapes.
+    """
+    assert math.isclose(sum(share for _, share in parts), 1.0), parts
+    dtype = pick_dtype(model)
+    shares = [(start_fingerprint(path, keep_float32), share) for path, share in parts]
+    job = fingerprint([shares, str(dtype), keep_float32])
+    if is_taken(output):
+        if read_json(output / JOB, dict[str, object]).get("job") == job:
+            return
+        remove(output)
+    (first, own), *others = parts
+    blended = load_model(first, torch.float32)
+    if keep_float32:
+        restore_float32(blended, first)
+    sums = dict(blended.named_parameters())
+    with torch.no_grad():
+        for parameter in sums.values():
+            parameter.mul_(own)
+        for path, share in others:
+            other = load_model(path, torch.float32)
+            if keep_float32:
+                restore_float32(other, path)
+            added = dict(other.named_parameters())
+            if {n: p.shape for n, p in added.items()} != {n: p.shape for n, p in sums.items()}:
+                raise ExSearchError(f"{first} and {path} are models of other shapes; their weights have no sum")
+            for name, parameter in sums.items():
+                parameter.add_(added[name], alpha=share)
+    save_checkpoint(blended, first, output, dtype, {"job": job, "shares": shares}, keep_float32)

@@ -83,7 +83,8 @@ def test_a_run_with_a_guard_says_what_became_of_each_step(whole: tuple[Path, Run
     assert said == [f"iteration {n} was taken whole: p(answer) 0.00 -> 0.00" for n in (1, 2)], "all malformed counts 0"
     assert all(iteration.malformed == 1.0 for iteration in summary.iterations)
     left = {path.name for path in (root / "iter-1").iterdir()}
-    assert left == {"trajectories.jsonl", "weights.jsonl", "checkpoint", "guard.json"}, "no candidate is left"
+    journal = {"trajectories.jsonl", "trajectories.jsonl.origin.json"}
+    assert left == journal | {"weights.jsonl", "checkpoint", "guard.json"}, "no candidate is left"
     assert not (root / "warmup-eval").exists() and not (root / "train-eval").exists(), "the guard takes their place"
     assert {path.name for path in (root / "guard").iterdir()} == {"warmup", "iter-1-whole", "iter-2-whole"}
     assert summary.train_answer_probability["iter-2"].n == 3

@@ -18,7 +18,7 @@ from exsearch.evaluation.compare import Comparison, compare
 from exsearch.evaluation.evaluate import TRAJECTORIES, aggregate
 from exsearch.evaluation.folder import PROTOCOL, QUESTIONS, Evaluated, read_evaluation
 from exsearch.evaluation.protocol import Protocol, make_protocol, write_protocol
-from exsearch.evaluation.scores import QuestionScore, Scores, write_scores
+from exsearch.evaluation.scores import LIKELIHOODS, LikelihoodOf, QuestionScore, Scores, read_scores, write_scores
 from exsearch.files import read_json, remove, write_jsonl
 from test_report_run import make_run
 
@@ -88,6 +88,25 @@ def test_differences_are_those_computed_by_hand(pair: tuple[Path, Path]) -> None
     assert (found_p.a, found_p.b) == (pytest.approx(p_a, abs=1e-5), pytest.approx(p_b, abs=1e-5))
     assert found_p.difference.n == 8, "a question that was not answered counts as 0"
     assert "answer_logprob" not in by_metric
+
+
+@pytest.mark.parametrize(
+    ("of_a", "of_b", "of_one_event"),
+    [
+        ("spellings", "spellings", True),
+        ("aliases", "aliases", True),
+        ("aliases", "spellings", False),
+        ("mixed", "mixed", False),
+    ],
+)
+def test_probabilities_of_different_events_are_not_compared(
+    pair: tuple[Path, Path], of_a: LikelihoodOf, of_b: LikelihoodOf, of_one_event: bool
+) -> None:
+    for folder, of in zip(pair, (of_a, of_b), strict=True):
+        write_scores(folder, msgspec.structs.replace(read_scores(folder), likelihood_of=of))
+    found = compared(*pair)
+    assert {each.metric for each in found.differences}.isdisjoint(LIKELIHOODS) != of_one_event
+    assert {"em", "f1"} <= {each.metric for each in found.differences}
 
 
 def test_wins_losses_and_ties_name_their_questions_and_answers(pair: tuple[Path, Path]) -> None:

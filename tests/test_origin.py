@@ -32,6 +32,7 @@ from exsearch.errors import UsageError
 from exsearch.evaluation.evaluate import GREEDY, TRAJECTORIES, Evaluation, evaluate
 from exsearch.evaluation.judge import judge
 from exsearch.evaluation.protocol import make_protocol
+from exsearch.evaluation.scores import read_scores
 from exsearch.files import read_json, read_jsonl, write_json, write_jsonl
 from exsearch.locks import sole_writer
 from exsearch.retrieval.index import build_index
@@ -285,6 +286,20 @@ def test_an_evaluation_of_an_earlier_version_names_what_its_protocol_has_otherwi
         assert named in str(error.value)
 
 
+@pytest.mark.parametrize(("begun", "of"), [(0, "spellings"), (2, "mixed"), (5, "aliases")])
+def test_what_an_earlier_version_scored_by_aliases_alone_is_never_said_to_be_of_spellings(
+    chat: ChatFormat, tmp_path: Path, begun: int, of: str
+) -> None:
+    path = tmp_path / TRAJECTORIES
+    evaluation = [Evaluation(tmp_path, QUESTIONS, make_protocol(AGENT, "static", QUESTIONS))]
+    evaluate(make_agent(chat), evaluation, "m", "evaluate")
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:begun]))
+    origin_path(path).unlink()
+    for _ in range(2):  # and what is known of it stays known
+        [scores] = evaluate(make_agent(chat), evaluation, "m", "evaluate")
+        assert scores.likelihood_of == read_scores(tmp_path).likelihood_of == of
+
+
 def test_the_words_of_a_teacher_do_not_depend_on_the_student_nor_on_the_gold_answers(
     chat: ChatFormat, tmp_path: Path
 ) -> None:
@@ -356,7 +371,7 @@ def test_what_is_refused_is_so_before_a_model_is_loaded(
         exsearch(words, standalone_mode=False)
 
 
-@pytest.mark.parametrize("verb", ["train", "quickstart", "warmup"])
+@pytest.mark.parametrize("verb", ["train", "quickstart", "warmup", "world"])
 def test_a_folder_that_another_process_writes_is_left_alone(
     folder: Path, tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
@@ -368,6 +383,7 @@ def test_a_folder_that_another_process_writes_is_left_alone(
         "train": ["train", tmp_path / "recipe.toml"],
         "quickstart": ["quickstart"],
         "warmup": ["warmup", folder / "questions.jsonl", "--model", tiny_checkpoint],
+        "world": ["corpus", "world", "--passages", 200, "--seed", 1],
     }
     with sole_writer(out), pytest.raises(UsageError, match=rf"out{HELD}"):
         exsearch([*map(str, words[verb]), "--out", str(out)], standalone_mode=False)

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
+import msgspec
+
 from exsearch import coroutines
 from exsearch.agent.grammar import Grammar
 from exsearch.agent.origin import Origin, check_origin, is_told, keep_origin, origin_of, origin_path
@@ -127,10 +129,11 @@ class Journals:
             )
         if self._forget_failed and (failed := _failed(work.done)):
             print(f"{path}: {len(failed)} trajectories had failed and are made again", file=sys.stderr)
-            write_jsonl(path, [each for each in kept if _family(each) not in failed])
+            kept = [each for each in kept if _family(each) not in failed]
+            write_jsonl(path, kept)
             work.failed_before = {id for id, _ in failed}
-            work.done = _of_questions([each for each in kept if _family(each) not in failed], questions)
-        keep_origin(path, origin)
+            work.done = _of_questions(kept, questions)
+        keep_origin(path, origin if told else msgspec.structs.replace(origin, by_aliases=len(kept)))
         work.journal = self._stack.enter_context(Journal(path))
         return work
 

@@ -35,6 +35,8 @@ class Origin(msgspec.Struct, frozen=True):
     """By their keys; of what names a file or a model, what it stood for."""
     questions: dict[str, Asked]
     """By id."""
+    by_aliases: int = 0
+    """How many of them, the first ones, a version wrote that did not keep this, and scored aliases alone."""
 
 
 def origin_of(settings: Settings, draw: Draw, questions: list[Question]) -> Origin:
@@ -85,6 +87,12 @@ def check_origin(journal: Path, wanted: Origin) -> None:
         )
 
 
+def scored_by_aliases(journal: Path) -> int:
+    """Return how many trajectories of a journal, its first ones, are of an earlier version, scored by aliases alone."""
+    path = origin_path(journal)
+    return read_json(path, Origin).by_aliases if path.is_file() else 0
+
+
 def check_questions(journal: Path, questions: list[Question]) -> None:
     """Raise UsageError where the trajectories of a journal are of other questions or answers under the same ids."""
     check_origin(journal, Origin({}, {each.id: Asked(each.text, each.answers) for each in questions}))
@@ -94,7 +102,8 @@ def keep_origin(journal: Path, origin: Origin) -> None:
     """Write what the trajectories of a journal depend on from now on, and what those of other questions did."""
     path = origin_path(journal)
     kept = read_json(path, Origin) if _holds_any(journal) and path.is_file() else None
-    merged = Origin(origin.settings, {**(kept.questions if kept else {}), **origin.questions})
+    questions = {**(kept.questions if kept else {}), **origin.questions}
+    merged = Origin(origin.settings, questions, kept.by_aliases if kept else origin.by_aliases)
     if kept != merged:
         write_json(path, merged)
 

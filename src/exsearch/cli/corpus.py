@@ -102,18 +102,20 @@ def world(
     from exsearch.corpus.store import write_corpus
     from exsearch.data.world import SPLITS, World
     from exsearch.files import write_jsonl
+    from exsearch.locks import sole_writer
     from exsearch.progress import progress
 
     made = World(seed=seed, passages=passages)
     counts = {"train": train, "dev": dev, "test": test}
     # asked for first: a relation that is not there is refused before anything is written
     questions = {split: made.questions(split, counts[split], hops or None, relations or None) for split in SPLITS}
-    written = write_corpus(out / "corpus", made.passages(), total=passages)
-    for split, of_split in questions.items():
-        with progress(f"{split} questions", counts[split]) as bar:
-            found = write_jsonl(out / f"{split}.jsonl", _counted(of_split, bar))
-        if found < counts[split]:
-            click.echo(f"{split}: this world has no more than {found} such questions", err=True)
+    with sole_writer(out):
+        written = write_corpus(out / "corpus", made.passages(), total=passages)
+        for split, of_split in questions.items():
+            with progress(f"{split} questions", counts[split]) as bar:
+                found = write_jsonl(out / f"{split}.jsonl", _counted(of_split, bar))
+            if found < counts[split]:
+                click.echo(f"{split}: this world has no more than {found} such questions", err=True)
     _describe(written.folder, as_json)
 
 

@@ -113,7 +113,7 @@ def compare(a: Evaluated, b: Evaluated, metric: str = "em", across_protocols: bo
     if not rows:
         raise UsageError(f"{a.folder} and {b.folder}: have no question in common")
     metrics = _metrics(rows)
-    if a.scores.likelihood_of != b.scores.likelihood_of:
+    if a.scores.likelihood_of != b.scores.likelihood_of or a.scores.likelihood_of == "mixed":
         metrics = [each for each in metrics if each not in LIKELIHOODS]  # not of the same events
     if metric not in metrics:
         raise UsageError(f"metric {metric!r}: the scores have {', '.join(metrics)}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from exsearch.agent.journal import Agents, Journals, few_failed, first_samples
-from exsearch.agent.origin import check_origin, known_before_loading, origin_of
+from exsearch.agent.origin import check_origin, known_before_loading, origin_of, scored_by_aliases
 from exsearch.agent.rollout import Draw
 from exsearch.agent.trajectory import Cost, Trajectory, answer_logprob
 from exsearch.config import AgentConfig
@@ -89,6 +89,8 @@ def require_no_outage(path: Path, trajectories: list[Trajectory], failed_before:
 def _write_scores(evaluation: Evaluation, name: str, found: list[list[Trajectory]]) -> Scores:
     trajectories = [trajectory for [trajectory] in found]
     scores = score(name, evaluation.questions, trajectories, evaluation.protocol.fingerprint)
+    if earlier := scored_by_aliases(evaluation.folder / TRAJECTORIES):
+        scores = msgspec.structs.replace(scores, likelihood_of="mixed" if earlier < len(trajectories) else "aliases")
     write_scores(evaluation.folder, scores)
     return scores
 

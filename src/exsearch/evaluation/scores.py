@@ -9,8 +9,9 @@ import msgspec
 from exsearch.files import read_json, write_json
 
 SCORES = "scores.json"
-LIKELIHOODS = ("answer_logprob",)
+LIKELIHOODS = ("answer_logprob", "answer_probability")
 """The figures that `likelihood_of` is about."""
+LikelihoodOf = Literal["aliases", "spellings", "mixed"]
 
 
 class Figure(msgspec.Struct, frozen=True):
@@ -77,8 +78,9 @@ class Scores(msgspec.Struct, frozen=True):
     by_hops: dict[str, Figure]
     """Exact match of the questions with that many hops."""
     questions: list[QuestionScore]
-    likelihood_of: Literal["aliases", "spellings"] = "aliases"
-    """What `answer_logprob` sums over: as earlier versions did, or with the model's own spelling of a right answer."""
+    likelihood_of: LikelihoodOf = "aliases"
+    """What `answer_logprob` sums over: as earlier versions did, or with the model's own spelling of a right answer;
+    `mixed` where an earlier version had begun what this one has finished."""
 
 
 def has_scores(folder: Path) -> bool:

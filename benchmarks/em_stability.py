@@ -43,7 +43,7 @@ from exsearch.em.run_folder import RunFolder
 from exsearch.evaluation.bootstrap import figure, paired_difference
 from exsearch.evaluation.scores import read_scores
 from exsearch.files import atomic_path, read_json, remove, write_json, write_jsonl, write_text
-from exsearch.retrieval.index import build_index
+from exsearch.retrieval.index.build import build_index
 
 ROOT = Path(__file__).parent.parent
 RECIPE = ROOT / "src" / "exsearch" / "recipes" / "quickstart.toml"

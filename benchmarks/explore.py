@@ -57,7 +57,7 @@ from exsearch.data.question import Question, read_questions
 from exsearch.em.explore import explore
 from exsearch.engine.base import Completion, Sampling, Seat, TokenIds
 from exsearch.files import write_text
-from exsearch.retrieval.encoder import TokenEncoder
+from exsearch.retrieval.encoders.token_encoder import TokenEncoder
 from exsearch.training.example import example_from
 from exsearch.training.trainer import train
 

@@ -34,7 +34,8 @@ from exsearch.data.world import World
 from exsearch.em.warmup import gold_trajectories
 from exsearch.engine.builtin import resolve_model
 from exsearch.files import write_text
-from exsearch.retrieval.index import build_index, open_index
+from exsearch.retrieval.index.build import build_index
+from exsearch.retrieval.index.open import open_index
 from exsearch.training.example import Example, example_from
 from exsearch.training.learner import Learner
 from exsearch.training.loss import WeightedLoss

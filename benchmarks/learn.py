@@ -48,7 +48,7 @@ from exsearch.em.learn import weighted_examples
 from exsearch.em.weigh import weigh
 from exsearch.files import read_jsonl, write_text
 from exsearch.precision import bfloat16_is_fast
-from exsearch.retrieval.index import build_index
+from exsearch.retrieval.index.build import build_index
 from exsearch.training.example import Example
 from exsearch.training.tree import grow
 

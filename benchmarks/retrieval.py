@@ -45,7 +45,8 @@ from exsearch.evaluation.bootstrap import figure, paired_difference
 from exsearch.files import write_text
 from exsearch.retrieval.base import Retriever
 from exsearch.retrieval.fusion import Fused
-from exsearch.retrieval.index import build_index, open_index
+from exsearch.retrieval.index.build import build_index
+from exsearch.retrieval.index.open import open_index
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

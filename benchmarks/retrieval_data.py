@@ -110,8 +110,9 @@ class _Reduced:
     """The embedded encoder with fewer dimensions."""
 
     def __init__(self, axes: Path, corpus: Corpus) -> None:
-        from exsearch.retrieval.encoder import EMBEDDED, TokenEncoder
-        from exsearch.retrieval.encoder_checkpoint import load_checkpoint
+        from exsearch.retrieval.encoders.base import EMBEDDED
+        from exsearch.retrieval.encoders.load import load_checkpoint
+        from exsearch.retrieval.encoders.token_encoder import TokenEncoder
 
         self._encoder = TokenEncoder()
         self._reader = load_checkpoint(EMBEDDED)

@@ -32,8 +32,10 @@ from exsearch.data.world import World
 from exsearch.evaluation.bootstrap import figure, paired_difference
 from exsearch.files import read_json, write_json, write_text
 from exsearch.progress import progress
-from exsearch.retrieval.encoder import EMBEDDED, TokenEncoder
-from exsearch.retrieval.index import build_index, open_index
+from exsearch.retrieval.encoders.base import EMBEDDED
+from exsearch.retrieval.encoders.token_encoder import TokenEncoder
+from exsearch.retrieval.index.build import build_index
+from exsearch.retrieval.index.open import open_index
 from exsearch.training.retriever import RetrieverConfig, train_retriever
 from exsearch.training.retriever_triples import add_negatives, pairs_of_questions, sample_pairs
 

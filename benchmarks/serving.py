@@ -56,7 +56,7 @@ def main() -> None:
     needed = options.clients * options.queries_per_request * options.requests_per_client
     folder, queries = prepare(options.passages, options.seed, max(needed, options.single_queries), options.out)
 
-    from exsearch.retrieval.index import open_index
+    from exsearch.retrieval.index.open import open_index
 
     retriever = open_index(folder)
     retriever.search(queries[:100], options.k)
@@ -80,7 +80,7 @@ def prepare(passages: int, seed: int, count: int, out: Path) -> tuple[Path, list
     """Make the world's index, unless it is there; return it and `count` different questions as queries."""
     from exsearch.corpus.store import write_corpus
     from exsearch.data.world import World
-    from exsearch.retrieval.index import build_index
+    from exsearch.retrieval.index.build import build_index
 
     world = World(seed, passages)
     folder = out / f"{passages}-{seed}"

@@ -47,7 +47,8 @@ from exsearch.data.world import World
 from exsearch.evaluation.bootstrap import figure, paired_difference
 from exsearch.files import write_text
 from exsearch.retrieval import words as words_of
-from exsearch.retrieval.index import build_index, open_index
+from exsearch.retrieval.index.build import build_index
+from exsearch.retrieval.index.open import open_index
 
 RESULT = Path(__file__).parent / "results" / "title_weight.json"
 CUTOFFS = (2, 5, 20)

@@ -24,7 +24,7 @@ from exsearch.corpus.store import Corpus
 from exsearch.em.loop import EMRun
 from exsearch.evaluation.scores import read_scores
 from exsearch.files import write_json, write_jsonl
-from exsearch.retrieval.index import build_index
+from exsearch.retrieval.index.build import build_index
 
 RESULTS = Path(__file__).parent / "results"
 RECIPE = Path(__file__).parent.parent / "src" / "exsearch" / "recipes" / "wiki-mini.toml"

@@ -18,7 +18,7 @@ from exsearch.data.world import World
 from exsearch.em.gold import GoldPassages
 from exsearch.em.warmup import gold_trajectories
 from exsearch.engine.builtin import resolve_model
-from exsearch.retrieval.index import build_index
+from exsearch.retrieval.index.build import build_index
 
 SETS = {"hotpotqa": ".json", "2wikimultihopqa": ".json", "musique": ".jsonl"}
 WARM_UP, CHOICE = 48, 60

@@ -20,8 +20,8 @@ from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, add_passages, delete_passages, write_corpus
 from exsearch.data.question import Question
 from exsearch.files import Journal, remove, write_jsonl
-from exsearch.retrieval.encoder_checkpoint import load_checkpoint
-from exsearch.retrieval.index import build_index
+from exsearch.retrieval.encoders.load import load_checkpoint
+from exsearch.retrieval.index.build import build_index
 from exsearch.training import retriever
 from exsearch.training.example import Example
 from exsearch.training.resume import write_tensors

@@ -26,9 +26,10 @@ from exsearch.engine.builtin import resolve_model
 from exsearch.evaluation.folder import read_evaluation
 from exsearch.evaluation.scores import Scores, write_scores
 from exsearch.files import write_json, write_jsonl
-from exsearch.retrieval.encoder_checkpoint import load_checkpoint
-from exsearch.retrieval.index import build_index, open_index
-from exsearch.retrieval.opening import open_retriever
+from exsearch.retrieval.encoders.load import load_checkpoint
+from exsearch.retrieval.index.build import build_index
+from exsearch.retrieval.index.open import open_index
+from exsearch.retrieval.open import open_retriever
 from exsearch.training.resume import load_resume_point, save_resume_point, write_tensors
 from exsearch.training.validation import read_best
 from exsearch.trouble import machine_trouble

@@ -27,7 +27,7 @@ from exsearch.engine.base import TokenIds
 from exsearch.errors import UsageError
 from exsearch.evaluation.protocol import make_protocol
 from exsearch.files import read_jsonl, write_jsonl
-from exsearch.retrieval.index import build_index
+from exsearch.retrieval.index.build import build_index
 from scripted import ScriptedEngine, StaticRetriever, lines
 from tiny_models import save_tiny
 from tiny_tokenizers import TEMPLATES, tokenizer_of

@@ -197,7 +197,7 @@ from exsearch.corpus.store import write_corpus
 from exsearch.data.question import Question
 from exsearch.em.explore import explore
 from exsearch.retrieval import encoder_backend
-from exsearch.retrieval.index import build_index
+from exsearch.retrieval.index.build import build_index
 from exsearch.training.example import Example
 from exsearch.training.retriever import RetrieverConfig, train_retriever
 from exsearch.training.retriever_triples import TrainingSet, Triple

@@ -11,16 +11,17 @@ import click
 import pytest
 
 from exsearch.cli.main import exsearch
+from exsearch.corpus.passage import Hit
 from exsearch.corpus.store import write_corpus
 from exsearch.data.question import Question, read_questions
 from exsearch.data.world import World
 from exsearch.errors import UsageError
 from exsearch.files import read_jsonl, write_jsonl
 from exsearch.reference.formats import read_source_questions
-from exsearch.retrieval.base import Hit
-from exsearch.retrieval.bm25 import Bm25
-from exsearch.retrieval.index import build_index, open_index
-from exsearch.retrieval.opening import open_retriever
+from exsearch.retrieval.bm25.bm25 import Bm25
+from exsearch.retrieval.index.build import build_index
+from exsearch.retrieval.index.open import open_index
+from exsearch.retrieval.open import open_retriever
 from exsearch.retrieval.pairing import PairedQuestion
 
 QUESTIONS = 20

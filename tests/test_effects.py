@@ -20,7 +20,7 @@ from exsearch.em.loop import EMRun
 from exsearch.em.run_folder import RunFolder
 from exsearch.errors import UsageError
 from exsearch.files import write_jsonl
-from exsearch.retrieval.index import build_index
+from exsearch.retrieval.index.build import build_index
 from exsearch.training.inputs import SAME_RESULT
 from tiny_models import tiny_llama
 

@@ -19,7 +19,7 @@ from exsearch.em.loop import EMRun
 from exsearch.em.run_folder import RunFolder, RunSummary
 from exsearch.errors import UsageError
 from exsearch.files import write_jsonl
-from exsearch.retrieval.index import build_index
+from exsearch.retrieval.index.build import build_index
 from exsearch.viewer.report import write_report
 
 SETTINGS = [

@@ -15,7 +15,7 @@ from exsearch.em import loop
 from exsearch.em.loop import EMRun
 from exsearch.errors import ExSearchError, UsageError
 from exsearch.files import write_jsonl
-from exsearch.retrieval.index import build_index
+from exsearch.retrieval.index.build import build_index
 
 
 @pytest.fixture

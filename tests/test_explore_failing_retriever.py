@@ -14,7 +14,7 @@ from exsearch.config import AgentConfig, ExploreConfig, RolloutConfig
 from exsearch.data.question import Question
 from exsearch.em.explore import explore
 from exsearch.files import read_jsonl
-from exsearch.retrieval.opening import open_retriever
+from exsearch.retrieval.open import open_retriever
 from scripted import ScriptedEngine
 from scripted_server import Asked, Reply, Scripted, search_r1, serving
 

@@ -43,7 +43,7 @@ def test_arrows_point_down() -> None:
 
 
 def test_retrieval_knows_no_language_model_and_engine_knows_no_text() -> None:
-    for path in (SOURCE / "retrieval").glob("*.py"):
+    for path in (SOURCE / "retrieval").rglob("*.py"):
         assert "engine" not in imported(path)
-    for path in (SOURCE / "engine").glob("*.py"):
+    for path in (SOURCE / "engine").rglob("*.py"):
         assert not imported(path) & {"data", "corpus", "retrieval"}

@@ -34,7 +34,7 @@ from exsearch.evaluation.judge import judge
 from exsearch.evaluation.protocol import make_protocol
 from exsearch.files import read_json, read_jsonl, write_json, write_jsonl
 from exsearch.locks import sole_writer
-from exsearch.retrieval.index import build_index
+from exsearch.retrieval.index.build import build_index
 from scripted import ScriptedEngine, StaticRetriever
 from test_effects import DEFAULTS, another
 from test_explore import QUESTIONS, by_seed, timeless

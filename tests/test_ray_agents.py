@@ -20,7 +20,7 @@ from exsearch.data.question import Question
 from exsearch.data.world import World
 from exsearch.em.explore import explore
 from exsearch.files import read_jsonl
-from exsearch.retrieval.index import build_index
+from exsearch.retrieval.index.build import build_index
 from tiny_models import save_tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("ray")]

@@ -13,12 +13,11 @@ from click.testing import CliRunner
 
 from exsearch.agent.trajectory import Step, Trajectory
 from exsearch.cli.view import view
-from exsearch.corpus.passage import Passage
+from exsearch.corpus.passage import Hit, Passage
 from exsearch.data.question import Question
 from exsearch.em.weighted import Weighted
 from exsearch.errors import UsageError
 from exsearch.files import read_jsonl, remove, write_json, write_jsonl, write_text
-from exsearch.retrieval.base import Hit
 from exsearch.viewer import gather as gathering
 from exsearch.viewer import passages
 from exsearch.viewer import rounds as rounding

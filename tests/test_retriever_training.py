@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from exsearch.agent.trajectory import Step, StopReason, Trajectory
 from exsearch.cli import main as command
 from exsearch.config import ModelConfig
-from exsearch.corpus.passage import Passage
+from exsearch.corpus.passage import Hit, Passage
 from exsearch.corpus.store import Corpus, write_corpus
 from exsearch.data.question import Question, SubQuestion
 from exsearch.errors import UsageError
 from exsearch.files import write_jsonl
-from exsearch.retrieval.base import Hit
-from exsearch.retrieval.encoder import TokenEncoder
-from exsearch.retrieval.encoder_checkpoint import load_checkpoint
-from exsearch.retrieval.index import build_index, open_index
+from exsearch.retrieval.encoders.load import load_checkpoint
+from exsearch.retrieval.encoders.token_encoder import TokenEncoder
+from exsearch.retrieval.index.build import build_index
+from exsearch.retrieval.index.open import open_index
 from exsearch.training.retriever import RetrieverConfig, contrastive_loss, max_similarity, train_retriever
 from exsearch.training.retriever_triples import (
     Pair,

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exsearch.corpus.passage import Passage
-from exsearch.retrieval.base import Hit
+from exsearch.corpus.passage import Hit, Passage
 from exsearch.serving.dialects import Access, SearchRequest, colbert_get, request_at
 from exsearch.serving.limits import RequestError
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import write_corpus
-from exsearch.retrieval.index import build_index
+from exsearch.retrieval.index.build import build_index
 from exsearch.streams import write_any_text
 
 TITLE, TEXT = "Z\u00fcrich", "\u03a9 and \U0001f98b are words; \u00e9, too."

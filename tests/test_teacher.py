@@ -19,7 +19,7 @@ from exsearch.em.teacher import RULES, example_messages
 from exsearch.em.warmup import read_warmup
 from exsearch.errors import UsageError
 from exsearch.files import read_jsonl, write_jsonl
-from exsearch.retrieval.index import build_index
+from exsearch.retrieval.index.build import build_index
 from scripted_server import Asked, Reply, Scripted, as_json, serving
 
 TOWNS = ["Tarn", "Velm", "Orsk", "Hult", "Brae", "Nyll"]

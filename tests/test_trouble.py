@@ -16,7 +16,8 @@ from exsearch.corpus.store import Corpus, write_corpus
 from exsearch.data.question import Question, read_questions
 from exsearch.errors import ExSearchError, UsageError
 from exsearch.files import Journal, children, is_file, write_jsonl
-from exsearch.retrieval.index import build_index, open_index
+from exsearch.retrieval.index.build import build_index
+from exsearch.retrieval.index.open import open_index
 from exsearch.trouble import as_told, machine_trouble, opening, probe, writing
 
 ADVICE = {

@@ -16,7 +16,7 @@ from exsearch.agent.chat import ChatFormat
 from exsearch.agent.trajectory import Trajectory
 from exsearch.cli.main import exsearch
 from exsearch.config import AgentConfig, WarmupConfig, parse_config
-from exsearch.corpus.passage import Passage
+from exsearch.corpus.passage import Hit, Passage
 from exsearch.corpus.store import Corpus, write_corpus
 from exsearch.data.question import Question, SubQuestion, read_questions
 from exsearch.data.world import World
@@ -26,9 +26,9 @@ from exsearch.em.quality import WarmupReport
 from exsearch.em.warmup import gold_outcomes, read_warmup
 from exsearch.errors import UsageError
 from exsearch.files import read_json, read_jsonl, write_jsonl
-from exsearch.retrieval.base import Hit
-from exsearch.retrieval.bm25 import Bm25
-from exsearch.retrieval.index import build_index, open_index
+from exsearch.retrieval.bm25.bm25 import Bm25
+from exsearch.retrieval.index.build import build_index
+from exsearch.retrieval.index.open import open_index
 from scripted import StaticRetriever
 
 QUESTIONS = 30

@@ -22,7 +22,7 @@ from exsearch.files import behind_link, require_no_folder
 from exsearch.locks import sole_writer
 from exsearch.memory import give_back_memory
 from exsearch.retrieval.base import Retriever
-from exsearch.retrieval.opening import is_replay, open_retriever
+from exsearch.retrieval.open import is_replay, open_retriever
 from exsearch.retrieval.replay import Recorder
 from exsearch.shape import BROKEN
 

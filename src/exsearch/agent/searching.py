@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Sequence
 
 from exsearch.config import RolloutConfig
-from exsearch.retrieval.base import Hit, RetrievalError, Retriever
+from exsearch.corpus.passage import Hit
+from exsearch.retrieval.base import RetrievalError, Retriever
 from exsearch.worker import Worker
 
 PAUSE = 0.1

@@ -4,8 +4,8 @@ from copy import copy
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammar import Grammar, one_line
+from exsearch.corpus.passage import Hit
 from exsearch.engine.base import TokenIds
-from exsearch.retrieval.base import Hit
 from exsearch.thoughts import without_thoughts
 
 

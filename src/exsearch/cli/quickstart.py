@@ -63,7 +63,7 @@ def _prepare(out: Path, seed: int, overrides: tuple[str, ...], say: Callable[[st
     from exsearch.data.world import World
     from exsearch.em.run_folder import RunFolder
     from exsearch.files import write_jsonl
-    from exsearch.retrieval.index import build_index
+    from exsearch.retrieval.index.build import build_index
 
     world_folder, index = out / "world", out / "index"
     folder = RunFolder(out)

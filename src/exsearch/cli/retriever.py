@@ -64,9 +64,9 @@ def train(
     from exsearch.files import read_jsonl
     from exsearch.locks import sole_writer
     from exsearch.metrics_log import MetricsLog
-    from exsearch.retrieval.encoder_checkpoint import EMBEDDED
-    from exsearch.retrieval.index import open_index
-    from exsearch.retrieval.index_folder import read_index_info
+    from exsearch.retrieval.encoders.base import EMBEDDED
+    from exsearch.retrieval.index.folder import read_index_info
+    from exsearch.retrieval.index.open import open_index
     from exsearch.training.retriever import RetrieverConfig, train_retriever
     from exsearch.training.retriever_triples import (
         add_negatives,

@@ -221,8 +221,8 @@ def _require_extra() -> None:
 def _open(index: Path, corpus: Path | None, force: bool, processes: int = 1) -> "tuple[Retriever, Corpus]":
     """Say what memory the index needs in so many processes, then open it in this one, ready to answer."""
     from exsearch.corpus.store import Corpus
-    from exsearch.retrieval.index import open_index
-    from exsearch.retrieval.index_folder import read_index_info
+    from exsearch.retrieval.index.folder import read_index_info
+    from exsearch.retrieval.index.open import open_index
     from exsearch.serving.memory import available_memory, gigabytes, memory_need, refuse_if_too_large
 
     info = read_index_info(index)

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from exsearch.config import AgentConfig, Config, WarmupConfig
-from exsearch.corpus.passage import Passage
+from exsearch.corpus.passage import Hit, Passage
 from exsearch.corpus.store import Corpus
 from exsearch.data.question import Question, SubQuestion
 from exsearch.engine.sampling import derive_seed
 from exsearch.errors import UsageError
 from exsearch.evaluation.metrics import accuracy
-from exsearch.retrieval.base import Hit, Retriever
-from exsearch.retrieval.opening import corpus_of
+from exsearch.retrieval.base import Retriever
+from exsearch.retrieval.open import corpus_of
 
 
 class LeftOut(StrEnum):

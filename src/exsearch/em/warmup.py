@@ -12,6 +12,7 @@ from exsearch.agent.rollout import MIN_PASSAGE_TOKENS
 from exsearch.agent.trajectory import Step, StopReason, Trajectory
 from exsearch.agent.transcript import Transcript
 from exsearch.config import AgentConfig, WarmupConfig
+from exsearch.corpus.passage import Hit
 from exsearch.data.question import Question
 from exsearch.em.gold import GoldPassages, Hop, LeftOut, LeftOutError, plan, search_all
 from exsearch.em.quality import Outcome, evidence_was_cut
@@ -20,7 +21,7 @@ from exsearch.engine.limits import context_limit
 from exsearch.errors import UsageError
 from exsearch.files import read_jsonl
 from exsearch.progress import progress
-from exsearch.retrieval.base import Hit, Retriever
+from exsearch.retrieval.base import Retriever
 
 BATCH = 64
 """Questions that are searched for together."""

@@ -14,11 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import msgspec
 
+from exsearch.corpus.passage import Hit
 from exsearch.errors import UsageError, nearest
 from exsearch.files import fingerprint
 from exsearch.http_client import client, describe
 from exsearch.reported import reported
-from exsearch.retrieval.base import Hit, RetrievalError
+from exsearch.retrieval.base import RetrievalError
 from exsearch.retrieval.remote_dialects import DIALECTS, Found
 from exsearch.shape import ShapeError, decode
 

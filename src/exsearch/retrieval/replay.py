@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from exsearch.corpus.passage import Passage
+from exsearch.corpus.passage import Hit, Passage
 from exsearch.errors import ExSearchError, UsageError
 from exsearch.files import make_folder
-from exsearch.retrieval.base import Hit, RetrievalError, Retriever
+from exsearch.retrieval.base import RetrievalError, Retriever
 from exsearch.trouble import machine_trouble, probe
 
 FORMAT = 1

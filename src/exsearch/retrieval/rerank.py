@@ -18,7 +18,7 @@ from exsearch.corpus.passage import Passage
 from exsearch.errors import UsageError
 from exsearch.http_client import check_hub
 from exsearch.retrieval.base import RetrievalError
-from exsearch.retrieval.encoder_checkpoint import content_hash, require_whole_network
+from exsearch.retrieval.encoders.base import content_hash, require_whole_network
 from exsearch.trouble import machine_trouble, probe
 
 

@@ -15,8 +15,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from exsearch import __version__
+from exsearch.corpus.passage import Hit
 from exsearch.corpus.store import Corpus
-from exsearch.retrieval.base import Hit, RetrievalError, Retriever
+from exsearch.retrieval.base import RetrievalError, Retriever
 from exsearch.serving.batching import Batcher
 from exsearch.serving.bodies import read_body
 from exsearch.serving.dialects import REQUESTS_BY_KEYS, Access, SearchRequest, colbert_get, document, request_at

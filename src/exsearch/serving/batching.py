@@ -6,7 +6,8 @@ import threading
 from dataclasses import dataclass
 from queue import SimpleQueue
 
-from exsearch.retrieval.base import Hit, RetrievalError, Retriever
+from exsearch.corpus.passage import Hit
+from exsearch.retrieval.base import RetrievalError, Retriever
 from exsearch.serving.metrics import Metrics
 from exsearch.stopping import untorn
 

@@ -13,8 +13,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from exsearch.corpus.passage import Passage
-from exsearch.retrieval.base import Hit
+from exsearch.corpus.passage import Hit, Passage
 from exsearch.serving.limits import RequestError
 from exsearch.shape import ShapeError, convert
 

@@ -25,7 +25,9 @@ from exsearch.engine.sampling import derive_seed
 from exsearch.errors import ExSearchError, UsageError
 from exsearch.files import atomic_path, behind_link, fingerprint, is_taken, read_json, remove, write_json
 from exsearch.progress import progress
-from exsearch.retrieval.encoder_checkpoint import Checkpoint, Role, group_by_length, load_checkpoint, pad
+from exsearch.retrieval.encoders.base import Checkpoint, Role
+from exsearch.retrieval.encoders.batch import group_by_length, pad
+from exsearch.retrieval.encoders.load import load_checkpoint
 from exsearch.training.batches import steps_per_epoch
 from exsearch.training.learner import restore_torch, torch_state
 from exsearch.training.resume import load_resume_point, save_resume_point
@@ -191,7 +193,7 @@ def _with_projection(
     encoder: str, checkpoint: Checkpoint, data: TrainingSet, dimensions: int, device: torch.device
 ) -> Checkpoint:
     """Return the encoder with a new linear map on top: the principal axes of its vectors on some of the passages."""
-    from exsearch.retrieval.encoder_colbert import add_projection
+    from exsearch.retrieval.encoders.colbert import add_projection
 
     if not 1 <= dimensions <= checkpoint.dimensions:
         raise UsageError(f"{dimensions} dimensions: must be 1 to {checkpoint.dimensions}, what encoder {encoder!r} has")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from exsearch.corpus.layout import Rows
 from exsearch.corpus.store import Corpus, none_deleted
@@ -131,6 +132,11 @@ def read_index_info(folder: Path) -> IndexInfo:
 
 class _Format(msgspec.Struct):
     format: int
+
+
+def lacks_nothing(folder: Path, info: IndexInfo, corpus: Corpus) -> bool:
+    """Return whether all rows that were dropped when segments were merged are deleted in `corpus`."""
+    return all(np.isin(segment.dropped(), corpus.deleted).all() for segment in segments_of(folder, info))
 
 
 def require_same_encoder(encoder: EncoderInfo, built_with: EncoderInfo, folder: Path) -> None:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from exsearch.files import is_file
 from exsearch.mapping import map_array, save_array
-from exsearch.retrieval.ranking import compiled
+from exsearch.retrieval.rank import compiled
 
 CODES = 1 << 16
 _LENGTH_BITS = 11

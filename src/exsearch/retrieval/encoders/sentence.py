@@ -14,9 +14,9 @@ from exsearch import compute
 from exsearch.errors import UsageError
 from exsearch.http_client import check_hub
 from exsearch.precision import bfloat16_is_fast
-from exsearch.retrieval.encoder_checkpoint import EMBEDDED, content_hash, require_whole_network
-from exsearch.retrieval.encoder_plain import embedded_folder
-from exsearch.retrieval.index_folder import EncoderInfo
+from exsearch.retrieval.encoders.base import EMBEDDED, content_hash, require_whole_network
+from exsearch.retrieval.encoders.plain import embedded_folder
+from exsearch.retrieval.index.folder import EncoderInfo
 from exsearch.trouble import machine_trouble, probe
 
 _BATCH = 64

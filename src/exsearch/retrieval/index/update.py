@@ -1,41 +1,20 @@
 """Bringing the segments of an index up to date: what is missing or damaged is built, many small ones are merged."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from exsearch.corpus.layout import Rows
-from exsearch.corpus.store import Corpus
 from exsearch.files import atomic_path, remove_unless_held
 from exsearch.mapping import save_array
 from exsearch.merging import segments_to_merge
 from exsearch.progress import progress
-from exsearch.retrieval.index_folder import DROPPED, PARTS, SEGMENTS, SHARED, Segment, cuts, segment_at
-from exsearch.retrieval.kinds import DAMAGE, Kind, can_merge, kind_class
+from exsearch.retrieval.index.build_on_ray import build_on_ray
+from exsearch.retrieval.index.folder import DROPPED, PARTS, SEGMENTS, SHARED, Segment, cuts, segment_at
+from exsearch.retrieval.index.kinds import DAMAGE, can_merge
+from exsearch.retrieval.index.segments import Target, build_segment
 from exsearch.trouble import damage_reason, machine_trouble
-
-
-class Target(NamedTuple):
-    """What the segments are to be of."""
-
-    folder: Path
-    """The index folder, whose `shared` is there."""
-    kind: str
-    settings: Any
-    """The kind's parameters, of its type."""
-    parameters: dict[str, Any]
-    """The same as they are written."""
-    corpus: Corpus
-    encodes: bool
-    """Whether passages are encoded, by a model."""
-
-    @property
-    def implementation(self) -> Kind:
-        """The class of the kind."""
-        return cast(Kind, kind_class(self.kind))
 
 
 def update_segments(target: Target, listed: list[range], ray: str | None) -> list[range]:
@@ -77,22 +56,12 @@ def discard_unlisted(folder: Path, segments: list[range]) -> None:
             remove_unless_held(stray)
 
 
-def build_segment(target: Target, rows: range, advance: Callable[[int], None]) -> None:
-    """Build the segment `rows`; `advance` is told of finished passages."""
-    with atomic_path(segment_at(target.folder, rows).folder) as temporary:
-        temporary.mkdir()
-        shared = target.folder / SHARED
-        target.implementation.build_segment(target.corpus, rows, shared, temporary, target.settings, advance)
-
-
 def _build(target: Target, missing: list[range], ray: str | None) -> None:
     if not missing:
         return
     total = len(target.corpus)
     with progress(target.kind, total, total - sum(map(len, missing))) as bar:
         if ray is not None:
-            from exsearch.retrieval.ray_build import build_on_ray
-
             build_on_ray(ray, target, missing, bar.advance)
             return
         for rows in missing:

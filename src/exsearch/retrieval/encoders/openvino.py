@@ -19,7 +19,7 @@ from exsearch import compute
 from exsearch.checkpoint import quiet
 from exsearch.errors import UsageError
 from exsearch.files import atomic_path
-from exsearch.retrieval.encoder_checkpoint import Checkpoint
+from exsearch.retrieval.encoders.base import Checkpoint
 from exsearch.trouble import probe
 
 _CONVERSION = 1

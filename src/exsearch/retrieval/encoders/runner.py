@@ -13,7 +13,7 @@ import torch
 from exsearch import compute
 from exsearch.errors import UsageError
 from exsearch.precision import bfloat16_is_fast
-from exsearch.retrieval.encoder_checkpoint import Checkpoint
+from exsearch.retrieval.encoders.base import Checkpoint
 
 Backend = Literal["torch-float32", "torch-bfloat16", "openvino-float32", "openvino-bfloat16"]
 Ids = npt.NDArray[np.int64]
@@ -58,7 +58,7 @@ def prepare(checkpoint: Checkpoint, backend: str) -> Runner:
     runtime, precision = backend.split("-")
     if runtime == "torch":
         return _TorchRunner(checkpoint, precision)
-    from exsearch.retrieval.encoder_openvino import OpenVinoRunner
+    from exsearch.retrieval.encoders.openvino import OpenVinoRunner
 
     return OpenVinoRunner(checkpoint, precision)
 

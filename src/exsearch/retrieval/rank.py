@@ -7,8 +7,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from exsearch.corpus.passage import Hit
 from exsearch.corpus.store import Corpus
-from exsearch.retrieval.base import Hit
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Ranked = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]

@@ -15,7 +15,7 @@ import torch
 
 from exsearch.checkpoint import load_whole
 from exsearch.errors import UsageError
-from exsearch.retrieval.encoder_checkpoint import EMBEDDED, Role, TokenRow, content_hash
+from exsearch.retrieval.encoders.base import EMBEDDED, Role, TokenRow, content_hash
 
 
 class PlainCheckpoint:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exsearch.mapping import load_array, save_array
-from exsearch.retrieval.ranking import compiled
+from exsearch.retrieval.rank import compiled
 
 Floats = npt.NDArray[np.float32]
 CENTROIDS = 256

@@ -1,9 +1,9 @@
-"""The kinds of index. One is a module and a line in KINDS."""
+"""The kinds of index that are built segment by segment. One is a module and a line in SEGMENTED."""
 
 import importlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeGuard, cast
+from typing import Any, ClassVar, Protocol, TypeGuard, TypeVar, cast
 
 import msgspec
 
@@ -11,15 +11,16 @@ from exsearch.corpus.layout import Rows
 from exsearch.corpus.store import Corpus
 from exsearch.errors import UsageError, nearest
 from exsearch.retrieval.base import Retriever
-from exsearch.retrieval.index_folder import EncoderInfo, OpenedIndex, Segment
+from exsearch.retrieval.index.folder import EncoderInfo, OpenedIndex, Segment
 from exsearch.shape import ShapeError, convert
 
-KINDS = {
-    "bm25": "exsearch.retrieval.bm25:Bm25",
-    "late": "exsearch.retrieval.late:Late",
-    "dense": "exsearch.retrieval.dense:Dense",
-    "plaid": "exsearch.retrieval.plaid:Plaid",
-    "hybrid": "exsearch.retrieval.hybrid:Hybrid",
+T = TypeVar("T", bound=msgspec.Struct)
+
+SEGMENTED = {
+    "bm25": "exsearch.retrieval.bm25.bm25:Bm25",
+    "late": "exsearch.retrieval.late.late:Late",
+    "dense": "exsearch.retrieval.dense.dense:Dense",
+    "plaid": "exsearch.retrieval.late.plaid:Plaid",
 }
 DAMAGE = (ValueError, KeyError, TypeError, EOFError)
 """What a kind raises for files that are damaged, beside OSError."""
@@ -89,49 +90,29 @@ class Merging(Protocol):
         ...
 
 
-class Composite(Protocol):
-    """What a kind's class offers whose parts are indexes themselves, in subfolders; it has no segments."""
-
-    Parameters: type[msgspec.Struct]
-    version: ClassVar[int]
-    """Of its own files, not of those of its parts."""
-
-    def __call__(self, opened: OpenedIndex) -> Retriever:
-        """Open the index; raises OSError or one of DAMAGE if its files are damaged."""
-        ...
-
-    def build_members(self, corpus: Corpus, folder: Path, parameters: Any, ray: str | None) -> None:
-        """Build the parts in `folder`, or bring them up to date, on a Ray cluster if one is named."""
-        ...
-
-
-def kind_class(kind: str) -> Kind | Composite:
-    """Import a kind's class; raises UsageError for an unknown kind."""
-    if kind not in KINDS:
-        suggestion = nearest(kind, list(KINDS))
-        raise UsageError(f"unknown retriever kind {kind!r} (known: {', '.join(KINDS)}){suggestion}")
-    module, name = KINDS[kind].split(":")
-    return cast(Kind | Composite, getattr(importlib.import_module(module), name))
-
-
-def is_composite(kind: Kind | Composite) -> TypeGuard[Composite]:
-    """Return whether the kind's parts are indexes themselves."""
-    return hasattr(kind, "build_members")
-
-
 def can_merge(kind: Kind | Merging) -> TypeGuard[Merging]:
     """Return whether the kind's segments can be merged without building their rows anew."""
     return hasattr(kind, "merge_segments")
 
 
-def check_parameters(kind: str, parameters: dict[str, Any]) -> Any:
-    """Return `parameters` as the kind's typed ones, defaults filled in; raises UsageError for unknown or wrong ones."""
-    implementation = kind_class(kind)
-    known = list(implementation.Parameters.__struct_fields__)
+def segmented_kind(kind: str) -> Kind:
+    """Import the class of one of SEGMENTED."""
+    return cast(Kind, load_class(SEGMENTED[kind]))
+
+
+def load_class(place: str) -> Any:
+    """Import a class that is named as `module:Class`."""
+    module, name = place.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def typed(kind: str, parameters: dict[str, Any], struct: type[T]) -> T:
+    """Return a kind's `parameters` as its `struct`, defaults filled in; raises UsageError for unknown or wrong ones."""
+    known = list(struct.__struct_fields__)
     for name in parameters:
         if name not in known:
             raise UsageError(f"index kind {kind!r} has no parameter {name!r}{nearest(name, known)}")
     try:
-        return convert(parameters, implementation.Parameters)
+        return convert(parameters, struct)
     except ShapeError as error:
         raise UsageError(f"index kind {kind!r}: {error}") from None

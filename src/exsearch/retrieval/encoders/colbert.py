@@ -12,8 +12,8 @@ import torch
 
 from exsearch.checkpoint import quiet
 from exsearch.errors import UsageError
-from exsearch.retrieval.encoder_checkpoint import Checkpoint, Role, TokenRow, content_hash, require_whole_network
-from exsearch.retrieval.encoder_plain import PlainCheckpoint
+from exsearch.retrieval.encoders.base import Checkpoint, Role, TokenRow, content_hash, require_whole_network
+from exsearch.retrieval.encoders.plain import PlainCheckpoint
 
 
 class ColbertCheckpoint:

@@ -7,14 +7,13 @@ into place, so a cluster that dies is continued by the same command, with Ray or
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from exsearch import cluster
 from exsearch.corpus.store import Corpus
 from exsearch.errors import ExSearchError, UsageError
-
-if TYPE_CHECKING:
-    from exsearch.retrieval.index_segments import Target
+from exsearch.retrieval.index.kinds import segmented_kind, typed
+from exsearch.retrieval.index.segments import Target, build_segment
 
 
 class _Builder:
@@ -22,22 +21,17 @@ class _Builder:
 
     def __init__(self, folder: str, corpus: str, kind: str, parameters: dict[str, Any], encodes: bool) -> None:
         """Open the corpus; an encoder is loaded with the first segment."""
-        from exsearch.retrieval.index_segments import Target
-        from exsearch.retrieval.kinds import check_parameters
-
-        settings = check_parameters(kind, parameters)
+        settings = typed(kind, parameters, segmented_kind(kind).Parameters)
         self._target = Target(Path(folder), kind, settings, parameters, Corpus.open(Path(corpus)), encodes)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Build the segments of `batch`, columns `start` and `stop`."""
-        from exsearch.retrieval.index_segments import build_segment
-
         for start, stop in zip(batch["start"], batch["stop"], strict=True):
             build_segment(self._target, range(int(start), int(stop)), lambda count: None)
         return batch
 
 
-def build_on_ray(address: str, target: "Target", missing: list[range], advance: Callable[[int], None]) -> None:
+def build_on_ray(address: str, target: Target, missing: list[range], advance: Callable[[int], None]) -> None:
     """Build the `missing` segments of an index on the cluster at `address`.
 
     `address` is as for `ray.init`: `auto`, `local` for this machine alone, or HOST:PORT. A worker takes one GPU where

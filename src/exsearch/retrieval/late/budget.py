@@ -5,8 +5,8 @@ import numpy as np
 
 from exsearch.corpus.store import Corpus
 from exsearch.errors import UsageError
-from exsearch.retrieval.encoder import TokenEncoder
-from exsearch.retrieval.late import LateParameters
+from exsearch.retrieval.encoders.token_encoder import TokenEncoder
+from exsearch.retrieval.late.late import LateParameters
 
 _SAMPLED = 256
 _BM25_BYTES_A_PASSAGE = 450

@@ -17,14 +17,15 @@ import numpy.typing as npt
 import torch
 
 from exsearch import compute
+from exsearch.corpus.passage import Hit
 from exsearch.corpus.store import Corpus
 from exsearch.errors import UsageError
 from exsearch.files import read_json
 from exsearch.mapping import load_array, save_array
-from exsearch.retrieval.base import Hit
-from exsearch.retrieval.encoder import EMBEDDED, TokenEncoder, encoder_of_build, fresh_encoder, text_blocks
-from exsearch.retrieval.index_folder import EncoderInfo, OpenedIndex, Segment, require_same_encoder
-from exsearch.retrieval.ranking import Ranked, to_hits
+from exsearch.retrieval.encoders.base import EMBEDDED
+from exsearch.retrieval.encoders.token_encoder import TokenEncoder, encoder_of_build, fresh_encoder, text_blocks
+from exsearch.retrieval.index.folder import EncoderInfo, OpenedIndex, Segment, require_same_encoder
+from exsearch.retrieval.rank import Ranked, to_hits
 
 
 class PlaidParameters(msgspec.Struct, frozen=True):

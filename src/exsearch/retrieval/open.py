@@ -39,7 +39,7 @@ def corpus_of(location: str) -> "Corpus | None":
     if is_replay(location) or "://" in location:
         return None
     from exsearch.corpus.store import Corpus
-    from exsearch.retrieval.index_folder import read_index_info
+    from exsearch.retrieval.index.folder import read_index_info
 
     folder = Path(location)
     return Corpus.open(folder / read_index_info(folder).corpus)
@@ -60,6 +60,6 @@ def _open(location: str, corpus: Path | None, seconds: float) -> Retriever:
         from exsearch.retrieval.remote import Remote
 
         return Remote(location, seconds)
-    from exsearch.retrieval.index import open_index
+    from exsearch.retrieval.index.open import open_index
 
     return open_index(Path(location), corpus)

@@ -23,16 +23,17 @@ import numpy as np
 import numpy.typing as npt
 
 from exsearch.corpus.layout import Rows
+from exsearch.corpus.passage import Hit
 from exsearch.corpus.store import Corpus, none_deleted
 from exsearch.errors import UsageError
 from exsearch.files import read_json
 from exsearch.mapping import map_array, map_bytes, save_array
-from exsearch.retrieval.base import Hit
-from exsearch.retrieval.bm25 import Bm25, Bm25Parameters
-from exsearch.retrieval.codec import Codec, Floats, inner_products, max_similarity
-from exsearch.retrieval.encoder import EMBEDDED, TokenEncoder, encoder_of_build, fresh_encoder, text_blocks
-from exsearch.retrieval.index_folder import EncoderInfo, OpenedIndex, Segment, require_same_encoder
-from exsearch.retrieval.ranking import Best, Ranked, to_hits
+from exsearch.retrieval.bm25.bm25 import Bm25, Bm25Parameters
+from exsearch.retrieval.encoders.base import EMBEDDED
+from exsearch.retrieval.encoders.token_encoder import TokenEncoder, encoder_of_build, fresh_encoder, text_blocks
+from exsearch.retrieval.index.folder import EncoderInfo, OpenedIndex, Segment, require_same_encoder
+from exsearch.retrieval.late.codec import Codec, Floats, inner_products, max_similarity
+from exsearch.retrieval.rank import Best, Ranked, to_hits
 
 _SAMPLED_PASSAGES = 2048
 

@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from exsearch.corpus.store import Corpus
-from exsearch.retrieval.encoder_backend import Backend, Runner, Vectors, best_backend, prepare
-from exsearch.retrieval.encoder_checkpoint import EMBEDDED, Role, TokenRow, group_by_length, load_checkpoint, pad
-from exsearch.retrieval.index_folder import EncoderInfo
-
-__all__ = ["EMBEDDED", "TokenEncoder", "best_backend", "encoder_of_build", "fresh_encoder", "text_blocks"]
+from exsearch.retrieval.encoders.base import EMBEDDED, Role, TokenRow
+from exsearch.retrieval.encoders.batch import group_by_length, pad
+from exsearch.retrieval.encoders.load import load_checkpoint
+from exsearch.retrieval.encoders.runner import Backend, Runner, Vectors, best_backend, prepare
+from exsearch.retrieval.index.folder import EncoderInfo
 
 _ENCODED_AT_ONCE = 1024
 

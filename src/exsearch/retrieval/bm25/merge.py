@@ -12,8 +12,8 @@ import numpy.typing as npt
 from exsearch.corpus.layout import Rows
 from exsearch.files import is_file
 from exsearch.mapping import map_array, save_array
-from exsearch.retrieval.index_folder import Segment
-from exsearch.retrieval.inverted import Numbers, save_starts
+from exsearch.retrieval.bm25.inverted import Numbers, save_starts
+from exsearch.retrieval.index.folder import Segment
 
 
 def merge_postings(parts: list[Segment], deleted: list[Rows], folder: Path) -> None:

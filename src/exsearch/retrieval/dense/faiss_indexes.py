@@ -11,26 +11,23 @@ loaded for both, so that setting the number of threads of either sets it for bot
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from exsearch.corpus.layout import Rows
 from exsearch.errors import UsageError
-from exsearch.retrieval.index_folder import OpenedIndex, Segment
-from exsearch.retrieval.ranking import Ranked
+from exsearch.retrieval.dense.base import DenseParameters, Floats
+from exsearch.retrieval.index.folder import OpenedIndex, Segment
+from exsearch.retrieval.rank import Ranked
 from exsearch.trouble import probe
-
-if TYPE_CHECKING:
-    from exsearch.retrieval.dense import DenseParameters
 
 try:
     import faiss
 except ImportError:
     raise UsageError("this dense index needs FAISS: pip install 'exsearch[retrieval]'") from None
 
-Floats = npt.NDArray[np.float32]
 _TRAINED, _LISTS, _GRAPH = "trained.faiss", "lists.faiss", "graph.faiss"
 _VECTORS_A_CENTROID = 39
 """To train on; FAISS thinks fewer too few."""
@@ -63,7 +60,7 @@ class IvfPq:
         )
 
     @staticmethod
-    def train(sample: Callable[[int], Floats], passages: int, shared: Path, parameters: "DenseParameters") -> None:
+    def train(sample: Callable[[int], Floats], passages: int, shared: Path, parameters: DenseParameters) -> None:
         """Find centroids and quantiser, the same ones whenever the sample is the same."""
         codes = 2**parameters.bits
         lists = parameters.nlist or round(passages**0.5)
@@ -85,9 +82,7 @@ class IvfPq:
         _write(shared / _TRAINED, lambda writer: faiss.write_index(index, writer))
 
     @staticmethod
-    def write(
-        vectors: Iterator[Floats], rows: range, shared: Path, folder: Path, parameters: "DenseParameters"
-    ) -> None:
+    def write(vectors: Iterator[Floats], rows: range, shared: Path, folder: Path, parameters: DenseParameters) -> None:
         """Compress the vectors block by block; memory: the segment's codes."""
         index = _trained(shared)
         start = rows.start
@@ -112,7 +107,7 @@ class IvfPq:
 
     @staticmethod
     def merge(
-        parts: list[Segment], deleted: list[Rows], shared: Path, folder: Path, parameters: "DenseParameters"
+        parts: list[Segment], deleted: list[Rows], shared: Path, folder: Path, parameters: DenseParameters
     ) -> bool:
         """Concatenate the lists, without deleted passages."""
         opened = [_mapped_lists(part) for part in parts]
@@ -148,13 +143,11 @@ class Hnsw:
         ]
 
     @staticmethod
-    def train(sample: Callable[[int], Floats], passages: int, shared: Path, parameters: "DenseParameters") -> None:
+    def train(sample: Callable[[int], Floats], passages: int, shared: Path, parameters: DenseParameters) -> None:
         """Nothing is shared."""
 
     @staticmethod
-    def write(
-        vectors: Iterator[Floats], rows: range, shared: Path, folder: Path, parameters: "DenseParameters"
-    ) -> None:
+    def write(vectors: Iterator[Floats], rows: range, shared: Path, folder: Path, parameters: DenseParameters) -> None:
         """Build the graph on one thread, so that it is the same every time; memory: the segment's vectors."""
         graph = None
         for block in _reblocked(vectors):
@@ -178,7 +171,7 @@ class Hnsw:
 
     @staticmethod
     def merge(
-        parts: list[Segment], deleted: list[Rows], shared: Path, folder: Path, parameters: "DenseParameters"
+        parts: list[Segment], deleted: list[Rows], shared: Path, folder: Path, parameters: DenseParameters
     ) -> bool:
         """Build one graph of the vectors in the parts' graphs; a vector's place is its row, so that none is dropped."""
         graphs = (_mapped_graph(part) for part in parts)

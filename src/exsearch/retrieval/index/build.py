@@ -1,23 +1,21 @@
-"""Index folders: build one of any kind, extend it when its corpus has grown, open it as a retriever.
+"""Building an index folder of any kind, and extending it when its corpus has grown.
 
-`exsearch.retrieval.index_folder` says what a folder holds, `exsearch.retrieval.kinds` what a kind offers.
+`exsearch.retrieval.index.folder` says what a folder holds, `exsearch.retrieval.index.kinds` what a kind offers.
 """
 
 import os
-import shlex
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import msgspec
-import numpy as np
 
 from exsearch.corpus.store import Corpus, refuse_to_replace
 from exsearch.errors import UsageError
 from exsearch.files import atomic_path, behind_link, put_in_place, read_json, remove, write_json
 from exsearch.locks import sole_writer
-from exsearch.retrieval.base import Retriever
-from exsearch.retrieval.index_folder import (
+from exsearch.retrieval.index.folder import (
     ENCODER,
     FORMAT,
     INFO,
@@ -25,16 +23,16 @@ from exsearch.retrieval.index_folder import (
     SHARED,
     EncoderInfo,
     IndexInfo,
-    OpenedIndex,
     cuts,
     index_fingerprint,
+    lacks_nothing,
     read_index_info,
-    segments_of,
 )
-from exsearch.retrieval.index_segments import Target, discard_unlisted, update_segments
-from exsearch.retrieval.kinds import DAMAGE, Kind, check_parameters, is_composite, kind_class
-from exsearch.shape import convert
-from exsearch.trouble import machine_trouble, opening
+from exsearch.retrieval.index.kinds import DAMAGE, Kind
+from exsearch.retrieval.index.registry import check_parameters, is_composite, kind_class
+from exsearch.retrieval.index.segments import Target
+from exsearch.retrieval.index.update import discard_unlisted, update_segments
+from exsearch.trouble import machine_trouble
 
 
 def build_index(corpus: Corpus, kind: str, out: Path, *, ray: str | None = None, **parameters: Any) -> Path:
@@ -70,49 +68,6 @@ def build_index(corpus: Corpus, kind: str, out: Path, *, ray: str | None = None,
     return out
 
 
-def open_index(folder: Path, corpus_folder: Path | None = None, again: str | None = None) -> Retriever:
-    """Open an index with the corpus it was built from, at `corpus_folder` if that has moved.
-
-    `again` is the command that builds it again, where it is a part of another. Raises UsageError for a folder that is
-    no index or a damaged one, for an index of another version, and for a corpus with other content.
-    """
-    info = read_index_info(folder)
-    implementation = kind_class(info.kind)
-    where = corpus_folder or folder / info.corpus
-    if not where.is_dir():
-        raise UsageError(f"{folder}: its corpus is not at {where}; say where it is (--corpus DIR)")
-    corpus = Corpus.open(where)
-    again = again or _command(corpus_folder or where.resolve(), info, folder)
-    if info.version != implementation.version:
-        raise UsageError(
-            f"{folder}: {info.kind} index of version {info.version}, this ExSearch reads version "
-            f"{implementation.version}; build it again ({again})"
-        )
-    if corpus.prefix(info.passages) != info.corpus_prefix:
-        raise UsageError(
-            f"{folder}: built from another corpus than {where}; name the right one (--corpus DIR) "
-            f"or build the index again ({again})"
-        )
-    if len(corpus) > info.passages:
-        raise UsageError(
-            f"{folder}: {len(corpus) - info.passages} passages were added to {where} since; index them too ({again})"
-        )
-    with opening(folder, "index", f"build it again ({again})", *DAMAGE):
-        try:
-            if not _lacks_nothing(folder, info, corpus):
-                raise UsageError(
-                    f"{folder}: lacks passages that were deleted from its corpus, but are not deleted in {where}; "
-                    f"name the right one (--corpus DIR) or build the index again ({again})"
-                )
-            settings = convert(info.parameters, implementation.Parameters)
-            segments = segments_of(folder, info)
-            return implementation(OpenedIndex(folder, corpus, info, settings, again, folder / SHARED, segments))
-        except FileNotFoundError:
-            if read_index_info(folder) == info:
-                raise
-    return open_index(folder, corpus_folder, again)  # its segments were merged after their names had been read
-
-
 def _index_at(folder: Path) -> IndexInfo | None:
     """Return what index.json says; None if there is none that can be read: a new index takes its place."""
     try:
@@ -137,7 +92,7 @@ def _extends(folder: Path, there: IndexInfo, plan: dict[str, Any], corpus: Corpu
     try:
         simple.check_shared(folder / SHARED, settings)
         encoder = _shared_encoder(folder)
-        if not _lacks_nothing(folder, there, corpus):
+        if not lacks_nothing(folder, there, corpus):
             return False
     except (OSError, MemoryError, UsageError, *DAMAGE) as error:
         if trouble := machine_trouble(error, folder):
@@ -153,11 +108,6 @@ def _are(there: IndexInfo, settings: Any) -> bool:
         return bool(check_parameters(there.kind, there.parameters) == settings)
     except UsageError:
         return False
-
-
-def _lacks_nothing(folder: Path, info: IndexInfo, corpus: Corpus) -> bool:
-    """Whether all rows that were dropped when segments were merged are deleted in `corpus`."""
-    return all(np.isin(segment.dropped(), corpus.deleted).all() for segment in segments_of(folder, info))
 
 
 def _begin(folder: Path, plan: dict[str, Any], there: IndexInfo | None) -> None:
@@ -185,7 +135,7 @@ def _fill(
     deciding: list[range] = []
     more: list[str | None] = []
     if is_composite(implementation):
-        implementation.build_members(corpus, folder, settings, ray)
+        implementation.build_members(corpus, folder, settings, partial(build_index, ray=ray))
     else:
         simple = cast(Kind, implementation)
         encoder = _prepare(folder / SHARED, simple, corpus, settings)
@@ -238,28 +188,3 @@ def _path_from(index: Path, corpus: Path) -> str:
         return Path(os.path.relpath(corpus.resolve(), index.resolve())).as_posix()
     except ValueError:  # on another drive
         return str(corpus.resolve())
-
-
-def _command(corpus: Path, info: IndexInfo, folder: Path) -> str:
-    """Return the command that builds an index as `info` says."""
-    members = {name: value for name, value in info.parameters.items() if name == "members"}  # they have defaults, too
-    usual = [*_defaults(info.kind, {}), *(default for default in _defaults(info.kind, members) if "." in default[0])]
-    changed = [setting for setting in _flat(info.parameters) if setting not in usual]
-    words = ["exsearch", "index", str(corpus), "--retriever", info.kind, "--out", str(folder)]
-    words += [word for name, value in changed for word in ("--set", f"{name}={_written(value)}")]
-    return shlex.join(words)
-
-
-def _defaults(kind: str, parameters: dict[str, Any]) -> list[tuple[str, Any]]:
-    return _flat(msgspec.to_builtins(check_parameters(kind, parameters)))
-
-
-def _flat(parameters: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for name, value in parameters.items():
-        found += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(f"{prefix}{name}", value)]
-    return found
-
-
-def _written(value: Any) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

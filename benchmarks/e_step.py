@@ -26,12 +26,12 @@ from page import command_line
 
 from exsearch.agent.loading import load_agents
 from exsearch.config import Config, load_config
-from exsearch.data.question import read_questions
 from exsearch.em import loop
 from exsearch.em.explore import explore
 from exsearch.em.loop import EMRun
 from exsearch.engine.sampling import derive_seed
 from exsearch.files import read_jsonl, write_text
+from exsearch.questions.question import read_questions
 
 RESULTS = Path(__file__).parent / "results"
 SHORT = ["warmup.questions=16", "loop.iterations=1", "data.dev_limit=4", "data.test_limit=4"]

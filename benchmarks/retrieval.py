@@ -39,10 +39,10 @@ from retrieval_data import DIMENSIONS, SEED, load_set, source, write_data, write
 from retrieval_tables import comparison, insert_tables, quality_table, scaling_table
 
 from exsearch.corpus.store import Corpus
-from exsearch.data.question import Question
 from exsearch.errors import ExSearchError
 from exsearch.evaluation.bootstrap import figure, paired_difference
 from exsearch.files import write_text
+from exsearch.questions.question import Question
 from exsearch.retrieval.base import Retriever
 from exsearch.retrieval.fusion import Fused
 from exsearch.retrieval.index.build import build_index

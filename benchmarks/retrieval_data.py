@@ -22,12 +22,12 @@ import numpy.typing as npt
 from exsearch.corpus.importing import import_corpus
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, write_corpus
-from exsearch.data.importing import import_questions
-from exsearch.data.question import Question, read_questions
-from exsearch.data.world import World
 from exsearch.errors import UsageError
 from exsearch.files import atomic_path, write_jsonl, write_text
 from exsearch.progress import progress
+from exsearch.questions.importer import import_questions
+from exsearch.questions.question import Question, read_questions
+from exsearch.world import World
 
 SEED = 1
 """Of the world."""

@@ -18,7 +18,7 @@ from peers.runner import memory, size
 from retrieval_data import load_set
 
 from exsearch.corpus.store import Corpus
-from exsearch.data.question import read_questions
+from exsearch.questions.question import read_questions
 from exsearch.retrieval.index.folder import read_index_info
 from exsearch.retrieval.index.open import open_index
 from exsearch.retrieval.index.registry import KINDS

@@ -79,8 +79,8 @@ def main() -> None:
 def prepare(passages: int, seed: int, count: int, out: Path) -> tuple[Path, list[str]]:
     """Make the world's index, unless it is there; return it and `count` different questions as queries."""
     from exsearch.corpus.store import write_corpus
-    from exsearch.data.world import World
     from exsearch.retrieval.index.build import build_index
+    from exsearch.world import World
 
     world = World(seed, passages)
     folder = out / f"{passages}-{seed}"

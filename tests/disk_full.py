@@ -18,11 +18,11 @@ from transformers import AutoTokenizer
 from exsearch.config import LearnConfig, ModelConfig
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, add_passages, delete_passages, write_corpus
-from exsearch.data.question import Question
+from exsearch.encoder_training import train as retriever
 from exsearch.files import Journal, remove, write_jsonl
+from exsearch.questions.question import Question
 from exsearch.retrieval.encoders.load import load_checkpoint
 from exsearch.retrieval.index.build import build_index
-from exsearch.training import retriever
 from exsearch.training.example import Example
 from exsearch.training.resume import write_tensors
 from exsearch.training.trainer import train

@@ -10,9 +10,9 @@ import pytest
 
 from exsearch.children import start_module
 from exsearch.corpus.store import write_corpus
-from exsearch.data.world import World
 from exsearch.files import write_jsonl
 from exsearch.retrieval.index.build import build_index
+from exsearch.world import World
 
 NAMES = ["http", "logging", "queue", "random", "secrets", "socket", "statistics", "tempfile", "types", "typing"]
 """Standard modules; a user may well have files with such names."""

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from exsearch.cli.compare import compare as command
 from exsearch.config import AgentConfig
-from exsearch.data.question import Question
 from exsearch.errors import UsageError
 from exsearch.evaluation.compare import Comparison, compare
 from exsearch.evaluation.evaluate import TRAJECTORIES, aggregate
@@ -20,6 +19,7 @@ from exsearch.evaluation.folder import PROTOCOL, QUESTIONS, Evaluated, read_eval
 from exsearch.evaluation.protocol import Protocol, make_protocol, write_protocol
 from exsearch.evaluation.scores import QuestionScore, Scores, write_scores
 from exsearch.files import read_json, remove, write_jsonl
+from exsearch.questions.question import Question
 from test_report_run import make_run
 
 ASKED = [

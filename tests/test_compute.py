@@ -194,13 +194,13 @@ from exsearch.agent.loading import load_agent, load_retriever
 from exsearch.config import LearnConfig, ModelConfig, parse_config
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import write_corpus
-from exsearch.data.question import Question
+from exsearch.questions.question import Question
 from exsearch.em.explore import explore
 from exsearch.retrieval import encoder_backend
 from exsearch.retrieval.index.build import build_index
 from exsearch.training.example import Example
-from exsearch.training.retriever import RetrieverConfig, train_retriever
-from exsearch.training.retriever_triples import TrainingSet, Triple
+from exsearch.encoder_training.train import RetrieverConfig, train_retriever
+from exsearch.encoder_training.triples import TrainingSet, Triple
 from exsearch.training.trainer import train
 from tiny_models import save_tiny, tiny_llama
 from tiny_sentence_models import save_bert, save_cross_encoder, save_sentence_encoder

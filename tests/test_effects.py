@@ -14,14 +14,14 @@ from msgspec import inspect
 from exsearch.cli import quickstart
 from exsearch.config import Config, TrainingConfig, dump_config, parse_config
 from exsearch.corpus.store import write_corpus
-from exsearch.data.world import World
 from exsearch.effects import EARLIER, EFFECTS, FREE, changes, effect_of
 from exsearch.em.loop import EMRun
-from exsearch.em.run_folder import RunFolder
 from exsearch.errors import UsageError
 from exsearch.files import write_jsonl
 from exsearch.retrieval.index.build import build_index
+from exsearch.runs.folder import RunFolder
 from exsearch.training.inputs import SAME_RESULT
+from exsearch.world import World
 from tiny_models import tiny_llama
 
 DOCS = Path(__file__).parent.parent / "docs"

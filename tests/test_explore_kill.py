@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from exsearch.corpus.store import write_corpus
-from exsearch.data.world import World
 from exsearch.files import write_jsonl
 from exsearch.retrieval.index.build import build_index
+from exsearch.world import World
 
 KILLS = 10
 QUESTIONS = 24

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from exsearch.corpus.store import Corpus, write_corpus
-from exsearch.data.world import World
 from exsearch.retrieval.index.build import build_index
 from exsearch.retrieval.index.folder import read_index_info
 from exsearch.retrieval.index.open import open_index
+from exsearch.world import World
 from tiny_sentence_models import save_bert, save_sentence_encoder
 
 PASSAGES = 600

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 
 from exsearch.corpus.passage import Hit, Passage
 from exsearch.corpus.store import Corpus, add_passages, delete_passages, write_corpus
-from exsearch.data.world import World
 from exsearch.errors import UsageError
 from exsearch.files import write_json
 from exsearch.locks import sole_writer
@@ -28,6 +27,7 @@ from exsearch.retrieval.index import update
 from exsearch.retrieval.index.build import build_index
 from exsearch.retrieval.index.folder import read_index_info
 from exsearch.retrieval.index.open import open_index
+from exsearch.world import World
 
 FIRST, ALL = 60, 100
 PASSAGES = list(World(seed=3, passages=200).passages())[:ALL]

@@ -16,11 +16,11 @@ from exsearch.agent.ray_agents import RayAgents
 from exsearch.agent.trajectory import Cost, Trajectory
 from exsearch.config import AgentConfig, Config, ExploreConfig, ModelConfig, RolloutConfig
 from exsearch.corpus.store import write_corpus
-from exsearch.data.question import Question
-from exsearch.data.world import World
 from exsearch.em.explore import explore
 from exsearch.files import read_jsonl
+from exsearch.questions.question import Question
 from exsearch.retrieval.index.build import build_index
+from exsearch.world import World
 from tiny_models import save_tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("ray")]

@@ -12,13 +12,13 @@ from exsearch.agent.trajectory import Step, Trajectory
 from exsearch.cli.compare import compare as command
 from exsearch.cli.view import view
 from exsearch.corpus.passage import Hit, Passage
-from exsearch.data.question import Question
 from exsearch.evaluation.compare import compare
 from exsearch.evaluation.folder import read_evaluation
 from exsearch.evaluation.scores import Scores, write_scores
 from exsearch.files import read_json, read_jsonl, remove, write_jsonl
-from exsearch.viewer import gather
-from exsearch.viewer.report import write_comparison_report, write_report
+from exsearch.questions.question import Question
+from exsearch.report import gather
+from exsearch.report.write import write_comparison_report, write_report
 from test_report import EVIL, data_of, embedded
 from test_report_run import make_run
 

@@ -16,15 +16,8 @@ from exsearch.cli import main as command
 from exsearch.config import ModelConfig
 from exsearch.corpus.passage import Hit, Passage
 from exsearch.corpus.store import Corpus, write_corpus
-from exsearch.data.question import Question, SubQuestion
-from exsearch.errors import UsageError
-from exsearch.files import write_jsonl
-from exsearch.retrieval.encoders.load import load_checkpoint
-from exsearch.retrieval.encoders.token_encoder import TokenEncoder
-from exsearch.retrieval.index.build import build_index
-from exsearch.retrieval.index.open import open_index
-from exsearch.training.retriever import RetrieverConfig, contrastive_loss, max_similarity, train_retriever
-from exsearch.training.retriever_triples import (
+from exsearch.encoder_training.train import RetrieverConfig, contrastive_loss, max_similarity, train_retriever
+from exsearch.encoder_training.triples import (
     Pair,
     TrainingSet,
     Triple,
@@ -33,6 +26,13 @@ from exsearch.training.retriever_triples import (
     pairs_of_trajectories,
     sample_pairs,
 )
+from exsearch.errors import UsageError
+from exsearch.files import write_jsonl
+from exsearch.questions.question import Question, SubQuestion
+from exsearch.retrieval.encoders.load import load_checkpoint
+from exsearch.retrieval.encoders.token_encoder import TokenEncoder
+from exsearch.retrieval.index.build import build_index
+from exsearch.retrieval.index.open import open_index
 from tiny_encoders import save_colbert, save_plain
 
 needs_sentence_transformers = pytest.mark.skipif(

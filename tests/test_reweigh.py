@@ -16,7 +16,6 @@ from exsearch.agent.rollout import BRANCH, Agent, Draw
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import AgentConfig, RolloutConfig, WeighConfig
 from exsearch.corpus.passage import Passage
-from exsearch.data.question import Question
 from exsearch.em.reweigh import Reweighed, log_ratio, ratios_worth, reweigh, with_ratios
 from exsearch.em.weigh import weigh
 from exsearch.em.weighted import Weighted
@@ -25,6 +24,7 @@ from exsearch.engine.checkpoint import load_model
 from exsearch.engine.hf import HFEngine
 from exsearch.errors import ExSearchError, UsageError
 from exsearch.files import read_jsonl
+from exsearch.questions.question import Question
 from scripted import ScriptedEngine, StaticRetriever, lines
 from tiny_models import tiny_llama
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import exsearch
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import Config
-from exsearch.data.question import Question
+from exsearch.questions.question import Question
 from exsearch.shape import ShapeError, convert, decode
 
 SOURCE = Path(exsearch.__file__).parent

@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from exsearch.corpus.store import write_corpus
-from exsearch.data.world import World
 from exsearch.files import write_jsonl
 from exsearch.retrieval.index.build import build_index
+from exsearch.world import World
 
 STOPPED = "error: stopped; the same command continues where it was"
 AT_ONCE = "error: stopped at once"
@@ -246,7 +246,7 @@ def test_a_thread_that_never_returns_keeps_neither_the_process_nor_its_exit_code
 IMPORTING = """
 import ctypes, os, signal, sys
 from exsearch.cli import main
-from exsearch.reference import main as reference
+from exsearch.compat.searchlm import main as reference
 
 def imports(*words, **options):
     # as an extension module that runs Python code while it is made

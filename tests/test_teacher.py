@@ -15,11 +15,11 @@ from exsearch.agent.trajectory import Trajectory
 from exsearch.cli.main import exsearch
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import write_corpus
-from exsearch.em.teacher import RULES, example_messages
-from exsearch.em.warmup import read_warmup
 from exsearch.errors import UsageError
 from exsearch.files import read_jsonl, write_jsonl
 from exsearch.retrieval.index.build import build_index
+from exsearch.warmup.teacher import RULES, example_messages
+from exsearch.warmup.write import read_warmup
 from scripted_server import Asked, Reply, Scripted, as_json, serving
 
 TOWNS = ["Tarn", "Velm", "Orsk", "Hult", "Brae", "Nyll"]

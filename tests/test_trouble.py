@@ -13,9 +13,9 @@ import pytest
 
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, write_corpus
-from exsearch.data.question import Question, read_questions
 from exsearch.errors import ExSearchError, UsageError
 from exsearch.files import Journal, children, is_file, write_jsonl
+from exsearch.questions.question import Question, read_questions
 from exsearch.retrieval.index.build import build_index
 from exsearch.retrieval.index.open import open_index
 from exsearch.trouble import as_told, machine_trouble, opening, probe, writing

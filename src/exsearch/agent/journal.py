@@ -14,13 +14,13 @@ from exsearch.agent.grammar import Grammar
 from exsearch.agent.origin import Origin, check_origin, is_told, keep_origin, origin_of, origin_path
 from exsearch.agent.rollout import BRANCH, Draw, seed_of
 from exsearch.agent.trajectory import Trajectory
-from exsearch.data.question import Question
 from exsearch.effects import Settings
 from exsearch.engine.base import TokenIds
 from exsearch.errors import ExSearchError, UsageError
 from exsearch.files import Journal, set_damaged_aside, write_jsonl
 from exsearch.locks import sole_writer
 from exsearch.progress import Progress, progress
+from exsearch.questions.question import Question
 
 MOST_FAILED = 0.1
 """Share of trajectories that retriever or engine may fail."""

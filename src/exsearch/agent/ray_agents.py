@@ -21,10 +21,10 @@ from exsearch.agent.rollout import Draw
 from exsearch.agent.trajectory import Trajectory
 from exsearch.agent.transcript import Transcript
 from exsearch.config import Config
-from exsearch.data.question import Question
 from exsearch.effects import Settings
 from exsearch.engine.base import TokenIds
 from exsearch.errors import ExSearchError, UsageError
+from exsearch.questions.question import Question
 
 TRIES = 5
 """A trajectory whose workers were lost so often is not tried again: it may be what kills them."""

@@ -24,12 +24,12 @@ from exsearch.agent.trajectory import AliasScore, Cost, Step, StopReason, Trajec
 from exsearch.agent.transcript import Transcript
 from exsearch.config import AgentConfig, RolloutConfig
 from exsearch.corpus.passage import Hit, Passage
-from exsearch.data.question import Question
 from exsearch.effects import Settings, on_each
 from exsearch.engine.base import Completion, Engine, EngineError, Sampling, Seat, TokenIds, common_start
 from exsearch.engine.sampling import derive_seed
 from exsearch.errors import UsageError
 from exsearch.files import fingerprint
+from exsearch.questions.question import Question
 from exsearch.retrieval.base import RetrievalError, Retriever
 from exsearch.thoughts import without_thoughts
 

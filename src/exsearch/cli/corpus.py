@@ -100,9 +100,9 @@ def world(
 ) -> None:
     """Make a synthetic multi-hop world: OUT/corpus and OUT/train.jsonl, dev.jsonl, test.jsonl."""
     from exsearch.corpus.store import write_corpus
-    from exsearch.data.world import SPLITS, World
     from exsearch.files import write_jsonl
     from exsearch.progress import progress
+    from exsearch.world import SPLITS, World
 
     made = World(seed=seed, passages=passages)
     counts = {"train": train, "dev": dev, "test": test}

@@ -8,10 +8,10 @@ import click
 from exsearch.cli.options import json_option, printable
 
 if TYPE_CHECKING:
-    from exsearch.data.question import Question
     from exsearch.evaluation.predictions import Matched
     from exsearch.evaluation.rescore import Rescored
     from exsearch.evaluation.scores import Figure
+    from exsearch.questions.question import Question
 
 
 @click.command()
@@ -40,11 +40,11 @@ def score(
     """
     import msgspec
 
-    from exsearch.data.normalise import NORMALISERS
-    from exsearch.data.question import read_questions
     from exsearch.errors import UsageError, nearest
     from exsearch.evaluation.predictions import match, read_predictions
     from exsearch.evaluation.rescore import report, values
+    from exsearch.questions.normalise import NORMALISERS
+    from exsearch.questions.question import read_questions
 
     if normaliser not in ("all", *NORMALISERS):
         known = ", ".join(NORMALISERS)

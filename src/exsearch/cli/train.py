@@ -31,7 +31,7 @@ def train(
     from exsearch.cli.narrate import print_table
     from exsearch.em.loop import EMRun, encode_summary
     from exsearch.locks import sole_writer
-    from exsearch.viewer.report import write_report
+    from exsearch.report.write import write_report
 
     with sole_writer(out):
         summary = EMRun(config, out, lambda line: click.echo(line, err=True)).run()

@@ -11,7 +11,6 @@ from exsearch.agent.origin import check_origin, known_before_loading, origin_of
 from exsearch.agent.rollout import Draw
 from exsearch.agent.trajectory import Cost, Trajectory, answer_logprob
 from exsearch.config import AgentConfig
-from exsearch.data.question import Question
 from exsearch.errors import ExSearchError, UsageError
 from exsearch.evaluation.bootstrap import figure
 from exsearch.evaluation.metrics import answer_scores
@@ -26,6 +25,7 @@ from exsearch.evaluation.scores import (
     write_scores,
 )
 from exsearch.locks import require_free
+from exsearch.questions.question import Question
 
 TRAJECTORIES = "trajectories.jsonl"
 GREEDY = Draw(seed=0, temperature=0.0, score_answers=True)

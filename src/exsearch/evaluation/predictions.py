@@ -12,12 +12,12 @@ from typing import Any
 
 import msgspec
 
-from exsearch.data.question import Question
-from exsearch.data.readers.annotated import as_text
-from exsearch.data.readers.ids import IDS
 from exsearch.errors import UsageError
 from exsearch.foreign import HEAD, foreign
 from exsearch.ids import id_text
+from exsearch.questions.question import Question
+from exsearch.questions.readers.annotated import as_text
+from exsearch.questions.readers.ids import IDS
 from exsearch.shape import ShapeError, syntax_fault
 
 ANSWERS = ("prediction", "predicted_answer", "pred", "pred_ans", "output", "response", "answer")

@@ -3,8 +3,8 @@
 import msgspec
 
 from exsearch.agent.trajectory import Step
-from exsearch.data.normalise import normalise
 from exsearch.evaluation.metrics import accuracy
+from exsearch.questions.normalise import normalise
 from exsearch.retrieval.words import STOP_WORDS
 
 SUPPORT = 0.8

@@ -26,11 +26,12 @@ from page import command_line
 
 from exsearch.agent.loading import load_agents
 from exsearch.config import Config, load_config
+from exsearch.core.atomic import write_text
+from exsearch.core.jsonl import read_jsonl
+from exsearch.core.seeds import derive_seed
 from exsearch.em import loop
 from exsearch.em.explore import explore
 from exsearch.em.loop import EMRun
-from exsearch.engine.sampling import derive_seed
-from exsearch.files import read_jsonl, write_text
 from exsearch.questions.question import read_questions
 
 RESULTS = Path(__file__).parent / "results"

@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from page import command_line, insert_table, rows
 
+from exsearch.core.atomic import write_text
 from exsearch.corpus.store import Corpus
-from exsearch.files import write_text
 from exsearch.retrieval.encoders.base import EMBEDDED
 from exsearch.retrieval.encoders.runner import Backend, Vectors, best_backend
 from exsearch.retrieval.encoders.token_encoder import TokenEncoder

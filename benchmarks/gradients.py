@@ -29,9 +29,9 @@ from torch.distributed.tensor import DTensor
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.config import AgentConfig, TrainingConfig
+from exsearch.core.atomic import write_text
 from exsearch.corpus.store import write_corpus
 from exsearch.engine.builtin import resolve_model
-from exsearch.files import write_text
 from exsearch.retrieval.index.build import build_index
 from exsearch.retrieval.index.open import open_index
 from exsearch.training.example import Example, example_from

@@ -42,11 +42,12 @@ from exsearch.agent.chat import ChatFormat
 from exsearch.agent.loading import load_agents
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import Config, load_config
+from exsearch.core.atomic import write_text
+from exsearch.core.jsonl import read_jsonl
 from exsearch.em.explore import explore
 from exsearch.em.learn import weighted_examples
 from exsearch.em.weigh import weigh
-from exsearch.files import read_jsonl, write_text
-from exsearch.precision import bfloat16_is_fast
+from exsearch.hardware.devices import bfloat16_is_fast
 from exsearch.questions.question import Question
 from exsearch.retrieval.index.build import build_index
 from exsearch.training.example import Example

@@ -38,10 +38,10 @@ from peers.runner import environment
 from retrieval_data import DIMENSIONS, SEED, load_set, source, write_data, write_vectors
 from retrieval_tables import comparison, insert_tables, quality_table, scaling_table
 
+from exsearch.core.atomic import write_text
+from exsearch.core.errors import ExSearchError
 from exsearch.corpus.store import Corpus
-from exsearch.errors import ExSearchError
 from exsearch.evaluation.bootstrap import figure, paired_difference
-from exsearch.files import write_text
 from exsearch.questions.question import Question
 from exsearch.retrieval.base import Retriever
 from exsearch.retrieval.fusion import Fused

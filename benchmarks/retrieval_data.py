@@ -19,12 +19,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from exsearch.core.atomic import atomic_path, write_text
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import write_jsonl
+from exsearch.core.progress import progress
 from exsearch.corpus.importing import import_corpus
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, write_corpus
-from exsearch.errors import UsageError
-from exsearch.files import atomic_path, write_jsonl, write_text
-from exsearch.progress import progress
 from exsearch.questions.importer import import_questions
 from exsearch.questions.question import Question, read_questions
 from exsearch.world import World

@@ -26,12 +26,13 @@ from page import command_line, insert_table, interval, rows
 from retrieval_data import load_set, source, text_of, wiki_questions
 
 from exsearch.config import ModelConfig
+from exsearch.core.atomic import write_text
+from exsearch.core.jsonl import read_json, write_json
+from exsearch.core.progress import progress
 from exsearch.corpus.store import Corpus, write_corpus
 from exsearch.encoder_training.train import RetrieverConfig, train_retriever
 from exsearch.encoder_training.triples import add_negatives, pairs_of_questions, sample_pairs
 from exsearch.evaluation.bootstrap import figure, paired_difference
-from exsearch.files import read_json, write_json, write_text
-from exsearch.progress import progress
 from exsearch.questions.question import Question
 from exsearch.retrieval.encoders.base import EMBEDDED
 from exsearch.retrieval.encoders.token_encoder import TokenEncoder

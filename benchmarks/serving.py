@@ -33,7 +33,7 @@ from typing import Any
 
 from page import command_line, insert_table, rows
 
-from exsearch.files import write_text
+from exsearch.core.atomic import write_text
 from exsearch.retrieval.base import Retriever
 
 RESULT = Path(__file__).parent / "results" / "serving.json"

@@ -40,12 +40,12 @@ from peers.runner import size
 from retrieval import spread
 from retrieval_data import load_set, text_of, wiki_questions
 
+from exsearch.core import words as words_of
+from exsearch.core.atomic import write_text
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, write_corpus
 from exsearch.evaluation.bootstrap import figure, paired_difference
-from exsearch.files import write_text
 from exsearch.questions.question import Question
-from exsearch.retrieval import words as words_of
 from exsearch.retrieval.index.build import build_index
 from exsearch.retrieval.index.open import open_index
 from exsearch.world import World

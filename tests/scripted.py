@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 from exsearch.agent.chat import ChatFormat
+from exsearch.core.tokens import TokenIds
 from exsearch.corpus.passage import Hit, Passage
-from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling, TokenIds
+from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling
 from exsearch.retrieval.base import RetrievalError
 
 Script = Callable[[str, int, int], str]

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
 
 from exsearch.agent.loading import load_agents
 from exsearch.config import ModelConfig, TrainingConfig, parse_config
+from exsearch.core.errors import UsageError
 from exsearch.engine.adapter import SETTINGS, WEIGHTS, check_adapter
 from exsearch.engine.base import Sampling
 from exsearch.engine.batch import generate
@@ -21,7 +22,6 @@ from exsearch.engine.copies import CopiedEngine
 from exsearch.engine.hf import HFEngine
 from exsearch.engine.load import load_engine
 from exsearch.engine.vllm import VLLMEngine
-from exsearch.errors import UsageError
 from exsearch.training.trainer import train
 from tiny_models import tiny_llama
 

@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from exsearch.checkpoint import load_whole, require_whole
 from exsearch.config import TrainingConfig
+from exsearch.core.checkpoint import load_whole, require_whole
+from exsearch.core.errors import UsageError
 from exsearch.engine.builtin import resolve_model
 from exsearch.engine.copies import CopiedEngine
 from exsearch.engine.hf import HFEngine
-from exsearch.errors import UsageError
 from exsearch.retrieval.encoders.load import load_checkpoint
 from exsearch.training.trainer import load_for_training
 from families import FAMILIES

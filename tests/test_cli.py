@@ -10,9 +10,9 @@ import pytest
 
 from exsearch.cli import main as command
 from exsearch.cli.main import VERBS
+from exsearch.core.jsonl import write_jsonl
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import write_corpus
-from exsearch.files import write_jsonl
 from exsearch.retrieval.index.build import build_index
 
 Run = Callable[..., tuple[int, str, str]]

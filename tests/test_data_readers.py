@@ -16,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from exsearch.errors import UsageError
-from exsearch.files import write_jsonl
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import write_jsonl
 from exsearch.questions.importer import import_questions
 from exsearch.questions.normalise import normalise
 from exsearch.questions.question import Question, SubQuestion, read_questions

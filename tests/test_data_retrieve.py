@@ -12,10 +12,10 @@ import pytest
 
 from exsearch.cli.main import exsearch
 from exsearch.compat.searchlm.formats import read_source_questions
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_jsonl, write_jsonl
 from exsearch.corpus.passage import Hit
 from exsearch.corpus.store import write_corpus
-from exsearch.errors import UsageError
-from exsearch.files import read_jsonl, write_jsonl
 from exsearch.questions.question import Question, read_questions
 from exsearch.questions.with_hits import PairedQuestion
 from exsearch.retrieval.bm25.bm25 import Bm25

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from exsearch.agent.chat import ChatFormat
+from exsearch.core.errors import UsageError
 from exsearch.engine.base import EngineError, Sampling
 from exsearch.engine.batch import generate, logprobs
 from exsearch.engine.copies import CopiedEngine
 from exsearch.engine.hf import HFEngine
 from exsearch.engine.load import faster_copies
-from exsearch.errors import UsageError
 from tiny_models import save_tiny, tiny_llama
 
 SAMPLING = Sampling(12, [], temperature=1.0)

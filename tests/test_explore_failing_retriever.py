@@ -11,8 +11,8 @@ from exsearch.agent.chat import ChatFormat
 from exsearch.agent.rollout import Agent
 from exsearch.agent.trajectory import StopReason, Trajectory
 from exsearch.config import AgentConfig, ExploreConfig, RolloutConfig
+from exsearch.core.jsonl import read_jsonl
 from exsearch.em.explore import explore
-from exsearch.files import read_jsonl
 from exsearch.questions.question import Question
 from exsearch.retrieval.open import open_retriever
 from scripted import ScriptedEngine

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from exsearch.core.jsonl import write_jsonl
 from exsearch.corpus.store import write_corpus
-from exsearch.files import write_jsonl
 from exsearch.retrieval.index.build import build_index
 from exsearch.world import World
 

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exsearch.core.errors import UsageError
 from exsearch.engine.base import EngineError
 from exsearch.engine.endpoint import Endpoint
-from exsearch.errors import UsageError
-from exsearch.http_client import check_hub, describe, proxy_of
-from exsearch.loopback import is_loopback
+from exsearch.network.http_client import check_hub, describe, proxy_of
+from exsearch.network.loopback import is_loopback
 from exsearch.retrieval.base import RetrievalError
 from exsearch.retrieval.remote import Remote
 from proxy_server import proxying

@@ -17,11 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import write_json
+from exsearch.core.locks import sole_writer
 from exsearch.corpus.passage import Hit, Passage
 from exsearch.corpus.store import Corpus, add_passages, delete_passages, write_corpus
-from exsearch.errors import UsageError
-from exsearch.files import write_json
-from exsearch.locks import sole_writer
 from exsearch.retrieval.bm25.bm25 import Bm25
 from exsearch.retrieval.index import update
 from exsearch.retrieval.index.build import build_index

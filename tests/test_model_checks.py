@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from exsearch.agent.chat import ChatFormat
 from exsearch.cli.doctor import doctor
 from exsearch.config import LearnConfig, ModelConfig
+from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.engine import attention, paths
 from exsearch.engine.attending import UnknownArgumentError, attend_in_blocks
 from exsearch.engine.base import Sampling
@@ -24,7 +25,6 @@ from exsearch.engine.merging import merge_checked
 from exsearch.engine.noise import without_noise
 from exsearch.engine.paths import judge_engine
 from exsearch.engine.probe import Verdict, judge, require_path
-from exsearch.errors import ExSearchError, UsageError
 from exsearch.training.adapters import adapted_by, add_lora
 from exsearch.training.example import Example
 from exsearch.training.loss import WeightedLoss

@@ -8,9 +8,9 @@ from exsearch.agent.attempt import Attempt
 from exsearch.agent.trajectory import AliasScore, Step, StopReason, Trajectory
 from exsearch.cli.ask import Narrator
 from exsearch.cli.narrate import console, print_weights, render_trajectory
+from exsearch.core.jsonl import write_jsonl
 from exsearch.corpus.passage import Hit, Passage
 from exsearch.em.weighted import Weighted
-from exsearch.files import write_jsonl
 from exsearch.questions.question import Question
 from exsearch.runs.folder import RunFolder
 

@@ -20,6 +20,9 @@ from exsearch.agent.rollout import CHAT_FORMAT, Agent, Draw
 from exsearch.agent.trajectory import Cost, Trajectory
 from exsearch.cli.main import exsearch
 from exsearch.config import AgentConfig, Config, ExploreConfig, RolloutConfig, WeighConfig, parse_config
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_json, read_jsonl, write_json, write_jsonl
+from exsearch.core.locks import sole_writer
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import write_corpus
 from exsearch.effects import EFFECTS, HOW_MANY, on_each
@@ -27,12 +30,9 @@ from exsearch.em.explore import draw_of, explore
 from exsearch.em.weigh import weigh
 from exsearch.em.weighted import Weighted
 from exsearch.engine.endpoint import Endpoint
-from exsearch.errors import UsageError
 from exsearch.evaluation.evaluate import GREEDY, TRAJECTORIES, Evaluation, evaluate
 from exsearch.evaluation.judge import judge
 from exsearch.evaluation.protocol import make_protocol
-from exsearch.files import read_json, read_jsonl, write_json, write_jsonl
-from exsearch.locks import sole_writer
 from exsearch.questions.question import Question
 from exsearch.retrieval.index.build import build_index
 from scripted import ScriptedEngine, StaticRetriever

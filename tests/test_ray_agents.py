@@ -15,9 +15,9 @@ from exsearch.agent.loading import load_agent, load_agents, load_retriever
 from exsearch.agent.ray_agents import RayAgents
 from exsearch.agent.trajectory import Cost, Trajectory
 from exsearch.config import AgentConfig, Config, ExploreConfig, ModelConfig, RolloutConfig
+from exsearch.core.jsonl import read_jsonl
 from exsearch.corpus.store import write_corpus
 from exsearch.em.explore import explore
-from exsearch.files import read_jsonl
 from exsearch.questions.question import Question
 from exsearch.retrieval.index.build import build_index
 from exsearch.world import World

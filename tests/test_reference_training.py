@@ -12,7 +12,7 @@ from exsearch.agent.chat import ChatFormat
 from exsearch.compat.searchlm.finetune import Conversation, cut_off, example_of
 from exsearch.compat.searchlm.formats import Message
 from exsearch.compat.searchlm.main import main
-from exsearch.errors import UsageError
+from exsearch.core.errors import UsageError
 from exsearch.training.zero_settings import read_zero_settings
 from tiny_models import save_tiny
 

@@ -13,10 +13,11 @@ from click.testing import CliRunner
 
 from exsearch.agent.trajectory import Step, Trajectory
 from exsearch.cli.view import view
+from exsearch.core.atomic import remove, write_text
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_jsonl, write_json, write_jsonl
 from exsearch.corpus.passage import Hit, Passage
 from exsearch.em.weighted import Weighted
-from exsearch.errors import UsageError
-from exsearch.files import read_jsonl, remove, write_json, write_jsonl, write_text
 from exsearch.questions.question import Question
 from exsearch.report import gather as gathering
 from exsearch.report import passages

@@ -11,11 +11,12 @@ from click.testing import CliRunner
 from exsearch.agent.trajectory import Step, Trajectory
 from exsearch.cli.compare import compare as command
 from exsearch.cli.view import view
+from exsearch.core.atomic import remove
+from exsearch.core.jsonl import read_json, read_jsonl, write_jsonl
 from exsearch.corpus.passage import Hit, Passage
 from exsearch.evaluation.compare import compare
 from exsearch.evaluation.folder import read_evaluation
 from exsearch.evaluation.scores import Scores, write_scores
-from exsearch.files import read_json, read_jsonl, remove, write_jsonl
 from exsearch.questions.question import Question
 from exsearch.report import gather
 from exsearch.report.write import write_comparison_report, write_report

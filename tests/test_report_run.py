@@ -6,10 +6,11 @@ from pathlib import Path
 import msgspec
 
 from exsearch.agent.trajectory import AliasScore, Step, StopReason, Trajectory
+from exsearch.core.atomic import write_text
+from exsearch.core.jsonl import read_json, read_jsonl, write_json, write_jsonl
 from exsearch.corpus.passage import Hit, Passage
 from exsearch.em.weighted import Weighted
 from exsearch.evaluation.scores import Figure, QuestionScore, Scores, with_probabilities
-from exsearch.files import read_json, read_jsonl, write_json, write_jsonl, write_text
 from exsearch.questions.question import Question, SubQuestion
 
 MODELS = ["closed-book", "majority", "warmup", "iter-1", "iter-2"]

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from exsearch.core.errors import UsageError
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, add_passages, delete_passages, write_corpus
-from exsearch.errors import UsageError
 from exsearch.retrieval.base import Retriever
 from exsearch.retrieval.dense import flat
 from exsearch.retrieval.dense.dense import Dense

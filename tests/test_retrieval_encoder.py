@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exsearch.errors import UsageError
+from exsearch.core.errors import UsageError
 from exsearch.retrieval.encoders.base import EMBEDDED
 from exsearch.retrieval.encoders.load import load_checkpoint
 from exsearch.retrieval.encoders.runner import Backend, best_backend, prepare

@@ -11,9 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exsearch.core.errors import UsageError
 from exsearch.corpus.passage import Hit, Passage
 from exsearch.corpus.store import Corpus, add_passages, delete_passages, write_corpus
-from exsearch.errors import UsageError
 from exsearch.retrieval.base import RetrievalError
 from exsearch.retrieval.fusion import Fused
 from exsearch.retrieval.index.build import build_index

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exsearch.core.errors import UsageError
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, delete_passages, write_corpus
-from exsearch.errors import UsageError
 from exsearch.retrieval.encoders.base import EMBEDDED
 from exsearch.retrieval.encoders.token_encoder import TokenEncoder
 from exsearch.retrieval.index.build import build_index

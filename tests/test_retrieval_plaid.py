@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from exsearch.core.errors import UsageError
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, add_passages, delete_passages, write_corpus
-from exsearch.errors import UsageError
 from exsearch.retrieval.encoders.token_encoder import TokenEncoder
 from exsearch.retrieval.index.build import build_index
 from exsearch.retrieval.index.open import open_index

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from exsearch.core.errors import UsageError
 from exsearch.corpus.passage import Hit, Passage
-from exsearch.errors import UsageError
 from exsearch.retrieval import remote
 from exsearch.retrieval.base import RetrievalError
 from exsearch.retrieval.open import open_retriever

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.corpus.passage import Hit, Passage
-from exsearch.errors import ExSearchError, UsageError
 from exsearch.retrieval.base import RetrievalError
 from exsearch.retrieval.replay import Recorder, Replay
 

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from exsearch.agent.trajectory import Step, StopReason, Trajectory
 from exsearch.cli import main as command
 from exsearch.config import ModelConfig
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import write_jsonl
 from exsearch.corpus.passage import Hit, Passage
 from exsearch.corpus.store import Corpus, write_corpus
 from exsearch.encoder_training.train import RetrieverConfig, contrastive_loss, max_similarity, train_retriever
@@ -26,8 +28,6 @@ from exsearch.encoder_training.triples import (
     pairs_of_trajectories,
     sample_pairs,
 )
-from exsearch.errors import UsageError
-from exsearch.files import write_jsonl
 from exsearch.questions.question import Question, SubQuestion
 from exsearch.retrieval.encoders.load import load_checkpoint
 from exsearch.retrieval.encoders.token_encoder import TokenEncoder

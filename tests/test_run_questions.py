@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from exsearch.agent.trajectory import StopReason, Trajectory
 from exsearch.config import Config, parse_config
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import write_jsonl
 from exsearch.em.questions import RunQuestions, asked, hold_out_last, refuse_learned, require_files
-from exsearch.errors import UsageError
-from exsearch.files import write_jsonl
 from exsearch.questions.question import Question
 
 

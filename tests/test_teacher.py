@@ -13,10 +13,10 @@ from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammar import ExSearchGrammar
 from exsearch.agent.trajectory import Trajectory
 from exsearch.cli.main import exsearch
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_jsonl, write_jsonl
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import write_corpus
-from exsearch.errors import UsageError
-from exsearch.files import read_jsonl, write_jsonl
 from exsearch.retrieval.index.build import build_index
 from exsearch.warmup.teacher import RULES, example_messages
 from exsearch.warmup.write import read_warmup

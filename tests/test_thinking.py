@@ -18,16 +18,17 @@ from exsearch.agent.trajectory import StopReason, Trajectory
 from exsearch.compat.searchlm.finetune import Conversation, example_of
 from exsearch.compat.searchlm.formats import Message
 from exsearch.config import AgentConfig, Config, GrammarName, ModelConfig, WeighConfig
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import write_jsonl
+from exsearch.core.thoughts import TAGS, end_of_begun, without_thoughts
+from exsearch.core.tokens import TokenIds
 from exsearch.corpus.passage import Passage
 from exsearch.em.weigh import weigh
-from exsearch.engine.base import EngineError, TokenIds
+from exsearch.engine.base import EngineError
 from exsearch.engine.endpoint import Endpoint
 from exsearch.engine.load import load_engine
-from exsearch.errors import UsageError
 from exsearch.evaluation.judge import judge
-from exsearch.files import write_jsonl
 from exsearch.questions.question import Question, SubQuestion
-from exsearch.thoughts import TAGS, end_of_begun, without_thoughts
 from exsearch.training.example import example_from
 from exsearch.warmup.teacher import Teacher, teacher_agent
 from exsearch.warmup.write import gold_trajectories, read_warmup

@@ -18,8 +18,8 @@ from transformers import AutoModelForCausalLM
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.config import LearnConfig, ModelConfig, TrainingConfig
-from exsearch.errors import ExSearchError, UsageError
-from exsearch.memory import is_out_of_memory
+from exsearch.core.errors import ExSearchError, UsageError
+from exsearch.hardware.memory import is_out_of_memory
 from exsearch.training.batches import batch_of_step, micro_batches, steps_per_epoch
 from exsearch.training.example import Example
 from exsearch.training.inputs import Inputs

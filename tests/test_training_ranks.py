@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from exsearch.config import LearnConfig, ModelConfig
-from exsearch.errors import ExSearchError, UsageError
+from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.training.example import Example
 from exsearch.training.trainer import resume_folder, train
 

@@ -16,11 +16,11 @@ from exsearch.agent.chat import ChatFormat
 from exsearch.agent.trajectory import Trajectory
 from exsearch.cli.main import exsearch
 from exsearch.config import AgentConfig, WarmupConfig, parse_config
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_json, read_jsonl, write_jsonl
 from exsearch.corpus.passage import Hit, Passage
 from exsearch.corpus.store import Corpus, write_corpus
 from exsearch.em.loop import EMRun
-from exsearch.errors import UsageError
-from exsearch.files import read_json, read_jsonl, write_jsonl
 from exsearch.questions.question import Question, SubQuestion, read_questions
 from exsearch.retrieval.bm25.bm25 import Bm25
 from exsearch.retrieval.index.build import build_index

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exsearch.core.errors import UsageError
 from exsearch.corpus.passage import Passage
-from exsearch.errors import UsageError
 from exsearch.questions.question import Question, read_questions
 from exsearch.world import SPLITS, Split, World, write_questions
 from exsearch.world.catalogue import KINDS, RELATIONS

@@ -7,7 +7,7 @@ import msgspec
 
 from exsearch.agent.trajectory import AliasScore, Cost, Step, StopReason, Trajectory
 from exsearch.agent.transcript import Transcript
-from exsearch.engine.base import TokenIds
+from exsearch.core.tokens import TokenIds
 from exsearch.questions.question import Question
 
 

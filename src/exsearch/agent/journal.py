@@ -9,17 +9,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from exsearch import coroutines
 from exsearch.agent.grammar import Grammar
 from exsearch.agent.origin import Origin, check_origin, is_told, keep_origin, origin_of, origin_path
 from exsearch.agent.rollout import BRANCH, Draw, seed_of
 from exsearch.agent.trajectory import Trajectory
+from exsearch.core.errors import ExSearchError, UsageError
+from exsearch.core.journal import Journal
+from exsearch.core.jsonl import set_damaged_aside, write_jsonl
+from exsearch.core.locks import sole_writer
+from exsearch.core.progress import Progress, progress
+from exsearch.core.tokens import TokenIds
 from exsearch.effects import Settings
-from exsearch.engine.base import TokenIds
-from exsearch.errors import ExSearchError, UsageError
-from exsearch.files import Journal, set_damaged_aside, write_jsonl
-from exsearch.locks import sole_writer
-from exsearch.progress import Progress, progress
+from exsearch.processes import coroutines
 from exsearch.questions.question import Question
 
 MOST_FAILED = 0.1

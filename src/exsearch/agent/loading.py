@@ -13,18 +13,19 @@ from exsearch.agent.rollout import Agent
 from exsearch.agent.trajectory import Trajectory
 from exsearch.agent.transcript import is_chat
 from exsearch.config import AgentConfig, Config, ModelConfig
+from exsearch.core.atomic import behind_link, require_no_folder
+from exsearch.core.errors import UsageError
+from exsearch.core.locks import sole_writer
+from exsearch.core.shape import BROKEN
+from exsearch.core.tokens import TokenIds
 from exsearch.effects import Settings, on_each
 from exsearch.engine.adapter import check_adapter
-from exsearch.engine.base import TokenIds
-from exsearch.engine.load import load_engine, pick_dtype
-from exsearch.errors import UsageError
-from exsearch.files import behind_link, require_no_folder
-from exsearch.locks import sole_writer
-from exsearch.memory import give_back_memory
+from exsearch.engine.load import load_engine
+from exsearch.hardware.devices import pick_dtype
+from exsearch.hardware.memory import give_back_memory
 from exsearch.retrieval.base import Retriever
 from exsearch.retrieval.open import is_replay, open_retriever
 from exsearch.retrieval.replay import Recorder
-from exsearch.shape import BROKEN
 
 
 def load_retriever(config: Config, index: str) -> Retriever:

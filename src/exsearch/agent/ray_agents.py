@@ -14,16 +14,16 @@ from typing import Any
 
 import msgspec
 
-from exsearch import cluster
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammars.known import make_grammar
 from exsearch.agent.rollout import Draw
 from exsearch.agent.trajectory import Trajectory
 from exsearch.agent.transcript import Transcript
 from exsearch.config import Config
+from exsearch.core.errors import ExSearchError, UsageError
+from exsearch.core.tokens import TokenIds
 from exsearch.effects import Settings
-from exsearch.engine.base import TokenIds
-from exsearch.errors import ExSearchError, UsageError
+from exsearch.processes import cluster
 from exsearch.questions.question import Question
 
 TRIES = 5

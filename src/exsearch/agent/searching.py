@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from exsearch.config import RolloutConfig
 from exsearch.corpus.passage import Hit
+from exsearch.processes.worker import Worker
 from exsearch.retrieval.base import RetrievalError, Retriever
-from exsearch.worker import Worker
 
 PAUSE = 0.1
 """Seconds before a failed search is tried again for the first time."""

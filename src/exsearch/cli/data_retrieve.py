@@ -42,7 +42,8 @@ def retrieve(
 
     from exsearch.agent.loading import resumable_retriever
     from exsearch.compat.searchlm.formats import paired_of
-    from exsearch.files import require_apart, write_json_list, write_jsonl
+    from exsearch.core.atomic import require_apart
+    from exsearch.core.jsonl import write_json_list, write_jsonl
     from exsearch.questions.question import read_questions
     from exsearch.questions.with_hits import pair
 

@@ -70,9 +70,10 @@ def warmup(
 
     from exsearch.agent.chat import ChatFormat
     from exsearch.agent.loading import resumable_retriever
+    from exsearch.core.atomic import require_apart
+    from exsearch.core.errors import UsageError
+    from exsearch.core.jsonl import write_json, write_jsonl
     from exsearch.engine.builtin import resolve_model
-    from exsearch.errors import UsageError
-    from exsearch.files import require_apart, write_json, write_jsonl
     from exsearch.questions.question import read_questions
     from exsearch.warmup.plan import GoldPassages
     from exsearch.warmup.quality import Quality
@@ -111,7 +112,7 @@ def _teacher(
     attempts: int,
     out: Path,
 ) -> "Teacher":
-    from exsearch.api_key import read_api_key
+    from exsearch.network.api_key import read_api_key
     from exsearch.warmup.teacher import Teacher, teacher_agent
 
     key = read_api_key(key_file) if key_file else None

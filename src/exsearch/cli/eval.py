@@ -56,10 +56,10 @@ def eval_(
     import msgspec
 
     from exsearch.agent.loading import load_retriever
+    from exsearch.core.jsonl import write_jsonl
     from exsearch.evaluation.evaluate import TRAJECTORIES, Evaluation, check_folder, evaluate
     from exsearch.evaluation.folder import QUESTIONS
     from exsearch.evaluation.protocol import make_protocol
-    from exsearch.files import write_jsonl
     from exsearch.questions.question import read_questions
     from exsearch.report.write import write_report
 
@@ -87,7 +87,7 @@ def eval_(
 
 
 def _majority(train: Path | None, evaluation: "Evaluation") -> "Scores":
-    from exsearch.errors import UsageError
+    from exsearch.core.errors import UsageError
     from exsearch.evaluation.baselines import majority
     from exsearch.questions.question import read_questions
 

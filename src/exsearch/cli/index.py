@@ -64,7 +64,7 @@ def _compression(
     corpus: "Corpus", retriever: str, parameters: dict[str, Any], disk: str | None, ram: str | None
 ) -> dict[str, int]:
     """Return the compression that keeps to both budgets, and say what it costs."""
-    from exsearch.errors import UsageError
+    from exsearch.core.errors import UsageError
     from exsearch.retrieval.index.registry import check_parameters
     from exsearch.retrieval.late.budget import as_size, compress_to, parse_size
 

@@ -10,9 +10,9 @@ from rich.text import Text
 
 from exsearch.agent.trajectory import Trajectory
 from exsearch.cli.options import printable
+from exsearch.core.jsonl import read_jsonl
 from exsearch.em.weighted import Weighted
 from exsearch.evaluation.scores import Figure, read_scores
-from exsearch.files import read_jsonl
 from exsearch.questions.question import Question, read_questions
 from exsearch.runs.folder import RunFolder, RunSummary
 

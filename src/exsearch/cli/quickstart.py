@@ -39,8 +39,8 @@ def quickstart(out: Path, seed: int, overrides: tuple[str, ...], as_json: bool) 
 
     The same command continues a run that was stopped.
     """
+    from exsearch.core.locks import sole_writer
     from exsearch.em.loop import EMRun, encode_summary
-    from exsearch.locks import sole_writer
     from exsearch.report.write import write_report
 
     def say(line: str) -> None:
@@ -59,8 +59,8 @@ def quickstart(out: Path, seed: int, overrides: tuple[str, ...], as_json: bool) 
 def _prepare(out: Path, seed: int, overrides: tuple[str, ...], say: Callable[[str], None]) -> "Config":
     """Make the world and its index, if they are not there; return the recipe's config pointing at them."""
     from exsearch.config import load_config
+    from exsearch.core.jsonl import write_jsonl
     from exsearch.corpus.store import Corpus, write_corpus
-    from exsearch.files import write_jsonl
     from exsearch.retrieval.index.build import build_index
     from exsearch.runs.folder import RunFolder
     from exsearch.world import World

@@ -40,7 +40,7 @@ def score(
     """
     import msgspec
 
-    from exsearch.errors import UsageError, nearest
+    from exsearch.core.errors import UsageError, nearest
     from exsearch.evaluation.predictions import match, read_predictions
     from exsearch.evaluation.rescore import report, values
     from exsearch.questions.normalise import NORMALISERS
@@ -77,9 +77,9 @@ def _judged(
     url: str, model: str, key_file: Path | None, questions: "list[Question]", predictions: "Matched"
 ) -> list[float]:
     """Return the judge's verdicts, which are kept beside the predictions."""
-    from exsearch.api_key import read_api_key
     from exsearch.engine.endpoint import Endpoint
     from exsearch.evaluation.judge import judge
+    from exsearch.network.api_key import read_api_key
 
     endpoint = Endpoint(url, read_api_key(key_file) if key_file else None, seconds=600.0)
     journal = predictions.path.with_name(f"{predictions.path.name}.verdicts.jsonl")

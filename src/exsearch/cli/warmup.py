@@ -43,8 +43,8 @@ def warmup(
     """
     from exsearch.agent.chat import ChatFormat
     from exsearch.cli.training import run_training
+    from exsearch.core.jsonl import write_jsonl
     from exsearch.engine.builtin import resolve_model
-    from exsearch.files import write_jsonl
     from exsearch.training.example import example_from
     from exsearch.warmup.write import are_trajectories, read_warmup
 
@@ -61,7 +61,7 @@ def _from_annotations(
     file: Path, index: str | None, chat: "ChatFormat", config: "Config", base: Path
 ) -> "list[Trajectory]":
     from exsearch.agent.loading import load_retriever
-    from exsearch.errors import UsageError
+    from exsearch.core.errors import UsageError
     from exsearch.questions.question import read_questions
     from exsearch.warmup.plan import GoldPassages
     from exsearch.warmup.write import gold_trajectories, within_context

@@ -10,7 +10,7 @@ from exsearch.agent.origin import check_origin, known_before_loading, origin_of
 from exsearch.agent.rollout import BRANCH, Draw
 from exsearch.agent.trajectory import Trajectory, answer_logprob
 from exsearch.config import Config, ExploreConfig
-from exsearch.locks import require_free
+from exsearch.core.locks import require_free
 from exsearch.questions.question import Question
 
 

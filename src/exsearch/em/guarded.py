@@ -6,9 +6,10 @@ from pathlib import Path
 from exsearch.agent.journal import Agents
 from exsearch.agent.rollout import Draw
 from exsearch.config import Config
+from exsearch.core.atomic import put_in_place, remove
+from exsearch.core.jsonl import read_json, write_json
+from exsearch.core.seeds import derive_seed
 from exsearch.em.guard import PARTS, Decision, Guard, Standing
-from exsearch.engine.sampling import derive_seed
-from exsearch.files import put_in_place, read_json, remove, write_json
 from exsearch.questions.question import Question
 from exsearch.runs.folder import RunFolder
 from exsearch.training.blend import blend

@@ -16,6 +16,10 @@ from exsearch.agent.journal import Agents, few_failed
 from exsearch.agent.loading import as_begun, load_agents, load_retriever
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import Config, load_config
+from exsearch.core.errors import UsageError
+from exsearch.core.fingerprint import fingerprint
+from exsearch.core.jsonl import read_jsonl, write_json, write_jsonl
+from exsearch.core.seeds import derive_seed
 from exsearch.em.explore import explore
 from exsearch.em.guard import PARTS, Decision, Standing
 from exsearch.em.guarded import GuardedSteps
@@ -26,16 +30,14 @@ from exsearch.em.stage_times import StageTimes
 from exsearch.em.weigh import WeightSummary, summarise, weigh
 from exsearch.em.weighted import Weighted
 from exsearch.engine.builtin import model_fingerprint, resolve_model
-from exsearch.engine.load import adapter_fingerprint, pick_dtype
-from exsearch.engine.sampling import derive_seed
-from exsearch.errors import UsageError
+from exsearch.engine.load import adapter_fingerprint
 from exsearch.evaluation.baselines import majority
 from exsearch.evaluation.bootstrap import answer_probability, figure, paired_difference
 from exsearch.evaluation.evaluate import TRAJECTORIES, Evaluation, evaluate
 from exsearch.evaluation.protocol import Protocol, make_protocol
 from exsearch.evaluation.scores import Figure, has_scores, read_scores
-from exsearch.files import fingerprint, read_jsonl, write_json, write_jsonl
-from exsearch.memory import give_back_memory
+from exsearch.hardware.devices import pick_dtype
+from exsearch.hardware.memory import give_back_memory
 from exsearch.questions.question import Question
 from exsearch.runs.folder import Comparison, Iteration, RunFolder, RunSummary
 from exsearch.training.example import Example, example_from

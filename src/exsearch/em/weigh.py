@@ -12,8 +12,8 @@ import numpy as np
 
 from exsearch.agent.trajectory import StopReason, Trajectory, answer_logprob
 from exsearch.config import WeighConfig
+from exsearch.core.errors import UsageError
 from exsearch.em.weighted import Weighted
-from exsearch.errors import UsageError
 from exsearch.evaluation.metrics import exact_match, f1
 from exsearch.questions.question import Question
 

@@ -18,14 +18,16 @@ import msgspec
 import torch
 from safetensors import SafetensorError
 
-from exsearch import compute
 from exsearch.config import ModelConfig, TrainingConfig
+from exsearch.core.atomic import atomic_path, behind_link, is_taken, remove
+from exsearch.core.errors import ExSearchError, UsageError
+from exsearch.core.fingerprint import fingerprint
+from exsearch.core.jsonl import read_json, write_json
+from exsearch.core.progress import progress
+from exsearch.core.seeds import derive_seed
 from exsearch.encoder_training.triples import TrainingSet, Triple
-from exsearch.engine.load import pick_device, pick_dtype
-from exsearch.engine.sampling import derive_seed
-from exsearch.errors import ExSearchError, UsageError
-from exsearch.files import atomic_path, behind_link, fingerprint, is_taken, read_json, remove, write_json
-from exsearch.progress import progress
+from exsearch.hardware.devices import pick_device, pick_dtype
+from exsearch.processes import compute
 from exsearch.retrieval.encoders.base import Checkpoint, Role
 from exsearch.retrieval.encoders.batch import group_by_length, pad
 from exsearch.retrieval.encoders.load import load_checkpoint

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 import msgspec
 
 from exsearch.agent.trajectory import StopReason, Trajectory
+from exsearch.core.errors import UsageError
+from exsearch.core.progress import progress
+from exsearch.core.seeds import derive_seed
 from exsearch.corpus.store import Corpus
-from exsearch.engine.sampling import derive_seed
-from exsearch.errors import UsageError
-from exsearch.progress import progress
 from exsearch.questions.question import Question
 from exsearch.retrieval.base import Retriever
 

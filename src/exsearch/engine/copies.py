@@ -22,12 +22,13 @@ from typing import Literal
 import msgspec
 import torch
 
-from exsearch.checkpoint import require_whole
-from exsearch.children import start_module
+from exsearch.core.checkpoint import require_whole
+from exsearch.core.errors import ExSearchError, UsageError
+from exsearch.core.tokens import TokenIds
 from exsearch.engine.adapter import check_adapter
-from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling, TokenIds
+from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling
 from exsearch.engine.checkpoint import causal_class
-from exsearch.errors import ExSearchError, UsageError
+from exsearch.processes.children import start_module
 
 _REMEMBERED = 1024
 """Prompts of which is known where they were met first."""

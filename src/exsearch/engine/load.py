@@ -6,19 +6,20 @@ from typing import Protocol
 import torch
 from transformers import PreTrainedConfig
 
-from exsearch.api_key import read_api_key
 from exsearch.config import ModelConfig
+from exsearch.core.errors import ExSearchError, UsageError
+from exsearch.core.fingerprint import fingerprint
+from exsearch.core.tokens import TokenIds
 from exsearch.engine.adapter import SETTINGS, require_adapter_folder
-from exsearch.engine.base import Engine, TokenIds
+from exsearch.engine.base import Engine
 from exsearch.engine.builtin import model_fingerprint
 from exsearch.engine.checkpoint import load_config
 from exsearch.engine.copies import CopiedEngine
 from exsearch.engine.hf import HFEngine
 from exsearch.engine.limits import made_for, steady_limit
-from exsearch.errors import ExSearchError, UsageError
-from exsearch.files import fingerprint
-from exsearch.memory import is_out_of_memory
-from exsearch.precision import bfloat16_is_fast
+from exsearch.hardware.devices import pick_device, pick_dtype
+from exsearch.hardware.memory import is_out_of_memory
+from exsearch.network.api_key import read_api_key
 
 _SMALL = 1 << 30
 """Bytes of a checkpoint's weights up to which copies may pay."""
@@ -48,20 +49,6 @@ class Conversation(Protocol):
     def messages(self, ids: TokenIds) -> list[dict[str, str]]:
         """Return the conversation whose token ids these are."""
         ...
-
-
-def pick_device(config: ModelConfig) -> str:
-    """Return the torch device that the settings mean on this machine."""
-    if config.device != "auto":
-        return config.device
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def pick_dtype(config: ModelConfig) -> torch.dtype:
-    """Return the floating-point type that the settings mean on this machine."""
-    if config.precision != "auto":
-        return {"bf16": torch.bfloat16, "fp32": torch.float32}[config.precision]
-    return torch.bfloat16 if bfloat16_is_fast(pick_device(config)) else torch.float32
 
 
 def load_engine(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from exsearch.errors import UsageError
+from exsearch.core.errors import UsageError
 from exsearch.evaluation.bootstrap import paired_difference
 from exsearch.evaluation.folder import Evaluated
 from exsearch.evaluation.scores import LIKELIHOODS, Figure, QuestionScore

@@ -11,7 +11,8 @@ from exsearch.agent.origin import check_origin, known_before_loading, origin_of
 from exsearch.agent.rollout import Draw
 from exsearch.agent.trajectory import Cost, Trajectory, answer_logprob
 from exsearch.config import AgentConfig
-from exsearch.errors import ExSearchError, UsageError
+from exsearch.core.errors import ExSearchError, UsageError
+from exsearch.core.locks import require_free
 from exsearch.evaluation.bootstrap import figure
 from exsearch.evaluation.metrics import answer_scores
 from exsearch.evaluation.protocol import PROTOCOL, Protocol, check_protocol, write_protocol
@@ -24,7 +25,6 @@ from exsearch.evaluation.scores import (
     with_probabilities,
     write_scores,
 )
-from exsearch.locks import require_free
 from exsearch.questions.question import Question
 
 TRAJECTORIES = "trajectories.jsonl"

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import msgspec
 
-from exsearch.errors import UsageError
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_json, read_jsonl
 from exsearch.evaluation.evaluate import TRAJECTORIES
 from exsearch.evaluation.protocol import PROTOCOL
 from exsearch.evaluation.scores import SCORES, Scores, has_scores, read_scores
-from exsearch.files import read_json, read_jsonl
 from exsearch.questions.question import Question, read_questions
 
 QUESTIONS = "questions.jsonl"

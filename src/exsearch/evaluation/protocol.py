@@ -11,9 +11,10 @@ import msgspec
 
 from exsearch.agent.grammars.known import make_grammar
 from exsearch.config import AgentConfig
+from exsearch.core.errors import UsageError
+from exsearch.core.fingerprint import fingerprint
+from exsearch.core.jsonl import read_json, write_json
 from exsearch.effects import difference
-from exsearch.errors import UsageError
-from exsearch.files import fingerprint, read_json, write_json
 from exsearch.questions import normalise
 from exsearch.questions.question import Question
 

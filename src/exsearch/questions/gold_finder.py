@@ -3,9 +3,9 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
+from exsearch.core.progress import progress
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus
-from exsearch.progress import progress
 from exsearch.questions.readers.annotated import NamedPassage
 
 

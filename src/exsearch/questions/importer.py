@@ -7,9 +7,10 @@ from pathlib import Path
 
 import msgspec
 
+from exsearch.core.atomic import require_apart
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import write_jsonl
 from exsearch.corpus.store import Corpus
-from exsearch.errors import UsageError
-from exsearch.files import require_apart, write_jsonl
 from exsearch.questions.gold_finder import GoldFinder
 from exsearch.questions.normalise import normalise
 from exsearch.questions.question import Question

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from exsearch.errors import UsageError
-from exsearch.files import read_jsonl
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_jsonl
 from exsearch.questions.normalise import normalise
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from exsearch.progress import progress
+from exsearch.core.progress import progress
 from exsearch.questions.question import Question
 from exsearch.retrieval.base import Retriever
 

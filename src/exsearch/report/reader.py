@@ -8,13 +8,14 @@ from typing import TypeVar
 import msgspec
 
 from exsearch.agent.trajectory import AliasScore, Step
+from exsearch.core.atomic import children, is_file
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_json
+from exsearch.core.shape import BROKEN, fault
+from exsearch.core.toml import read_toml
 from exsearch.em.weighted import Weighted
-from exsearch.errors import UsageError
 from exsearch.evaluation.scores import Figure, Scores, has_scores, read_scores
-from exsearch.files import children, is_file, read_json
 from exsearch.questions.question import Question
-from exsearch.shape import BROKEN, fault
-from exsearch.toml import read_toml
 
 T = TypeVar("T")
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import msgspec
 
+from exsearch.core.atomic import write_text
 from exsearch.evaluation.compare import Comparison
 from exsearch.evaluation.folder import Evaluated, read_evaluation
 from exsearch.evaluation.scores import has_scores
-from exsearch.files import write_text
 from exsearch.report.evaluations import comparison_page, evaluation_page
 from exsearch.report.gather import gather
 from exsearch.report.page import Page

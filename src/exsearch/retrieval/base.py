@@ -2,8 +2,8 @@
 
 from typing import Protocol
 
+from exsearch.core.errors import ExSearchError
 from exsearch.corpus.passage import Hit
-from exsearch.errors import ExSearchError
 
 
 class RetrievalError(ExSearchError):

@@ -8,8 +8,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from exsearch.core.fingerprint import fingerprint
 from exsearch.corpus.passage import Hit, Passage
-from exsearch.files import fingerprint
 from exsearch.retrieval.base import Retriever
 
 if TYPE_CHECKING:

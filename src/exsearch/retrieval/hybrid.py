@@ -10,9 +10,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_json, write_json
 from exsearch.corpus.store import Corpus
-from exsearch.errors import UsageError
-from exsearch.files import read_json, write_json
 from exsearch.retrieval.base import Retriever
 from exsearch.retrieval.fusion import Fused
 from exsearch.retrieval.index.folder import OpenedIndex

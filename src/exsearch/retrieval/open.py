@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exsearch.errors import UsageError
+from exsearch.core.errors import UsageError
 from exsearch.retrieval.base import Retriever
 
 if TYPE_CHECKING:

@@ -14,14 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import msgspec
 
+from exsearch.core.errors import UsageError, nearest
+from exsearch.core.fingerprint import fingerprint
+from exsearch.core.shape import ShapeError, decode
 from exsearch.corpus.passage import Hit
-from exsearch.errors import UsageError, nearest
-from exsearch.files import fingerprint
-from exsearch.http_client import client, describe
-from exsearch.reported import reported
+from exsearch.network.http_client import client, describe
+from exsearch.network.reported import reported
 from exsearch.retrieval.base import RetrievalError
 from exsearch.retrieval.remote_dialects import DIALECTS, Found
-from exsearch.shape import ShapeError, decode
 
 _QUERIES_A_REQUEST = 64
 _MOST_BYTES = 64 << 20

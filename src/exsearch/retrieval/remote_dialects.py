@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from exsearch.core.shape import decode
 from exsearch.corpus.passage import Passage
-from exsearch.shape import decode
 
 Found = list[tuple[Passage, float | None]]
 """The passages of one query, best first, with their scores where the server gives any."""

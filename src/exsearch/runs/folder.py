@@ -5,6 +5,10 @@ from pathlib import Path
 import msgspec
 
 from exsearch.config import Config, TrackingConfig, dump_config, load_config
+from exsearch.core.atomic import write_text
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_json, write_json, write_jsonl
+from exsearch.core.toml import read_toml
 from exsearch.effects import (
     EARLIER,
     REDEFINED,
@@ -17,14 +21,11 @@ from exsearch.effects import (
     with_value,
     written,
 )
-from exsearch.errors import UsageError
 from exsearch.evaluation.protocol import PROTOCOL, Protocol, check_protocol, write_protocol
 from exsearch.evaluation.scores import Figure
-from exsearch.files import read_json, write_json, write_jsonl, write_text
-from exsearch.metrics_log import MetricsLog
+from exsearch.logs.metrics_log import MetricsLog
+from exsearch.logs.tracking import open_mirrors
 from exsearch.questions.question import Question, read_questions
-from exsearch.toml import read_toml
-from exsearch.tracking import open_mirrors
 
 
 class Comparison(msgspec.Struct, frozen=True):

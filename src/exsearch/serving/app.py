@@ -15,6 +15,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from exsearch import __version__
+from exsearch.core.shape import ShapeError, convert, decode
 from exsearch.corpus.passage import Hit
 from exsearch.corpus.store import Corpus
 from exsearch.retrieval.base import RetrievalError, Retriever
@@ -29,7 +30,6 @@ from exsearch.serving.places import Places
 from exsearch.serving.refusal import refusal
 from exsearch.serving.routes import OpenRoute, OwnRoute
 from exsearch.serving.sites import Sites
-from exsearch.shape import ShapeError, convert, decode
 
 GONE = 499
 """Counted in the metrics for a client that hung up; nobody receives it."""

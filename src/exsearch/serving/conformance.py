@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 import httpx2
 import msgspec
 
-from exsearch.errors import UsageError, nearest
+from exsearch.core.errors import UsageError, nearest
 from exsearch.serving.probe import SECONDS, Probe, need
 
 DIALECTS = {

@@ -13,9 +13,9 @@ from urllib.parse import unquote
 
 import msgspec
 
+from exsearch.core.shape import ShapeError, convert
 from exsearch.corpus.passage import Hit, Passage
 from exsearch.serving.limits import RequestError
-from exsearch.shape import ShapeError, convert
 
 
 class SearchRequest(msgspec.Struct, frozen=True):

@@ -5,8 +5,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from exsearch.core.shape import ShapeError, convert
 from exsearch.serving.limits import RequestError
-from exsearch.shape import ShapeError, convert
 
 SYNONYMS = {
     "query": ("q", "question", "text", "search_query", "query_text"),

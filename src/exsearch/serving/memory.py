@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from exsearch.errors import UsageError
+from exsearch.core.errors import UsageError
 from exsearch.retrieval.index.folder import read_index_info
 
 _TIMES_LARGER_IN_MEMORY = {".json": 6, ".faiss": 1}

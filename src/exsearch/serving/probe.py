@@ -6,8 +6,8 @@ from typing import Any
 import httpx2
 import msgspec
 
-from exsearch.errors import UsageError
-from exsearch.http_client import client, connect, describe
+from exsearch.core.errors import UsageError
+from exsearch.network.http_client import client, connect, describe
 
 SECONDS = 60
 """For an answer."""

@@ -9,9 +9,9 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exsearch import cluster
+from exsearch.core.errors import UsageError
 from exsearch.corpus.passage import Hit
-from exsearch.errors import UsageError
+from exsearch.processes import cluster
 from exsearch.retrieval.base import RetrievalError
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from typing import IO
 
 import msgspec
 
-from exsearch.children import start_module
 from exsearch.config import TrainingConfig
-from exsearch.errors import ExSearchError, UsageError
-from exsearch.memory import is_out_of_memory
+from exsearch.core.errors import ExSearchError, UsageError
+from exsearch.hardware.memory import is_out_of_memory
+from exsearch.processes.children import start_module
 from exsearch.training.job import Job, Report, write_job
 
 REPORT = "exsearch-report "

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from exsearch.config import ModelConfig, TrackingConfig, TrainingConfig
-from exsearch.metrics_log import MetricsLog
-from exsearch.tracking import IDENTITY, open_mirrors
+from exsearch.logs.metrics_log import MetricsLog
+from exsearch.logs.tracking import IDENTITY, open_mirrors
 from exsearch.training.example import Example
 from exsearch.training.ranks import is_first
 from exsearch.training.trainer import train

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import msgspec
 
-from exsearch import stopping
-from exsearch.errors import UsageError
+from exsearch.core.errors import UsageError
+from exsearch.core.trouble import as_told
+from exsearch.processes import stopping
 from exsearch.training.job import Job, Report, read_job
 from exsearch.training.launch import REPORT
 from exsearch.training.trainer import train
-from exsearch.trouble import as_told
 
 SECONDS_TO_HEAR = 3.0
 """Before an error that may be the end of another rank: torchrun ends this one then, which has nothing to add."""

@@ -20,21 +20,21 @@ import torch
 from safetensors.torch import load_file
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
-from exsearch import compute
 from exsearch.config import LearnConfig, ModelConfig, TrainingConfig, WarmupConfig
+from exsearch.core.atomic import behind_link, is_taken, remove
+from exsearch.core.errors import ExSearchError, UsageError
+from exsearch.core.progress import progress
+from exsearch.core.seeds import derive_seed
 from exsearch.engine.checkpoint import load_config, load_model
 from exsearch.engine.layers import decoder_layers
 from exsearch.engine.limits import made_for, steady_limit
-from exsearch.engine.load import pick_device, pick_dtype
 from exsearch.engine.merging import merge_checked
 from exsearch.engine.noise import without_noise
 from exsearch.engine.probe import require_path
-from exsearch.engine.sampling import derive_seed
-from exsearch.errors import ExSearchError, UsageError
-from exsearch.files import behind_link, is_taken, remove
-from exsearch.memory import free_at_once
-from exsearch.onednn import use_onednn
-from exsearch.progress import progress
+from exsearch.hardware.devices import pick_device, pick_dtype
+from exsearch.hardware.memory import free_at_once
+from exsearch.hardware.onednn import use_onednn
+from exsearch.processes import compute
 from exsearch.training.adapters import add_lora
 from exsearch.training.batches import batch_of_step, micro_batches, packed_of_rank, steps_per_epoch
 from exsearch.training.example import Example

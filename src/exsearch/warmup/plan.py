@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from exsearch.config import AgentConfig, Config, WarmupConfig
+from exsearch.core.errors import UsageError
+from exsearch.core.seeds import derive_seed
 from exsearch.corpus.passage import Hit, Passage
 from exsearch.corpus.store import Corpus
-from exsearch.engine.sampling import derive_seed
-from exsearch.errors import UsageError
 from exsearch.evaluation.metrics import accuracy
 from exsearch.questions.question import Question, SubQuestion
 from exsearch.retrieval.base import Retriever

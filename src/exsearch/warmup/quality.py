@@ -9,7 +9,7 @@ import msgspec
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.trajectory import Trajectory
-from exsearch.errors import UsageError
+from exsearch.core.errors import UsageError
 from exsearch.evaluation.metrics import accuracy
 from exsearch.questions.question import Question
 

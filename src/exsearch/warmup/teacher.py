@@ -18,12 +18,12 @@ from exsearch.agent.journal import Agents, Found, Journals, Plan
 from exsearch.agent.rollout import CHAT_FORMAT, Agent, Draw
 from exsearch.agent.trajectory import StopReason, Trajectory
 from exsearch.config import AgentConfig, Config
+from exsearch.core.errors import UsageError
+from exsearch.core.fingerprint import fingerprint
+from exsearch.core.tokens import TokenIds
 from exsearch.effects import Settings
-from exsearch.engine.base import TokenIds
 from exsearch.engine.openai import OpenAIEngine
-from exsearch.errors import UsageError
 from exsearch.evaluation.metrics import exact_match
-from exsearch.files import fingerprint
 from exsearch.questions.question import Question
 from exsearch.retrieval.base import Retriever
 from exsearch.warmup.plan import Hop, LeftOutError

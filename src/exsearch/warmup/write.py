@@ -12,12 +12,12 @@ from exsearch.agent.rollout import MIN_PASSAGE_TOKENS
 from exsearch.agent.trajectory import Step, StopReason, Trajectory
 from exsearch.agent.transcript import Transcript
 from exsearch.config import AgentConfig, WarmupConfig
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_jsonl
+from exsearch.core.progress import progress
 from exsearch.corpus.passage import Hit
 from exsearch.engine.checkpoint import load_config
 from exsearch.engine.limits import context_limit
-from exsearch.errors import UsageError
-from exsearch.files import read_jsonl
-from exsearch.progress import progress
 from exsearch.questions.question import Question
 from exsearch.retrieval.base import Retriever
 from exsearch.warmup.plan import GoldPassages, Hop, LeftOut, LeftOutError, plan, search_all

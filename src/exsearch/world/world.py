@@ -8,10 +8,10 @@ from pathlib import Path
 
 import msgspec
 
+from exsearch.core.errors import UsageError, nearest
+from exsearch.core.jsonl import write_jsonl
+from exsearch.core.progress import Progress, progress
 from exsearch.corpus.passage import Passage
-from exsearch.errors import UsageError, nearest
-from exsearch.files import write_jsonl
-from exsearch.progress import Progress, progress
 from exsearch.questions.question import Question
 from exsearch.world.block import PERSON_VARIANTS, SPLIT_SHARES, Block, counts
 from exsearch.world.catalogue import KINDS, RELATIONS

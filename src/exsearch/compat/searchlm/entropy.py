@@ -14,13 +14,13 @@ from exsearch.agent.trajectory import AliasScore, StopReason, Trajectory
 from exsearch.compat.searchlm.formats import InferenceFile, Message, Output, Weighted
 from exsearch.compat.searchlm.inference import settings
 from exsearch.config import WeighConfig, WeightingName
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_json, write_json
+from exsearch.core.tokens import TokenIds
 from exsearch.em.weigh import WEIGHTINGS, weigh
-from exsearch.engine.base import TokenIds
 from exsearch.engine.batch import logprobs
 from exsearch.engine.builtin import resolve_model
 from exsearch.engine.load import load_engine
-from exsearch.errors import UsageError
-from exsearch.files import read_json, write_json
 from exsearch.questions.question import Question
 
 MOST_EMPTY_FACTS = 2

@@ -15,10 +15,10 @@ import msgspec
 from exsearch.agent.chat import ChatFormat
 from exsearch.compat.searchlm.formats import Message
 from exsearch.config import ModelConfig, TrackingConfig, TrainingConfig, apply_override
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_json
+from exsearch.core.shape import ShapeError, convert
 from exsearch.engine.builtin import resolve_model
-from exsearch.errors import UsageError
-from exsearch.files import read_json
-from exsearch.shape import ShapeError, convert
 from exsearch.training.example import Example
 from exsearch.training.logged import train_logged
 from exsearch.training.ranks import is_first

@@ -14,8 +14,8 @@ import msgspec
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.trajectory import Trajectory
-from exsearch.errors import UsageError
-from exsearch.files import read_json
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_json
 from exsearch.questions.question import Question
 from exsearch.questions.with_hits import PairedQuestion
 

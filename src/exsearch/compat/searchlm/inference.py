@@ -18,11 +18,11 @@ from exsearch.agent.journal import few_failed
 from exsearch.agent.loading import as_begun, load_agents
 from exsearch.compat.searchlm.formats import InferenceFile, output_of, read_source_questions
 from exsearch.config import Config, load_config
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import write_json
 from exsearch.em.explore import explore
 from exsearch.engine.builtin import resolve_model
-from exsearch.errors import UsageError
 from exsearch.evaluation.metrics import accuracy, exact_match, f1
-from exsearch.files import write_json
 
 PRESET = Path(__file__).parent.parent / "recipes" / "reference-v1.toml"
 

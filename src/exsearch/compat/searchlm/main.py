@@ -6,11 +6,11 @@ import os
 import sys
 from typing import NoReturn
 
-from exsearch import stopping
-from exsearch.children import guard_others
-from exsearch.errors import UsageError, nearest
-from exsearch.streams import write_any_text
-from exsearch.trouble import as_told
+from exsearch.core.errors import UsageError, nearest
+from exsearch.core.trouble import as_told
+from exsearch.processes import stopping
+from exsearch.processes.children import guard_others
+from exsearch.processes.streams import write_any_text
 
 PROCEDURES = {name: f"exsearch.compat.searchlm.{name}" for name in ("sft", "inference", "entropy", "align")}
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from exsearch.ids import Id, id_text
+from exsearch.core.ids import Id, id_text
 from exsearch.questions.question import Question
 
 Text = str | int | float

@@ -6,9 +6,9 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from exsearch.errors import UsageError
+from exsearch.core.errors import UsageError
+from exsearch.core.shape import ShapeError, convert
 from exsearch.questions.readers.records import read_records
-from exsearch.shape import ShapeError, convert
 
 
 class Asked(msgspec.Struct):

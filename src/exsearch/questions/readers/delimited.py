@@ -6,9 +6,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from exsearch.errors import UsageError
+from exsearch.core.errors import UsageError
+from exsearch.core.quoting import RowError, alike, read_row
 from exsearch.questions.readers.ids import IDS
-from exsearch.quoting import RowError, alike, read_row
 
 _DPR_COLUMNS = ["question", "answer"]
 """Of DPR's files, which do not name them."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exsearch.errors import UsageError, nearest
+from exsearch.core.errors import UsageError, nearest
 from exsearch.questions.readers.annotated import Annotated, LeftOut
 from exsearch.questions.readers.companions import Companions
 from exsearch.questions.readers.frameworks import (

@@ -4,13 +4,13 @@ from typing import Any
 
 import msgspec
 
-from exsearch.ids import Id
+from exsearch.core.ids import Id
+from exsearch.core.shape import convert
 from exsearch.questions.question import Question
 from exsearch.questions.readers.annotated import Annotated, NamedPassage, Text, Texts, aliases, known_id
 from exsearch.questions.readers.cells import as_list
 from exsearch.questions.readers.musique import Step, with_steps
 from exsearch.questions.readers.supporting import Supported, evidence_of
-from exsearch.shape import convert
 
 
 class _Metadata(Supported, kw_only=True):

@@ -4,9 +4,9 @@ from typing import Any
 
 import msgspec
 
-from exsearch.ids import Id
+from exsearch.core.ids import Id
+from exsearch.core.shape import convert
 from exsearch.questions.readers.annotated import known_id
-from exsearch.shape import convert
 
 
 class _Ids(msgspec.Struct):

@@ -5,11 +5,11 @@ from typing import Any
 
 import msgspec
 
-from exsearch.ids import Id
+from exsearch.core.ids import Id
+from exsearch.core.shape import convert
 from exsearch.questions.question import Question, SubQuestion
 from exsearch.questions.readers.annotated import Annotated, LeftOut, NamedPassage, Text, aliases, as_text, known_id
 from exsearch.questions.readers.sentences import sentence_with
-from exsearch.shape import convert
 
 _REFERENCE = re.compile(r"#(\d{1,9})(?!\d)")
 _BETWEEN_WORDS = re.compile(r"(?=\b(\w+\s+#\d+\s+\w+))")

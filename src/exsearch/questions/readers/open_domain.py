@@ -4,12 +4,12 @@ from typing import Any
 
 import msgspec
 
-from exsearch.ids import Id
+from exsearch.core.ids import Id
+from exsearch.core.shape import convert
 from exsearch.questions.question import Question
 from exsearch.questions.readers.annotated import Annotated, Texts, aliases, known_id
 from exsearch.questions.readers.cells import as_list
 from exsearch.questions.readers.ids import read_id
-from exsearch.shape import convert
 
 
 class _Plain(msgspec.Struct):

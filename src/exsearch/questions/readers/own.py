@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from exsearch.core.shape import convert
 from exsearch.questions.question import Question
 from exsearch.questions.readers.annotated import Annotated, NamedPassage
-from exsearch.shape import convert
 
 
 def is_own(fields: dict[str, Any]) -> bool:

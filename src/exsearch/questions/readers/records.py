@@ -11,14 +11,14 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from exsearch.errors import UsageError
-from exsearch.files import is_special
-from exsearch.foreign import GZIP, HEAD, PARQUET, foreign
-from exsearch.gzipped import BROKEN_GZIP, gzip_fault
-from exsearch.parquet import table_fault
+from exsearch.core.atomic import is_special
+from exsearch.core.errors import UsageError
+from exsearch.core.foreign import GZIP, HEAD, PARQUET, foreign
+from exsearch.core.gzipped import BROKEN_GZIP, gzip_fault
+from exsearch.core.parquet import table_fault
+from exsearch.core.shape import BROKEN, ShapeError, decode, fault, not_utf8
+from exsearch.core.trouble import machine_trouble
 from exsearch.questions.readers.delimited import Delimited
-from exsearch.shape import BROKEN, ShapeError, decode, fault, not_utf8
-from exsearch.trouble import machine_trouble
 
 _BATCH_ROWS = 256
 _UNREAD = ("entity_pages", "search_results", "prompt")

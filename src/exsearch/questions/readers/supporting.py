@@ -5,10 +5,10 @@ from typing import Any
 
 import msgspec
 
-from exsearch.ids import Id
+from exsearch.core.ids import Id
+from exsearch.core.shape import convert
 from exsearch.questions.question import Question
 from exsearch.questions.readers.annotated import Annotated, NamedPassage, Text, aliases, known_id
-from exsearch.shape import convert
 
 
 class FactColumns(msgspec.Struct):

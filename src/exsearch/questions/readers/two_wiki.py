@@ -10,13 +10,13 @@ from typing import Any
 
 import msgspec
 
-from exsearch.ids import Id
+from exsearch.core.ids import Id
+from exsearch.core.shape import ShapeError, convert, decode
 from exsearch.questions.question import Question, SubQuestion
 from exsearch.questions.readers.annotated import Annotated, NamedPassage, Text, aliases, known_id
 from exsearch.questions.readers.companions import Asked, Companions
 from exsearch.questions.readers.sentences import sentence_with
 from exsearch.questions.readers.supporting import Supported, check_lengths, evidence_of
-from exsearch.shape import ShapeError, convert, decode
 
 Triple = tuple[str, str, str]
 _IN_BRACKETS = re.compile(r"\s*\([^)]*\)$")

@@ -22,16 +22,16 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from exsearch.core.errors import UsageError
+from exsearch.core.words import words
 from exsearch.corpus.layout import Rows
 from exsearch.corpus.passage import Hit
 from exsearch.corpus.store import Corpus
-from exsearch.errors import UsageError
 from exsearch.retrieval.bm25.inverted import Field, Numbers, Postings, decoded, write_postings
 from exsearch.retrieval.bm25.merge import merge_postings
 from exsearch.retrieval.bm25.terms import Stems, TermNumbers
 from exsearch.retrieval.index.folder import EncoderInfo, OpenedIndex, Segment
 from exsearch.retrieval.rank import INSERT_UP_TO, Best, Ranked, compiled, insert_best, to_hits
-from exsearch.retrieval.words import words
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Weight = Annotated[float, msgspec.Meta(ge=0, le=1e6)]

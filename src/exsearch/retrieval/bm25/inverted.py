@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from exsearch.files import is_file
-from exsearch.mapping import map_array, save_array
+from exsearch.core.atomic import is_file
+from exsearch.core.mapping import map_array, save_array
 from exsearch.retrieval.rank import compiled
 
 CODES = 1 << 16

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from exsearch.core.atomic import is_file
+from exsearch.core.mapping import map_array, save_array
 from exsearch.corpus.layout import Rows
-from exsearch.files import is_file
-from exsearch.mapping import map_array, save_array
 from exsearch.retrieval.bm25.inverted import Numbers, save_starts
 from exsearch.retrieval.index.folder import Segment
 

@@ -14,10 +14,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from exsearch.core.jsonl import read_json
 from exsearch.corpus.layout import Rows
 from exsearch.corpus.passage import Hit, Passage
 from exsearch.corpus.store import Corpus
-from exsearch.files import read_json
 from exsearch.retrieval.dense.base import DenseParameters, Floats, VectorIndex
 from exsearch.retrieval.encoders.sentence import SentenceEncoder, best_precision
 from exsearch.retrieval.index.folder import ENCODER, EncoderInfo, OpenedIndex, Segment, require_same_encoder

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from exsearch.core.errors import UsageError
+from exsearch.core.trouble import probe
 from exsearch.corpus.layout import Rows
-from exsearch.errors import UsageError
 from exsearch.retrieval.dense.base import DenseParameters, Floats
 from exsearch.retrieval.index.folder import OpenedIndex, Segment
 from exsearch.retrieval.rank import Ranked
-from exsearch.trouble import probe
 
 try:
     import faiss

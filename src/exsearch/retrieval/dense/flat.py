@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from exsearch import compute
+from exsearch.core.trouble import probe
 from exsearch.corpus.layout import Rows
+from exsearch.processes import compute
 from exsearch.retrieval.index.folder import OpenedIndex, Segment
 from exsearch.retrieval.rank import Best, Ranked
-from exsearch.trouble import probe
 
 _VECTORS = "vectors.f16"
 

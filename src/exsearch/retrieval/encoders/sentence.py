@@ -10,14 +10,14 @@ import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 
-from exsearch import compute
-from exsearch.errors import UsageError
-from exsearch.http_client import check_hub
-from exsearch.precision import bfloat16_is_fast
+from exsearch.core.errors import UsageError
+from exsearch.core.trouble import machine_trouble, probe
+from exsearch.hardware.devices import bfloat16_is_fast
+from exsearch.network.http_client import check_hub
+from exsearch.processes import compute
 from exsearch.retrieval.encoders.base import EMBEDDED, content_hash, require_whole_network
 from exsearch.retrieval.encoders.plain import embedded_folder
 from exsearch.retrieval.index.folder import EncoderInfo
-from exsearch.trouble import machine_trouble, probe
 
 _BATCH = 64
 

@@ -11,10 +11,12 @@ from typing import Any, cast
 
 import msgspec
 
+from exsearch.core.atomic import atomic_path, behind_link, put_in_place, remove
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_json, write_json
+from exsearch.core.locks import sole_writer
+from exsearch.core.trouble import machine_trouble
 from exsearch.corpus.store import Corpus, refuse_to_replace
-from exsearch.errors import UsageError
-from exsearch.files import atomic_path, behind_link, put_in_place, read_json, remove, write_json
-from exsearch.locks import sole_writer
 from exsearch.retrieval.index.folder import (
     ENCODER,
     FORMAT,
@@ -32,7 +34,6 @@ from exsearch.retrieval.index.kinds import DAMAGE, Kind
 from exsearch.retrieval.index.registry import check_parameters, is_composite, kind_class
 from exsearch.retrieval.index.segments import Target
 from exsearch.retrieval.index.update import discard_unlisted, update_segments
-from exsearch.trouble import machine_trouble
 
 
 def build_index(corpus: Corpus, kind: str, out: Path, *, ray: str | None = None, **parameters: Any) -> Path:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from exsearch import cluster
+from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.corpus.store import Corpus
-from exsearch.errors import ExSearchError, UsageError
+from exsearch.processes import cluster
 from exsearch.retrieval.index.kinds import segmented_kind, typed
 from exsearch.retrieval.index.segments import Target, build_segment
 

@@ -19,11 +19,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from exsearch.core.atomic import is_file
+from exsearch.core.errors import UsageError
+from exsearch.core.fingerprint import fingerprint
+from exsearch.core.jsonl import read_json
+from exsearch.core.mapping import load_array
 from exsearch.corpus.layout import Rows
 from exsearch.corpus.store import Corpus, none_deleted
-from exsearch.errors import UsageError
-from exsearch.files import fingerprint, is_file, read_json
-from exsearch.mapping import load_array
 
 FORMAT = 2
 INFO = "index.json"

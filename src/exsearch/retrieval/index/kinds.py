@@ -7,12 +7,12 @@ from typing import Any, ClassVar, Protocol, TypeGuard, TypeVar, cast
 
 import msgspec
 
+from exsearch.core.errors import UsageError, nearest
+from exsearch.core.shape import ShapeError, convert
 from exsearch.corpus.layout import Rows
 from exsearch.corpus.store import Corpus
-from exsearch.errors import UsageError, nearest
 from exsearch.retrieval.base import Retriever
 from exsearch.retrieval.index.folder import EncoderInfo, OpenedIndex, Segment
-from exsearch.shape import ShapeError, convert
 
 T = TypeVar("T", bound=msgspec.Struct)
 

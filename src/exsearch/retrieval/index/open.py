@@ -6,14 +6,14 @@ from typing import Any, cast
 
 import msgspec
 
+from exsearch.core.errors import UsageError
+from exsearch.core.shape import convert
+from exsearch.core.trouble import opening
 from exsearch.corpus.store import Corpus
-from exsearch.errors import UsageError
 from exsearch.retrieval.base import Retriever
 from exsearch.retrieval.index.folder import SHARED, IndexInfo, OpenedIndex, lacks_nothing, read_index_info, segments_of
 from exsearch.retrieval.index.kinds import DAMAGE, Kind
 from exsearch.retrieval.index.registry import check_parameters, is_composite, kind_class
-from exsearch.shape import convert
-from exsearch.trouble import opening
 
 
 def open_index(folder: Path, corpus_folder: Path | None = None, again: str | None = None) -> Retriever:

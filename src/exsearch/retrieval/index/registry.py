@@ -6,8 +6,8 @@ from typing import Any, ClassVar, Protocol, TypeGuard, cast
 
 import msgspec
 
+from exsearch.core.errors import UsageError, nearest
 from exsearch.corpus.store import Corpus
-from exsearch.errors import UsageError, nearest
 from exsearch.retrieval.base import Retriever
 from exsearch.retrieval.index.folder import OpenedIndex
 from exsearch.retrieval.index.kinds import SEGMENTED, Kind, load_class, typed

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from exsearch.core.atomic import atomic_path
 from exsearch.corpus.store import Corpus
-from exsearch.files import atomic_path
 from exsearch.retrieval.index.folder import SHARED, segment_at
 from exsearch.retrieval.index.kinds import Kind, segmented_kind
 

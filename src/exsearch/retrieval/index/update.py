@@ -5,16 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
+from exsearch.core.atomic import atomic_path, remove_unless_held
+from exsearch.core.mapping import save_array
+from exsearch.core.merging import segments_to_merge
+from exsearch.core.progress import progress
+from exsearch.core.trouble import damage_reason, machine_trouble
 from exsearch.corpus.layout import Rows
-from exsearch.files import atomic_path, remove_unless_held
-from exsearch.mapping import save_array
-from exsearch.merging import segments_to_merge
-from exsearch.progress import progress
 from exsearch.retrieval.index.build_on_ray import build_on_ray
 from exsearch.retrieval.index.folder import DROPPED, PARTS, SEGMENTS, SHARED, Segment, cuts, segment_at
 from exsearch.retrieval.index.kinds import DAMAGE, can_merge
 from exsearch.retrieval.index.segments import Target, build_segment
-from exsearch.trouble import damage_reason, machine_trouble
 
 
 def update_segments(target: Target, listed: list[range], ray: str | None) -> list[range]:

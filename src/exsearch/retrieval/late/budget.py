@@ -3,8 +3,8 @@
 import msgspec
 import numpy as np
 
+from exsearch.core.errors import UsageError
 from exsearch.corpus.store import Corpus
-from exsearch.errors import UsageError
 from exsearch.retrieval.encoders.token_encoder import TokenEncoder
 from exsearch.retrieval.late.late import LateParameters
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from exsearch.mapping import load_array, save_array
+from exsearch.core.mapping import load_array, save_array
 from exsearch.retrieval.rank import compiled
 
 Floats = npt.NDArray[np.float32]

@@ -22,12 +22,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_json
+from exsearch.core.mapping import map_array, map_bytes, save_array
 from exsearch.corpus.layout import Rows
 from exsearch.corpus.passage import Hit
 from exsearch.corpus.store import Corpus, none_deleted
-from exsearch.errors import UsageError
-from exsearch.files import read_json
-from exsearch.mapping import map_array, map_bytes, save_array
 from exsearch.retrieval.bm25.bm25 import Bm25, Bm25Parameters
 from exsearch.retrieval.encoders.base import EMBEDDED
 from exsearch.retrieval.encoders.token_encoder import TokenEncoder, encoder_of_build, fresh_encoder, text_blocks

@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from exsearch import compute
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_json
+from exsearch.core.mapping import load_array, save_array
 from exsearch.corpus.passage import Hit
 from exsearch.corpus.store import Corpus
-from exsearch.errors import UsageError
-from exsearch.files import read_json
-from exsearch.mapping import load_array, save_array
+from exsearch.processes import compute
 from exsearch.retrieval.encoders.base import EMBEDDED
 from exsearch.retrieval.encoders.token_encoder import TokenEncoder, encoder_of_build, fresh_encoder, text_blocks
 from exsearch.retrieval.index.folder import EncoderInfo, OpenedIndex, Segment, require_same_encoder

@@ -19,8 +19,8 @@ from urllib.request import getproxies_environment
 
 import httpx2
 
-from exsearch.errors import UsageError
-from exsearch.loopback import is_loopback
+from exsearch.core.errors import UsageError
+from exsearch.network.loopback import is_loopback
 
 _DIRECTLY = ("0.0.0.0", "::")
 """To connect to "any address" is to connect to this machine."""

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, 
 
 import msgspec
 
-from exsearch.errors import nearest
-from exsearch.foreign import HEAD, foreign
+from exsearch.core.errors import nearest
+from exsearch.core.foreign import HEAD, foreign
 
 T = TypeVar("T")
 BROKEN = (msgspec.DecodeError, ValueError, RecursionError)

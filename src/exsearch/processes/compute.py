@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from exsearch.worker import Worker
+from exsearch.processes.worker import Worker
 
 P = ParamSpec("P")
 T = TypeVar("T")

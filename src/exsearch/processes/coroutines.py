@@ -8,7 +8,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from typing import Any, TypeVar
 
-from exsearch import stopping
+from exsearch.processes import stopping
 
 T = TypeVar("T")
 _LOOK = 0.2

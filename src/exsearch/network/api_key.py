@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from exsearch.errors import UsageError
+from exsearch.core.errors import UsageError
 
 
 def read_api_key(path: Path) -> str:

@@ -5,8 +5,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from exsearch.errors import UsageError
-from exsearch.files import read_text
+from exsearch.core.atomic import read_text
+from exsearch.core.errors import UsageError
 
 _PLACE = re.compile(r"\(at line (\d+), column (\d+)\)$")
 """How tomllib ends a message. In Python 3.14 the error has attributes for it, too."""

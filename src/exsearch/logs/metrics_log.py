@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from exsearch.files import Journal, read_jsonl, write_jsonl
-from exsearch.tracking import Line, Mirror
+from exsearch.core.journal import Journal
+from exsearch.core.jsonl import read_jsonl, write_jsonl
+from exsearch.logs.tracking import Line, Mirror
 
 
 class MetricsLog:

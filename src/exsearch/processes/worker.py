@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from exsearch import stopping
+from exsearch.processes import stopping
 
 T = TypeVar("T")
 

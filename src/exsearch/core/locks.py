@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, SoftFileLock, Timeout
 
-from exsearch.errors import UsageError
+from exsearch.core.errors import UsageError
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 
-from exsearch.errors import ExSearchError, UsageError
+from exsearch.core.errors import ExSearchError, UsageError
 
 _ADVICE = {
     (errno.EACCES, errno.EPERM): "give this user access to it",

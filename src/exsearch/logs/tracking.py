@@ -15,8 +15,10 @@ from typing import Any, Protocol
 import msgspec
 
 from exsearch.config import TrackingConfig
-from exsearch.errors import UsageError
-from exsearch.files import fingerprint, make_folder, read_json, write_json
+from exsearch.core.atomic import make_folder
+from exsearch.core.errors import UsageError
+from exsearch.core.fingerprint import fingerprint
+from exsearch.core.jsonl import read_json, write_json
 
 IDENTITY = "tracking.json"
 """In a run folder: by which id the trackers know the run."""

@@ -3,8 +3,8 @@
 import contextlib
 import sys
 
-from exsearch.children import guard_others
-from exsearch.stopping import handlers_kept
+from exsearch.processes.children import guard_others
+from exsearch.processes.stopping import handlers_kept
 
 
 def join(address: str) -> None:

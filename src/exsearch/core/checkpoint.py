@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from exsearch.errors import UsageError
+from exsearch.core.errors import UsageError
 
 _NAMED = 3
 """How many weights of a kind a message names."""

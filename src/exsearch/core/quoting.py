@@ -7,7 +7,7 @@ its end are one row to CSV.
 import csv
 from collections.abc import Callable, Iterator
 
-from exsearch.shape import not_utf8
+from exsearch.core.shape import not_utf8
 
 IsRow = Callable[[list[str], list[str]], bool]
 """Whether the cells of a line, as many as there are columns, are a row by themselves, not a part of the row given."""

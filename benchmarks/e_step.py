@@ -24,7 +24,7 @@ import numpy as np
 from agents import in_a_process
 from page import command_line
 
-from exsearch.agent.loading import load_agents
+from exsearch.agent.agents import load_agents
 from exsearch.config import Config, load_config
 from exsearch.core.atomic import write_text
 from exsearch.core.jsonl import read_jsonl

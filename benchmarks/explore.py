@@ -60,7 +60,7 @@ from exsearch.engine.base import Completion, Sampling, Seat
 from exsearch.questions.question import Question, read_questions
 from exsearch.retrieval.encoders.token_encoder import TokenEncoder
 from exsearch.training.example import example_from
-from exsearch.training.trainer import train
+from exsearch.training.start import train
 
 RESULTS = Path(__file__).parent / "results"
 SAMPLES = 8

@@ -38,8 +38,8 @@ from page import command_line, insert_table, rows
 from retrieval_data import load_set
 from transformers import AutoConfig, AutoModel
 
+from exsearch.agent.agents import load_agents
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.loading import load_agents
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import Config, load_config
 from exsearch.core.atomic import write_text

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 from wiki_mini_questions import gold
 
-from exsearch.agent.loading import load_agents
+from exsearch.agent.agents import load_agents
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import Config, GrammarName, TrainingConfig
 from exsearch.core.jsonl import read_jsonl

@@ -28,7 +28,7 @@ from exsearch.retrieval.encoders.load import load_checkpoint
 from exsearch.retrieval.index.build import build_index
 from exsearch.training.example import Example
 from exsearch.training.resume import write_tensors
-from exsearch.training.trainer import train
+from exsearch.training.start import train
 from tiny_models import tiny_llama
 from tiny_sentence_models import save_sentence_encoder
 

@@ -201,7 +201,7 @@ from exsearch.retrieval.index.build import build_index
 from exsearch.training.example import Example
 from exsearch.encoder_training.train import RetrieverConfig, train_retriever
 from exsearch.encoder_training.triples import TrainingSet, Triple
-from exsearch.training.trainer import train
+from exsearch.training.start import train
 from tiny_models import save_tiny, tiny_llama
 from tiny_sentence_models import save_bert, save_cross_encoder, save_sentence_encoder
 

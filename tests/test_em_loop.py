@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from exsearch.agent.journal import Agents
+from exsearch.agent.agents import Agents
 from exsearch.agent.trajectory import StopReason, Trajectory
 from exsearch.config import parse_config
 from exsearch.core.errors import ExSearchError, UsageError

@@ -13,7 +13,7 @@ from exsearch.em.export import export
 from exsearch.evaluation.scores import Figure, Scores, write_scores
 from exsearch.runs.folder import RunFolder, RunSummary
 from exsearch.training.example import Example
-from exsearch.training.trainer import train
+from exsearch.training.start import train
 
 pytestmark = pytest.mark.slow
 QUESTION = "Where does the glass heron of Ostrava sleep?"

@@ -1,8 +1,9 @@
-"""The house: a room imports only from those below it."""
+"""The house: a room imports only from those below it, and no module imports itself by way of others."""
 
 import ast
 import re
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import exsearch
@@ -64,6 +65,15 @@ def room(module: str) -> str:
     return module.split(".")[1]
 
 
+def circle(arrows: dict[str, set[str]]) -> list[str] | None:
+    """One of the circles, from a module back to it; None if there is none."""
+    try:
+        TopologicalSorter(arrows).prepare()
+    except CycleError as error:
+        return [str(module) for module in error.args[1]]
+    return None
+
+
 def test_every_room_has_a_floor() -> None:
     assert len(house()) > 200
     homeless = {room(module) for module in house()} - set(FLOOR)
@@ -77,8 +87,35 @@ def test_arrows_point_down() -> None:
             assert down, f"{module} imports {other}, which is not below it"
 
 
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    found = circle(house())
+    assert found is None, f"a circle: {' <- '.join(found)}"
+
+
 def test_retrieval_knows_no_language_model_and_engine_knows_no_text() -> None:
     for module, below in house().items():
         rooms = {room(other) for other in below}
         assert not (room(module) == "retrieval" and "engine" in rooms), module
         assert not (room(module) == "engine" and rooms & {"questions", "corpus", "retrieval"}), module
+
+
+def test_a_circle_is_found_however_it_is_closed(tmp_path: Path) -> None:
+    ways = {
+        "a plain import": "from exsearch.low import above",
+        "a module in a package": "import exsearch.low.above",
+        "within a function": "def later():\n    from exsearch.low.above import Name",
+        "for types alone": "import typing\nif typing.TYPE_CHECKING:\n    from exsearch.low.above import Name",
+        "a class in a string": "KINDS = {'above': 'exsearch.low.above:Name'}",
+        "a process": "start_module('exsearch.low.above')",
+    }
+    for number, (way, text) in enumerate(ways.items()):
+        package = tmp_path / str(number) / "exsearch"
+        (package / "low").mkdir(parents=True)
+        (package / "__init__.py").write_text("NAMES = 'exsearch.low.above'\n")
+        (package / "low" / "above.py").write_text("from exsearch.low.below import Base\n\nclass Name(Base): ...\n")
+        (package / "low" / "below.py").write_text(f"{text}\n\nclass Base: ...\n")
+        found = circle(graph(package))
+        assert found is not None, way
+        assert set(found) == {"exsearch.low.above", "exsearch.low.below"}, way
+        (package / "low" / "below.py").write_text("'''Of exsearch.low.above, in words.'''\n\nclass Base: ...\n")
+        assert circle(graph(package)) is None

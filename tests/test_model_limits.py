@@ -19,7 +19,7 @@ from exsearch.engine.paths import judge_engine
 from exsearch.engine.probe import Verdict, judge, remembered, require_path
 from exsearch.training.example import Example
 from exsearch.training.packing import judge_trainer
-from exsearch.training.trainer import train
+from exsearch.training.start import train
 from exsearch.warmup.write import within_context
 from families import FAMILIES, rope
 from family_checks import plain, text

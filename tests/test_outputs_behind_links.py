@@ -20,7 +20,8 @@ from exsearch.retrieval.index.open import open_index
 from exsearch.retrieval.replay import Recorder
 from exsearch.runs.folder import RunFolder
 from exsearch.training.example import Example
-from exsearch.training.trainer import resume_folder, train
+from exsearch.training.start import train
+from exsearch.training.trainer import resume_folder
 
 PASSAGES = [Passage(f"p{row}", f"Lamp {row}", "a green lamp") for row in range(4)]
 

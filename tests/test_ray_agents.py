@@ -10,8 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from exsearch.agent.agents import load_agents
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.loading import load_agent, load_agents, load_retriever
+from exsearch.agent.loading import load_agent, load_retriever
 from exsearch.agent.ray_agents import RayAgents
 from exsearch.agent.trajectory import Cost, Trajectory
 from exsearch.config import AgentConfig, Config, ExploreConfig, ModelConfig, RolloutConfig

@@ -14,7 +14,8 @@ from exsearch.core.errors import UsageError
 from exsearch.engine.checkpoint import load_model
 from exsearch.training.example import Example
 from exsearch.training.saving import FLOAT32, restore_float32, save_checkpoint, start_fingerprint
-from exsearch.training.trainer import load_for_training, train
+from exsearch.training.start import train
+from exsearch.training.trainer import load_for_training
 from tiny_models import save_tiny
 
 BF16 = ModelConfig(device="cpu", precision="bf16")

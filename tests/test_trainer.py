@@ -25,7 +25,8 @@ from exsearch.training.example import Example
 from exsearch.training.inputs import Inputs
 from exsearch.training.learner import TorchLearner, restore_torch, torch_state
 from exsearch.training.resume import load_resume_point, save_resume_point
-from exsearch.training.trainer import learning_rate, train
+from exsearch.training.start import train
+from exsearch.training.trainer import learning_rate
 from exsearch.training.tree import Tree
 from exsearch.training.validation import hold_out
 

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import msgspec
 
-from exsearch.agent.journal import Agents, Journals, first_samples
+from exsearch.agent.agents import Agents
+from exsearch.agent.journal import Journals, first_samples
 from exsearch.agent.rollout import Draw
 from exsearch.agent.trajectory import StopReason, Trajectory, answer_logprob
 from exsearch.core.errors import UsageError

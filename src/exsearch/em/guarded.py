@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from exsearch.agent.journal import Agents
+from exsearch.agent.agents import Agents
 from exsearch.agent.rollout import Draw
 from exsearch.config import Config
 from exsearch.core.atomic import put_in_place, remove

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import msgspec
 
+from exsearch.agent.agents import Agents, load_agents
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.journal import Agents, few_failed
-from exsearch.agent.loading import as_begun, load_agents, load_retriever
+from exsearch.agent.journal import few_failed
+from exsearch.agent.loading import as_begun, load_retriever
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import Config, load_config
 from exsearch.core.errors import UsageError

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from exsearch.agent.agents import Agents
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.journal import Agents
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import Config, TrainingConfig
 from exsearch.core.atomic import remove
@@ -20,7 +20,7 @@ from exsearch.engine.builtin import model_fingerprint
 from exsearch.runs.folder import RunFolder
 from exsearch.training.blend import blend
 from exsearch.training.example import Example
-from exsearch.training.trainer import train
+from exsearch.training.start import train
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import msgspec
 
-from exsearch.agent.journal import Agents, few_failed
+from exsearch.agent.agents import Agents
+from exsearch.agent.journal import few_failed
 from exsearch.agent.rollout import BRANCH
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import WeighConfig

@@ -17,7 +17,6 @@ import threading
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import torch
@@ -28,49 +27,12 @@ from exsearch.core.tokens import TokenIds
 from exsearch.engine.adapter import check_adapter
 from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling
 from exsearch.engine.checkpoint import causal_class
+from exsearch.engine.copy_messages import CopySettings, Reply, Request
 from exsearch.processes.children import start_module
 
 _REMEMBERED = 1024
 """Prompts of which is known where they were met first."""
 _SECONDS_TO_END = 10.0
-
-
-class CopySettings(msgspec.Struct, frozen=True):
-    """What a copy is made of."""
-
-    folder: str
-    fingerprint: str
-    dtype: str
-    """Name in torch, such as `bfloat16`."""
-    device: str
-    seats: int
-    threads: int
-    adapter: str | None = None
-
-
-class Request(msgspec.Struct, frozen=True):
-    """What a copy is asked to do for a seat; `number` names the request, or the one to cancel."""
-
-    number: int
-    seat: int
-    act: Literal["generate", "logprobs", "cancel", "close", "forget"]
-    prompt: TokenIds = []
-    sampling: Sampling | None = None
-    seed: int = 0
-    target: TokenIds = []
-
-
-class Reply(msgspec.Struct, frozen=True):
-    """A copy's answer; number -1 says that it is ready."""
-
-    number: int
-    completion: Completion | None = None
-    logprobs: list[float] = []
-    error: str | None = None
-    mistake: bool = False
-    """Whether the error is the user's."""
-    context_size: int = 0
-    stats: EngineStats = msgspec.field(default_factory=EngineStats)
 
 
 class CopiedEngine:

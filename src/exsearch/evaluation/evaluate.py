@@ -6,7 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from exsearch.agent.journal import Agents, Journals, few_failed, first_samples
+from exsearch.agent.agents import Agents
+from exsearch.agent.journal import Journals, few_failed, first_samples
 from exsearch.agent.origin import check_origin, known_before_loading, origin_of
 from exsearch.agent.rollout import Draw
 from exsearch.agent.trajectory import Cost, Trajectory, answer_logprob

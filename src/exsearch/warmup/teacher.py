@@ -12,9 +12,10 @@ from pathlib import Path
 
 import msgspec
 
+from exsearch.agent.agents import Agents
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammar import Action, ExSearchGrammar
-from exsearch.agent.journal import Agents, Found, Journals, Plan
+from exsearch.agent.journal import Found, Journals, Plan
 from exsearch.agent.rollout import CHAT_FORMAT, Agent, Draw
 from exsearch.agent.trajectory import StopReason, Trajectory
 from exsearch.config import AgentConfig, Config

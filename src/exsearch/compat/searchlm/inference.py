@@ -13,9 +13,10 @@ from pathlib import Path
 
 import msgspec
 
+from exsearch.agent.agents import load_agents
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.journal import few_failed
-from exsearch.agent.loading import as_begun, load_agents
+from exsearch.agent.loading import as_begun
 from exsearch.compat.searchlm.formats import InferenceFile, output_of, read_source_questions
 from exsearch.config import Config, load_config
 from exsearch.core.errors import UsageError

@@ -14,7 +14,7 @@ from exsearch.retrieval import remote
 from exsearch.retrieval.base import RetrievalError
 from exsearch.retrieval.open import open_retriever
 from exsearch.retrieval.remote import Remote
-from exsearch.retrieval.remote_dialects import DIALECTS
+from exsearch.wire.registry import CLIENTS
 from scripted_server import Asked, Reply, as_json, search_r1, serving
 
 
@@ -87,7 +87,7 @@ def test_a_dialect_is_asked_and_read_as_its_servers_have_it(
         assert server.asked == [asked]
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("dialect", CLIENTS)
 def test_every_dialect_of_our_own_server_gives_what_the_index_gives(
     dialect: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

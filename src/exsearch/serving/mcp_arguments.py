@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from exsearch.core.shape import ShapeError, convert
-from exsearch.serving.limits import RequestError
+from exsearch.wire.errors import RequestError
 
 SYNONYMS = {
     "query": ("q", "question", "text", "search_query", "query_text"),

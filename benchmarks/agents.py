@@ -10,7 +10,7 @@ from exsearch.agent.chat import ChatFormat
 from exsearch.agent.rollout import Agent
 from exsearch.config import Config, RolloutConfig
 from exsearch.engine.load import load_engine
-from exsearch.retrieval.opening import open_retriever
+from exsearch.retrieval.open import open_retriever
 
 P = ParamSpec("P")
 T = TypeVar("T")

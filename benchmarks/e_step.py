@@ -24,14 +24,15 @@ import numpy as np
 from agents import in_a_process
 from page import command_line
 
-from exsearch.agent.loading import load_agents
+from exsearch.agent.agents import load_agents
 from exsearch.config import Config, load_config
-from exsearch.data.question import read_questions
+from exsearch.core.atomic import write_text
+from exsearch.core.jsonl import read_jsonl
+from exsearch.core.seeds import derive_seed
 from exsearch.em import loop
 from exsearch.em.explore import explore
 from exsearch.em.loop import EMRun
-from exsearch.engine.sampling import derive_seed
-from exsearch.files import read_jsonl, write_text
+from exsearch.questions.question import read_questions
 
 RESULTS = Path(__file__).parent / "results"
 SHORT = ["warmup.questions=16", "loop.iterations=1", "data.dev_limit=4", "data.test_limit=4"]

@@ -34,16 +34,17 @@ from page import command_line, insert_table, interval, rows
 
 from exsearch.cli.quickstart import PASSAGES, RELATIONS
 from exsearch.config import Config, load_config
+from exsearch.core.atomic import atomic_path, remove, write_text
+from exsearch.core.jsonl import read_json, write_json, write_jsonl
 from exsearch.corpus.store import Corpus, write_corpus
-from exsearch.data.question import Question
-from exsearch.data.world import World
 from exsearch.em.guard import judge
 from exsearch.em.loop import EMRun
-from exsearch.em.run_folder import RunFolder
 from exsearch.evaluation.bootstrap import figure, paired_difference
 from exsearch.evaluation.scores import read_scores
-from exsearch.files import atomic_path, read_json, remove, write_json, write_jsonl, write_text
-from exsearch.retrieval.index import build_index
+from exsearch.questions.question import Question
+from exsearch.retrieval.index.build import build_index
+from exsearch.runs.folder import RunFolder
+from exsearch.world import World
 
 ROOT = Path(__file__).parent.parent
 RECIPE = ROOT / "src" / "exsearch" / "recipes" / "quickstart.toml"

@@ -25,11 +25,12 @@ import numpy as np
 import torch
 from page import command_line, insert_table, rows
 
+from exsearch.core.atomic import write_text
 from exsearch.corpus.store import Corpus
-from exsearch.data.world import World
-from exsearch.files import write_text
-from exsearch.retrieval.encoder import EMBEDDED, TokenEncoder, best_backend
-from exsearch.retrieval.encoder_backend import Backend, Vectors
+from exsearch.retrieval.encoders.base import EMBEDDED
+from exsearch.retrieval.encoders.runner import Backend, Vectors, best_backend
+from exsearch.retrieval.encoders.token_encoder import TokenEncoder
+from exsearch.world import World
 
 RESULT = Path(__file__).parent / "results" / "encoding.json"
 REFERENCE: Backend = "torch-float32"

@@ -34,8 +34,8 @@ from page import insert_table, rows
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from exsearch.config import TrainingConfig
+from exsearch.core.atomic import write_text
 from exsearch.em.replay import decayed
-from exsearch.files import write_text
 from exsearch.training.batches import batch_of_step, steps_per_epoch
 from exsearch.training.example import Example
 from exsearch.training.learner import TorchLearner

@@ -53,13 +53,14 @@ from exsearch.agent.chat import ChatFormat
 from exsearch.agent.rollout import Agent, Draw
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import Config, RolloutConfig, load_config
-from exsearch.data.question import Question, read_questions
+from exsearch.core.atomic import write_text
+from exsearch.core.tokens import TokenIds
 from exsearch.em.explore import explore
-from exsearch.engine.base import Completion, Sampling, Seat, TokenIds
-from exsearch.files import write_text
-from exsearch.retrieval.encoder import TokenEncoder
+from exsearch.engine.base import Completion, Sampling, Seat
+from exsearch.questions.question import Question, read_questions
+from exsearch.retrieval.encoders.token_encoder import TokenEncoder
 from exsearch.training.example import example_from
-from exsearch.training.trainer import train
+from exsearch.training.start import train
 
 RESULTS = Path(__file__).parent / "results"
 SAMPLES = 8

@@ -10,11 +10,11 @@ from agents import in_a_process, make_agent
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.trajectory import AliasScore, Trajectory
 from exsearch.config import Config, RolloutConfig, WeighConfig
-from exsearch.data.question import Question
 from exsearch.em.weigh import weigh
 from exsearch.engine.base import Sampling
 from exsearch.engine.batch import generate, logprobs
 from exsearch.engine.load import load_engine
+from exsearch.questions.question import Question
 
 
 def memory(config: Config, run: Path) -> dict[str, int]:

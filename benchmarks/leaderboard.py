@@ -17,10 +17,11 @@ from pathlib import Path
 import msgspec
 from page import interval, rows
 
-from exsearch.errors import ExSearchError, UsageError
+from exsearch.core.atomic import write_text
+from exsearch.core.errors import ExSearchError, UsageError
+from exsearch.core.jsonl import read_json, write_json
 from exsearch.evaluation.bootstrap import figure
 from exsearch.evaluation.scores import Figure, QuestionScore, read_scores
-from exsearch.files import read_json, write_json, write_text
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parent.parent / "docs" / "leaderboard.md"

@@ -38,17 +38,18 @@ from page import command_line, insert_table, rows
 from retrieval_data import load_set
 from transformers import AutoConfig, AutoModel
 
+from exsearch.agent.agents import load_agents
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.loading import load_agents
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import Config, load_config
-from exsearch.data.question import Question
+from exsearch.core.atomic import write_text
+from exsearch.core.jsonl import read_jsonl
 from exsearch.em.explore import explore
 from exsearch.em.learn import weighted_examples
 from exsearch.em.weigh import weigh
-from exsearch.files import read_jsonl, write_text
-from exsearch.precision import bfloat16_is_fast
-from exsearch.retrieval.index import build_index
+from exsearch.hardware.devices import bfloat16_is_fast
+from exsearch.questions.question import Question
+from exsearch.retrieval.index.build import build_index
 from exsearch.training.example import Example
 from exsearch.training.tree import grow
 

@@ -22,10 +22,11 @@ from typing import Any
 import msgspec
 from page import command_line
 
-from exsearch.em.run_folder import RunFolder, RunSummary
+from exsearch.core.atomic import write_text
+from exsearch.core.jsonl import read_json
 from exsearch.evaluation.bootstrap import paired_difference
 from exsearch.evaluation.scores import read_scores
-from exsearch.files import read_json, write_text
+from exsearch.runs.folder import RunFolder, RunSummary
 
 RESULT = Path(__file__).parent / "results" / "learning.json"
 

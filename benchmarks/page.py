@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from exsearch.errors import UsageError
-from exsearch.files import write_text
+from exsearch.core.atomic import write_text
+from exsearch.core.errors import UsageError
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 

@@ -24,8 +24,9 @@ from pathlib import Path
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.trajectory import Trajectory
+from exsearch.core.atomic import write_text
+from exsearch.core.jsonl import read_jsonl, write_json
 from exsearch.engine.builtin import resolve_model
-from exsearch.files import read_jsonl, write_json, write_text
 
 ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "reference_commands.json"

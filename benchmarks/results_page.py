@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 from page import insert_table, interval, rows
 
-from exsearch.errors import UsageError
+from exsearch.core.atomic import write_text
+from exsearch.core.errors import UsageError
 from exsearch.evaluation.bootstrap import figure, paired_difference
-from exsearch.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
 DOCS = Path(__file__).parent.parent / "docs"

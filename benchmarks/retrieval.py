@@ -38,14 +38,15 @@ from peers.runner import environment
 from retrieval_data import DIMENSIONS, SEED, load_set, source, write_data, write_vectors
 from retrieval_tables import comparison, insert_tables, quality_table, scaling_table
 
+from exsearch.core.atomic import write_text
+from exsearch.core.errors import ExSearchError
 from exsearch.corpus.store import Corpus
-from exsearch.data.question import Question
-from exsearch.errors import ExSearchError
 from exsearch.evaluation.bootstrap import figure, paired_difference
-from exsearch.files import write_text
+from exsearch.questions.question import Question
 from exsearch.retrieval.base import Retriever
 from exsearch.retrieval.fusion import Fused
-from exsearch.retrieval.index import build_index, open_index
+from exsearch.retrieval.index.build import build_index
+from exsearch.retrieval.index.open import open_index
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

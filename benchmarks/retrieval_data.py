@@ -19,15 +19,16 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from exsearch.core.atomic import atomic_path, write_text
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import write_jsonl
+from exsearch.core.progress import progress
 from exsearch.corpus.importing import import_corpus
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, write_corpus
-from exsearch.data.importing import import_questions
-from exsearch.data.question import Question, read_questions
-from exsearch.data.world import World
-from exsearch.errors import UsageError
-from exsearch.files import atomic_path, write_jsonl, write_text
-from exsearch.progress import progress
+from exsearch.questions.importer import import_questions
+from exsearch.questions.question import Question, read_questions
+from exsearch.world import World
 
 SEED = 1
 """Of the world."""
@@ -110,8 +111,9 @@ class _Reduced:
     """The embedded encoder with fewer dimensions."""
 
     def __init__(self, axes: Path, corpus: Corpus) -> None:
-        from exsearch.retrieval.encoder import EMBEDDED, TokenEncoder
-        from exsearch.retrieval.encoder_checkpoint import load_checkpoint
+        from exsearch.retrieval.encoders.base import EMBEDDED
+        from exsearch.retrieval.encoders.load import load_checkpoint
+        from exsearch.retrieval.encoders.token_encoder import TokenEncoder
 
         self._encoder = TokenEncoder()
         self._reader = load_checkpoint(EMBEDDED)

@@ -18,10 +18,10 @@ from peers.runner import memory, size
 from retrieval_data import load_set
 
 from exsearch.corpus.store import Corpus
-from exsearch.data.question import read_questions
-from exsearch.retrieval.index import open_index
-from exsearch.retrieval.index_folder import read_index_info
-from exsearch.retrieval.kinds import KINDS
+from exsearch.questions.question import read_questions
+from exsearch.retrieval.index.folder import read_index_info
+from exsearch.retrieval.index.open import open_index
+from exsearch.retrieval.index.registry import KINDS
 
 
 def measure_sizes(work: Path, sizes: dict[str, list[int]]) -> list[dict[str, Any]]:

@@ -26,16 +26,19 @@ from page import command_line, insert_table, interval, rows
 from retrieval_data import load_set, source, text_of, wiki_questions
 
 from exsearch.config import ModelConfig
+from exsearch.core.atomic import write_text
+from exsearch.core.jsonl import read_json, write_json
+from exsearch.core.progress import progress
 from exsearch.corpus.store import Corpus, write_corpus
-from exsearch.data.question import Question
-from exsearch.data.world import World
+from exsearch.encoder_training.train import RetrieverConfig, train_retriever
+from exsearch.encoder_training.triples import add_negatives, pairs_of_questions, sample_pairs
 from exsearch.evaluation.bootstrap import figure, paired_difference
-from exsearch.files import read_json, write_json, write_text
-from exsearch.progress import progress
-from exsearch.retrieval.encoder import EMBEDDED, TokenEncoder
-from exsearch.retrieval.index import build_index, open_index
-from exsearch.training.retriever import RetrieverConfig, train_retriever
-from exsearch.training.retriever_triples import add_negatives, pairs_of_questions, sample_pairs
+from exsearch.questions.question import Question
+from exsearch.retrieval.encoders.base import EMBEDDED
+from exsearch.retrieval.encoders.token_encoder import TokenEncoder
+from exsearch.retrieval.index.build import build_index
+from exsearch.retrieval.index.open import open_index
+from exsearch.world import World
 
 RESULT = Path(__file__).parent / "results" / "retriever_training.json"
 DOCS = Path(__file__).parent.parent / "docs" / "retriever.md"

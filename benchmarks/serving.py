@@ -33,7 +33,7 @@ from typing import Any
 
 from page import command_line, insert_table, rows
 
-from exsearch.files import write_text
+from exsearch.core.atomic import write_text
 from exsearch.retrieval.base import Retriever
 
 RESULT = Path(__file__).parent / "results" / "serving.json"
@@ -56,7 +56,7 @@ def main() -> None:
     needed = options.clients * options.queries_per_request * options.requests_per_client
     folder, queries = prepare(options.passages, options.seed, max(needed, options.single_queries), options.out)
 
-    from exsearch.retrieval.index import open_index
+    from exsearch.retrieval.index.open import open_index
 
     retriever = open_index(folder)
     retriever.search(queries[:100], options.k)
@@ -79,8 +79,8 @@ def main() -> None:
 def prepare(passages: int, seed: int, count: int, out: Path) -> tuple[Path, list[str]]:
     """Make the world's index, unless it is there; return it and `count` different questions as queries."""
     from exsearch.corpus.store import write_corpus
-    from exsearch.data.world import World
-    from exsearch.retrieval.index import build_index
+    from exsearch.retrieval.index.build import build_index
+    from exsearch.world import World
 
     world = World(seed, passages)
     folder = out / f"{passages}-{seed}"

@@ -40,14 +40,15 @@ from peers.runner import size
 from retrieval import spread
 from retrieval_data import load_set, text_of, wiki_questions
 
+from exsearch.core import words as words_of
+from exsearch.core.atomic import write_text
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, write_corpus
-from exsearch.data.question import Question
-from exsearch.data.world import World
 from exsearch.evaluation.bootstrap import figure, paired_difference
-from exsearch.files import write_text
-from exsearch.retrieval import words as words_of
-from exsearch.retrieval.index import build_index, open_index
+from exsearch.questions.question import Question
+from exsearch.retrieval.index.build import build_index
+from exsearch.retrieval.index.open import open_index
+from exsearch.world import World
 
 RESULT = Path(__file__).parent / "results" / "title_weight.json"
 CUTOFFS = (2, 5, 20)

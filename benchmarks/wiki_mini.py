@@ -19,12 +19,12 @@ from wiki_mini_figures import about, figures, show
 from wiki_mini_questions import gold, imported, split, world
 
 from exsearch.config import load_config
+from exsearch.core.jsonl import write_json, write_jsonl
 from exsearch.corpus.importing import import_corpus
 from exsearch.corpus.store import Corpus
 from exsearch.em.loop import EMRun
 from exsearch.evaluation.scores import read_scores
-from exsearch.files import write_json, write_jsonl
-from exsearch.retrieval.index import build_index
+from exsearch.retrieval.index.build import build_index
 
 RESULTS = Path(__file__).parent / "results"
 RECIPE = Path(__file__).parent.parent / "src" / "exsearch" / "recipes" / "wiki-mini.toml"

@@ -8,17 +8,17 @@ from pathlib import Path
 import msgspec
 from wiki_mini_questions import gold
 
-from exsearch.agent.loading import load_agents
+from exsearch.agent.agents import load_agents
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import Config, GrammarName, TrainingConfig
-from exsearch.data.question import Question
+from exsearch.core.jsonl import read_jsonl
 from exsearch.em.learn import weighted_examples
 from exsearch.em.loop import EMRun
 from exsearch.em.weigh import weigh
 from exsearch.evaluation.evaluate import Evaluation, evaluate
 from exsearch.evaluation.protocol import check_protocol, make_protocol
 from exsearch.evaluation.scores import Scores, has_scores, read_scores
-from exsearch.files import read_jsonl
+from exsearch.questions.question import Question
 from exsearch.training.example import Example, example_from
 from exsearch.training.logged import train_logged
 

@@ -10,12 +10,12 @@ from page import command_line
 from wiki_mini_questions import BySet
 
 from exsearch.agent.trajectory import Trajectory
+from exsearch.core.jsonl import read_jsonl
 from exsearch.em.loop import EMRun
-from exsearch.em.run_folder import RunSummary
-from exsearch.engine.load import pick_device
 from exsearch.evaluation.bootstrap import figure, paired_difference
 from exsearch.evaluation.scores import Scores
-from exsearch.files import read_jsonl
+from exsearch.hardware.devices import pick_device
+from exsearch.runs.folder import RunSummary
 
 METRICS = ("em", "f1", "acc", "recall", "searches", "tokens")
 

@@ -11,14 +11,14 @@ from exsearch.agent.loading import load_retriever
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import Config
 from exsearch.corpus.store import Corpus, write_corpus
-from exsearch.data.importing import import_questions
-from exsearch.data.normalise import normalise
-from exsearch.data.question import Question, read_questions
-from exsearch.data.world import World
-from exsearch.em.gold import GoldPassages
-from exsearch.em.warmup import gold_trajectories
 from exsearch.engine.builtin import resolve_model
-from exsearch.retrieval.index import build_index
+from exsearch.questions.importer import import_questions
+from exsearch.questions.normalise import normalise
+from exsearch.questions.question import Question, read_questions
+from exsearch.retrieval.index.build import build_index
+from exsearch.warmup.plan import GoldPassages
+from exsearch.warmup.write import gold_trajectories
+from exsearch.world import World
 
 SETS = {"hotpotqa": ".json", "2wikimultihopqa": ".json", "musique": ".jsonl"}
 WARM_UP, CHOICE = 48, 60

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from exsearch.reference.main import main
+from exsearch.compat.searchlm.main import main
 
 if __name__ == "__main__":
     main()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from exsearch import stopping
+from exsearch.processes import stopping
 
 if TYPE_CHECKING:
     from exsearch.agent.chat import ChatFormat

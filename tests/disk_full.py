@@ -16,17 +16,19 @@ import torch
 from transformers import AutoTokenizer
 
 from exsearch.config import LearnConfig, ModelConfig
+from exsearch.core.atomic import remove
+from exsearch.core.journal import Journal
+from exsearch.core.jsonl import write_jsonl
+from exsearch.core.trouble import as_told
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, add_passages, delete_passages, write_corpus
-from exsearch.data.question import Question
-from exsearch.files import Journal, remove, write_jsonl
-from exsearch.retrieval.encoder_checkpoint import load_checkpoint
-from exsearch.retrieval.index import build_index
-from exsearch.training import retriever
+from exsearch.encoder_training import train as retriever
+from exsearch.questions.question import Question
+from exsearch.retrieval.encoders.load import load_checkpoint
+from exsearch.retrieval.index.build import build_index
 from exsearch.training.example import Example
 from exsearch.training.resume import write_tensors
-from exsearch.training.trainer import train
-from exsearch.trouble import as_told
+from exsearch.training.start import train
 from tiny_models import tiny_llama
 from tiny_sentence_models import save_sentence_encoder
 

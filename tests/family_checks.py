@@ -8,14 +8,15 @@ import torch
 from transformers import PreTrainedModel
 
 from exsearch.config import LearnConfig
-from exsearch.engine.base import Sampling, TokenIds
+from exsearch.core.errors import ExSearchError
+from exsearch.core.tokens import TokenIds
+from exsearch.engine.base import Sampling
 from exsearch.engine.hf import HFEngine
 from exsearch.engine.limits import context_limit, steady_limit
 from exsearch.engine.merging import merge_checked
 from exsearch.engine.noise import without_noise
 from exsearch.engine.paths import judge_engine
 from exsearch.engine.probe import Verdict
-from exsearch.errors import ExSearchError
 from exsearch.training.adapters import add_lora
 from exsearch.training.example import Example
 from exsearch.training.learner import TorchLearner

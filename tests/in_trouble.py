@@ -15,24 +15,25 @@ from pathlib import Path
 
 import torch
 
-from exsearch import compute
 from exsearch.agent.journal import read_journal
+from exsearch.core.jsonl import write_json, write_jsonl
+from exsearch.core.trouble import machine_trouble
 from exsearch.corpus.importing import open_source
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, add_passages, write_corpus
-from exsearch.data.question import Question, read_questions
-from exsearch.data.readers.records import read_records
 from exsearch.engine.builtin import resolve_model
 from exsearch.evaluation.folder import read_evaluation
 from exsearch.evaluation.scores import Scores, write_scores
-from exsearch.files import write_json, write_jsonl
-from exsearch.retrieval.encoder_checkpoint import load_checkpoint
-from exsearch.retrieval.index import build_index, open_index
-from exsearch.retrieval.opening import open_retriever
+from exsearch.processes import compute
+from exsearch.questions.question import Question, read_questions
+from exsearch.questions.readers.records import read_records
+from exsearch.report.reader import RunReader
+from exsearch.retrieval.encoders.load import load_checkpoint
+from exsearch.retrieval.index.build import build_index
+from exsearch.retrieval.index.open import open_index
+from exsearch.retrieval.open import open_retriever
 from exsearch.training.resume import load_resume_point, save_resume_point, write_tensors
 from exsearch.training.validation import read_best
-from exsearch.trouble import machine_trouble
-from exsearch.viewer.reader import RunReader
 from tiny_sentence_models import save_bert
 
 THINGS: dict[str, tuple[Callable[[Path], object], list[str]]] = {

@@ -19,8 +19,9 @@ from typing import Any
 from exsearch.corpus.importing import extend_corpus
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, add_passages, delete_passages, write_corpus
-from exsearch.retrieval.index import build_index, open_index
-from exsearch.retrieval.index_folder import read_index_info
+from exsearch.retrieval.index.build import build_index
+from exsearch.retrieval.index.folder import read_index_info
+from exsearch.retrieval.index.open import open_index
 
 ROWS = [Passage(f"p{row}", f"Lamp {row}", f"The lamp number {row} is green, seen {row} times.") for row in range(4)]
 CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate")

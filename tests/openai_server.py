@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from exsearch.agent.chat import ChatFormat
-from exsearch.engine.base import Completion, Sampling, TokenIds
+from exsearch.core.tokens import TokenIds
+from exsearch.engine.base import Completion, Sampling
 from exsearch.engine.hf import HFEngine
 from scripted_server import Asked, Reply, serving
 

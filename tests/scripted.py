@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 from exsearch.agent.chat import ChatFormat
-from exsearch.corpus.passage import Passage
-from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling, TokenIds
-from exsearch.retrieval.base import Hit, RetrievalError
+from exsearch.core.tokens import TokenIds
+from exsearch.corpus.passage import Hit, Passage
+from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling
+from exsearch.retrieval.base import RetrievalError
 
 Script = Callable[[str, int, int], str]
 """From the prompt's text, the number of the model's turn from 0 and the seed to what the model says."""

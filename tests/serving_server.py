@@ -7,10 +7,11 @@ from pathlib import Path
 
 from starlette.types import ASGIApp
 
-from exsearch.corpus.passage import Passage
+from exsearch.corpus.passage import Hit, Passage
 from exsearch.corpus.store import Corpus, write_corpus
-from exsearch.retrieval.base import Hit, Retriever
-from exsearch.retrieval.index import build_index, open_index
+from exsearch.retrieval.base import Retriever
+from exsearch.retrieval.index.build import build_index
+from exsearch.retrieval.index.open import open_index
 from exsearch.serving.listen import make_server, open_socket
 
 PASSAGES = [

@@ -12,8 +12,9 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
 
-from exsearch.agent.loading import load_agents
+from exsearch.agent.agents import load_agents
 from exsearch.config import ModelConfig, TrainingConfig, parse_config
+from exsearch.core.errors import UsageError
 from exsearch.engine.adapter import SETTINGS, WEIGHTS, check_adapter
 from exsearch.engine.base import Sampling
 from exsearch.engine.batch import generate
@@ -21,8 +22,7 @@ from exsearch.engine.copies import CopiedEngine
 from exsearch.engine.hf import HFEngine
 from exsearch.engine.load import load_engine
 from exsearch.engine.vllm import VLLMEngine
-from exsearch.errors import UsageError
-from exsearch.training.trainer import train
+from exsearch.training.start import train
 from tiny_models import tiny_llama
 
 Tensors = dict[str, torch.Tensor]

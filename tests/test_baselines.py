@@ -13,17 +13,17 @@ from exsearch.agent.rollout import Agent, Draw
 from exsearch.agent.trajectory import StopReason, Trajectory
 from exsearch.cli.eval import eval_
 from exsearch.config import AgentConfig, ExploreConfig, GrammarName, RolloutConfig
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_json, write_jsonl
 from exsearch.corpus.passage import Passage
-from exsearch.data.question import Question, SubQuestion
 from exsearch.em.explore import explore
-from exsearch.em.warmup import gold_trajectories
 from exsearch.engine.hf import HFEngine
-from exsearch.errors import UsageError
 from exsearch.evaluation.baselines import majority
 from exsearch.evaluation.evaluate import Evaluation, evaluate
 from exsearch.evaluation.protocol import PROTOCOL, make_protocol
-from exsearch.files import read_json, write_jsonl
+from exsearch.questions.question import Question, SubQuestion
 from exsearch.training.example import example_from
+from exsearch.warmup.write import gold_trajectories
 from scripted import Script, ScriptedEngine, StaticRetriever, lines
 from tiny_models import tiny_llama
 

@@ -8,12 +8,12 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from exsearch.agent.chat import ChatFormat
+from exsearch.core.errors import UsageError
 from exsearch.engine import builtin as builtin_models
 from exsearch.engine.base import Sampling
 from exsearch.engine.batch import generate
 from exsearch.engine.builtin import BUILTIN_MODELS, gguf_file, model_fingerprint, resolve_model
 from exsearch.engine.hf import HFEngine
-from exsearch.errors import UsageError
 
 NAME = "builtin:smollm2-135m"
 RECORDED = {

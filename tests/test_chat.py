@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exsearch.agent.chat import ChatFormat
-from exsearch.errors import UsageError
+from exsearch.core.errors import UsageError
 
 ordinary = st.text(alphabet=st.characters(categories=["L", "N", "P"]), min_size=1, max_size=20)
 

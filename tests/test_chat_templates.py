@@ -16,18 +16,18 @@ from exsearch.agent.loading import as_begun
 from exsearch.agent.rollout import Agent, Draw
 from exsearch.agent.trajectory import StopReason, Trajectory
 from exsearch.config import AgentConfig, Config, ModelConfig, load_config, parse_config
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_jsonl, write_jsonl
+from exsearch.core.tokens import TokenIds
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import write_corpus
-from exsearch.data.question import Question, SubQuestion
-from exsearch.data.world import World
 from exsearch.em.explore import explore
 from exsearch.em.loop import EMRun
-from exsearch.em.warmup import gold_trajectories, read_warmup
-from exsearch.engine.base import TokenIds
-from exsearch.errors import UsageError
 from exsearch.evaluation.protocol import make_protocol
-from exsearch.files import read_jsonl, write_jsonl
-from exsearch.retrieval.index import build_index
+from exsearch.questions.question import Question, SubQuestion
+from exsearch.retrieval.index.build import build_index
+from exsearch.warmup.write import gold_trajectories, read_warmup
+from exsearch.world import World
 from scripted import ScriptedEngine, StaticRetriever, lines
 from tiny_models import save_tiny
 from tiny_tokenizers import TEMPLATES, tokenizer_of

@@ -16,10 +16,9 @@ from exsearch.agent.grammar import Action
 from exsearch.agent.grammars.known import GRAMMARS
 from exsearch.agent.transcript import Transcript
 from exsearch.config import AgentConfig, GrammarName
-from exsearch.corpus.passage import Passage
-from exsearch.engine.base import TokenIds
-from exsearch.errors import UsageError
-from exsearch.retrieval.base import Hit
+from exsearch.core.errors import UsageError
+from exsearch.core.tokens import TokenIds
+from exsearch.corpus.passage import Hit, Passage
 from tiny_tokenizers import KINDS, ORDINARY, SPECIAL, SWALLOWING, TEMPLATES, THINKING, tokenizer_of
 
 ROOM = 10_000

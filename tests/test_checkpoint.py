@@ -10,13 +10,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from exsearch.checkpoint import load_whole, require_whole
 from exsearch.config import TrainingConfig
+from exsearch.core.checkpoint import load_whole, require_whole
+from exsearch.core.errors import UsageError
 from exsearch.engine.builtin import resolve_model
 from exsearch.engine.copies import CopiedEngine
 from exsearch.engine.hf import HFEngine
-from exsearch.errors import UsageError
-from exsearch.retrieval.encoder_checkpoint import load_checkpoint
+from exsearch.retrieval.encoders.load import load_checkpoint
 from exsearch.training.trainer import load_for_training
 from families import FAMILIES
 from tiny_encoders import save_colbert, save_plain
@@ -201,7 +201,7 @@ def test_an_encoder_may_lack_a_pooler_and_have_a_head(tmp_path: Path) -> None:
 
 def test_sentence_encoders_and_rerankers_that_are_not_whole_are_refused_by_name(tmp_path: Path) -> None:
     pytest.importorskip("sentence_transformers", reason="needs exsearch[retrieval]")
-    from exsearch.retrieval.encoder_sentence import SentenceEncoder
+    from exsearch.retrieval.encoders.sentence import SentenceEncoder
     from exsearch.retrieval.rerank import Reranker
     from tiny_sentence_models import save_cross_encoder, save_sentence_encoder
 
@@ -218,7 +218,7 @@ def test_sentence_encoders_and_rerankers_that_are_not_whole_are_refused_by_name(
 
 def test_a_sentence_encoder_with_its_network_in_a_folder_is_read(tmp_path: Path) -> None:
     pytest.importorskip("sentence_transformers", reason="needs exsearch[retrieval]")
-    from exsearch.retrieval.encoder_sentence import SentenceEncoder
+    from exsearch.retrieval.encoders.sentence import SentenceEncoder
     from tiny_sentence_models import save_sentence_encoder
 
     flat = save_sentence_encoder(tmp_path / "flat")

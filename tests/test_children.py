@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from exsearch.children import start_module
+from exsearch.core.jsonl import write_jsonl
 from exsearch.corpus.store import write_corpus
-from exsearch.data.world import World
-from exsearch.files import write_jsonl
-from exsearch.retrieval.index import build_index
+from exsearch.processes.children import start_module
+from exsearch.retrieval.index.build import build_index
+from exsearch.world import World
 
 NAMES = ["http", "logging", "queue", "random", "secrets", "socket", "statistics", "tempfile", "types", "typing"]
 """Standard modules; a user may well have files with such names."""
@@ -72,7 +72,7 @@ def test_the_watchdog(folder: Path) -> None:
 
 SPAWNED = """
 import multiprocessing, sys
-from exsearch.children import guard_others
+from exsearch.processes.children import guard_others
 
 if __name__ == "__main__":
     guard_others()
@@ -88,7 +88,7 @@ def test_processes_that_a_library_spawns(folder: Path) -> None:
 RAY = """
 import os
 import ray
-from exsearch import cluster
+from exsearch.processes import cluster
 
 def folder_of(name):
     import importlib

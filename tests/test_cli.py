@@ -10,10 +10,10 @@ import pytest
 
 from exsearch.cli import main as command
 from exsearch.cli.main import VERBS
+from exsearch.core.jsonl import write_jsonl
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import write_corpus
-from exsearch.files import write_jsonl
-from exsearch.retrieval.index import build_index
+from exsearch.retrieval.index.build import build_index
 
 Run = Callable[..., tuple[int, str, str]]
 QUESTION = {"id": "q", "text": "Who?", "answers": ["Marie Curie"]}
@@ -170,7 +170,7 @@ def test_a_full_disk_and_ctrl_c_end_in_one_line(
     def fail(*arguments: object, **options: object) -> None:
         raise error
 
-    monkeypatch.setattr("exsearch.retrieval.index.open_index", fail)
+    monkeypatch.setattr("exsearch.retrieval.index.open.open_index", fail)
     found, _, err = run("search", "index", "x")
     assert found == code
     assert err.splitlines()[-1].startswith(message.rstrip("\n"))

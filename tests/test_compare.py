@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 
 from exsearch.cli.compare import compare as command
 from exsearch.config import AgentConfig
-from exsearch.data.question import Question
-from exsearch.errors import UsageError
+from exsearch.core.atomic import remove
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_json, write_jsonl
 from exsearch.evaluation.compare import Comparison, compare
 from exsearch.evaluation.evaluate import TRAJECTORIES, aggregate
 from exsearch.evaluation.folder import PROTOCOL, QUESTIONS, Evaluated, read_evaluation
 from exsearch.evaluation.protocol import Protocol, make_protocol, write_protocol
 from exsearch.evaluation.scores import LIKELIHOODS, LikelihoodOf, QuestionScore, Scores, read_scores, write_scores
-from exsearch.files import read_json, remove, write_jsonl
+from exsearch.questions.question import Question
 from test_report_run import make_run
 
 ASKED = [

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from exsearch import compute
 from exsearch.engine.base import Sampling
 from exsearch.engine.batch import generate
+from exsearch.processes import compute
 from tiny_models import tiny_engine
 
 TESTS = Path(__file__).parent
@@ -139,7 +139,7 @@ def test_an_engine_answers_where_an_event_loop_runs_already() -> None:
 
 INTERRUPTED = """
 import asyncio, signal, sys, threading, time
-from exsearch import coroutines
+from exsearch.processes import coroutines
 
 begun, ended = threading.Event(), threading.Event()
 
@@ -188,25 +188,25 @@ import sys, threading
 from pathlib import Path
 import torch
 torch.set_num_threads(2)  # with one there are no teams
-from exsearch import compute, coroutines
+from exsearch.processes import compute, coroutines
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.loading import load_agent, load_retriever
 from exsearch.config import LearnConfig, ModelConfig, parse_config
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import write_corpus
-from exsearch.data.question import Question
+from exsearch.questions.question import Question
 from exsearch.em.explore import explore
-from exsearch.retrieval import encoder_backend
-from exsearch.retrieval.index import build_index
+from exsearch.retrieval.encoders import runner
+from exsearch.retrieval.index.build import build_index
 from exsearch.training.example import Example
-from exsearch.training.retriever import RetrieverConfig, train_retriever
-from exsearch.training.retriever_triples import TrainingSet, Triple
-from exsearch.training.trainer import train
+from exsearch.encoder_training.train import RetrieverConfig, train_retriever
+from exsearch.encoder_training.triples import TrainingSet, Triple
+from exsearch.training.start import train
 from tiny_models import save_tiny, tiny_llama
 from tiny_sentence_models import save_bert, save_cross_encoder, save_sentence_encoder
 
 folder, chat = Path(sys.argv[1]), ChatFormat.load(Path(sys.argv[2]))
-encoder_backend.best_backend = lambda: "torch-float32"
+runner.best_backend = lambda: "torch-float32"
 
 @compute.owned
 def prepare():

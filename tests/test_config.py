@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec import inspect
 
 from exsearch.config import Config, dump_config, load_config, parse_config
-from exsearch.errors import UsageError
+from exsearch.core.errors import UsageError
 
 RECIPES = sorted((Path(__file__).parent.parent / "src/exsearch/recipes").glob("*.toml"))
 

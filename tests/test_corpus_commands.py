@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from exsearch.cli.corpus import corpus as command
+from exsearch.core.errors import UsageError
 from exsearch.corpus.store import Corpus
-from exsearch.data.world import World
-from exsearch.errors import UsageError
+from exsearch.world import World
 
 ROWS = "".join(f'{{"id": "p{number}", "title": "T", "text": "text {number}"}}\n' for number in range(9))
 

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from exsearch.core.errors import UsageError
 from exsearch.corpus.importing import Imported, extend_corpus, import_corpus
 from exsearch.corpus.store import Corpus
-from exsearch.errors import UsageError
 
 SEGMENT_ROWS = 256
 

@@ -14,12 +14,12 @@ from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exsearch.core.errors import UsageError
+from exsearch.core.locks import sole_writer
 from exsearch.corpus import segment, store, writer
 from exsearch.corpus.layout import content_fingerprint, digest, row_hash
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, add_passages, delete_passages, write_corpus
-from exsearch.errors import UsageError
-from exsearch.locks import sole_writer
 
 
 def numbered(count: int, start: int = 0) -> list[Passage]:

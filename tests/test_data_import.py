@@ -13,15 +13,15 @@ import pytest
 from click.testing import CliRunner, Result
 
 from exsearch.cli.data import data as command
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_jsonl, write_jsonl
 from exsearch.corpus.importing import import_corpus
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, delete_passages, write_corpus
-from exsearch.data.gold import GoldFinder
-from exsearch.data.importing import Usage, import_questions
-from exsearch.data.question import Question, read_questions
-from exsearch.data.readers.annotated import NamedPassage
-from exsearch.errors import UsageError
-from exsearch.files import read_jsonl, write_jsonl
+from exsearch.questions.gold_finder import GoldFinder
+from exsearch.questions.importer import Usage, import_questions
+from exsearch.questions.question import Question, read_questions
+from exsearch.questions.readers.annotated import NamedPassage
 
 PASSAGES = [
     Passage("1", "Ostrel", "Ostrel  is a lamp."),

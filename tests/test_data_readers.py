@@ -16,16 +16,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from exsearch.data.importing import import_questions
-from exsearch.data.normalise import normalise
-from exsearch.data.question import Question, SubQuestion, read_questions
-from exsearch.data.readers.annotated import Annotated, NamedPassage
-from exsearch.data.readers.cells import as_list
-from exsearch.data.readers.companions import read_companions
-from exsearch.data.readers.formats import QuestionFile, known_formats
-from exsearch.data.readers.sentences import sentence_with
-from exsearch.errors import UsageError
-from exsearch.files import write_jsonl
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import write_jsonl
+from exsearch.questions.importer import import_questions
+from exsearch.questions.normalise import normalise
+from exsearch.questions.question import Question, SubQuestion, read_questions
+from exsearch.questions.readers.annotated import Annotated, NamedPassage
+from exsearch.questions.readers.cells import as_list
+from exsearch.questions.readers.companions import read_companions
+from exsearch.questions.readers.formats import QuestionFile, known_formats
+from exsearch.questions.readers.sentences import sentence_with
 
 FACTS = [["Ostrel", 1], ["Ostrel", 9], ["Mira Ostrel", 0]]
 """The second names a sentence that is not there, as some of the source do."""

@@ -11,17 +11,18 @@ import click
 import pytest
 
 from exsearch.cli.main import exsearch
+from exsearch.compat.searchlm.formats import read_source_questions
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_jsonl, write_jsonl
+from exsearch.corpus.passage import Hit
 from exsearch.corpus.store import write_corpus
-from exsearch.data.question import Question, read_questions
-from exsearch.data.world import World
-from exsearch.errors import UsageError
-from exsearch.files import read_jsonl, write_jsonl
-from exsearch.reference.formats import read_source_questions
-from exsearch.retrieval.base import Hit
-from exsearch.retrieval.bm25 import Bm25
-from exsearch.retrieval.index import build_index, open_index
-from exsearch.retrieval.opening import open_retriever
-from exsearch.retrieval.pairing import PairedQuestion
+from exsearch.questions.question import Question, read_questions
+from exsearch.questions.with_hits import PairedQuestion
+from exsearch.retrieval.bm25.bm25 import Bm25
+from exsearch.retrieval.index.build import build_index
+from exsearch.retrieval.index.open import open_index
+from exsearch.retrieval.open import open_retriever
+from exsearch.world import World
 
 QUESTIONS = 20
 
@@ -101,7 +102,7 @@ def test_what_was_found_before_an_interruption_is_not_searched_for_again(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str
 ) -> None:
     retrieve(folder, tmp_path / "whole", "--format", layout)
-    monkeypatch.setattr("exsearch.retrieval.pairing.BATCH", 6)
+    monkeypatch.setattr("exsearch.questions.with_hits.BATCH", 6)
     stopped = Interrupted(Bm25.search, at_batch=2)
     monkeypatch.setattr(Bm25, "search", lambda *arguments: stopped(*arguments))
     with pytest.raises(click.exceptions.Abort):

@@ -13,15 +13,15 @@ from msgspec import inspect
 
 from exsearch.cli import quickstart
 from exsearch.config import Config, TrainingConfig, dump_config, parse_config
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import write_jsonl
 from exsearch.corpus.store import write_corpus
-from exsearch.data.world import World
 from exsearch.effects import EARLIER, EFFECTS, FREE, changes, effect_of
 from exsearch.em.loop import EMRun
-from exsearch.em.run_folder import RunFolder
-from exsearch.errors import UsageError
-from exsearch.files import write_jsonl
-from exsearch.retrieval.index import build_index
+from exsearch.retrieval.index.build import build_index
+from exsearch.runs.folder import RunFolder
 from exsearch.training.inputs import SAME_RESULT
+from exsearch.world import World
 from tiny_models import tiny_llama
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -227,9 +227,9 @@ def test_the_precision_counts_as_it_is_computed_here(
 ) -> None:
     root = tmp_path / "run"
     begin(settings, root)
-    monkeypatch.setattr("exsearch.engine.load.bfloat16_is_fast", lambda device: False)
+    monkeypatch.setattr("exsearch.hardware.devices.bfloat16_is_fast", lambda device: False)
     assert "model.precision" in begin(settings, root, "model.precision=auto")[-1]
-    monkeypatch.setattr("exsearch.engine.load.bfloat16_is_fast", lambda device: True)
+    monkeypatch.setattr("exsearch.hardware.devices.bfloat16_is_fast", lambda device: True)
     with pytest.raises(UsageError, match=r"model\.precision, which stood for float32 and stands for bfloat16 now"):
         begin(settings, root, "model.precision=auto")
 

@@ -10,17 +10,17 @@ import torch
 from safetensors.torch import load_file
 
 from exsearch.config import Config, dump_config, parse_config
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import write_jsonl
 from exsearch.corpus.store import write_corpus
-from exsearch.data.world import World
 from exsearch.effects import EARLIER
 from exsearch.em import guard as guard_module
 from exsearch.em import guarded, m_step
 from exsearch.em.loop import EMRun
-from exsearch.em.run_folder import RunFolder, RunSummary
-from exsearch.errors import UsageError
-from exsearch.files import write_jsonl
-from exsearch.retrieval.index import build_index
-from exsearch.viewer.report import write_report
+from exsearch.report.write import write_report
+from exsearch.retrieval.index.build import build_index
+from exsearch.runs.folder import RunFolder, RunSummary
+from exsearch.world import World
 
 SETTINGS = [
     "model.precision=fp32",

@@ -6,16 +6,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from exsearch.agent.journal import Agents
+from exsearch.agent.agents import Agents
 from exsearch.agent.trajectory import StopReason, Trajectory
 from exsearch.config import parse_config
+from exsearch.core.errors import ExSearchError, UsageError
+from exsearch.core.jsonl import write_jsonl
 from exsearch.corpus.store import write_corpus
-from exsearch.data.world import World
 from exsearch.em import loop
 from exsearch.em.loop import EMRun
-from exsearch.errors import ExSearchError, UsageError
-from exsearch.files import write_jsonl
-from exsearch.retrieval.index import build_index
+from exsearch.retrieval.index.build import build_index
+from exsearch.world import World
 
 
 @pytest.fixture

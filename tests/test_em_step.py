@@ -15,8 +15,8 @@ from transformers import LlamaForCausalLM
 
 from exsearch.agent.trajectory import AliasScore, StopReason, Trajectory
 from exsearch.config import Denominator, LearnConfig, WeighConfig
-from exsearch.data.question import Question
 from exsearch.em.weigh import weigh
+from exsearch.questions.question import Question
 from exsearch.training.batches import batch_of_step, steps_per_epoch
 from exsearch.training.example import Example
 from exsearch.training.learner import TorchLearner

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from exsearch.agent.chat import ChatFormat
-from exsearch.engine.base import Completion, EngineError, Sampling, TokenIds
+from exsearch.core.tokens import TokenIds
+from exsearch.engine.base import Completion, EngineError, Sampling
 from exsearch.engine.batch import generate, logprobs
 from exsearch.engine.hf import HFEngine
 from exsearch.engine.sampling import draw, uniforms

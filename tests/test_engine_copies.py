@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from exsearch.agent.chat import ChatFormat
+from exsearch.core.errors import UsageError
 from exsearch.engine.base import EngineError, Sampling
 from exsearch.engine.batch import generate, logprobs
 from exsearch.engine.copies import CopiedEngine
 from exsearch.engine.hf import HFEngine
 from exsearch.engine.load import faster_copies
-from exsearch.errors import UsageError
 from tiny_models import save_tiny, tiny_llama
 
 SAMPLING = Sampling(12, [], temperature=1.0)
@@ -108,25 +108,33 @@ def test_a_lost_copy_fails_its_own_turns_and_the_other_goes_on_until_the_end(mod
 
 
 @pytest.mark.parametrize(
-    ("threads", "weights", "device", "copies"),
+    ("threads", "amx", "weights", "device", "copies"),
     [
-        (1, 1 << 20, "cpu", 1),
-        (2, 1 << 20, "cpu", 1),
-        (7, 1 << 20, "cpu", 1),
-        (8, 1 << 20, "cpu", 2),
-        (16, 1 << 20, "cpu", 4),
-        (192, 1 << 20, "cpu", 8),
-        (16, 2 << 30, "cpu", 1),
-        (16, 1 << 20, "cuda", 1),
+        (1, False, 1 << 28, "cpu", 1),
+        (2, False, 1 << 28, "cpu", 2),
+        (192, False, 1 << 28, "cpu", 8),
+        (2, True, 1 << 28, "cpu", 1),
+        (7, True, 1 << 28, "cpu", 1),
+        (8, True, 1 << 28, "cpu", 2),
+        (16, True, 1 << 28, "cpu", 4),
+        (192, True, 1 << 28, "cpu", 8),
+        (16, False, 1 << 20, "cpu", 1),
+        (16, False, 2 << 30, "cpu", 1),
+        (16, False, 1 << 28, "cuda", 1),
     ],
 )
 def test_there_are_as_many_copies_as_are_faster(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int, weights: int, device: str, copies: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int, amx: bool, weights: int, device: str, copies: int
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 1 << 24, "SC_PAGE_SIZE": 1 << 12}.__getitem__)
     with (tmp_path / "model.safetensors").open("wb") as file:
         file.truncate(weights)
     assert faster_copies(tmp_path, device) == copies
+    if copies > 2:
+        monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 1 << 20, "SC_PAGE_SIZE": 1 << 12}.__getitem__)
+        assert faster_copies(tmp_path, device) == 2, "4 GiB of memory have room for no more"
 
 
 def test_a_model_that_cannot_be_loaded_is_one_clear_error(tmp_path: Path) -> None:

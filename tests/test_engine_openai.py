@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from exsearch.agent.chat import ChatFormat
+from exsearch.core.errors import UsageError
 from exsearch.engine.base import EngineError, Sampling
 from exsearch.engine.batch import generate, logprobs
 from exsearch.engine.hf import HFEngine
 from exsearch.engine.openai import OpenAIEngine
-from exsearch.errors import UsageError
 from openai_server import Endpoint, running
 from tiny_models import tiny_llama
 

@@ -12,14 +12,15 @@ from exsearch.agent.grammar import ExSearchGrammar
 from exsearch.agent.rollout import BRANCH, Agent, Draw
 from exsearch.agent.trajectory import AliasScore, Cost, StopReason, Trajectory
 from exsearch.config import AgentConfig, ExploreConfig, RolloutConfig, WeighConfig
+from exsearch.core.errors import ExSearchError, UsageError
+from exsearch.core.jsonl import read_jsonl
+from exsearch.core.tokens import TokenIds
 from exsearch.corpus.passage import Passage
-from exsearch.data.question import Question
 from exsearch.em.explore import explore, relative_error
 from exsearch.em.weigh import summarise, weigh
-from exsearch.engine.base import Completion, Sampling, Seat, TokenIds
+from exsearch.engine.base import Completion, Sampling, Seat
 from exsearch.engine.hf import HFEngine
-from exsearch.errors import ExSearchError, UsageError
-from exsearch.files import read_jsonl
+from exsearch.questions.question import Question
 from scripted import ScriptedEngine, StaticRetriever, opener_of
 from tiny_models import tiny_llama
 

@@ -11,10 +11,10 @@ from exsearch.agent.chat import ChatFormat
 from exsearch.agent.rollout import Agent
 from exsearch.agent.trajectory import StopReason, Trajectory
 from exsearch.config import AgentConfig, ExploreConfig, RolloutConfig
-from exsearch.data.question import Question
+from exsearch.core.jsonl import read_jsonl
 from exsearch.em.explore import explore
-from exsearch.files import read_jsonl
-from exsearch.retrieval.opening import open_retriever
+from exsearch.questions.question import Question
+from exsearch.retrieval.open import open_retriever
 from scripted import ScriptedEngine
 from scripted_server import Asked, Reply, Scripted, search_r1, serving
 

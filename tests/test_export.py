@@ -9,11 +9,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from exsearch.agent.chat import ChatFormat
 from exsearch.cli.main import exsearch
 from exsearch.config import Config, ModelConfig
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import write_json
 from exsearch.em.export import export
-from exsearch.em.run_folder import RunFolder, RunSummary
-from exsearch.errors import UsageError
 from exsearch.evaluation.scores import Figure, Scores, write_scores
-from exsearch.files import write_json
+from exsearch.runs.folder import RunFolder, RunSummary
 from tiny_models import save_tiny
 
 

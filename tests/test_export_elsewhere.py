@@ -8,12 +8,12 @@ import pytest
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.config import Config, LearnConfig, ModelConfig
+from exsearch.core.jsonl import write_json
 from exsearch.em.export import export
-from exsearch.em.run_folder import RunFolder, RunSummary
 from exsearch.evaluation.scores import Figure, Scores, write_scores
-from exsearch.files import write_json
+from exsearch.runs.folder import RunFolder, RunSummary
 from exsearch.training.example import Example
-from exsearch.training.trainer import train
+from exsearch.training.start import train
 
 pytestmark = pytest.mark.slow
 QUESTION = "Where does the glass heron of Ostrava sleep?"

@@ -11,10 +11,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from exsearch.agent.chat import ChatFormat
+from exsearch.core.jsonl import write_jsonl
 from exsearch.corpus.store import write_corpus
-from exsearch.data.world import World
-from exsearch.files import write_jsonl
-from exsearch.retrieval.index import build_index
+from exsearch.retrieval.index.build import build_index
+from exsearch.world import World
 from test_kill_resume import digest, trajectories
 from test_model_checks import save
 

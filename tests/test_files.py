@@ -10,19 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exsearch import files
-from exsearch.errors import UsageError
-from exsearch.files import (
-    Journal,
-    atomic_path,
-    fingerprint,
-    read_json,
-    read_jsonl,
-    remove,
-    write_json,
-    write_jsonl,
-    write_text,
-)
+from exsearch.core import atomic
+from exsearch.core.atomic import atomic_path, remove, write_text
+from exsearch.core.errors import UsageError
+from exsearch.core.fingerprint import fingerprint
+from exsearch.core.journal import Journal
+from exsearch.core.jsonl import read_json, read_jsonl, write_json, write_jsonl
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -189,10 +182,10 @@ def test_a_kill_while_the_old_folder_is_removed_leaves_the_new_one(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(files, "remove", killed)
-        files.put_in_place(tmp_path / "new", tmp_path / "old")
+        patch.setattr(atomic, "remove", killed)
+        atomic.put_in_place(tmp_path / "new", tmp_path / "old")
     assert (tmp_path / "old" / "file").read_text() == "new"
-    with files.atomic_path(tmp_path / "old") as temporary:
+    with atomic.atomic_path(tmp_path / "old") as temporary:
         temporary.mkdir()
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
 

@@ -16,13 +16,14 @@ from exsearch.agent.rollout import Agent, Draw
 from exsearch.agent.speaking import Speaking
 from exsearch.agent.trajectory import StopReason, Trajectory
 from exsearch.config import AgentConfig, Config, GrammarName, ModelConfig
+from exsearch.core.errors import UsageError
+from exsearch.core.tokens import TokenIds
 from exsearch.corpus.passage import Passage
-from exsearch.data.question import Question
-from exsearch.engine.base import Completion, Sampling, TokenIds
+from exsearch.engine.base import Completion, Sampling
 from exsearch.engine.batch import generate
 from exsearch.engine.hf import HFEngine
-from exsearch.errors import UsageError
 from exsearch.evaluation.protocol import make_protocol
+from exsearch.questions.question import Question
 from exsearch.training.example import example_from
 from scripted import ScriptedEngine, StaticRetriever
 from tiny_models import tiny_llama

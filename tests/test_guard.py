@@ -14,12 +14,12 @@ from exsearch.agent.chat import ChatFormat
 from exsearch.agent.rollout import Agent, Draw
 from exsearch.agent.trajectory import AliasScore, StopReason, Trajectory
 from exsearch.config import AgentConfig, RolloutConfig
+from exsearch.core.errors import ExSearchError, UsageError
+from exsearch.core.jsonl import read_jsonl
+from exsearch.core.tokens import TokenIds
 from exsearch.corpus.passage import Passage
-from exsearch.data.question import Question
 from exsearch.em.guard import Decision, Guard, Standing, judge, standing_of
-from exsearch.engine.base import TokenIds
-from exsearch.errors import ExSearchError, UsageError
-from exsearch.files import read_jsonl
+from exsearch.questions.question import Question
 from scripted import ScriptedEngine, StaticRetriever
 
 AGENT = AgentConfig(max_steps=2, passages=1, turn_tokens=16, context=512)

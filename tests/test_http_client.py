@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exsearch.core.errors import UsageError
 from exsearch.engine.base import EngineError
 from exsearch.engine.endpoint import Endpoint
-from exsearch.errors import UsageError
-from exsearch.http_client import check_hub, describe, proxy_of
-from exsearch.loopback import is_loopback
+from exsearch.network.http_client import check_hub, describe, proxy_of
+from exsearch.network.loopback import is_loopback
 from exsearch.retrieval.base import RetrievalError
 from exsearch.retrieval.remote import Remote
 from proxy_server import proxying
@@ -158,7 +158,7 @@ def test_an_encoder_of_the_hub_behind_such_a_proxy_is_refused_before_it_is_looke
     pytest.importorskip("sentence_transformers", reason="dense and re-ranking need the extra `retrieval`")
     from exsearch.corpus.passage import Passage
     from exsearch.corpus.store import write_corpus
-    from exsearch.retrieval.index import build_index
+    from exsearch.retrieval.index.build import build_index
 
     corpus = write_corpus(tmp_path / "corpus", [Passage("1", "Shark", "lives in the sea")])
     name = "reranker" if kind == "hybrid" else "encoder"

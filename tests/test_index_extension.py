@@ -12,9 +12,9 @@ from exsearch.cli.corpus import corpus as corpus_command
 from exsearch.cli.index import index as index_command
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, write_corpus
-from exsearch.data.world import World
 from exsearch.retrieval.base import Retriever
-from exsearch.retrieval.index import open_index
+from exsearch.retrieval.index.open import open_index
+from exsearch.world import World
 from tiny_sentence_models import save_bert, save_sentence_encoder
 
 OLD, NEW = 2000, 1000

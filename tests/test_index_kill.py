@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from exsearch.corpus.store import Corpus, write_corpus
-from exsearch.data.world import World
-from exsearch.retrieval.index import build_index, open_index
-from exsearch.retrieval.index_folder import read_index_info
+from exsearch.retrieval.index.build import build_index
+from exsearch.retrieval.index.folder import read_index_info
+from exsearch.retrieval.index.open import open_index
+from exsearch.world import World
 from tiny_sentence_models import save_bert, save_sentence_encoder
 
 PASSAGES = 600
@@ -20,8 +21,8 @@ BUILD = """
 import importlib, sys
 from pathlib import Path
 from exsearch.corpus.store import Corpus
-from exsearch.retrieval.index import build_index
-from exsearch.retrieval.kinds import KINDS
+from exsearch.retrieval.index.build import build_index
+from exsearch.retrieval.index.registry import KINDS
 module, name = KINDS[sys.argv[1]].split(":")
 getattr(importlib.import_module(module), name).segment_rows = 50
 build_index(Corpus.open(Path(sys.argv[2])), sys.argv[1], Path(sys.argv[3]))

@@ -17,17 +17,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exsearch.corpus.passage import Passage
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import write_json
+from exsearch.core.locks import sole_writer
+from exsearch.corpus.passage import Hit, Passage
 from exsearch.corpus.store import Corpus, add_passages, delete_passages, write_corpus
-from exsearch.data.world import World
-from exsearch.errors import UsageError
-from exsearch.files import write_json
-from exsearch.locks import sole_writer
-from exsearch.retrieval import index, index_segments
-from exsearch.retrieval.base import Hit
-from exsearch.retrieval.bm25 import Bm25
-from exsearch.retrieval.index import build_index, open_index
-from exsearch.retrieval.index_folder import read_index_info
+from exsearch.retrieval.bm25.bm25 import Bm25
+from exsearch.retrieval.index import update
+from exsearch.retrieval.index.build import build_index
+from exsearch.retrieval.index.folder import read_index_info
+from exsearch.retrieval.index.open import open_index
+from exsearch.world import World
 
 FIRST, ALL = 60, 100
 PASSAGES = list(World(seed=3, passages=200).passages())[:ALL]
@@ -90,7 +90,7 @@ def test_merging_changes_no_hit_no_score_and_no_fingerprint_but_that_of_graphs(
 ) -> None:
     merged = grow(tmp_path / "merged", build)
     with monkeypatch.context() as patch:
-        patch.setattr(index_segments, "segments_to_merge", lambda sizes, largest: [])
+        patch.setattr(update, "segments_to_merge", lambda sizes, largest: [])
         apart = grow(tmp_path / "apart", build)
     assert len(segments(apart)) == 1 + (ALL - FIRST) / 4
     assert len(segments(merged)) <= 7
@@ -213,7 +213,8 @@ def test_an_index_opened_while_its_segments_are_merged_is_read_again(
     infos = [read_index_info(bm25)]
     build_index(add_passages(tmp_path / "corpus", PASSAGES[3:4]), "bm25", bm25)
     infos[0] = type(infos[0])(**{**_fields(read_index_info(bm25)), "segments": infos[0].segments})
-    monkeypatch.setattr(index, "read_index_info", lambda folder: infos.pop() if infos else read_index_info(folder))
+    place = "exsearch.retrieval.index.open.read_index_info"
+    monkeypatch.setattr(place, lambda folder: infos.pop() if infos else read_index_info(folder))
     assert len(open_index(bm25).search([PASSAGES[3].title], 5)[0]) > 0
     assert infos == []
 
@@ -231,7 +232,7 @@ def test_what_a_killed_extension_left_is_not_taken_for_other_passages(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(index, "write_json", killed)
+        patch.setattr("exsearch.retrieval.index.build.write_json", killed)
         build_index(add_passages(tmp_path / "corpus", PASSAGES[3:4]), "bm25", bm25)
     shutil.rmtree(tmp_path / "corpus")
     shutil.move(tmp_path / "before", tmp_path / "corpus")
@@ -246,7 +247,7 @@ def test_an_index_with_many_segments_and_another_fingerprint_keeps_it_until_it_g
 ) -> None:
     """As they were written before segments were merged: their boundaries were part of the fingerprint."""
     with monkeypatch.context() as patch:
-        patch.setattr(index_segments, "segments_to_merge", lambda sizes, largest: [])
+        patch.setattr(update, "segments_to_merge", lambda sizes, largest: [])
         out = grow(tmp_path, lambda corpus, out: build_index(Corpus.open(corpus), "bm25", out))
     info = json.loads((out / "index.json").read_text())
     (out / "index.json").write_text(json.dumps({**info, "fingerprint": "0123456789abcdef"}))

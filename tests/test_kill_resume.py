@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from exsearch.core.jsonl import write_jsonl
 from exsearch.corpus.store import write_corpus
-from exsearch.data.world import World
-from exsearch.files import write_jsonl
-from exsearch.retrieval.index import build_index
+from exsearch.retrieval.index.build import build_index
+from exsearch.world import World
 
 KILLS = 5
 JOURNALS = ("eval/closed-book", "eval/warmup", "iter-1", "eval/iter-1")

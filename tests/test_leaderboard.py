@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from exsearch.config import AgentConfig
-from exsearch.errors import UsageError
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_json, write_json
 from exsearch.evaluation.scores import Figure
-from exsearch.files import read_json, write_json
 from test_compare import ASKED, row, write
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"

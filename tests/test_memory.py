@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from exsearch.memory import give_back_memory
+from exsearch.hardware.memory import give_back_memory
 
 
 def resident() -> int:
@@ -34,7 +34,7 @@ def test_holes_between_what_stays_are_given_back_at_once(call: str, kept: bool) 
     code = f"""
 import torch
 from test_memory import resident
-from exsearch.memory import free_at_once
+from exsearch.hardware.memory import free_at_once
 large = torch.zeros(4_000_000)
 del large  # since it was freed, glibc keeps blocks of up to this size in its heap
 {call}

@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exsearch.merging import FAN_IN, segments_to_merge
+from exsearch.core.merging import FAN_IN, segments_to_merge
 
 sizes = st.lists(st.integers(1, 3000), max_size=60)
 

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from exsearch.data.normalise import NORMALISERS, Normaliser, normalise
 from exsearch.evaluation.metrics import (
     METRICS,
     accuracy,
@@ -21,6 +20,7 @@ from exsearch.evaluation.metrics import (
     f1_musique,
     sub_em,
 )
+from exsearch.questions.normalise import NORMALISERS, Normaliser, normalise
 
 texts = st.text(alphabet=st.sampled_from("ab the. A-é1"), max_size=15)
 

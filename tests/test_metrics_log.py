@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from exsearch.files import read_jsonl
-from exsearch.metrics_log import MetricsLog
+from exsearch.core.jsonl import read_jsonl
+from exsearch.logs.metrics_log import MetricsLog
 
 
 def lines(path: Path) -> list[tuple[str, int]]:

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from exsearch.agent.chat import ChatFormat
 from exsearch.cli.doctor import doctor
 from exsearch.config import LearnConfig, ModelConfig
+from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.engine import attention, paths
 from exsearch.engine.attending import UnknownArgumentError, attend_in_blocks
 from exsearch.engine.base import Sampling
@@ -24,13 +25,12 @@ from exsearch.engine.merging import merge_checked
 from exsearch.engine.noise import without_noise
 from exsearch.engine.paths import judge_engine
 from exsearch.engine.probe import Verdict, judge, require_path
-from exsearch.errors import ExSearchError, UsageError
 from exsearch.training.adapters import adapted_by, add_lora
 from exsearch.training.example import Example
 from exsearch.training.loss import WeightedLoss
 from exsearch.training.packing import judge_trainer
 from exsearch.training.rows import line_up
-from exsearch.training.trainer import train
+from exsearch.training.start import train
 from exsearch.training.tree import grow
 from families import FAMILIES
 from family_checks import text

@@ -10,17 +10,17 @@ from transformers import BertConfig, BertLMHeadModel, PreTrainedModel
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.config import AgentConfig, LearnConfig, ModelConfig
-from exsearch.em.warmup import within_context
+from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.engine.batch import logprobs
 from exsearch.engine.checkpoint import load_model
 from exsearch.engine.limits import steady_limit
 from exsearch.engine.load import load_engine
 from exsearch.engine.paths import judge_engine
 from exsearch.engine.probe import Verdict, judge, remembered, require_path
-from exsearch.errors import ExSearchError, UsageError
 from exsearch.training.example import Example
 from exsearch.training.packing import judge_trainer
-from exsearch.training.trainer import train
+from exsearch.training.start import train
+from exsearch.warmup.write import within_context
 from families import FAMILIES, rope
 from family_checks import plain, text
 from test_model_checks import save

@@ -8,12 +8,11 @@ from exsearch.agent.attempt import Attempt
 from exsearch.agent.trajectory import AliasScore, Step, StopReason, Trajectory
 from exsearch.cli.ask import Narrator
 from exsearch.cli.narrate import console, print_weights, render_trajectory
-from exsearch.corpus.passage import Passage
-from exsearch.data.question import Question
-from exsearch.em.run_folder import RunFolder
+from exsearch.core.jsonl import write_jsonl
+from exsearch.corpus.passage import Hit, Passage
 from exsearch.em.weighted import Weighted
-from exsearch.files import write_jsonl
-from exsearch.retrieval.base import Hit
+from exsearch.questions.question import Question
+from exsearch.runs.folder import RunFolder
 
 STRANGE = "[/INST] [bold]it\x1b[31m is\x07"
 SHOWN = "[/INST] [bold]it [31m is"

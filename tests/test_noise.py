@@ -16,7 +16,7 @@ from exsearch.training.example import Example
 from exsearch.training.loss import WeightedLoss
 from exsearch.training.packing import judge_trainer
 from exsearch.training.rows import line_up
-from exsearch.training.trainer import train
+from exsearch.training.start import train
 from exsearch.training.tree import grow
 from families import FAMILIES, Family
 from family_checks import text

@@ -20,22 +20,22 @@ from exsearch.agent.rollout import CHAT_FORMAT, Agent, Draw
 from exsearch.agent.trajectory import Cost, Trajectory
 from exsearch.cli.main import exsearch
 from exsearch.config import AgentConfig, Config, ExploreConfig, RolloutConfig, WeighConfig, parse_config
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_json, read_jsonl, write_json, write_jsonl
+from exsearch.core.locks import sole_writer
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import write_corpus
-from exsearch.data.question import Question
 from exsearch.effects import EFFECTS, HOW_MANY, on_each
 from exsearch.em.explore import draw_of, explore
 from exsearch.em.weigh import weigh
 from exsearch.em.weighted import Weighted
 from exsearch.engine.endpoint import Endpoint
-from exsearch.errors import UsageError
 from exsearch.evaluation.evaluate import GREEDY, TRAJECTORIES, Evaluation, evaluate
 from exsearch.evaluation.judge import judge
 from exsearch.evaluation.protocol import make_protocol
 from exsearch.evaluation.scores import read_scores
-from exsearch.files import read_json, read_jsonl, write_json, write_jsonl
-from exsearch.locks import sole_writer
-from exsearch.retrieval.index import build_index
+from exsearch.questions.question import Question
+from exsearch.retrieval.index.build import build_index
 from scripted import ScriptedEngine, StaticRetriever
 from test_effects import DEFAULTS, another
 from test_explore import QUESTIONS, by_seed, timeless
@@ -377,8 +377,8 @@ def test_a_folder_that_another_process_writes_is_left_alone(
 ) -> None:
     out = tmp_path / "out"
     (tmp_path / "recipe.toml").write_text("title = 'x'\n")
-    monkeypatch.setattr("exsearch.em.warmup.are_trajectories", lambda path: True)
-    monkeypatch.setattr("exsearch.em.warmup.read_warmup", lambda path, chat: [])
+    monkeypatch.setattr("exsearch.warmup.write.are_trajectories", lambda path: True)
+    monkeypatch.setattr("exsearch.warmup.write.read_warmup", lambda path, chat: [])
     words = {
         "train": ["train", tmp_path / "recipe.toml"],
         "quickstart": ["quickstart"],

@@ -8,16 +8,20 @@ import pytest
 
 from exsearch.cli.main import exsearch
 from exsearch.config import Config, LearnConfig, ModelConfig
+from exsearch.core.atomic import behind_link, is_taken
+from exsearch.core.journal import Journal
+from exsearch.core.jsonl import write_jsonl
 from exsearch.corpus.importing import import_corpus
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, add_passages, write_corpus
-from exsearch.em.run_folder import RunFolder
-from exsearch.files import Journal, behind_link, is_taken, write_jsonl
-from exsearch.retrieval.bm25 import Bm25
-from exsearch.retrieval.index import build_index, open_index
+from exsearch.retrieval.bm25.bm25 import Bm25
+from exsearch.retrieval.index.build import build_index
+from exsearch.retrieval.index.open import open_index
 from exsearch.retrieval.replay import Recorder
+from exsearch.runs.folder import RunFolder
 from exsearch.training.example import Example
-from exsearch.training.trainer import resume_folder, train
+from exsearch.training.start import train
+from exsearch.training.trainer import resume_folder
 
 PASSAGES = [Passage(f"p{row}", f"Lamp {row}", "a green lamp") for row in range(4)]
 

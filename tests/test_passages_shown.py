@@ -9,8 +9,7 @@ from exsearch.agent.grammar import Grammar, one_line
 from exsearch.agent.grammars.known import GRAMMARS
 from exsearch.agent.transcript import Transcript
 from exsearch.config import GrammarName
-from exsearch.corpus.passage import Passage
-from exsearch.retrieval.base import Hit
+from exsearch.corpus.passage import Hit, Passage
 
 NAMES: list[GrammarName] = [name for name in GRAMMARS if name != "closed-book"]
 words = st.lists(st.text("abcdefgh", min_size=1, max_size=7), max_size=120).map(" ".join)

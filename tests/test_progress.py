@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from exsearch.progress import progress
+from exsearch.core.progress import progress
 
 
 @pytest.fixture

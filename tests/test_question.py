@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from exsearch.data.question import Question, read_questions
-from exsearch.errors import UsageError
-from exsearch.files import write_jsonl
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import write_jsonl
+from exsearch.questions.question import Question, read_questions
 
 
 @pytest.mark.parametrize(

@@ -10,17 +10,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from exsearch.agent.agents import load_agents
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.loading import load_agent, load_agents, load_retriever
+from exsearch.agent.loading import load_agent, load_retriever
 from exsearch.agent.ray_agents import RayAgents
 from exsearch.agent.trajectory import Cost, Trajectory
 from exsearch.config import AgentConfig, Config, ExploreConfig, ModelConfig, RolloutConfig
+from exsearch.core.jsonl import read_jsonl
 from exsearch.corpus.store import write_corpus
-from exsearch.data.question import Question
-from exsearch.data.world import World
 from exsearch.em.explore import explore
-from exsearch.files import read_jsonl
-from exsearch.retrieval.index import build_index
+from exsearch.questions.question import Question
+from exsearch.retrieval.index.build import build_index
+from exsearch.world import World
 from tiny_models import save_tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("ray")]

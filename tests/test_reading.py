@@ -3,9 +3,8 @@
 import pytest
 
 from exsearch.agent.trajectory import Step
-from exsearch.corpus.passage import Passage
+from exsearch.corpus.passage import Hit, Passage
 from exsearch.evaluation.reading import Reading, answer_recorded, grounded, reading, supports
-from exsearch.retrieval.base import Hit
 
 TEXTS = {
     "curie": "Marie Curie was born in Warsaw in 1867.",

@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.corpus.store import write_corpus
-from exsearch.data.world import World
-from exsearch.retrieval.index import build_index
+from exsearch.retrieval.index.build import build_index
+from exsearch.world import World
 from tiny_models import save_tiny
 
 ROOT = Path(__file__).parent.parent

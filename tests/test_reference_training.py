@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from exsearch.agent.chat import ChatFormat
-from exsearch.errors import UsageError
-from exsearch.reference.finetune import Conversation, cut_off, example_of
-from exsearch.reference.formats import Message
-from exsearch.reference.main import main
+from exsearch.compat.searchlm.finetune import Conversation, cut_off, example_of
+from exsearch.compat.searchlm.formats import Message
+from exsearch.compat.searchlm.main import main
+from exsearch.core.errors import UsageError
 from exsearch.training.zero_settings import read_zero_settings
 from tiny_models import save_tiny
 

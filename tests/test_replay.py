@@ -18,15 +18,15 @@ from exsearch.agent.rollout import Agent
 from exsearch.agent.trajectory import Trajectory
 from exsearch.cli.learn import learn
 from exsearch.config import AgentConfig, ExploreConfig, LearnConfig, RolloutConfig, WeighConfig
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_jsonl, write_jsonl
 from exsearch.corpus.passage import Passage
-from exsearch.data.question import Question
 from exsearch.em.explore import explore
 from exsearch.em.learn import weighted_examples
 from exsearch.em.replay import Rollouts, decayed, learned_from
 from exsearch.em.weigh import weigh
 from exsearch.em.weighted import Weighted
-from exsearch.errors import UsageError
-from exsearch.files import read_jsonl, write_jsonl
+from exsearch.questions.question import Question
 from scripted import ScriptedEngine, StaticRetriever
 
 AGENT = AgentConfig(max_steps=2, passages=1, turn_tokens=16, context=512)

@@ -13,20 +13,20 @@ from click.testing import CliRunner
 
 from exsearch.agent.trajectory import Step, Trajectory
 from exsearch.cli.view import view
-from exsearch.corpus.passage import Passage
-from exsearch.data.question import Question
+from exsearch.core.atomic import remove, write_text
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_jsonl, write_json, write_jsonl
+from exsearch.corpus.passage import Hit, Passage
 from exsearch.em.weighted import Weighted
-from exsearch.errors import UsageError
-from exsearch.files import read_jsonl, remove, write_json, write_jsonl, write_text
-from exsearch.retrieval.base import Hit
-from exsearch.viewer import gather as gathering
-from exsearch.viewer import passages
-from exsearch.viewer import rounds as rounding
-from exsearch.viewer.gather import flatten
-from exsearch.viewer.losses import loss_curves
-from exsearch.viewer.reader import Logged
-from exsearch.viewer.report import write_report
-from exsearch.viewer.rounds import histogram
+from exsearch.questions.question import Question
+from exsearch.report import gather as gathering
+from exsearch.report import passages
+from exsearch.report import rounds as rounding
+from exsearch.report.gather import flatten
+from exsearch.report.losses import loss_curves
+from exsearch.report.reader import Logged
+from exsearch.report.rounds import histogram
+from exsearch.report.write import write_report
 from test_report_run import MODELS, make_run, summary
 
 EVIL = '</script><img src=x onerror="alert(1)"><!-- <b>bold</b> & \u2028'

@@ -11,15 +11,15 @@ from click.testing import CliRunner
 from exsearch.agent.trajectory import Step, Trajectory
 from exsearch.cli.compare import compare as command
 from exsearch.cli.view import view
-from exsearch.corpus.passage import Passage
-from exsearch.data.question import Question
+from exsearch.core.atomic import remove
+from exsearch.core.jsonl import read_json, read_jsonl, write_jsonl
+from exsearch.corpus.passage import Hit, Passage
 from exsearch.evaluation.compare import compare
 from exsearch.evaluation.folder import read_evaluation
 from exsearch.evaluation.scores import Scores, write_scores
-from exsearch.files import read_json, read_jsonl, remove, write_jsonl
-from exsearch.retrieval.base import Hit
-from exsearch.viewer import gather
-from exsearch.viewer.report import write_comparison_report, write_report
+from exsearch.questions.question import Question
+from exsearch.report import gather
+from exsearch.report.write import write_comparison_report, write_report
 from test_report import EVIL, data_of, embedded
 from test_report_run import make_run
 

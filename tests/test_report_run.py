@@ -6,12 +6,12 @@ from pathlib import Path
 import msgspec
 
 from exsearch.agent.trajectory import AliasScore, Step, StopReason, Trajectory
-from exsearch.corpus.passage import Passage
-from exsearch.data.question import Question, SubQuestion
+from exsearch.core.atomic import write_text
+from exsearch.core.jsonl import read_json, read_jsonl, write_json, write_jsonl
+from exsearch.corpus.passage import Hit, Passage
 from exsearch.em.weighted import Weighted
 from exsearch.evaluation.scores import Figure, QuestionScore, Scores, with_probabilities
-from exsearch.files import read_json, read_jsonl, write_json, write_jsonl, write_text
-from exsearch.retrieval.base import Hit
+from exsearch.questions.question import Question, SubQuestion
 
 MODELS = ["closed-book", "majority", "warmup", "iter-1", "iter-2"]
 SKILL = {"closed-book": 0.08, "majority": 0.12, "warmup": 0.3, "iter-1": 0.42, "iter-2": 0.5}

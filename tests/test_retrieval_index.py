@@ -11,12 +11,13 @@ from click.testing import CliRunner
 
 from exsearch.cli.index import index as index_command
 from exsearch.cli.search import search as search_command
+from exsearch.core.errors import UsageError
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, add_passages, delete_passages, write_corpus
-from exsearch.errors import UsageError
-from exsearch.retrieval.bm25 import Bm25
-from exsearch.retrieval.index import build_index, open_index
-from exsearch.retrieval.index_folder import read_index_info
+from exsearch.retrieval.bm25.bm25 import Bm25
+from exsearch.retrieval.index.build import build_index
+from exsearch.retrieval.index.folder import read_index_info
+from exsearch.retrieval.index.open import open_index
 
 
 @pytest.fixture

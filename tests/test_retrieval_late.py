@@ -12,14 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exsearch.core.errors import UsageError
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, delete_passages, write_corpus
-from exsearch.errors import UsageError
-from exsearch.retrieval import late
-from exsearch.retrieval.codec import Codec
-from exsearch.retrieval.encoder import EMBEDDED, TokenEncoder
-from exsearch.retrieval.index import build_index, open_index
-from exsearch.retrieval.index_folder import read_index_info
+from exsearch.retrieval.encoders.base import EMBEDDED
+from exsearch.retrieval.encoders.token_encoder import TokenEncoder
+from exsearch.retrieval.index.build import build_index
+from exsearch.retrieval.index.folder import read_index_info
+from exsearch.retrieval.index.open import open_index
+from exsearch.retrieval.late import late
+from exsearch.retrieval.late.codec import Codec
 from tiny_encoders import save_plain
 
 pytestmark = pytest.mark.skipif(

@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from exsearch.core.errors import UsageError
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, add_passages, delete_passages, write_corpus
-from exsearch.data.world import World
-from exsearch.errors import UsageError
-from exsearch.retrieval.encoder import TokenEncoder
-from exsearch.retrieval.index import build_index, open_index
-from exsearch.retrieval.plaid import Plaid
+from exsearch.retrieval.encoders.token_encoder import TokenEncoder
+from exsearch.retrieval.index.build import build_index
+from exsearch.retrieval.index.open import open_index
+from exsearch.retrieval.late.plaid import Plaid
+from exsearch.world import World
 
 needs_plaid = pytest.mark.needs("fast_plaid")
 QUERIES = ["Who works for a university?", "the birthplace of a sculptor", "a river and its mouth"]

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from exsearch.corpus.passage import Passage
-from exsearch.errors import UsageError
+from exsearch.core.errors import UsageError
+from exsearch.corpus.passage import Hit, Passage
 from exsearch.retrieval import remote
-from exsearch.retrieval.base import Hit, RetrievalError
-from exsearch.retrieval.opening import open_retriever
+from exsearch.retrieval.base import RetrievalError
+from exsearch.retrieval.open import open_retriever
 from exsearch.retrieval.remote import Remote
-from exsearch.retrieval.remote_dialects import DIALECTS
+from exsearch.wire.registry import CLIENTS
 from scripted_server import Asked, Reply, as_json, search_r1, serving
 
 
@@ -87,7 +87,7 @@ def test_a_dialect_is_asked_and_read_as_its_servers_have_it(
         assert server.asked == [asked]
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("dialect", CLIENTS)
 def test_every_dialect_of_our_own_server_gives_what_the_index_gives(
     dialect: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -328,7 +328,7 @@ def test_a_key_in_the_url_is_sent_and_shown_nowhere(user: str, sent: str | None)
 
 def test_a_url_an_index_and_a_recording_are_opened_by_their_location(tmp_path: Path) -> None:
     from exsearch.corpus.store import write_corpus
-    from exsearch.retrieval.index import build_index
+    from exsearch.retrieval.index.build import build_index
 
     corpus = write_corpus(tmp_path / "corpus", [Passage("1", "Shark", "lives in the sea")])
     build_index(corpus, "bm25", tmp_path / "index")

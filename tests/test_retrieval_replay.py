@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exsearch.corpus.passage import Passage
-from exsearch.errors import ExSearchError, UsageError
-from exsearch.retrieval.base import Hit, RetrievalError
+from exsearch.core.errors import ExSearchError, UsageError
+from exsearch.corpus.passage import Hit, Passage
+from exsearch.retrieval.base import RetrievalError
 from exsearch.retrieval.replay import Recorder, Replay
 
 CORPUS = [Passage(str(number), f"Title {number}", f"Text {number}") for number in range(10)]

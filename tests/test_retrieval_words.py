@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exsearch.core import words as module
+from exsearch.core.words import words
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import write_corpus
-from exsearch.retrieval import words as module
 from exsearch.retrieval.base import Retriever
-from exsearch.retrieval.index import build_index, open_index
-from exsearch.retrieval.terms import Stems
-from exsearch.retrieval.words import words
+from exsearch.retrieval.bm25.terms import Stems
+from exsearch.retrieval.index.build import build_index
+from exsearch.retrieval.index.open import open_index
 
 
 def terms(text: str) -> list[int]:

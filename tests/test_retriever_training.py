@@ -14,17 +14,12 @@ from hypothesis import strategies as st
 from exsearch.agent.trajectory import Step, StopReason, Trajectory
 from exsearch.cli import main as command
 from exsearch.config import ModelConfig
-from exsearch.corpus.passage import Passage
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import write_jsonl
+from exsearch.corpus.passage import Hit, Passage
 from exsearch.corpus.store import Corpus, write_corpus
-from exsearch.data.question import Question, SubQuestion
-from exsearch.errors import UsageError
-from exsearch.files import write_jsonl
-from exsearch.retrieval.base import Hit
-from exsearch.retrieval.encoder import TokenEncoder
-from exsearch.retrieval.encoder_checkpoint import load_checkpoint
-from exsearch.retrieval.index import build_index, open_index
-from exsearch.training.retriever import RetrieverConfig, contrastive_loss, max_similarity, train_retriever
-from exsearch.training.retriever_triples import (
+from exsearch.encoder_training.train import RetrieverConfig, contrastive_loss, max_similarity, train_retriever
+from exsearch.encoder_training.triples import (
     Pair,
     TrainingSet,
     Triple,
@@ -33,6 +28,11 @@ from exsearch.training.retriever_triples import (
     pairs_of_trajectories,
     sample_pairs,
 )
+from exsearch.questions.question import Question, SubQuestion
+from exsearch.retrieval.encoders.load import load_checkpoint
+from exsearch.retrieval.encoders.token_encoder import TokenEncoder
+from exsearch.retrieval.index.build import build_index
+from exsearch.retrieval.index.open import open_index
 from tiny_encoders import save_colbert, save_plain
 
 needs_sentence_transformers = pytest.mark.skipif(

@@ -15,16 +15,17 @@ from exsearch.agent.chat import ChatFormat
 from exsearch.agent.rollout import BRANCH, Agent, Draw
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import AgentConfig, RolloutConfig, WeighConfig
+from exsearch.core.errors import ExSearchError, UsageError
+from exsearch.core.jsonl import read_jsonl
+from exsearch.core.tokens import TokenIds
 from exsearch.corpus.passage import Passage
-from exsearch.data.question import Question
 from exsearch.em.reweigh import Reweighed, log_ratio, ratios_worth, reweigh, with_ratios
 from exsearch.em.weigh import weigh
 from exsearch.em.weighted import Weighted
-from exsearch.engine.base import EngineError, TokenIds
+from exsearch.engine.base import EngineError
 from exsearch.engine.checkpoint import load_model
 from exsearch.engine.hf import HFEngine
-from exsearch.errors import ExSearchError, UsageError
-from exsearch.files import read_jsonl
+from exsearch.questions.question import Question
 from scripted import ScriptedEngine, StaticRetriever, lines
 from tiny_models import tiny_llama
 

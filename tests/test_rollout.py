@@ -13,7 +13,7 @@ from exsearch.agent.rollout import Agent, Draw
 from exsearch.agent.trajectory import StopReason, Trajectory
 from exsearch.config import AgentConfig, RolloutConfig
 from exsearch.corpus.passage import Passage
-from exsearch.data.question import Question
+from exsearch.questions.question import Question
 from scripted import Script, ScriptedEngine, StaticRetriever, lines
 
 QUESTION = Question("q", "Which city is the capital of France?", ["Paris", "City of Paris"])

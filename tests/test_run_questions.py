@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from exsearch.agent.trajectory import StopReason, Trajectory
 from exsearch.config import Config, parse_config
-from exsearch.data.question import Question
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import write_jsonl
 from exsearch.em.questions import RunQuestions, asked, hold_out_last, refuse_learned, require_files
-from exsearch.errors import UsageError
-from exsearch.files import write_jsonl
+from exsearch.questions.question import Question
 
 
 def questions(*numbers: int, text: str = "What is number {}?") -> list[Question]:

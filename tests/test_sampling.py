@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exsearch.engine.sampling import derive_seed, draw, uniforms
+from exsearch.core.seeds import derive_seed
+from exsearch.engine.sampling import draw, uniforms
 
 rows = st.lists(st.floats(-20, 20), min_size=2, max_size=30)
 shares = st.floats(0, 1, exclude_max=True)

@@ -10,11 +10,12 @@ from safetensors.torch import load_file, save_file
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.config import LearnConfig, ModelConfig
+from exsearch.core.errors import UsageError
 from exsearch.engine.checkpoint import load_model
-from exsearch.errors import UsageError
 from exsearch.training.example import Example
 from exsearch.training.saving import FLOAT32, restore_float32, save_checkpoint, start_fingerprint
-from exsearch.training.trainer import load_for_training, train
+from exsearch.training.start import train
+from exsearch.training.trainer import load_for_training
 from tiny_models import save_tiny
 
 BF16 = ModelConfig(device="cpu", precision="bf16")

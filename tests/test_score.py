@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 
 from exsearch.agent.trajectory import StopReason, Trajectory
 from exsearch.cli.score import score
-from exsearch.data.question import Question
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_jsonl, write_jsonl
 from exsearch.engine.base import EngineError
 from exsearch.engine.endpoint import Endpoint
-from exsearch.errors import UsageError
 from exsearch.evaluation.judge import Verdict, judge
 from exsearch.evaluation.predictions import match, read_predictions
-from exsearch.files import read_jsonl, write_jsonl
+from exsearch.questions.question import Question
 from scripted_server import Asked, Reply, as_json, serving
 
 QUESTIONS = [

@@ -8,8 +8,8 @@ import pytest
 
 from exsearch.agent.searching import Searcher
 from exsearch.config import RolloutConfig
-from exsearch.corpus.passage import Passage
-from exsearch.retrieval.base import Hit, RetrievalError
+from exsearch.corpus.passage import Hit, Passage
+from exsearch.retrieval.base import RetrievalError
 
 HIT = Hit(Passage("a", "A", "text"), 1.0, 1)
 LIMITS = RolloutConfig(search_seconds=0.3, search_retries=2)

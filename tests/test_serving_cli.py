@@ -18,9 +18,9 @@ import requests
 from click.testing import CliRunner
 
 from exsearch.cli.serve import serve
+from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.corpus.store import Corpus
-from exsearch.errors import ExSearchError, UsageError
-from exsearch.retrieval.index import build_index
+from exsearch.retrieval.index.build import build_index
 from exsearch.serving import memory
 from exsearch.serving.app import retrieval_app
 from exsearch.serving.limits import Limits

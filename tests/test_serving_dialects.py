@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exsearch.corpus.passage import Passage
-from exsearch.retrieval.base import Hit
-from exsearch.serving.dialects import Access, SearchRequest, colbert_get, request_at
-from exsearch.serving.limits import RequestError
+from exsearch.corpus.passage import Hit, Passage
+from exsearch.wire.colbert import colbert_get
+from exsearch.wire.errors import RequestError
+from exsearch.wire.registry import request_at
+from exsearch.wire.request import SearchRequest
+from exsearch.wire.search_r1 import Access
 
 FRANCE = Passage("11", "France", "Its capital is Paris.\nIt is large.")
 NOVEL = Passage("n-2", "1984 |\na novel", "By Orwell | 1949")

@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from exsearch.cli.serve import serve
-from exsearch.errors import UsageError
+from exsearch.core.errors import UsageError
 from exsearch.serving.routes import OpenRoute
 from exsearch.serving.sites import Sites
 from serving_server import running, tiny_index

@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from exsearch.api_key import read_api_key
+from exsearch.core.errors import UsageError
 from exsearch.corpus.store import Corpus
-from exsearch.errors import UsageError
+from exsearch.network.api_key import read_api_key
 from exsearch.retrieval.base import RetrievalError, Retriever
 from exsearch.serving.app import retrieval_app
 from exsearch.serving.conformance import DIALECTS, run_checks

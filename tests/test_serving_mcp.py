@@ -18,9 +18,10 @@ from mcp.shared.exceptions import MCPError
 
 from exsearch.corpus.store import Corpus
 from exsearch.retrieval.base import RetrievalError, Retriever
-from exsearch.serving.limits import Limits, RequestError
+from exsearch.serving.limits import Limits
 from exsearch.serving.mcp_arguments import SYNONYMS, read_arguments
 from exsearch.serving.mcp_server import PassageArguments, SearchArguments, mcp_app, mcp_server
+from exsearch.wire.errors import RequestError
 from serving_server import PASSAGES, ScriptedRetriever, running, tiny_index
 
 

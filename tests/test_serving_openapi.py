@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from exsearch.serving.app import retrieval_app
-from exsearch.serving.dialects import REQUESTS_BY_KEYS
 from exsearch.serving.limits import Limits
 from exsearch.serving.openapi import openapi
 from exsearch.serving.schemas import count_schema, flag_schema, query_schema
+from exsearch.wire.registry import REQUESTS_BY_KEYS
 from serving_server import ScriptedRetriever, running, tiny_index
 
 LIMITS = Limits(query_characters=40, queries=5, k=120)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from exsearch.errors import UsageError
+from exsearch.core.errors import UsageError
 from exsearch.retrieval.base import Retriever
 from exsearch.serving.replicas import Replicas
 from serving_server import tiny_index

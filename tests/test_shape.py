@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 import exsearch
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import Config
-from exsearch.data.question import Question
-from exsearch.shape import ShapeError, convert, decode
+from exsearch.core.shape import ShapeError, convert, decode
+from exsearch.questions.question import Question
 
 SOURCE = Path(exsearch.__file__).parent
 

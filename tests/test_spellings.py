@@ -15,17 +15,18 @@ from exsearch.agent.chat import ChatFormat
 from exsearch.agent.rollout import Agent, Draw
 from exsearch.agent.trajectory import AliasScore, Trajectory, answer_logprob
 from exsearch.config import AgentConfig, GrammarName, WeighConfig, WeightingName
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_jsonl, write_jsonl
+from exsearch.core.tokens import TokenIds
 from exsearch.corpus.passage import Passage
-from exsearch.data.question import Question
 from exsearch.em.weigh import weigh
-from exsearch.engine.base import Completion, Engine, Sampling, Seat, TokenIds
+from exsearch.engine.base import Completion, Engine, Sampling, Seat
 from exsearch.engine.batch import generate, logprobs
 from exsearch.engine.copies import CopiedEngine
 from exsearch.engine.hf import HFEngine
 from exsearch.engine.openai import OpenAIEngine
-from exsearch.errors import UsageError
 from exsearch.evaluation.metrics import answer_scores
-from exsearch.files import read_jsonl, write_jsonl
+from exsearch.questions.question import Question
 from openai_server import Endpoint, running
 from scripted import ScriptedEngine, StaticRetriever
 from tiny_models import save_tiny, tiny_llama

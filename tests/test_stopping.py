@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from exsearch.core.jsonl import write_jsonl
 from exsearch.corpus.store import write_corpus
-from exsearch.data.world import World
-from exsearch.files import write_jsonl
-from exsearch.retrieval.index import build_index
+from exsearch.retrieval.index.build import build_index
+from exsearch.world import World
 
 STOPPED = "error: stopped; the same command continues where it was"
 AT_ONCE = "error: stopped at once"
@@ -167,7 +167,7 @@ def test_an_mcp_server_on_standard_input_is_stopped_without_a_word(folder: Path,
 
 SCRIPT = """
 import sys, time
-from exsearch import stopping
+from exsearch.processes import stopping
 stopping.listen()
 try:
     print("begun", flush=True)
@@ -224,8 +224,8 @@ def test_a_ctrl_c_that_a_shell_has_ignored_for_its_background_stays_ignored() ->
 
 STUCK = """
 import threading, time
-from exsearch import stopping
-from exsearch.worker import Worker
+from exsearch.processes import stopping
+from exsearch.processes.worker import Worker
 begun = threading.Event()
 worker = Worker("stuck")
 def never():
@@ -246,7 +246,7 @@ def test_a_thread_that_never_returns_keeps_neither_the_process_nor_its_exit_code
 IMPORTING = """
 import ctypes, os, signal, sys
 from exsearch.cli import main
-from exsearch.reference import main as reference
+from exsearch.compat.searchlm import main as reference
 
 def imports(*words, **options):
     # as an extension module that runs Python code while it is made

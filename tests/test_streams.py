@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import write_corpus
-from exsearch.retrieval.index import build_index
-from exsearch.streams import write_any_text
+from exsearch.processes.streams import write_any_text
+from exsearch.retrieval.index.build import build_index
 
 TITLE, TEXT = "Z\u00fcrich", "\u03a9 and \U0001f98b are words; \u00e9, too."
 
@@ -63,7 +63,9 @@ def test_any_text_in_json_comes_back_from_any_encoding(text: str, encoding: str)
 
 
 def test_a_stream_that_knows_what_to_do_is_left_alone() -> None:
-    code = "import sys; from exsearch.streams import write_any_text; write_any_text(); print(sys.stdout.errors)"
+    code = (
+        "import sys; from exsearch.processes.streams import write_any_text; write_any_text(); print(sys.stdout.errors)"
+    )
     for handler, kept in (("replace", "replace"), ("strict", "exsearch.escaped")):
         environment = {**os.environ, "PYTHONIOENCODING": f"latin-1:{handler}"}
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

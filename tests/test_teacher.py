@@ -13,13 +13,13 @@ from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammar import ExSearchGrammar
 from exsearch.agent.trajectory import Trajectory
 from exsearch.cli.main import exsearch
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_jsonl, write_jsonl
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import write_corpus
-from exsearch.em.teacher import RULES, example_messages
-from exsearch.em.warmup import read_warmup
-from exsearch.errors import UsageError
-from exsearch.files import read_jsonl, write_jsonl
-from exsearch.retrieval.index import build_index
+from exsearch.retrieval.index.build import build_index
+from exsearch.warmup.teacher import RULES, example_messages
+from exsearch.warmup.write import read_warmup
 from scripted_server import Asked, Reply, Scripted, as_json, serving
 
 TOWNS = ["Tarn", "Velm", "Orsk", "Hult", "Brae", "Nyll"]

@@ -15,22 +15,23 @@ from hypothesis import strategies as st
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.rollout import Agent, Draw
 from exsearch.agent.trajectory import StopReason, Trajectory
+from exsearch.compat.searchlm.finetune import Conversation, example_of
+from exsearch.compat.searchlm.formats import Message
 from exsearch.config import AgentConfig, Config, GrammarName, ModelConfig, WeighConfig
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import write_jsonl
+from exsearch.core.thoughts import TAGS, end_of_begun, without_thoughts
+from exsearch.core.tokens import TokenIds
 from exsearch.corpus.passage import Passage
-from exsearch.data.question import Question, SubQuestion
-from exsearch.em.teacher import Teacher, teacher_agent
-from exsearch.em.warmup import gold_trajectories, read_warmup
 from exsearch.em.weigh import weigh
-from exsearch.engine.base import EngineError, TokenIds
+from exsearch.engine.base import EngineError
 from exsearch.engine.endpoint import Endpoint
 from exsearch.engine.load import load_engine
-from exsearch.errors import UsageError
 from exsearch.evaluation.judge import judge
-from exsearch.files import write_jsonl
-from exsearch.reference.finetune import Conversation, example_of
-from exsearch.reference.formats import Message
-from exsearch.thoughts import TAGS, end_of_begun, without_thoughts
+from exsearch.questions.question import Question, SubQuestion
 from exsearch.training.example import example_from
+from exsearch.warmup.teacher import Teacher, teacher_agent
+from exsearch.warmup.write import gold_trajectories, read_warmup
 from scripted import ScriptedEngine, StaticRetriever, lines
 from scripted_server import Asked, Reply, as_json, serving
 from tiny_tokenizers import TEMPLATES, THINKING, tokenizer_of

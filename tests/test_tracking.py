@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exsearch.config import TrackingConfig
-from exsearch.errors import UsageError
-from exsearch.metrics_log import MetricsLog
-from exsearch.tracking import distinct, open_mirrors
+from exsearch.core.errors import UsageError
+from exsearch.logs.metrics_log import MetricsLog
+from exsearch.logs.tracking import distinct, open_mirrors
 
 STAGE = "iter-1/learn"
 SCRIPT = """
@@ -27,8 +27,8 @@ import os, signal, sys
 from pathlib import Path
 import msgspec
 from exsearch.config import TrackingConfig
-from exsearch.metrics_log import MetricsLog
-from exsearch.tracking import open_mirrors
+from exsearch.logs.metrics_log import MetricsLog
+from exsearch.logs.tracking import open_mirrors
 
 folder, tracker, first, last, kill = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:])
 config = msgspec.convert({"report_to": [tracker], "project": "test"}, TrackingConfig)

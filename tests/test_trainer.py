@@ -18,14 +18,15 @@ from transformers import AutoModelForCausalLM
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.config import LearnConfig, ModelConfig, TrainingConfig
-from exsearch.errors import ExSearchError, UsageError
-from exsearch.memory import is_out_of_memory
+from exsearch.core.errors import ExSearchError, UsageError
+from exsearch.hardware.memory import is_out_of_memory
 from exsearch.training.batches import batch_of_step, micro_batches, steps_per_epoch
 from exsearch.training.example import Example
 from exsearch.training.inputs import Inputs
 from exsearch.training.learner import TorchLearner, restore_torch, torch_state
 from exsearch.training.resume import load_resume_point, save_resume_point
-from exsearch.training.trainer import learning_rate, train
+from exsearch.training.start import train
+from exsearch.training.trainer import learning_rate
 from exsearch.training.tree import Tree
 from exsearch.training.validation import hold_out
 

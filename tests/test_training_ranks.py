@@ -8,9 +8,10 @@ import torch
 from safetensors.torch import load_file
 
 from exsearch.config import LearnConfig, ModelConfig
-from exsearch.errors import ExSearchError, UsageError
+from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.training.example import Example
-from exsearch.training.trainer import resume_folder, train
+from exsearch.training.start import train
+from exsearch.training.trainer import resume_folder
 
 CPU = ModelConfig(device="cpu", precision="fp32")
 CONFIG = LearnConfig(epochs=1, batch_size=3, learning_rate=3e-3, save_steps=1, micro_batch_tokens=64)

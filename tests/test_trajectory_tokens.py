@@ -14,9 +14,9 @@ from exsearch.agent.rollout import Agent, Draw
 from exsearch.agent.trajectory import StopReason, Trajectory
 from exsearch.config import AgentConfig
 from exsearch.corpus.passage import Passage
-from exsearch.data.question import Question, SubQuestion
-from exsearch.em.warmup import gold_trajectories
+from exsearch.questions.question import Question, SubQuestion
 from exsearch.training.example import example_from
+from exsearch.warmup.write import gold_trajectories
 from scripted import ScriptedEngine, StaticRetriever, lines, opener_of
 
 CONFIG = AgentConfig(max_steps=3, passages=2, passage_tokens=300, turn_tokens=400, context=4096)

@@ -11,13 +11,16 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from exsearch.core.atomic import children, is_file
+from exsearch.core.errors import ExSearchError, UsageError
+from exsearch.core.journal import Journal
+from exsearch.core.jsonl import write_jsonl
+from exsearch.core.trouble import as_told, machine_trouble, opening, probe, writing
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, write_corpus
-from exsearch.data.question import Question, read_questions
-from exsearch.errors import ExSearchError, UsageError
-from exsearch.files import Journal, children, is_file, write_jsonl
-from exsearch.retrieval.index import build_index, open_index
-from exsearch.trouble import as_told, machine_trouble, opening, probe, writing
+from exsearch.questions.question import Question, read_questions
+from exsearch.retrieval.index.build import build_index
+from exsearch.retrieval.index.open import open_index
 
 ADVICE = {
     errno.EACCES: "give this user access to it",
@@ -60,7 +63,7 @@ LAST_BYTES = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from exsearch.mapping import map_array, save_array
+from exsearch.core.mapping import map_array, save_array
 
 path = Path(sys.argv[1])
 for array in (np.arange(300, dtype=np.uint32), np.arange(6000).reshape(3, -1).T, np.empty((0, 2))):

@@ -16,19 +16,19 @@ from exsearch.agent.chat import ChatFormat
 from exsearch.agent.trajectory import Trajectory
 from exsearch.cli.main import exsearch
 from exsearch.config import AgentConfig, WarmupConfig, parse_config
-from exsearch.corpus.passage import Passage
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_json, read_jsonl, write_jsonl
+from exsearch.corpus.passage import Hit, Passage
 from exsearch.corpus.store import Corpus, write_corpus
-from exsearch.data.question import Question, SubQuestion, read_questions
-from exsearch.data.world import World
-from exsearch.em.gold import GoldPassages, plan
 from exsearch.em.loop import EMRun
-from exsearch.em.quality import WarmupReport
-from exsearch.em.warmup import gold_outcomes, read_warmup
-from exsearch.errors import UsageError
-from exsearch.files import read_json, read_jsonl, write_jsonl
-from exsearch.retrieval.base import Hit
-from exsearch.retrieval.bm25 import Bm25
-from exsearch.retrieval.index import build_index, open_index
+from exsearch.questions.question import Question, SubQuestion, read_questions
+from exsearch.retrieval.bm25.bm25 import Bm25
+from exsearch.retrieval.index.build import build_index
+from exsearch.retrieval.index.open import open_index
+from exsearch.warmup.plan import GoldPassages, plan
+from exsearch.warmup.quality import WarmupReport
+from exsearch.warmup.write import gold_outcomes, read_warmup
+from exsearch.world import World
 from scripted import StaticRetriever
 
 QUESTIONS = 30
@@ -329,7 +329,7 @@ def test_what_was_cut_off_a_passage_is_not_to_be_told_in_other_words(
 
 
 def test_the_report_tells_facts_that_are_not_in_the_passages(chat: ChatFormat) -> None:
-    from exsearch.em.quality import Quality
+    from exsearch.warmup.quality import Quality
 
     def asked(id: str, evidence: str) -> Question:
         return Question(id, "Who?", ["Ann Lee"], sub_questions=[SubQuestion("x", ["A"], "p", evidence)])
@@ -347,7 +347,7 @@ def test_what_was_found_before_an_interruption_is_not_searched_for_again(
     tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path / "whole.jsonl", questions="supported.jsonl")
-    monkeypatch.setattr("exsearch.em.warmup.BATCH", 8)
+    monkeypatch.setattr("exsearch.warmup.write.BATCH", 8)
     whole, asked, left = Bm25.search, list[str](), [3]
 
     def search(retriever: Bm25, queries: list[str], k: int) -> list[list[Hit]]:

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.trajectory import AliasScore, Step, StopReason, Trajectory, answer_logprob
 from exsearch.config import LearnConfig, WeighConfig, WeightingName
-from exsearch.data.question import Question
+from exsearch.core.errors import UsageError
 from exsearch.em.learn import weighted_examples
 from exsearch.em.weigh import WEIGHTINGS, effective_sample_size, entropy, summarise, weigh
 from exsearch.em.weighted import Weighted
-from exsearch.errors import UsageError
 from exsearch.evaluation.metrics import exact_match, f1
+from exsearch.questions.question import Question
 from exsearch.training.example import example_from, turn_credits
 
 NORMALISED: list[WeightingName] = ["paper", "nll-mean", "em", "f1", "uniform"]

@@ -15,18 +15,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exsearch.core.errors import UsageError
 from exsearch.corpus.passage import Passage
-from exsearch.data.question import Question, read_questions
-from exsearch.data.world import SPLITS, Split, World, write_questions
-from exsearch.data.world.catalogue import KINDS, RELATIONS
-from exsearch.data.world.chains import Finder
-from exsearch.data.world.names import SEED_CLASSES, long_words, seed_class, short_words
-from exsearch.data.world.questions import MIX
-from exsearch.errors import UsageError
+from exsearch.questions.question import Question, read_questions
+from exsearch.world import SPLITS, Split, World, write_questions
+from exsearch.world.catalogue import KINDS, RELATIONS
+from exsearch.world.chains import Finder
+from exsearch.world.names import SEED_CLASSES, long_words, seed_class, short_words
+from exsearch.world.questions import MIX
 
 _DIGEST = """
 import hashlib
-from exsearch.data.world import World
+from exsearch.world import World
 world = World(5, 600)
 text = repr(list(world.passages())) + repr([list(world.questions(s)) for s in ("train", "dev", "test")])
 print(hashlib.sha256(text.encode()).hexdigest())
@@ -300,7 +300,7 @@ def test_memory_does_not_grow_with_the_passages_made() -> None:
 def test_memory_stays_bounded_over_fifty_thousand_passages() -> None:
     script = """
 import resource
-from exsearch.data.world import World
+from exsearch.world import World
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 passages = World(2, 50_000).passages()

@@ -8,7 +8,7 @@ from sentence_transformers.base.modules import Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, BertModel
 
-from exsearch.retrieval.encoder_plain import embedded_folder
+from exsearch.retrieval.encoders.plain import embedded_folder
 
 DIMENSIONS = 32
 

@@ -7,7 +7,8 @@ import numpy as np
 from runner import Data, Query, Rows, Search, in_threads, run
 
 from exsearch.corpus.store import Corpus
-from exsearch.retrieval.index import build_index, open_index
+from exsearch.retrieval.index.build import build_index
+from exsearch.retrieval.index.open import open_index
 
 
 def build(data: Data, index: Path, threads: int) -> None:

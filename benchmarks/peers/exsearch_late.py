@@ -11,9 +11,10 @@ import numpy as np
 from runner import Data, Query, Search, in_threads, run
 
 from exsearch.corpus.store import Corpus
-from exsearch.retrieval import late
-from exsearch.retrieval.index import build_index, open_index
-from exsearch.retrieval.index_folder import EncoderInfo
+from exsearch.retrieval.index.build import build_index
+from exsearch.retrieval.index.folder import EncoderInfo
+from exsearch.retrieval.index.open import open_index
+from exsearch.retrieval.late import late
 
 
 class Stored:

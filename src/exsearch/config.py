@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 import tomli_w
 
-from exsearch.errors import UsageError, nearest
-from exsearch.shape import ShapeError, convert
-from exsearch.toml import read_toml
+from exsearch.core.errors import UsageError, nearest
+from exsearch.core.shape import ShapeError, convert
+from exsearch.core.toml import read_toml
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]

@@ -7,8 +7,8 @@ import msgspec
 
 from exsearch.agent.trajectory import AliasScore, Cost, Step, StopReason, Trajectory
 from exsearch.agent.transcript import Transcript
-from exsearch.data.question import Question
-from exsearch.engine.base import TokenIds
+from exsearch.core.tokens import TokenIds
+from exsearch.questions.question import Question
 
 
 @dataclass

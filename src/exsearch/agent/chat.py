@@ -19,10 +19,10 @@ from exsearch.agent.control_tokens import ControlTokens
 from exsearch.agent.grammars.known import make_grammar
 from exsearch.agent.in_context import InContext
 from exsearch.config import AgentConfig
-from exsearch.engine.base import TokenIds, common_start
+from exsearch.core.errors import UsageError
+from exsearch.core.thoughts import TAGS, end_of_thoughts
+from exsearch.core.tokens import TokenIds, common_start
 from exsearch.engine.checkpoint import stop_tokens
-from exsearch.errors import UsageError
-from exsearch.thoughts import TAGS, end_of_thoughts
 
 _BEGINNINGS = ("<QUERY> who", "<FACT> the", "Paris", "1987", "(a) one", '"A', "École", "Ünal", "東京", "- x")
 """How turns of a model begin: no token may reach from the prompt into them."""

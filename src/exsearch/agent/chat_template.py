@@ -7,8 +7,8 @@ from typing import Any, Literal
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from exsearch.errors import UsageError
-from exsearch.thoughts import TAGS, end_of_begun, end_of_thoughts, without_thoughts
+from exsearch.core.errors import UsageError
+from exsearch.core.thoughts import TAGS, end_of_begun, end_of_thoughts, without_thoughts
 
 Thinking = Literal["template", "on", "off"]
 

@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 from tokenizers import AddedToken, Encoding, Tokenizer
 
-from exsearch.engine.base import TokenIds
-from exsearch.errors import UsageError
+from exsearch.core.errors import UsageError
+from exsearch.core.tokens import TokenIds
 
 _BLANK = "\u2581"
 """What SentencePiece writes for a space."""

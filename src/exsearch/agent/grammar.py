@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import msgspec
 
-from exsearch.files import fingerprint
+from exsearch.core.fingerprint import fingerprint
 
 
 class Action(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ reach from what stands before into the text.
 """
 
 from exsearch.agent.control_tokens import ControlTokens
-from exsearch.engine.base import TokenIds
+from exsearch.core.tokens import TokenIds
 
 _ANCHORS = ("\n", "x", ".", "0")
 """What a text may be put behind, to stand in the middle of a longer one."""

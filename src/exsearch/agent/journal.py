@@ -7,22 +7,22 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
 
 import msgspec
 
-from exsearch import coroutines
-from exsearch.agent.grammar import Grammar
+from exsearch.agent.agents import Agents
 from exsearch.agent.origin import Origin, check_origin, is_told, keep_origin, origin_of, origin_path
 from exsearch.agent.rollout import BRANCH, Draw, seed_of
 from exsearch.agent.trajectory import Trajectory
-from exsearch.data.question import Question
+from exsearch.core.errors import ExSearchError, UsageError
+from exsearch.core.journal import Journal
+from exsearch.core.jsonl import set_damaged_aside, write_jsonl
+from exsearch.core.locks import sole_writer
+from exsearch.core.progress import Progress, progress
+from exsearch.core.tokens import TokenIds
 from exsearch.effects import Settings
-from exsearch.engine.base import TokenIds
-from exsearch.errors import ExSearchError, UsageError
-from exsearch.files import Journal, set_damaged_aside, write_jsonl
-from exsearch.locks import sole_writer
-from exsearch.progress import Progress, progress
+from exsearch.processes import coroutines
+from exsearch.questions.question import Question
 
 MOST_FAILED = 0.1
 """Share of trajectories that retriever or engine may fail."""
@@ -32,34 +32,6 @@ Plan = Callable[[Found], list[int]]
 """From the trajectories that a question has to the samples to draw next; none if it has enough."""
 Key = tuple[str, int]
 """Of a trajectory: its question's id and its sample, or that of the trajectory it branches off."""
-
-
-class Agents(Protocol):
-    """What rolls out: an agent, or many."""
-
-    model_fingerprint: str
-    index_fingerprint: str
-    settings: Settings
-    """What its trajectories depend on, by key; of what only names a file or a model, what it stands for."""
-    grammar: Grammar
-    in_flight: int
-    """Trajectories that it has room for at once."""
-
-    async def trajectories(self, question: Question, sample: int, draw: Draw) -> list[Trajectory]:
-        """Run one trajectory, with its branches."""
-        ...
-
-    def opening(self, question: Question) -> TokenIds:
-        """Return the tokens that every trajectory of a question begins with."""
-        ...
-
-    async def rescored(self, question: Question, trajectory: Trajectory) -> Trajectory:
-        """Return a trajectory with the log-probs that this model gives it."""
-        ...
-
-    def close(self) -> None:
-        """Free the memory of the model."""
-        ...
 
 
 def first_samples(count: int) -> Plan:

@@ -8,23 +8,21 @@ import msgspec
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammars.known import make_grammar
-from exsearch.agent.journal import Agents
 from exsearch.agent.rollout import Agent
 from exsearch.agent.trajectory import Trajectory
 from exsearch.agent.transcript import is_chat
 from exsearch.config import AgentConfig, Config, ModelConfig
+from exsearch.core.atomic import behind_link, require_no_folder
+from exsearch.core.errors import UsageError
+from exsearch.core.locks import sole_writer
+from exsearch.core.shape import BROKEN
+from exsearch.core.tokens import TokenIds
 from exsearch.effects import Settings, on_each
-from exsearch.engine.adapter import check_adapter
-from exsearch.engine.base import TokenIds
-from exsearch.engine.load import load_engine, pick_dtype
-from exsearch.errors import UsageError
-from exsearch.files import behind_link, require_no_folder
-from exsearch.locks import sole_writer
-from exsearch.memory import give_back_memory
+from exsearch.engine.load import load_engine
+from exsearch.hardware.devices import pick_dtype
 from exsearch.retrieval.base import Retriever
-from exsearch.retrieval.opening import is_replay, open_retriever
+from exsearch.retrieval.open import is_replay, open_retriever
 from exsearch.retrieval.replay import Recorder
-from exsearch.shape import BROKEN
 
 
 def load_retriever(config: Config, index: str) -> Retriever:
@@ -126,18 +124,3 @@ def model_settings(config: ModelConfig) -> Settings:
         return found
     precision = str(pick_dtype(config)).removeprefix("torch.")
     return {"model.engine": config.engine, "model.precision": precision}  # the others are an endpoint's
-
-
-def load_agents(config: Config, model: Path, index: str, opened: Retriever | None = None) -> Agents:
-    """Return what rolls out: an agent of this process or, with `rollout.ray`, those of a cluster.
-
-    An agent of this process searches in `opened`, the index, if that is at hand.
-    """
-    give_back_memory()  # what a training has left: the engine may be a process of its own
-    if not config.rollout.ray:
-        return load_agent(config, model, opened or load_retriever(config, index))
-    if config.model.adapter:  # here, so that it is one error and not one per worker
-        check_adapter(Path(config.model.adapter), model, merged=config.model.engine != "vllm")
-    from exsearch.agent.ray_agents import RayAgents
-
-    return RayAgents(config, model, index)

@@ -11,10 +11,10 @@ import msgspec
 
 from exsearch.agent.rollout import CHAT_FORMAT, Draw
 from exsearch.config import AgentConfig, Config
-from exsearch.data.question import Question
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_json, write_json
 from exsearch.effects import EFFECTS, Settings, difference, leaves, on_each, other_content
-from exsearch.errors import UsageError
-from exsearch.files import read_json, write_json
+from exsearch.questions.question import Question
 
 _NAMED = 3
 """So many differences between questions are named in an error."""

@@ -14,17 +14,18 @@ from typing import Any
 
 import msgspec
 
-from exsearch import cluster
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammars.known import make_grammar
+from exsearch.agent.loading import load_agent, load_chat, load_retriever
 from exsearch.agent.rollout import Draw
 from exsearch.agent.trajectory import Trajectory
 from exsearch.agent.transcript import Transcript
 from exsearch.config import Config
-from exsearch.data.question import Question
+from exsearch.core.errors import ExSearchError, UsageError
+from exsearch.core.tokens import TokenIds
 from exsearch.effects import Settings
-from exsearch.engine.base import TokenIds
-from exsearch.errors import ExSearchError, UsageError
+from exsearch.processes import cluster
+from exsearch.questions.question import Question
 
 TRIES = 5
 """A trajectory whose workers were lost so often is not tried again: it may be what kills them."""
@@ -38,8 +39,6 @@ class _Worker:
 
     def __init__(self, config: bytes, model: str, index: str) -> None:
         """Load the model and open the index."""
-        from exsearch.agent.loading import load_agent, load_retriever
-
         settings = msgspec.json.decode(config, type=Config)
         self._agent = load_agent(settings, Path(model), load_retriever(settings, index))
         self._free = asyncio.Semaphore(self._agent.in_flight)  # it gets more when another worker is lost
@@ -114,8 +113,6 @@ class RayAgents:
 
     @cached_property
     def _chat(self) -> ChatFormat:
-        from exsearch.agent.loading import load_chat
-
         return load_chat(self._config, self._model)
 
     async def trajectories(self, question: Question, sample: int, draw: Draw) -> list[Trajectory]:

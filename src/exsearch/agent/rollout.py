@@ -13,7 +13,6 @@ from itertools import pairwise
 import msgspec
 import numpy as np
 
-from exsearch import coroutines
 from exsearch.agent.attempt import Attempt
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammar import MalformedError
@@ -23,15 +22,17 @@ from exsearch.agent.speaking import Speaking
 from exsearch.agent.trajectory import AliasScore, Cost, Step, StopReason, Trajectory, answer_logprob
 from exsearch.agent.transcript import Transcript
 from exsearch.config import AgentConfig, RolloutConfig
-from exsearch.corpus.passage import Passage
-from exsearch.data.question import Question
+from exsearch.core.errors import UsageError
+from exsearch.core.fingerprint import fingerprint
+from exsearch.core.seeds import derive_seed
+from exsearch.core.thoughts import without_thoughts
+from exsearch.core.tokens import TokenIds, common_start
+from exsearch.corpus.passage import Hit, Passage
 from exsearch.effects import Settings, on_each
-from exsearch.engine.base import Completion, Engine, EngineError, Sampling, Seat, TokenIds, common_start
-from exsearch.engine.sampling import derive_seed
-from exsearch.errors import UsageError
-from exsearch.files import fingerprint
-from exsearch.retrieval.base import Hit, RetrievalError, Retriever
-from exsearch.thoughts import without_thoughts
+from exsearch.engine.base import Completion, Engine, EngineError, Sampling, Seat
+from exsearch.processes import coroutines
+from exsearch.questions.question import Question
+from exsearch.retrieval.base import RetrievalError, Retriever
 
 MIN_PASSAGE_TOKENS = 16
 """A search whose passages would get fewer tokens each is not worth showing: the context is full."""

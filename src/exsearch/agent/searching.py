@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Sequence
 
 from exsearch.config import RolloutConfig
-from exsearch.retrieval.base import Hit, RetrievalError, Retriever
-from exsearch.worker import Worker
+from exsearch.corpus.passage import Hit
+from exsearch.processes.worker import Worker
+from exsearch.retrieval.base import RetrievalError, Retriever
 
 PAUSE = 0.1
 """Seconds before a failed search is tried again for the first time."""

@@ -9,8 +9,9 @@ from itertools import count
 import msgspec
 
 from exsearch.agent.chat import ChatFormat
-from exsearch.engine.base import Completion, Sampling, Seat, TokenIds
-from exsearch.engine.sampling import derive_seed
+from exsearch.core.seeds import derive_seed
+from exsearch.core.tokens import TokenIds
+from exsearch.engine.base import Completion, Sampling, Seat
 
 
 class Speaking:

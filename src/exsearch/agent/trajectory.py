@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import msgspec
 
-from exsearch.retrieval.base import Hit
+from exsearch.corpus.passage import Hit
 
 
 class StopReason(StrEnum):

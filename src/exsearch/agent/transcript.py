@@ -4,9 +4,9 @@ from copy import copy
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammar import Grammar, one_line
-from exsearch.engine.base import TokenIds
-from exsearch.retrieval.base import Hit
-from exsearch.thoughts import without_thoughts
+from exsearch.core.thoughts import without_thoughts
+from exsearch.core.tokens import TokenIds
+from exsearch.corpus.passage import Hit
 
 
 def is_chat(chat: ChatFormat, grammar: Grammar) -> bool:

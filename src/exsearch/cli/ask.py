@@ -33,9 +33,9 @@ def ask(
 
     from exsearch.agent.loading import load_agent, load_retriever
     from exsearch.agent.rollout import Draw
-    from exsearch.data.question import Question
+    from exsearch.core.errors import UsageError
     from exsearch.engine.builtin import resolve_model
-    from exsearch.errors import UsageError
+    from exsearch.questions.question import Question
 
     if not question.strip():
         raise UsageError("the question is empty")
@@ -55,9 +55,9 @@ def ask(
 
 def _quickstart(model: str | None, index: str | None, recipe: Path | None) -> tuple[str, str, Path | None]:
     """Fill in what was not named from the quickstart's run folder, with the settings it was trained with."""
-    from exsearch.em.run_folder import RunFolder, RunSummary
-    from exsearch.errors import UsageError
-    from exsearch.files import read_json
+    from exsearch.core.errors import UsageError
+    from exsearch.core.jsonl import read_json
+    from exsearch.runs.folder import RunFolder, RunSummary
 
     folder = RunFolder(QUICKSTART)
     if not folder.summary.exists():

@@ -37,7 +37,7 @@ def compare(
     before, after = read_evaluation(a, questions), read_evaluation(b, questions)
     found = run(before, after, metric, across_protocols)
     if report is not None:
-        from exsearch.viewer.report import write_comparison_report
+        from exsearch.report.write import write_comparison_report
 
         write_comparison_report(before, after, found, report)
     if as_json:

@@ -9,8 +9,8 @@ import click
 from exsearch.cli.options import json_option
 
 if TYPE_CHECKING:
+    from exsearch.core.progress import Progress
     from exsearch.corpus.importing import Imported
-    from exsearch.progress import Progress
 
 T = TypeVar("T")
 
@@ -99,11 +99,11 @@ def world(
     as_json: bool,
 ) -> None:
     """Make a synthetic multi-hop world: OUT/corpus and OUT/train.jsonl, dev.jsonl, test.jsonl."""
+    from exsearch.core.jsonl import write_jsonl
+    from exsearch.core.locks import sole_writer
+    from exsearch.core.progress import progress
     from exsearch.corpus.store import write_corpus
-    from exsearch.data.world import SPLITS, World
-    from exsearch.files import write_jsonl
-    from exsearch.locks import sole_writer
-    from exsearch.progress import progress
+    from exsearch.world import SPLITS, World
 
     made = World(seed=seed, passages=passages)
     counts = {"train": train, "dev": dev, "test": test}
@@ -130,7 +130,7 @@ def _say(line: str) -> None:
 
 
 def _read_ids(file: Path) -> list[str]:
-    from exsearch.files import read_text
+    from exsearch.core.atomic import read_text
 
     return [line for line in read_text(file).split("\n") if line.strip()]
 

@@ -8,7 +8,7 @@ import click
 from exsearch.cli.options import json_option
 
 if TYPE_CHECKING:
-    from exsearch.data.importing import Imported
+    from exsearch.questions.importer import Imported
 
 _path = click.Path(path_type=Path)
 
@@ -43,7 +43,7 @@ def import_(
     `answers`; as JSON, JSON lines, Parquet, comma or tab separated.
     """
     from exsearch.corpus.store import Corpus
-    from exsearch.data.importing import import_questions
+    from exsearch.questions.importer import import_questions
 
     corpus = None if folder is None else Corpus.open(folder)
     imported = import_questions(
@@ -66,7 +66,7 @@ def import_(
 
 
 def _describe(out: Path, imported: "Imported") -> None:
-    from exsearch.data.importing import FEW, reasons
+    from exsearch.questions.importer import FEW, reasons
 
     formats = ", ".join(imported.formats)
     click.echo(f"{out}: {imported.questions} questions ({formats}), {imported.answers} answers")

@@ -41,10 +41,11 @@ def retrieve(
     import json
 
     from exsearch.agent.loading import resumable_retriever
-    from exsearch.data.question import read_questions
-    from exsearch.files import require_apart, write_json_list, write_jsonl
-    from exsearch.reference.formats import paired_of
-    from exsearch.retrieval.pairing import pair
+    from exsearch.compat.searchlm.formats import paired_of
+    from exsearch.core.atomic import require_apart
+    from exsearch.core.jsonl import write_json_list, write_jsonl
+    from exsearch.questions.question import read_questions
+    from exsearch.questions.with_hits import pair
 
     config = settings(recipe, overrides)
     require_apart(out, [questions, Path(config.data.record) if config.data.record else None])

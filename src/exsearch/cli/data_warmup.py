@@ -10,9 +10,9 @@ from exsearch.cli.options import config_option, index_option, json_option, model
 if TYPE_CHECKING:
     from exsearch.agent.chat import ChatFormat
     from exsearch.config import Config
-    from exsearch.em.quality import WarmupReport
-    from exsearch.em.teacher import Teacher
     from exsearch.retrieval.base import Retriever
+    from exsearch.warmup.quality import WarmupReport
+    from exsearch.warmup.teacher import Teacher
 
 
 def _price(context: click.Context, option: click.Parameter, value: str | None) -> tuple[float, float] | None:
@@ -70,13 +70,14 @@ def warmup(
 
     from exsearch.agent.chat import ChatFormat
     from exsearch.agent.loading import resumable_retriever
-    from exsearch.data.question import read_questions
-    from exsearch.em.gold import GoldPassages
-    from exsearch.em.quality import Quality
-    from exsearch.em.warmup import GOLD, gold_outcomes
+    from exsearch.core.atomic import require_apart
+    from exsearch.core.errors import UsageError
+    from exsearch.core.jsonl import write_json, write_jsonl
     from exsearch.engine.builtin import resolve_model
-    from exsearch.errors import UsageError
-    from exsearch.files import require_apart, write_json, write_jsonl
+    from exsearch.questions.question import read_questions
+    from exsearch.warmup.plan import GoldPassages
+    from exsearch.warmup.quality import Quality
+    from exsearch.warmup.write import GOLD, gold_outcomes
 
     if bool(teacher) != bool(teacher_model):
         raise UsageError("--teacher and --teacher-model go together: the URL, and the model's name there")
@@ -111,8 +112,8 @@ def _teacher(
     attempts: int,
     out: Path,
 ) -> "Teacher":
-    from exsearch.api_key import read_api_key
-    from exsearch.em.teacher import Teacher, teacher_agent
+    from exsearch.network.api_key import read_api_key
+    from exsearch.warmup.teacher import Teacher, teacher_agent
 
     key = read_api_key(key_file) if key_file else None
     agent = teacher_agent(url, name, key, config, chat, retriever)

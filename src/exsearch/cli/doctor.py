@@ -52,7 +52,7 @@ def doctor(model: str | None, recipe: Path | None, overrides: tuple[str, ...], a
     import json
     import sys
 
-    from exsearch.errors import ExSearchError
+    from exsearch.core.errors import ExSearchError
 
     packages = {name: _version(name) for name in (*REQUIRED, *EMBEDDED, *OPTIONAL)}
     missing = [name for name in (*REQUIRED, *EMBEDDED) if packages[name] is None]
@@ -74,8 +74,8 @@ def doctor(model: str | None, recipe: Path | None, overrides: tuple[str, ...], a
 def _examine(config: "Config", as_json: bool) -> None:
     import json
 
+    from exsearch.core.errors import UsageError
     from exsearch.engine.builtin import resolve_model
-    from exsearch.errors import UsageError
     from exsearch.training.model_report import report_on
 
     report = report_on(resolve_model(config.model.path), config)
@@ -106,7 +106,7 @@ def _machine() -> dict[str, str]:
 
     from exsearch.config import ModelConfig
     from exsearch.engine.builtin import cache_folder
-    from exsearch.engine.load import pick_device, pick_dtype
+    from exsearch.hardware.devices import pick_device, pick_dtype
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

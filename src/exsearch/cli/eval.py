@@ -56,12 +56,12 @@ def eval_(
     import msgspec
 
     from exsearch.agent.loading import load_retriever
-    from exsearch.data.question import read_questions
+    from exsearch.core.jsonl import write_jsonl
     from exsearch.evaluation.evaluate import TRAJECTORIES, Evaluation, check_folder, evaluate
     from exsearch.evaluation.folder import QUESTIONS
     from exsearch.evaluation.protocol import make_protocol
-    from exsearch.files import write_jsonl
-    from exsearch.viewer.report import write_report
+    from exsearch.questions.question import read_questions
+    from exsearch.report.write import write_report
 
     grammar = None if baseline == "majority" else baseline
     config = settings(recipe, overrides, model__path=model, rollout__ray=ray, agent__grammar=grammar)
@@ -87,9 +87,9 @@ def eval_(
 
 
 def _majority(train: Path | None, evaluation: "Evaluation") -> "Scores":
-    from exsearch.data.question import read_questions
-    from exsearch.errors import UsageError
+    from exsearch.core.errors import UsageError
     from exsearch.evaluation.baselines import majority
+    from exsearch.questions.question import read_questions
 
     if train is None:
         raise UsageError("--baseline majority takes its answer from training questions: name them with --train FILE")

@@ -41,9 +41,9 @@ def explore(
     from collections import Counter
     from contextlib import closing
 
-    from exsearch.data.question import read_questions
     from exsearch.em.explore import check_journal
     from exsearch.em.explore import explore as run
+    from exsearch.questions.question import read_questions
 
     config = settings(recipe, overrides, model__path=model, rollout__ray=ray)
     chosen = read_questions(questions, unanswered=True)

@@ -44,8 +44,8 @@ def index(
 
     from exsearch.config import apply_override
     from exsearch.corpus.store import Corpus
-    from exsearch.retrieval.index import build_index
-    from exsearch.retrieval.index_folder import read_index_info
+    from exsearch.retrieval.index.build import build_index
+    from exsearch.retrieval.index.folder import read_index_info
 
     opened = Corpus.open(corpus)
     parameters: dict[str, Any] = {}
@@ -64,9 +64,9 @@ def _compression(
     corpus: "Corpus", retriever: str, parameters: dict[str, Any], disk: str | None, ram: str | None
 ) -> dict[str, int]:
     """Return the compression that keeps to both budgets, and say what it costs."""
-    from exsearch.errors import UsageError
-    from exsearch.retrieval.budget import as_size, compress_to, parse_size
-    from exsearch.retrieval.kinds import check_parameters
+    from exsearch.core.errors import UsageError
+    from exsearch.retrieval.index.registry import check_parameters
+    from exsearch.retrieval.late.budget import as_size, compress_to, parse_size
 
     if retriever != "late":
         raise UsageError(f"--disk and --ram choose the compression of a late index, not of {retriever}")

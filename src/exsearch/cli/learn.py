@@ -33,9 +33,9 @@ def learn(
     """
     from exsearch.agent.chat import ChatFormat
     from exsearch.cli.training import run_training
+    from exsearch.core.errors import UsageError
     from exsearch.em.replay import learned_from
     from exsearch.engine.builtin import resolve_model
-    from exsearch.errors import UsageError
 
     config = settings(recipe, overrides, model__path=model)
     rollouts = _pairs(files)
@@ -56,8 +56,8 @@ def learn(
 
 def _pairs(files: tuple[Path, ...]) -> "list[Rollouts]":
     """Return journals with their weights. Raises UsageError if one is left over."""
+    from exsearch.core.errors import UsageError
     from exsearch.em.replay import Rollouts
-    from exsearch.errors import UsageError
 
     if len(files) % 2:
         raise UsageError(f"{files[-1]}: name each journal with the file of its weights behind it")

@@ -6,11 +6,12 @@ from typing import NoReturn
 
 import click
 
-from exsearch import __version__, stopping
-from exsearch.children import guard_others
-from exsearch.errors import nearest
-from exsearch.streams import write_any_text
-from exsearch.trouble import as_told
+from exsearch import __version__
+from exsearch.core.errors import nearest
+from exsearch.core.trouble import as_told
+from exsearch.processes import stopping
+from exsearch.processes.children import guard_others
+from exsearch.processes.streams import write_any_text
 
 VERBS = {
     "quickstart": "Train a search agent from nothing, in minutes, and explain each stage.",

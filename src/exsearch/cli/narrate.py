@@ -10,11 +10,11 @@ from rich.text import Text
 
 from exsearch.agent.trajectory import Trajectory
 from exsearch.cli.options import printable
-from exsearch.data.question import Question, read_questions
-from exsearch.em.run_folder import RunFolder, RunSummary
+from exsearch.core.jsonl import read_jsonl
 from exsearch.em.weighted import Weighted
 from exsearch.evaluation.scores import Figure, read_scores
-from exsearch.files import read_jsonl
+from exsearch.questions.question import Question, read_questions
+from exsearch.runs.folder import RunFolder, RunSummary
 
 console = Console(width=110, highlight=False)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from exsearch.agent.journal import Agents
+    from exsearch.agent.agents import Agents
     from exsearch.config import Config
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -53,7 +53,7 @@ def settings(recipe: Path | None, overrides: tuple[str, ...], **chosen: str | No
 
 def make_agents(config: "Config", index: str) -> "Agents":
     """Load the model and open the index of a config, in this process or on its Ray cluster."""
-    from exsearch.agent.loading import load_agents
+    from exsearch.agent.agents import load_agents
     from exsearch.engine.builtin import resolve_model
 
     return load_agents(config, resolve_model(config.model.path), index)

@@ -11,8 +11,8 @@ from exsearch.cli.options import json_option, set_option
 
 if TYPE_CHECKING:
     from exsearch.config import Config
-    from exsearch.data.world import Split
-    from exsearch.em.run_folder import RunSummary
+    from exsearch.runs.folder import RunSummary
+    from exsearch.world import Split
 
 PASSAGES = 3000
 QUESTIONS: dict["Split", int] = {"train": 300, "dev": 16, "test": 100}
@@ -39,9 +39,9 @@ def quickstart(out: Path, seed: int, overrides: tuple[str, ...], as_json: bool) 
 
     The same command continues a run that was stopped.
     """
+    from exsearch.core.locks import sole_writer
     from exsearch.em.loop import EMRun, encode_summary
-    from exsearch.locks import sole_writer
-    from exsearch.viewer.report import write_report
+    from exsearch.report.write import write_report
 
     def say(line: str) -> None:
         click.echo(line, err=as_json)
@@ -59,11 +59,11 @@ def quickstart(out: Path, seed: int, overrides: tuple[str, ...], as_json: bool) 
 def _prepare(out: Path, seed: int, overrides: tuple[str, ...], say: Callable[[str], None]) -> "Config":
     """Make the world and its index, if they are not there; return the recipe's config pointing at them."""
     from exsearch.config import load_config
+    from exsearch.core.jsonl import write_jsonl
     from exsearch.corpus.store import Corpus, write_corpus
-    from exsearch.data.world import World
-    from exsearch.em.run_folder import RunFolder
-    from exsearch.files import write_jsonl
-    from exsearch.retrieval.index import build_index
+    from exsearch.retrieval.index.build import build_index
+    from exsearch.runs.folder import RunFolder
+    from exsearch.world import World
 
     world_folder, index = out / "world", out / "index"
     folder = RunFolder(out)
@@ -88,8 +88,8 @@ def _prepare(out: Path, seed: int, overrides: tuple[str, ...], say: Callable[[st
 def _show(out: Path, summary: "RunSummary", report: Path) -> None:
     """Print what the run came to, and what to try next."""
     from exsearch.cli.narrate import print_table, print_trajectory, print_weights
-    from exsearch.data.question import read_questions
-    from exsearch.em.run_folder import RunFolder
+    from exsearch.questions.question import read_questions
+    from exsearch.runs.folder import RunFolder
 
     print_trajectory(out, summary)
     print_weights(out, summary.iterations[-1].name)

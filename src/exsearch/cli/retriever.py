@@ -58,22 +58,17 @@ def train(
 
     from exsearch.agent.trajectory import Trajectory
     from exsearch.config import ModelConfig
+    from exsearch.core.errors import UsageError
+    from exsearch.core.jsonl import read_jsonl
+    from exsearch.core.locks import sole_writer
     from exsearch.corpus.store import Corpus
-    from exsearch.data.question import read_questions
-    from exsearch.errors import UsageError
-    from exsearch.files import read_jsonl
-    from exsearch.locks import sole_writer
-    from exsearch.metrics_log import MetricsLog
-    from exsearch.retrieval.encoder_checkpoint import EMBEDDED
-    from exsearch.retrieval.index import open_index
-    from exsearch.retrieval.index_folder import read_index_info
-    from exsearch.training.retriever import RetrieverConfig, train_retriever
-    from exsearch.training.retriever_triples import (
-        add_negatives,
-        pairs_of_questions,
-        pairs_of_trajectories,
-        sample_pairs,
-    )
+    from exsearch.encoder_training.train import RetrieverConfig, train_retriever
+    from exsearch.encoder_training.triples import add_negatives, pairs_of_questions, pairs_of_trajectories, sample_pairs
+    from exsearch.logs.metrics_log import MetricsLog
+    from exsearch.questions.question import read_questions
+    from exsearch.retrieval.encoders.base import EMBEDDED
+    from exsearch.retrieval.index.folder import read_index_info
+    from exsearch.retrieval.index.open import open_index
 
     asked = read_questions(questions, emptied=True)
     pairs = pairs_of_questions(asked)

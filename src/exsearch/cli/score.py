@@ -8,10 +8,10 @@ import click
 from exsearch.cli.options import json_option, printable
 
 if TYPE_CHECKING:
-    from exsearch.data.question import Question
     from exsearch.evaluation.predictions import Matched
     from exsearch.evaluation.rescore import Rescored
     from exsearch.evaluation.scores import Figure
+    from exsearch.questions.question import Question
 
 
 @click.command()
@@ -40,11 +40,11 @@ def score(
     """
     import msgspec
 
-    from exsearch.data.normalise import NORMALISERS
-    from exsearch.data.question import read_questions
-    from exsearch.errors import UsageError, nearest
+    from exsearch.core.errors import UsageError, nearest
     from exsearch.evaluation.predictions import match, read_predictions
     from exsearch.evaluation.rescore import report, values
+    from exsearch.questions.normalise import NORMALISERS
+    from exsearch.questions.question import read_questions
 
     if normaliser not in ("all", *NORMALISERS):
         known = ", ".join(NORMALISERS)
@@ -77,9 +77,9 @@ def _judged(
     url: str, model: str, key_file: Path | None, questions: "list[Question]", predictions: "Matched"
 ) -> list[float]:
     """Return the judge's verdicts, which are kept beside the predictions."""
-    from exsearch.api_key import read_api_key
     from exsearch.engine.endpoint import Endpoint
     from exsearch.evaluation.judge import judge
+    from exsearch.network.api_key import read_api_key
 
     endpoint = Endpoint(url, read_api_key(key_file) if key_file else None, seconds=600.0)
     journal = predictions.path.with_name(f"{predictions.path.name}.verdicts.jsonl")

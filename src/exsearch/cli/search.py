@@ -18,7 +18,7 @@ def search(index: str, query: str, k: int, corpus: Path | None, as_json: bool) -
     """Print the best passages for QUERY of INDEX: an index folder, the URL of a server, or replay:FILE."""
     import msgspec
 
-    from exsearch.retrieval.opening import open_retriever
+    from exsearch.retrieval.open import open_retriever
 
     [hits] = open_retriever(index, corpus).search([query], k)
     if as_json:

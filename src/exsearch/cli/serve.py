@@ -97,7 +97,7 @@ def retrieval(
     R1-Searcher, ReSearch, ReCall and ZeroSearch, all on one port. GET / says how.
     """
     _require_extra()
-    from exsearch.errors import UsageError
+    from exsearch.core.errors import UsageError
     from exsearch.serving.app import retrieval_app
     from exsearch.serving.limits import Limits
     from exsearch.serving.sites import Sites
@@ -153,8 +153,8 @@ def mcp(
     --allowed-host adds: those of a proxy in front.
     """
     _require_extra()
-    from exsearch import stopping
-    from exsearch.loopback import is_loopback
+    from exsearch.network.loopback import is_loopback
+    from exsearch.processes import stopping
     from exsearch.serving.limits import Limits
     from exsearch.serving.mcp_server import mcp_app, mcp_server, serve_stdio
     from exsearch.serving.sites import Sites
@@ -185,7 +185,7 @@ def check(url: str, dialect: str, query: str, api_key_file: Path | None, as_json
     """
     import msgspec
 
-    from exsearch.errors import ExSearchError
+    from exsearch.core.errors import ExSearchError
     from exsearch.serving.conformance import run_checks
 
     key = _key(api_key_file)
@@ -203,7 +203,7 @@ def check(url: str, dialect: str, query: str, api_key_file: Path | None, as_json
 
 
 def _key(file: Path | None) -> str | None:
-    from exsearch.api_key import read_api_key
+    from exsearch.network.api_key import read_api_key
 
     return None if file is None else read_api_key(file)
 
@@ -211,7 +211,7 @@ def _key(file: Path | None) -> str | None:
 def _require_extra() -> None:
     from importlib.util import find_spec
 
-    from exsearch.errors import UsageError
+    from exsearch.core.errors import UsageError
 
     missing = [name for name in ("mcp", "prometheus_client", "starlette", "uvicorn") if find_spec(name) is None]
     if missing:
@@ -221,8 +221,8 @@ def _require_extra() -> None:
 def _open(index: Path, corpus: Path | None, force: bool, processes: int = 1) -> "tuple[Retriever, Corpus]":
     """Say what memory the index needs in so many processes, then open it in this one, ready to answer."""
     from exsearch.corpus.store import Corpus
-    from exsearch.retrieval.index import open_index
-    from exsearch.retrieval.index_folder import read_index_info
+    from exsearch.retrieval.index.folder import read_index_info
+    from exsearch.retrieval.index.open import open_index
     from exsearch.serving.memory import available_memory, gigabytes, memory_need, refuse_if_too_large
 
     info = read_index_info(index)
@@ -242,7 +242,7 @@ def _open(index: Path, corpus: Path | None, force: bool, processes: int = 1) -> 
 
 
 def _listen(app: "Starlette", host: str, port: int, key: str | None, seconds: float) -> None:
-    from exsearch.loopback import is_loopback
+    from exsearch.network.loopback import is_loopback
     from exsearch.serving.listen import make_server, open_socket
 
     if not is_loopback(host) and key is None:

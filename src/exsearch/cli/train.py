@@ -19,7 +19,7 @@ def train(
 ) -> None:
     """Run the EM loop of the file RECIPE; the same command continues a run that was stopped."""
     from exsearch.config import dump_config, load_config
-    from exsearch.errors import UsageError
+    from exsearch.core.errors import UsageError
 
     config = load_config(recipe, list(overrides))
     if dry_run:
@@ -29,9 +29,9 @@ def train(
     if resume and not (out / "config.toml").exists():
         raise UsageError(f"{out}: no run to resume")
     from exsearch.cli.narrate import print_table
+    from exsearch.core.locks import sole_writer
     from exsearch.em.loop import EMRun, encode_summary
-    from exsearch.locks import sole_writer
-    from exsearch.viewer.report import write_report
+    from exsearch.report.write import write_report
 
     with sole_writer(out):
         summary = EMRun(config, out, lambda line: click.echo(line, err=True)).run()

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from exsearch.config import Config, TrainingConfig
-from exsearch.locks import sole_writer
+from exsearch.core.locks import sole_writer
 from exsearch.training.example import Example
 from exsearch.training.logged import train_logged
 from exsearch.training.ranks import is_first

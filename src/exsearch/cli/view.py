@@ -11,7 +11,7 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def view(run: Path, show: bool, as_json: bool) -> None:
     """Write DIR/report.html: figures and trajectories of an evaluation, or of a run, finished or not."""
-    from exsearch.viewer.report import write_report
+    from exsearch.report.write import write_report
 
     target = write_report(run)
     if as_json:

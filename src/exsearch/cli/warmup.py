@@ -43,10 +43,10 @@ def warmup(
     """
     from exsearch.agent.chat import ChatFormat
     from exsearch.cli.training import run_training
-    from exsearch.em.warmup import are_trajectories, read_warmup
+    from exsearch.core.jsonl import write_jsonl
     from exsearch.engine.builtin import resolve_model
-    from exsearch.files import write_jsonl
     from exsearch.training.example import example_from
+    from exsearch.warmup.write import are_trajectories, read_warmup
 
     config = settings(recipe, overrides, model__path=model)
     base = resolve_model(config.model.path)
@@ -61,10 +61,10 @@ def _from_annotations(
     file: Path, index: str | None, chat: "ChatFormat", config: "Config", base: Path
 ) -> "list[Trajectory]":
     from exsearch.agent.loading import load_retriever
-    from exsearch.data.question import read_questions
-    from exsearch.em.gold import GoldPassages
-    from exsearch.em.warmup import gold_trajectories, within_context
-    from exsearch.errors import UsageError
+    from exsearch.core.errors import UsageError
+    from exsearch.questions.question import read_questions
+    from exsearch.warmup.plan import GoldPassages
+    from exsearch.warmup.write import gold_trajectories, within_context
 
     if index is None:
         raise UsageError(f"{file}: holds questions; say in which index their passages are (--index)")

@@ -30,10 +30,10 @@ def weigh(
 
     from exsearch.agent.origin import check_questions
     from exsearch.agent.trajectory import Trajectory
-    from exsearch.data.question import read_questions
+    from exsearch.core.jsonl import read_jsonl, write_jsonl
     from exsearch.em.weigh import summarise
     from exsearch.em.weigh import weigh as run
-    from exsearch.files import read_jsonl, write_jsonl
+    from exsearch.questions.question import read_questions
 
     config = settings(recipe, overrides, weigh__weighting=weighting)
     chosen = read_questions(questions, unanswered=True)

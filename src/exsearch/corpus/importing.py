@@ -8,6 +8,14 @@ from typing import BinaryIO
 import msgspec
 import pyarrow as pa
 
+from exsearch.core.atomic import behind_link, put_in_place, remove
+from exsearch.core.errors import UsageError
+from exsearch.core.fingerprint import fingerprint
+from exsearch.core.foreign import PARQUET
+from exsearch.core.jsonl import read_json, read_jsonl, write_json
+from exsearch.core.locks import sole_writer
+from exsearch.core.progress import progress
+from exsearch.core.trouble import damage_reason, machine_trouble
 from exsearch.corpus.layout import INFO, Rows, SegmentInfo
 from exsearch.corpus.lines import recognise_lines
 from exsearch.corpus.passage import Passage
@@ -15,12 +23,6 @@ from exsearch.corpus.source import Malformed, Place, Source
 from exsearch.corpus.store import Corpus, none_deleted, refuse_to_replace
 from exsearch.corpus.tables import HUB, is_saved_dataset, open_dataset, open_parquet
 from exsearch.corpus.writer import SEGMENT_ROWS, CorpusWriter, discard_unlisted
-from exsearch.errors import UsageError
-from exsearch.files import behind_link, fingerprint, put_in_place, read_json, read_jsonl, remove, write_json
-from exsearch.foreign import PARQUET
-from exsearch.locks import sole_writer
-from exsearch.progress import progress
-from exsearch.trouble import damage_reason, machine_trouble
 
 FEW = 5
 """So many of the rows left out are shown."""

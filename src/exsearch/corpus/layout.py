@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from exsearch.files import fingerprint
+from exsearch.core.fingerprint import fingerprint
 
 FORMAT = 2
 INFO = "corpus.json"

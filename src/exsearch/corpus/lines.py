@@ -11,14 +11,14 @@ from typing import BinaryIO, Literal
 
 import msgspec
 
+from exsearch.core.errors import UsageError
+from exsearch.core.foreign import GZIP, HEAD, foreign
+from exsearch.core.gzipped import BROKEN_GZIP, gzip_fault
+from exsearch.core.ids import Id
+from exsearch.core.quoting import RowError, alike, read_row
+from exsearch.core.shape import BROKEN, fault
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.source import MEGABYTE, Malformed, Place, file_identity, make_passage
-from exsearch.errors import UsageError
-from exsearch.foreign import GZIP, HEAD, foreign
-from exsearch.gzipped import BROKEN_GZIP, gzip_fault
-from exsearch.ids import Id
-from exsearch.quoting import RowError, alike, read_row
-from exsearch.shape import BROKEN, fault
 
 MAX_LINE = 1 << 26
 _DPR_COLUMNS = ("id", "title", "text")

@@ -9,3 +9,11 @@ class Passage(msgspec.Struct, frozen=True):
     id: str
     title: str
     text: str
+
+
+class Hit(msgspec.Struct, frozen=True):
+    """A retrieved passage with its score (higher is better; the scale is the retriever's) and rank from 1."""
+
+    passage: Passage
+    score: float
+    rank: int

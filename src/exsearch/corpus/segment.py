@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from exsearch.core.errors import UsageError
+from exsearch.core.mapping import map_array, map_bytes, save_array
+from exsearch.core.trouble import writing
 from exsearch.corpus.layout import Rows, SegmentInfo, digest, row_hash
 from exsearch.corpus.passage import Passage
-from exsearch.errors import UsageError
-from exsearch.mapping import map_array, map_bytes, save_array
-from exsearch.trouble import writing
 
 BATCH_ROWS = 2048
 _PASSAGES, _ID_HASHES, _ID_ROWS = "passages.arrow", "ids.hash.npy", "ids.row.npy"

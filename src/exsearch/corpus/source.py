@@ -7,9 +7,9 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from exsearch.core.fingerprint import fingerprint
+from exsearch.core.ids import id_text
 from exsearch.corpus.passage import Passage
-from exsearch.files import fingerprint
-from exsearch.ids import id_text
 
 MEGABYTE = 1 << 20
 

@@ -13,6 +13,13 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from exsearch.core.atomic import atomic_path, is_file
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_json
+from exsearch.core.locks import sole_writer
+from exsearch.core.mapping import load_array, save_array
+from exsearch.core.progress import progress
+from exsearch.core.trouble import opening
 from exsearch.corpus.layout import (
     DELETED,
     FORMAT,
@@ -28,12 +35,6 @@ from exsearch.corpus.layout import (
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.segment import Segment, find_rows, hash_ids
 from exsearch.corpus.writer import CorpusWriter, discard_unlisted
-from exsearch.errors import UsageError
-from exsearch.files import atomic_path, is_file, read_json
-from exsearch.locks import sole_writer
-from exsearch.mapping import load_array, save_array
-from exsearch.progress import progress
-from exsearch.trouble import opening
 
 
 class Corpus:

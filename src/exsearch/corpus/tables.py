@@ -8,12 +8,12 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from exsearch.core.errors import UsageError
+from exsearch.core.parquet import table_fault
+from exsearch.core.shape import not_utf8
+from exsearch.core.trouble import machine_trouble
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.source import Malformed, Place, file_identity, make_passage
-from exsearch.errors import UsageError
-from exsearch.parquet import table_fault
-from exsearch.shape import not_utf8
-from exsearch.trouble import machine_trouble
 
 HUB = "hf:"
 _BATCH_ROWS = 1024
@@ -117,7 +117,7 @@ def open_dataset(name: str) -> TableSource:
         if name.startswith(HUB):
             address, _, split = name.removeprefix(HUB).partition("@")
             repository, _, config = address.partition(":")
-            from exsearch.http_client import check_hub
+            from exsearch.network.http_client import check_hub
 
             check_hub(repository)
             found: Any = datasets.load_dataset(repository, config or None, split=split or None)

@@ -1,17 +1,18 @@
 """Growing a corpus folder, a segment at a time, so that a reader never sees half an extension.
 
-Many small additions are merged as they come (`exsearch.merging`): into segments beside theirs, which are removed when
-corpus.json names the merged ones.
+Many small additions are merged as they come (`exsearch.core.merging`): into segments beside theirs, which are removed
+when corpus.json names the merged ones.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from exsearch.core.atomic import atomic_path, remove_unless_held
+from exsearch.core.jsonl import write_json
+from exsearch.core.merging import segments_to_merge
 from exsearch.corpus.layout import FORMAT, INFO, SEGMENTS, CorpusInfo, Rows, SegmentInfo, digest, segment_folder
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.segment import BATCH_ROWS, Segment, SegmentWriter, find_rows, hash_ids, merge_segments
-from exsearch.files import atomic_path, remove_unless_held, write_json
-from exsearch.merging import segments_to_merge
 
 SEGMENT_ROWS = 131_072
 

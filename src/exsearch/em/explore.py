@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from exsearch.agent.journal import Agents, Found, Journals, Plan, first_samples
+from exsearch.agent.agents import Agents
+from exsearch.agent.journal import Found, Journals, Plan, first_samples
 from exsearch.agent.origin import check_origin, known_before_loading, origin_of
 from exsearch.agent.rollout import BRANCH, Draw
 from exsearch.agent.trajectory import Trajectory, answer_logprob
 from exsearch.config import Config, ExploreConfig
-from exsearch.data.question import Question
-from exsearch.locks import require_free
+from exsearch.core.locks import require_free
+from exsearch.questions.question import Question
 
 
 def explore(

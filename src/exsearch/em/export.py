@@ -5,10 +5,11 @@ from pathlib import Path
 
 from exsearch import __version__
 from exsearch.config import Config, load_config
-from exsearch.em.run_folder import RunFolder, RunSummary
-from exsearch.errors import ExSearchError, UsageError, nearest
+from exsearch.core.atomic import atomic_path, is_taken, write_text
+from exsearch.core.errors import ExSearchError, UsageError, nearest
+from exsearch.core.jsonl import read_json
 from exsearch.evaluation.scores import Figure, has_scores, read_scores
-from exsearch.files import atomic_path, is_taken, read_json, write_text
+from exsearch.runs.folder import RunFolder, RunSummary
 from exsearch.training.saving import FLOAT32, JOB
 
 LICENCES = {"builtin:smollm2-135m": "apache-2.0"}

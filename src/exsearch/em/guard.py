@@ -18,16 +18,17 @@ from pathlib import Path
 
 import msgspec
 
-from exsearch.agent.journal import Agents, Journals, first_samples
+from exsearch.agent.agents import Agents
+from exsearch.agent.journal import Journals, first_samples
 from exsearch.agent.rollout import Draw
 from exsearch.agent.trajectory import StopReason, Trajectory, answer_logprob
-from exsearch.data.question import Question
-from exsearch.errors import UsageError
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_json, write_json
 from exsearch.evaluation.bootstrap import figure
 from exsearch.evaluation.evaluate import require_no_outage
 from exsearch.evaluation.metrics import exact_match, f1
 from exsearch.evaluation.scores import Figure
-from exsearch.files import read_json, write_json
+from exsearch.questions.question import Question
 
 PARTS = {1.0: "whole", 0.5: "half", 0.25: "quarter"}
 """Shares of a step that are tried, in this order, and their names."""

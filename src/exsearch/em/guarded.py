@@ -3,14 +3,15 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from exsearch.agent.journal import Agents
+from exsearch.agent.agents import Agents
 from exsearch.agent.rollout import Draw
 from exsearch.config import Config
-from exsearch.data.question import Question
+from exsearch.core.atomic import put_in_place, remove
+from exsearch.core.jsonl import read_json, write_json
+from exsearch.core.seeds import derive_seed
 from exsearch.em.guard import PARTS, Decision, Guard, Standing
-from exsearch.em.run_folder import RunFolder
-from exsearch.engine.sampling import derive_seed
-from exsearch.files import put_in_place, read_json, remove, write_json
+from exsearch.questions.question import Question
+from exsearch.runs.folder import RunFolder
 from exsearch.training.blend import blend
 
 
@@ -57,16 +58,16 @@ class GuardedSteps:
             write_json(file, self._guard.decide(name, before, old, lambda share: self._part(name, old, share)))
         decision = read_json(file, Decision)
         if decision.taken:
-            kept = self._folder.part(name, decision.taken.share)
+            kept = self._folder.part(name, PARTS[decision.taken.share])
             if kept.exists():
                 put_in_place(kept, self._folder.checkpoint(name))
         for share in PARTS:
-            remove(self._folder.part(name, share))
+            remove(self._folder.part(name, PARTS[share]))
         return decision
 
     def _part(self, name: str, old: Path, share: float) -> Path:
         """Return a model that has gone a share of an iteration's step."""
-        part, whole = self._folder.part(name, share), self._folder.part(name, 1.0)
+        part, whole = self._folder.part(name, PARTS[share]), self._folder.part(name, PARTS[1.0])
         if share < 1:
             self._free_engine()
             blend([(old, 1 - share), (whole, share)], part, self._config.model, self._config.learn.keep_float32)

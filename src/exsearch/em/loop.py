@@ -11,38 +11,41 @@ from pathlib import Path
 
 import msgspec
 
+from exsearch.agent.agents import Agents, load_agents
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.journal import Agents, few_failed
-from exsearch.agent.loading import as_begun, load_agents, load_retriever
+from exsearch.agent.journal import few_failed
+from exsearch.agent.loading import as_begun, load_retriever
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import Config, load_config
-from exsearch.data.question import Question
+from exsearch.core.errors import UsageError
+from exsearch.core.fingerprint import fingerprint
+from exsearch.core.jsonl import read_jsonl, write_json, write_jsonl
+from exsearch.core.seeds import derive_seed
 from exsearch.em.explore import explore
-from exsearch.em.gold import GoldPassages
-from exsearch.em.guard import Decision, Standing
+from exsearch.em.guard import PARTS, Decision, Standing
 from exsearch.em.guarded import GuardedSteps
 from exsearch.em.m_step import MStep
 from exsearch.em.questions import RunQuestions, require_files
 from exsearch.em.replay import Source
-from exsearch.em.run_folder import Comparison, Iteration, RunFolder, RunSummary
 from exsearch.em.stage_times import StageTimes
-from exsearch.em.warmup import gold_trajectories, read_warmup, within_context
 from exsearch.em.weigh import WeightSummary, summarise, weigh
 from exsearch.em.weighted import Weighted
 from exsearch.engine.builtin import model_fingerprint, resolve_model
-from exsearch.engine.load import adapter_fingerprint, pick_dtype
-from exsearch.engine.sampling import derive_seed
-from exsearch.errors import UsageError
+from exsearch.engine.load import adapter_fingerprint
 from exsearch.evaluation.baselines import majority
 from exsearch.evaluation.bootstrap import answer_probability, figure, paired_difference
 from exsearch.evaluation.evaluate import TRAJECTORIES, Evaluation, evaluate
 from exsearch.evaluation.protocol import Protocol, make_protocol
 from exsearch.evaluation.scores import Figure, has_scores, read_scores
-from exsearch.files import fingerprint, read_jsonl, write_json, write_jsonl
-from exsearch.memory import give_back_memory
+from exsearch.hardware.devices import pick_dtype
+from exsearch.hardware.memory import give_back_memory
+from exsearch.questions.question import Question
+from exsearch.runs.folder import Comparison, Iteration, RunFolder, RunSummary
 from exsearch.training.example import Example, example_from
 from exsearch.training.trainer import refuse_adapter, require_length
 from exsearch.training.zero_settings import zero_fingerprint
+from exsearch.warmup.plan import GoldPassages
+from exsearch.warmup.write import gold_trajectories, read_warmup, within_context
 
 Say = Callable[[str], None]
 
@@ -201,7 +204,7 @@ class EMRun:
             return sources
         told = f" ({', '.join(f'{each.examples} of {each.name}' for each in sources)})" if len(sources) > 1 else ""
         self.say(f"M-step of {name}: learn from {len(examples)} trajectories{told}, each by its weight.")
-        target = self.folder.checkpoint(name) if self._guard is None else self.folder.part(name, 1.0)
+        target = self.folder.checkpoint(name) if self._guard is None else self.folder.part(name, PARTS[1.0])
         self._m_step.learn(name, explorers[name], examples + self.to_mix_in(), target)
         return sources
 

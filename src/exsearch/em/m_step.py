@@ -4,22 +4,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from exsearch.agent.agents import Agents
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.journal import Agents
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import Config, TrainingConfig
+from exsearch.core.atomic import remove
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_jsonl
+from exsearch.core.seeds import derive_seed
 from exsearch.em.questions import RunQuestions, refuse_learned
 from exsearch.em.replay import Rollouts, Source, learned_from
 from exsearch.em.reweigh import reweigh
-from exsearch.em.run_folder import RunFolder
 from exsearch.em.stage_times import StageTimes
 from exsearch.engine.builtin import model_fingerprint
-from exsearch.engine.sampling import derive_seed
-from exsearch.errors import UsageError
-from exsearch.files import read_jsonl, remove
+from exsearch.runs.folder import RunFolder
 from exsearch.training.blend import blend
 from exsearch.training.example import Example
-from exsearch.training.trainer import train
+from exsearch.training.start import train
 
 
 @dataclass(frozen=True)

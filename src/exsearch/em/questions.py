@@ -7,10 +7,10 @@ from pathlib import Path
 
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import Config
-from exsearch.data.question import Question, read_questions
-from exsearch.engine.sampling import derive_seed
-from exsearch.errors import UsageError
-from exsearch.files import read_jsonl
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_jsonl
+from exsearch.core.seeds import derive_seed
+from exsearch.questions.question import Question, read_questions
 
 MORE = 1.5
 """A refused step was of too few questions: the E-step after it asks so many times as many (ascent-based Monte Carlo EM

@@ -20,10 +20,10 @@ from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammars.known import make_grammar
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import AgentConfig, LearnConfig
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_jsonl
 from exsearch.em.learn import weighted_examples
 from exsearch.em.reweigh import Reweighed, ratios_worth
-from exsearch.errors import UsageError
-from exsearch.files import read_jsonl
 from exsearch.training.example import Example
 
 

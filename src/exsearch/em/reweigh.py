@@ -19,17 +19,18 @@ from pathlib import Path
 
 import msgspec
 
-from exsearch import coroutines
-from exsearch.agent.journal import Agents, few_failed
+from exsearch.agent.agents import Agents
+from exsearch.agent.journal import few_failed
 from exsearch.agent.rollout import BRANCH
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import WeighConfig
-from exsearch.data.question import Question
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import write_jsonl
+from exsearch.core.progress import progress
 from exsearch.em.weigh import UNNORMALISED, effective_sample_size, weigh
 from exsearch.em.weighted import Weighted
-from exsearch.errors import UsageError
-from exsearch.files import write_jsonl
-from exsearch.progress import progress
+from exsearch.processes import coroutines
+from exsearch.questions.question import Question
 
 
 class Reweighed(Weighted, frozen=True):

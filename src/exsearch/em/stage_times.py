@@ -4,8 +4,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from exsearch.files import read_jsonl
-from exsearch.metrics_log import MetricsLog
+from exsearch.core.jsonl import read_jsonl
+from exsearch.logs.metrics_log import MetricsLog
 
 STAGE = "seconds"
 """Of the lines in metrics.jsonl that say so."""

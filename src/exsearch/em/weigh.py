@@ -12,10 +12,10 @@ import numpy as np
 
 from exsearch.agent.trajectory import StopReason, Trajectory, answer_logprob
 from exsearch.config import WeighConfig
-from exsearch.data.question import Question
+from exsearch.core.errors import UsageError
 from exsearch.em.weighted import Weighted
-from exsearch.errors import UsageError
 from exsearch.evaluation.metrics import exact_match, f1
+from exsearch.questions.question import Question
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from exsearch.checkpoint import explained, quiet, refuse_misfits
+from exsearch.core.checkpoint import explained, quiet, refuse_misfits
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_json
 from exsearch.engine.checkpoint import causal_class, load_config
-from exsearch.errors import UsageError
-from exsearch.files import read_json
 
 SETTINGS = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"

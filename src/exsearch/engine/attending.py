@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import torch
 
-from exsearch.errors import ExSearchError
+from exsearch.core.errors import ExSearchError
 
 BLOCK = 512
 """Keys of one step. With whole steps alone what a query attends to is summed in one order, however many keys follow

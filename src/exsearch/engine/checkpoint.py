@@ -11,9 +11,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from exsearch.checkpoint import load_whole
-from exsearch.errors import UsageError
-from exsearch.files import read_json
+from exsearch.core.checkpoint import load_whole
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_json
 
 
 class _Stops(msgspec.Struct, frozen=True):

@@ -1,8 +1,8 @@
 """Several copies of a model, each a process of its own with a share of the seats and of the machine.
 
-A small model spends a part of each pass in Python and in operations too small to be shared out among processors. On two
-cores that is little: two copies with a core each are 1.10 times as fast as one, for twice the memory of the weights and
-some seconds more to start. The more cores a model has to itself, the larger that part. On GPUs, each copy has its own.
+A small model spends a part of each pass in Python and in operations too small to be shared out among processors. Two
+copies with a core each are 1.1 (with AMX) to 1.3 times as fast as one on two cores, for twice the memory of the weights
+and some seconds more to start (`load.faster_copies`). On GPUs, each copy has its own.
 
 A conversation stays with one copy; samples of one question go to the same, which computes their common beginning once.
 The copies are alike, so what a conversation is told does not depend on which of them it meets.
@@ -17,59 +17,22 @@ import threading
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import torch
 
-from exsearch.checkpoint import require_whole
-from exsearch.children import start_module
+from exsearch.core.checkpoint import require_whole
+from exsearch.core.errors import ExSearchError, UsageError
+from exsearch.core.tokens import TokenIds
 from exsearch.engine.adapter import check_adapter
-from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling, TokenIds
+from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling
 from exsearch.engine.checkpoint import causal_class
-from exsearch.errors import ExSearchError, UsageError
+from exsearch.engine.copy_messages import CopySettings, Reply, Request
+from exsearch.processes.children import start_module
 
 _REMEMBERED = 1024
 """Prompts of which is known where they were met first."""
 _SECONDS_TO_END = 10.0
-
-
-class CopySettings(msgspec.Struct, frozen=True):
-    """What a copy is made of."""
-
-    folder: str
-    fingerprint: str
-    dtype: str
-    """Name in torch, such as `bfloat16`."""
-    device: str
-    seats: int
-    threads: int
-    adapter: str | None = None
-
-
-class Request(msgspec.Struct, frozen=True):
-    """What a copy is asked to do for a seat; `number` names the request, or the one to cancel."""
-
-    number: int
-    seat: int
-    act: Literal["generate", "logprobs", "cancel", "close", "forget"]
-    prompt: TokenIds = []
-    sampling: Sampling | None = None
-    seed: int = 0
-    target: TokenIds = []
-
-
-class Reply(msgspec.Struct, frozen=True):
-    """A copy's answer; number -1 says that it is ready."""
-
-    number: int
-    completion: Completion | None = None
-    logprobs: list[float] = []
-    error: str | None = None
-    mistake: bool = False
-    """Whether the error is the user's."""
-    context_size: int = 0
-    stats: EngineStats = msgspec.field(default_factory=EngineStats)
 
 
 class CopiedEngine:

@@ -11,10 +11,10 @@ from pathlib import Path
 import msgspec
 import torch
 
+from exsearch.core.errors import UsageError
 from exsearch.engine.base import EngineError, Seat
-from exsearch.engine.copies import CopySettings, Reply, Request
+from exsearch.engine.copy_messages import CopySettings, Reply, Request
 from exsearch.engine.hf import HFEngine
-from exsearch.errors import UsageError
 
 
 def main() -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 import httpx2
 
+from exsearch.core.errors import UsageError
+from exsearch.core.thoughts import without_thoughts
 from exsearch.engine.base import EngineError
-from exsearch.errors import UsageError
-from exsearch.http_client import async_client, describe
-from exsearch.reported import reported, words
-from exsearch.thoughts import without_thoughts
+from exsearch.network.http_client import async_client, describe
+from exsearch.network.reported import reported, words
 
 RETRIES = 4
 """Of requests that the server refused for now (429, 5xx) or did not receive; the pause doubles from half a second."""

@@ -19,10 +19,10 @@ from typing import cast
 import torch
 from transformers import PreTrainedModel
 
-from exsearch import compute
+from exsearch.core.tokens import TokenIds
 from exsearch.engine.adapter import check_adapter
 from exsearch.engine.attention_choice import attention_of, choose_attention
-from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling, TokenIds
+from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling
 from exsearch.engine.call import Call
 from exsearch.engine.checkpoint import load_model
 from exsearch.engine.limits import context_limit, steady_limit
@@ -31,8 +31,9 @@ from exsearch.engine.merging import merge_checked
 from exsearch.engine.paths import EnginePath, engine_verdict, memory_of
 from exsearch.engine.probe import require_path
 from exsearch.engine.sampling import draw, uniforms
-from exsearch.memory import is_out_of_memory
-from exsearch.onednn import use_onednn
+from exsearch.hardware.memory import is_out_of_memory
+from exsearch.hardware.onednn import use_onednn
+from exsearch.processes import compute
 
 
 class HFEngine:

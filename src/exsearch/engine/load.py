@@ -1,29 +1,33 @@
 """From a model name and settings to a running engine."""
 
+import os
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from transformers import PreTrainedConfig
 
-from exsearch.api_key import read_api_key
 from exsearch.config import ModelConfig
+from exsearch.core.errors import ExSearchError, UsageError
+from exsearch.core.fingerprint import fingerprint
+from exsearch.core.tokens import TokenIds
 from exsearch.engine.adapter import SETTINGS, require_adapter_folder
-from exsearch.engine.base import Engine, TokenIds
+from exsearch.engine.base import Engine
 from exsearch.engine.builtin import model_fingerprint
 from exsearch.engine.checkpoint import load_config
 from exsearch.engine.copies import CopiedEngine
 from exsearch.engine.hf import HFEngine
 from exsearch.engine.limits import made_for, steady_limit
-from exsearch.errors import ExSearchError, UsageError
-from exsearch.files import fingerprint
-from exsearch.memory import is_out_of_memory
-from exsearch.precision import bfloat16_is_fast
+from exsearch.hardware.devices import pick_device, pick_dtype
+from exsearch.hardware.memory import is_out_of_memory
+from exsearch.network.api_key import read_api_key
 
-_SMALL = 1 << 30
-"""Bytes of a checkpoint's weights up to which copies may pay."""
-_PROCESSORS_EACH = 4
-_MOST_COPIES = 8
+_LARGE, _SMALL = 1 << 30, 1 << 26
+"""Bytes of a checkpoint's weights between which copies may pay: a smaller one says all before copies have started."""
+_PROCESSORS_EACH, _AMX_PROCESSORS_EACH = 1, 4
+_MAXIMUM_COPIES = 8
+_MEMORY_SHARE = 4
+"""Copies take at most a fourth of the machine's memory for their weights."""
 
 
 class Conversation(Protocol):
@@ -48,20 +52,6 @@ class Conversation(Protocol):
     def messages(self, ids: TokenIds) -> list[dict[str, str]]:
         """Return the conversation whose token ids these are."""
         ...
-
-
-def pick_device(config: ModelConfig) -> str:
-    """Return the torch device that the settings mean on this machine."""
-    if config.device != "auto":
-        return config.device
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def pick_dtype(config: ModelConfig) -> torch.dtype:
-    """Return the floating-point type that the settings mean on this machine."""
-    if config.precision != "auto":
-        return {"bf16": torch.bfloat16, "fp32": torch.float32}[config.precision]
-    return torch.bfloat16 if bfloat16_is_fast(pick_device(config)) else torch.float32
 
 
 def load_engine(
@@ -122,14 +112,20 @@ def require_steady(model: PreTrainedConfig, context: int) -> None:
 def faster_copies(folder: Path, device: str) -> int:
     """Return how many copies of a model do more together than one that has all processors.
 
-    Twice the processors are less than twice as fast for one copy: what they cannot share is a tenth of a pass of
-    SmolLM2-135M on one core. On two cores a second copy gains no more than that, which its start takes back; with four
-    cores for each copy the gain should be a third. In large models that part is small, and their copies need memory.
+    Twice the processors are less than twice as fast for one copy, which waits at the end of each small operation for
+    the slower one. On two cores a whole `exsearch explore` of 64 trajectories by SmolLM2-135M took 0.84 of the time
+    with two copies, their start included. Where AMX multiplies, such operations are too little of a pass: a second copy
+    gained a tenth on two cores, which its start takes back, so there each has four. In large models they are few, and
+    copies need memory.
     """
     weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    if device != "cpu" or weights > _SMALL:
+    if device != "cpu" or not _SMALL <= weights <= _LARGE:
         return 1
-    return max(min(torch.get_num_threads() // _PROCESSORS_EACH, _MOST_COPIES), 1)
+    amx = torch.cpu.get_capabilities().get("amx_bf16", False)
+    by_processors = torch.get_num_threads() // (_AMX_PROCESSORS_EACH if amx else _PROCESSORS_EACH)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    by_memory = memory // (_MEMORY_SHARE * 2 * weights)  # of bfloat16, computed in float32
+    return max(min(by_processors, by_memory, _MAXIMUM_COPIES), 1)
 
 
 def _endpoint(config: ModelConfig, chat: Conversation, context: int, seats: int, thinking: bool | None) -> Engine:

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from transformers import PreTrainedModel
 
+from exsearch.core.errors import ExSearchError
 from exsearch.engine.attention_choice import choose_attention
 from exsearch.engine.noise import without_noise
 from exsearch.engine.probe import ROUGH_TOLERANCE, TOLERANCE, distance, is_exact, plain_logprobs, probe_tokens
-from exsearch.errors import ExSearchError
 
 _ROUNDING = 10
 """How much more than two ways to compute one model its rounded, merged weights may differ."""

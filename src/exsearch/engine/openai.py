@@ -17,10 +17,11 @@ from typing import Any
 
 import msgspec
 
-from exsearch import coroutines
-from exsearch.engine.base import Completion, EngineError, EngineStats, Finish, Sampling, TokenIds
+from exsearch.core.errors import UsageError
+from exsearch.core.tokens import TokenIds
+from exsearch.engine.base import Completion, EngineError, EngineStats, Finish, Sampling
 from exsearch.engine.endpoint import BusyError, Endpoint, RefusedError, first_choice, spoken_text
-from exsearch.errors import UsageError
+from exsearch.processes import coroutines
 
 _PROBED_TOKENS = 8
 _PROBED_TEMPERATURE = 2.0

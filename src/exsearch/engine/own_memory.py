@@ -12,10 +12,10 @@ from typing import Any, Literal
 import torch
 from transformers import PreTrainedModel
 
-from exsearch import compute
-from exsearch.engine.base import TokenIds
+from exsearch.core.errors import ExSearchError
+from exsearch.core.tokens import TokenIds
 from exsearch.engine.call import Call
-from exsearch.errors import ExSearchError
+from exsearch.processes import compute
 
 Continuing = Literal["pieces", "tokens", "whole"]
 """How more of a conversation is computed: all new tokens in one pass, one by one, or everything anew each time."""

@@ -6,8 +6,8 @@ import msgspec
 import torch
 from transformers import PreTrainedModel
 
+from exsearch.core.tokens import TokenIds
 from exsearch.engine.attention_choice import attention_of, choose_attention
-from exsearch.engine.base import TokenIds
 from exsearch.engine.call import Call
 from exsearch.engine.memory import Memory
 from exsearch.engine.own_memory import OwnMemory

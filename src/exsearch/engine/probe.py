@@ -18,12 +18,14 @@ import torch
 from filelock import FileLock
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from exsearch.engine.base import TokenIds
+from exsearch.core.atomic import make_folder
+from exsearch.core.errors import UsageError
+from exsearch.core.fingerprint import fingerprint
+from exsearch.core.jsonl import read_json, write_json
+from exsearch.core.tokens import TokenIds
 from exsearch.engine.builtin import cache_folder
 from exsearch.engine.limits import context_limit, narrowed, windows_of
-from exsearch.errors import UsageError
-from exsearch.files import fingerprint, make_folder, read_json, write_json
-from exsearch.memory import give_back_memory, is_out_of_memory
+from exsearch.hardware.memory import give_back_memory, is_out_of_memory
 
 TOLERANCE = 1e-4
 """Nats by which any log-prob may differ from the plain forward's in float32."""

@@ -1,17 +1,9 @@
 """Drawing tokens from logits so that a draw depends on its own seed and distribution alone."""
 
-import hashlib
-
 import numpy as np
 import torch
 
 _BLOCK = 256
-
-
-def derive_seed(*parts: object) -> int:
-    """Return a 64-bit seed that depends on all parts and nothing else, such as (run seed, question id, sample)."""
-    digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little")
 
 
 def uniforms(seeds: list[int], count: int) -> torch.Tensor:

@@ -11,12 +11,12 @@ there is less to do. So the same kernels work on a token whatever else is in fli
 import torch
 from transformers import PreTrainedModel
 
-from exsearch import compute
+from exsearch.core.tokens import TokenIds, common_start
 from exsearch.engine.attention import GROUPED
 from exsearch.engine.attention_choice import choose_attention
-from exsearch.engine.base import TokenIds, common_start
 from exsearch.engine.call import Call
 from exsearch.engine.slots import Geometry, SlotCache
+from exsearch.processes import compute
 
 CHUNKS = range(16, 257, 16)
 """Prompt tokens of one pass: the largest as long as there are so many, then the smallest that holds the rest. Which it

@@ -11,9 +11,9 @@ import torch
 from transformers import Cache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from exsearch.core.errors import ExSearchError
 from exsearch.engine.attention import GROUPED
 from exsearch.engine.attention_choice import attention_of, choose_attention
-from exsearch.errors import ExSearchError
 
 BLOCK = {torch.float32: 512, torch.bfloat16: 128}
 """Attention sees a multiple of so many positions, the hidden ones masked: torch's kernels for CPUs go through keys in

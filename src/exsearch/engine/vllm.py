@@ -15,11 +15,12 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from exsearch.children import guard_others
+from exsearch.core.errors import UsageError
+from exsearch.core.tokens import TokenIds
 from exsearch.engine.adapter import check_adapter
-from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling, TokenIds
+from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling
 from exsearch.engine.watchdog import watch
-from exsearch.errors import UsageError
+from exsearch.processes.children import guard_others
 
 T = TypeVar("T")
 FORCING = "exsearch.engine.vllm_forcing:Forcing"

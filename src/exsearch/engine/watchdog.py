@@ -11,7 +11,7 @@ import subprocess
 import sys
 from contextlib import suppress
 
-from exsearch.children import start_module
+from exsearch.processes.children import start_module
 
 SECONDS = 0.2
 """Between two looks."""

@@ -8,12 +8,12 @@ from collections import Counter
 import msgspec
 
 from exsearch.agent.trajectory import StopReason, Trajectory
-from exsearch.data.question import Question
-from exsearch.errors import UsageError
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_jsonl, write_jsonl
 from exsearch.evaluation.evaluate import TRAJECTORIES, Evaluation, score
 from exsearch.evaluation.protocol import PROTOCOL, check_protocol, write_protocol
 from exsearch.evaluation.scores import Scores, write_scores
-from exsearch.files import read_jsonl, write_jsonl
+from exsearch.questions.question import Question
 
 
 def majority(train: list[Question], evaluation: Evaluation, name: str = "majority") -> Scores:

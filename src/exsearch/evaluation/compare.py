@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import msgspec
 
-from exsearch.data.question import Question
-from exsearch.errors import UsageError
+from exsearch.core.errors import UsageError
 from exsearch.evaluation.bootstrap import paired_difference
 from exsearch.evaluation.folder import Evaluated
 from exsearch.evaluation.scores import LIKELIHOODS, Figure, QuestionScore
+from exsearch.questions.question import Question
 
 FEWEST = 6
 """Questions that must differ before a difference can be told apart. With five, a sign test is at 2 / 2^5 > 0.05 even

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import msgspec
 
-from exsearch.agent.journal import Agents, Journals, few_failed, first_samples
+from exsearch.agent.agents import Agents
+from exsearch.agent.journal import Journals, few_failed, first_samples
 from exsearch.agent.origin import check_origin, known_before_loading, origin_of, scored_by_aliases
 from exsearch.agent.rollout import Draw
 from exsearch.agent.trajectory import Cost, Trajectory, answer_logprob
 from exsearch.config import AgentConfig
-from exsearch.data.question import Question
-from exsearch.errors import ExSearchError, UsageError
+from exsearch.core.errors import ExSearchError, UsageError
+from exsearch.core.locks import require_free
 from exsearch.evaluation.bootstrap import figure
 from exsearch.evaluation.metrics import answer_scores
 from exsearch.evaluation.protocol import PROTOCOL, Protocol, check_protocol, write_protocol
@@ -25,7 +26,7 @@ from exsearch.evaluation.scores import (
     with_probabilities,
     write_scores,
 )
-from exsearch.locks import require_free
+from exsearch.questions.question import Question
 
 TRAJECTORIES = "trajectories.jsonl"
 GREEDY = Draw(seed=0, temperature=0.0, score_answers=True)

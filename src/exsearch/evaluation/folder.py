@@ -4,12 +4,12 @@ from pathlib import Path
 
 import msgspec
 
-from exsearch.data.question import Question, read_questions
-from exsearch.errors import UsageError
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_json, read_jsonl
 from exsearch.evaluation.evaluate import TRAJECTORIES
 from exsearch.evaluation.protocol import PROTOCOL
 from exsearch.evaluation.scores import SCORES, Scores, has_scores, read_scores
-from exsearch.files import read_json, read_jsonl
+from exsearch.questions.question import Question, read_questions
 
 QUESTIONS = "questions.jsonl"
 
@@ -86,7 +86,7 @@ def _protocol(folder: Path, expected: str) -> dict[str, object]:
 
 
 def _run_questions(folder: Path) -> Path | None:
-    """Return the file of the questions, for an evaluation in a run (`em/run_folder.py`)."""
+    """Return the file of the questions, for an evaluation in a run (`runs/folder.py`)."""
     path = folder.resolve()
     if path.parent.name in ("eval", "train-eval"):
         return path.parent.parent / "questions" / ("test.jsonl" if path.parent.name == "eval" else "train.jsonl")

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import msgspec
 
-from exsearch import coroutines
-from exsearch.data.question import Question
+from exsearch.core.fingerprint import fingerprint
+from exsearch.core.journal import Journal
+from exsearch.core.locks import sole_writer
+from exsearch.core.progress import progress
 from exsearch.engine.base import EngineError
 from exsearch.engine.endpoint import Endpoint, first_choice, spoken_text
-from exsearch.files import Journal, fingerprint
-from exsearch.locks import sole_writer
-from exsearch.progress import progress
+from exsearch.processes import coroutines
+from exsearch.questions.question import Question
 
 PROMPT = (
     "You grade answers to questions. The accepted answers are right. The given answer is right if it means the same "

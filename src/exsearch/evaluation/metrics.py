@@ -6,7 +6,7 @@ Given no answer, a metric is not asked: see `answer_scores`.
 from collections import Counter
 from collections.abc import Callable
 
-from exsearch.data.normalise import Normaliser, normalise
+from exsearch.questions.normalise import Normaliser, normalise
 
 Metric = Callable[[str, list[str], Normaliser], float]
 Overlap = tuple[float, float, float]

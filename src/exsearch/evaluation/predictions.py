@@ -12,13 +12,13 @@ from typing import Any
 
 import msgspec
 
-from exsearch.data.question import Question
-from exsearch.data.readers.annotated import as_text
-from exsearch.data.readers.ids import IDS
-from exsearch.errors import UsageError
-from exsearch.foreign import HEAD, foreign
-from exsearch.ids import id_text
-from exsearch.shape import ShapeError, syntax_fault
+from exsearch.core.errors import UsageError
+from exsearch.core.foreign import HEAD, foreign
+from exsearch.core.ids import id_text
+from exsearch.core.shape import ShapeError, syntax_fault
+from exsearch.questions.question import Question
+from exsearch.questions.readers.annotated import as_text
+from exsearch.questions.readers.ids import IDS
 
 ANSWERS = ("prediction", "predicted_answer", "pred", "pred_ans", "output", "response", "answer")
 """`answer` last: where another of these stands beside it, it is the gold answer."""

@@ -11,11 +11,12 @@ import msgspec
 
 from exsearch.agent.grammars.known import make_grammar
 from exsearch.config import AgentConfig
-from exsearch.data import normalise
-from exsearch.data.question import Question
+from exsearch.core.errors import UsageError
+from exsearch.core.fingerprint import fingerprint
+from exsearch.core.jsonl import read_json, write_json
 from exsearch.effects import difference
-from exsearch.errors import UsageError
-from exsearch.files import fingerprint, read_json, write_json
+from exsearch.questions import normalise
+from exsearch.questions.question import Question
 
 PROTOCOL = "protocol.json"
 _ADDED = ("repeated", "date")

@@ -3,9 +3,9 @@
 import msgspec
 
 from exsearch.agent.trajectory import Step
-from exsearch.data.normalise import normalise
+from exsearch.core.words import STOP_WORDS
 from exsearch.evaluation.metrics import accuracy
-from exsearch.retrieval.words import STOP_WORDS
+from exsearch.questions.normalise import normalise
 
 SUPPORT = 0.8
 """Share of a fact's content words that one passage must have to support it."""

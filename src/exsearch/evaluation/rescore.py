@@ -2,12 +2,12 @@
 
 import msgspec
 
-from exsearch.data.normalise import NORMALISERS
-from exsearch.data.question import Question
 from exsearch.evaluation.bootstrap import figure, paired_difference
 from exsearch.evaluation.metrics import METRICS, answer_scores
 from exsearch.evaluation.predictions import Matched
 from exsearch.evaluation.scores import Figure
+from exsearch.questions.normalise import NORMALISERS
+from exsearch.questions.question import Question
 
 Values = dict[str, dict[str, list[float]]]
 """By normaliser (or who else tells right from wrong) and metric, one value a question, in order."""

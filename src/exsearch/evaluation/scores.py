@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from exsearch.files import read_json, write_json
+from exsearch.core.jsonl import read_json, write_json
 
 SCORES = "scores.json"
 LIKELIHOODS = ("answer_logprob", "answer_probability")

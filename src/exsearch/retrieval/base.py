@@ -2,18 +2,8 @@
 
 from typing import Protocol
 
-import msgspec
-
-from exsearch.corpus.passage import Passage
-from exsearch.errors import ExSearchError
-
-
-class Hit(msgspec.Struct, frozen=True):
-    """A retrieved passage with its score (higher is better; the scale is the retriever's) and rank from 1."""
-
-    passage: Passage
-    score: float
-    rank: int
+from exsearch.core.errors import ExSearchError
+from exsearch.corpus.passage import Hit
 
 
 class RetrievalError(ExSearchError):

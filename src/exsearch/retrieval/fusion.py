@@ -8,9 +8,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from exsearch.corpus.passage import Passage
-from exsearch.files import fingerprint
-from exsearch.retrieval.base import Hit, Retriever
+from exsearch.core.fingerprint import fingerprint
+from exsearch.corpus.passage import Hit, Passage
+from exsearch.retrieval.base import Retriever
 
 if TYPE_CHECKING:
     from exsearch.retrieval.rerank import Reranker

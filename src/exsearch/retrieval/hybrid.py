@@ -4,18 +4,19 @@ members/<kind>/    a whole index each, which can also be searched alone
 reranker.json      content hash of the re-ranker, where there is one
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_json, write_json
 from exsearch.corpus.store import Corpus
-from exsearch.errors import UsageError
-from exsearch.files import read_json, write_json
+from exsearch.retrieval.base import Retriever
 from exsearch.retrieval.fusion import Fused
-from exsearch.retrieval.index import build_index, open_index
-from exsearch.retrieval.index_folder import OpenedIndex
-from exsearch.retrieval.kinds import check_parameters
+from exsearch.retrieval.index.folder import OpenedIndex
+from exsearch.retrieval.index.kinds import segmented_kind, typed
 from exsearch.retrieval.rerank import Reranker
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -47,7 +48,8 @@ class HybridParameters(msgspec.Struct, frozen=True):
         for kind in _KINDS:
             given = getattr(self, kind)
             if kind in self.members:
-                msgspec.structs.force_setattr(self, kind, msgspec.to_builtins(check_parameters(kind, given)))
+                whole = typed(kind, given, segmented_kind(kind).Parameters)
+                msgspec.structs.force_setattr(self, kind, msgspec.to_builtins(whole))
             elif given:
                 raise ValueError(f"{kind} has settings but is not among the members")
 
@@ -64,11 +66,11 @@ class Hybrid(Fused):
     Parameters = HybridParameters
     version: ClassVar[int] = 1
 
-    def __init__(self, opened: OpenedIndex) -> None:
+    def __init__(self, opened: OpenedIndex, open_member: Callable[[Path, Path, str], Retriever]) -> None:
         """Open the members and load the re-ranker."""
         parameters: HybridParameters = opened.parameters
         folder, corpus = opened.folder / "members", opened.corpus.folder
-        members = [open_index(folder / kind, corpus, opened.again) for kind in parameters.members]
+        members = [open_member(folder / kind, corpus, opened.again) for kind in parameters.members]
         reranker = None
         if parameters.reranker is not None:
             reranker = Reranker(parameters.reranker)
@@ -81,9 +83,9 @@ class Hybrid(Fused):
         super().__init__(members, parameters.k0, parameters.depth, reranker, parameters.rerank)
 
     @staticmethod
-    def build_members(corpus: Corpus, folder: Path, parameters: HybridParameters, ray: str | None) -> None:
+    def build_members(corpus: Corpus, folder: Path, parameters: HybridParameters, build: Callable[..., Path]) -> None:
         """Build the members, or extend them; what is complete stays as it is."""
         if parameters.reranker is not None:
             write_json(folder / "reranker.json", RerankerInfo(Reranker(parameters.reranker).hash))
         for kind in parameters.members:
-            build_index(corpus, kind, folder / "members" / kind, ray=ray, **getattr(parameters, kind))
+            build(corpus, kind, folder / "members" / kind, **getattr(parameters, kind))

@@ -14,13 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import msgspec
 
-from exsearch.errors import UsageError, nearest
-from exsearch.files import fingerprint
-from exsearch.http_client import client, describe
-from exsearch.reported import reported
-from exsearch.retrieval.base import Hit, RetrievalError
-from exsearch.retrieval.remote_dialects import DIALECTS, Found
-from exsearch.shape import ShapeError, decode
+from exsearch.core.errors import UsageError, nearest
+from exsearch.core.fingerprint import fingerprint
+from exsearch.core.shape import ShapeError, decode
+from exsearch.corpus.passage import Hit
+from exsearch.network.http_client import client, describe
+from exsearch.network.reported import reported
+from exsearch.retrieval.base import RetrievalError
+from exsearch.wire.client import Found
+from exsearch.wire.registry import CLIENTS
 
 _QUERIES_A_REQUEST = 64
 _MOST_BYTES = 64 << 20
@@ -49,7 +51,7 @@ class Remote:
         answers there.
         """
         name, url = _parsed(location)
-        self._dialect = DIALECTS[name]
+        self._dialect = CLIENTS[name]
         self._name = name
         self._timeout, self._retries, self._backoff, self._concurrency = timeout, retries, backoff, concurrency
         headers = {}
@@ -166,8 +168,8 @@ def _parsed(location: str) -> tuple[str, httpx2.URL]:
     prefix, _, rest = location.partition("://")
     name, _, scheme = prefix.rpartition("+")
     shown = f"{prefix}://{rest.rpartition('@')[2]}"  # without the key
-    if name and name not in DIALECTS:
-        raise UsageError(f"{shown}: unknown dialect (known: {', '.join(DIALECTS)}){nearest(name, list(DIALECTS))}")
+    if name and name not in CLIENTS:
+        raise UsageError(f"{shown}: unknown dialect (known: {', '.join(CLIENTS)}){nearest(name, list(CLIENTS))}")
     try:
         url = httpx2.URL(f"{scheme}://{rest}")
     except httpx2.InvalidURL as error:
@@ -176,11 +178,11 @@ def _parsed(location: str) -> tuple[str, httpx2.URL]:
         raise UsageError(f"{shown}: not the URL of a server; write it like http://HOST:PORT/retrieve")
     if url.path == "/":
         name = name or "search-r1"
-        return name, url.copy_with(path=DIALECTS[name].path)
+        return name, url.copy_with(path=CLIENTS[name].path)
     # several dialects have /retrieve; Search-R1's is the first of them
-    name = name or next((name for name, dialect in DIALECTS.items() if dialect.path == url.path), "")
+    name = name or next((name for name, dialect in CLIENTS.items() if dialect.path == url.path), "")
     if not name:
-        raise UsageError(f"{shown}: put the server's dialect in front ({', '.join(DIALECTS)}), as in skyrl+http://...")
+        raise UsageError(f"{shown}: put the server's dialect in front ({', '.join(CLIENTS)}), as in skyrl+http://...")
     return name, url
 
 

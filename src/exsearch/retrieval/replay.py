@@ -17,11 +17,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from exsearch.corpus.passage import Passage
-from exsearch.errors import ExSearchError, UsageError
-from exsearch.files import make_folder
-from exsearch.retrieval.base import Hit, RetrievalError, Retriever
-from exsearch.trouble import machine_trouble, probe
+from exsearch.core.atomic import make_folder
+from exsearch.core.errors import ExSearchError, UsageError
+from exsearch.core.trouble import machine_trouble, probe
+from exsearch.corpus.passage import Hit, Passage
+from exsearch.retrieval.base import RetrievalError, Retriever
 
 FORMAT = 1
 _APPLICATION = 0x45785365  # "ExSe": tells the file from SQLite files of other programs

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from exsearch import compute
+from exsearch.core.errors import UsageError
+from exsearch.core.trouble import machine_trouble, probe
 from exsearch.corpus.passage import Passage
-from exsearch.errors import UsageError
-from exsearch.http_client import check_hub
+from exsearch.network.http_client import check_hub
+from exsearch.processes import compute
 from exsearch.retrieval.base import RetrievalError
-from exsearch.retrieval.encoder_checkpoint import content_hash, require_whole_network
-from exsearch.trouble import machine_trouble, probe
+from exsearch.retrieval.encoders.base import content_hash, require_whole_network
 
 
 class Reranker:

@@ -15,20 +15,25 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from exsearch import __version__
+from exsearch.core.shape import ShapeError, convert, decode
+from exsearch.corpus.passage import Hit
 from exsearch.corpus.store import Corpus
-from exsearch.retrieval.base import Hit, RetrievalError, Retriever
+from exsearch.retrieval.base import RetrievalError, Retriever
 from exsearch.serving.batching import Batcher
 from exsearch.serving.bodies import read_body
-from exsearch.serving.dialects import REQUESTS_BY_KEYS, Access, SearchRequest, colbert_get, document, request_at
 from exsearch.serving.guard import guard
-from exsearch.serving.limits import Limits, RequestError
+from exsearch.serving.limits import Limits
 from exsearch.serving.metrics import Metrics
 from exsearch.serving.openapi import openapi, overview
 from exsearch.serving.places import Places
 from exsearch.serving.refusal import refusal
 from exsearch.serving.routes import OpenRoute, OwnRoute
 from exsearch.serving.sites import Sites
-from exsearch.shape import ShapeError, convert, decode
+from exsearch.wire.colbert import colbert_get
+from exsearch.wire.errors import RequestError
+from exsearch.wire.registry import REQUESTS_BY_KEYS, request_at
+from exsearch.wire.request import SearchRequest
+from exsearch.wire.search_r1 import Access, document
 
 GONE = 499
 """Counted in the metrics for a client that hung up; nobody receives it."""

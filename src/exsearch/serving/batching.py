@@ -6,9 +6,10 @@ import threading
 from dataclasses import dataclass
 from queue import SimpleQueue
 
-from exsearch.retrieval.base import Hit, RetrievalError, Retriever
+from exsearch.corpus.passage import Hit
+from exsearch.processes.stopping import untorn
+from exsearch.retrieval.base import RetrievalError, Retriever
 from exsearch.serving.metrics import Metrics
-from exsearch.stopping import untorn
 
 BATCH_QUERIES = 1024
 Answer = list[list[Hit]] | Exception

@@ -7,8 +7,8 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from exsearch.serving.limits import RequestError
 from exsearch.serving.refusal import refusal
+from exsearch.wire.errors import RequestError
 
 _SECONDS_LEFT = 60.0
 """For the rest of a refused body to arrive."""

@@ -1,23 +1,13 @@
-"""What one request may ask for, and the error that says that it asked for too much."""
+"""What one request may ask for."""
 
 import re
-from collections.abc import Mapping
 
 import msgspec
 
+from exsearch.wire.errors import RequestError
+
 # Tab, line feed and carriage return separate words; the others have no business in a query.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-
-
-class RequestError(Exception):
-    """A request is refused; the client gets `message` with the HTTP status `status` and these headers."""
-
-    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
-        """Keep what the client gets."""
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.headers = headers or {}
 
 
 class Limits(msgspec.Struct, frozen=True):

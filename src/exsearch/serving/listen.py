@@ -17,8 +17,8 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from exsearch import stopping
-from exsearch.errors import UsageError
+from exsearch.core.errors import UsageError
+from exsearch.processes import stopping
 
 _VISIBLE = bytes(range(0x21, 0x7F)).decode()
 _UNENCODED = re.compile(rb"[^\x21-\x7e]")

@@ -5,8 +5,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from exsearch.serving.limits import RequestError
-from exsearch.shape import ShapeError, convert
+from exsearch.core.shape import ShapeError, convert
+from exsearch.wire.errors import RequestError
 
 SYNONYMS = {
     "query": ("q", "question", "text", "search_query", "query_text"),

@@ -28,10 +28,11 @@ from exsearch.corpus.store import Corpus
 from exsearch.retrieval.base import RetrievalError, Retriever
 from exsearch.serving.batching import Batcher
 from exsearch.serving.guard import guard
-from exsearch.serving.limits import Limits, RequestError
+from exsearch.serving.limits import Limits
 from exsearch.serving.mcp_arguments import read_arguments
 from exsearch.serving.metrics import Metrics
 from exsearch.serving.sites import Sites
+from exsearch.wire.errors import RequestError
 
 INSTRUCTIONS = (
     "Search a collection of passages. Ask for one fact at a time, in a few words or a short question; a passage that "

@@ -5,8 +5,8 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from exsearch.errors import UsageError
-from exsearch.retrieval.index_folder import read_index_info
+from exsearch.core.errors import UsageError
+from exsearch.retrieval.index.folder import read_index_info
 
 _TIMES_LARGER_IN_MEMORY = {".json": 6, ".faiss": 1}
 """Of the files that are read as a whole: objects of JSON take more than its text. All others are mapped."""

@@ -7,9 +7,12 @@ from typing import Any
 import msgspec
 
 from exsearch import __version__
-from exsearch.serving.dialects import ANY_PATH, REQUESTS, REQUESTS_BY_KEYS, Access, ColBERT, SearchRequest
 from exsearch.serving.limits import Limits
 from exsearch.serving.schemas import batch_schema, count_schema, flag_schema, query_schema
+from exsearch.wire.colbert import ColBERT
+from exsearch.wire.registry import ANY_PATH, REQUESTS, REQUESTS_BY_KEYS
+from exsearch.wire.request import SearchRequest
+from exsearch.wire.search_r1 import Access
 
 Schema = dict[str, Any]
 

@@ -2,8 +2,8 @@
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from exsearch.serving.limits import RequestError
 from exsearch.serving.metrics import Metrics
+from exsearch.wire.errors import RequestError
 
 _PIECE = 1 << 16
 """Bytes of an answer that are handed on at once."""

@@ -9,9 +9,10 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exsearch import cluster
-from exsearch.errors import UsageError
-from exsearch.retrieval.base import Hit, RetrievalError
+from exsearch.core.errors import UsageError
+from exsearch.corpus.passage import Hit
+from exsearch.processes import cluster
+from exsearch.retrieval.base import RetrievalError
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentResponse
@@ -22,7 +23,7 @@ class Replica:
 
     def __init__(self, index: str, corpus: str | None) -> None:
         """Open the index, ready to answer."""
-        from exsearch.retrieval.index import open_index
+        from exsearch.retrieval.index.open import open_index
 
         self._retriever = open_index(Path(index), None if corpus is None else Path(corpus))
         self._retriever.search(["warm up"], 1)

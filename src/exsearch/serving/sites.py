@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from exsearch.errors import UsageError
-from exsearch.loopback import is_loopback
+from exsearch.core.errors import UsageError
+from exsearch.network.loopback import is_loopback
 from exsearch.serving.refusal import refusal
 
 _HOST = re.compile(r"(?:\[(?P<address>[0-9a-fA-F:.]+)\]|(?P<name>[^\s:/?#@*\[\]]+))(?::[0-9]{1,5})?")

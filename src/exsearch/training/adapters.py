@@ -8,8 +8,8 @@ import torch
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from exsearch.core.errors import UsageError
 from exsearch.engine.layers import text_part
-from exsearch.errors import UsageError
 
 if TYPE_CHECKING:
     from peft import LoraModel

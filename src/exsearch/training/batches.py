@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 
-from exsearch.engine.sampling import derive_seed
+from exsearch.core.seeds import derive_seed
 from exsearch.training.example import Example
 from exsearch.training.loss import Packed, Packing
 from exsearch.training.ranks import Ranks

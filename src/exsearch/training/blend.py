@@ -10,12 +10,14 @@ from pathlib import Path
 
 import torch
 
-from exsearch import compute
 from exsearch.config import ModelConfig
+from exsearch.core.atomic import is_taken, remove
+from exsearch.core.errors import ExSearchError
+from exsearch.core.fingerprint import fingerprint
+from exsearch.core.jsonl import read_json
 from exsearch.engine.checkpoint import load_model
-from exsearch.engine.load import pick_dtype
-from exsearch.errors import ExSearchError
-from exsearch.files import fingerprint, is_taken, read_json, remove
+from exsearch.hardware.devices import pick_dtype
+from exsearch.processes import compute
 from exsearch.training.saving import JOB, restore_float32, save_checkpoint, start_fingerprint
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammars.known import is_one_turn
 from exsearch.agent.trajectory import Trajectory
-from exsearch.errors import UsageError
+from exsearch.core.errors import UsageError
 
 
 @dataclass(frozen=True)

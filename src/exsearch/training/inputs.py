@@ -9,9 +9,10 @@ import msgspec
 import torch
 
 from exsearch.config import TrainingConfig
+from exsearch.core.errors import UsageError
+from exsearch.core.fingerprint import fingerprint
+from exsearch.core.jsonl import read_json
 from exsearch.effects import EARLIER
-from exsearch.errors import UsageError
-from exsearch.files import fingerprint, read_json
 from exsearch.training.example import Example
 from exsearch.training.saving import JOB, start_fingerprint
 from exsearch.training.zero_settings import zero_fingerprint

@@ -10,10 +10,10 @@ from typing import IO
 
 import msgspec
 
-from exsearch.children import start_module
 from exsearch.config import TrainingConfig
-from exsearch.errors import ExSearchError, UsageError
-from exsearch.memory import is_out_of_memory
+from exsearch.core.errors import ExSearchError, UsageError
+from exsearch.hardware.memory import is_out_of_memory
+from exsearch.processes.children import start_module
 from exsearch.training.job import Job, Report, write_job
 
 REPORT = "exsearch-report "
@@ -22,14 +22,19 @@ SECONDS_TO_END = 15.0
 """Given to ranks that are asked to stop; one that waits for a lost one may not hear of it."""
 
 
-def train_on_ranks(job: Job, log: Callable[[int, dict[str, float]], None], rewind: Callable[[int], None]) -> None:
-    """Run a job on `config.ranks` processes. Raises what the first of them raised, or ExSearchError if one was lost."""
+def train_on_ranks(
+    job: Job, log: Callable[[int, dict[str, float]], None], rewind: Callable[[int], None], *, entry: str
+) -> None:
+    """Run a job on `config.ranks` processes, each of which starts with the module `entry`.
+
+    Raises what the first of them raised, or ExSearchError if one was lost.
+    """
     failed: ExSearchError | None = None
     with tempfile.TemporaryFile() as file:  # it has no name, so nothing of it stays, however this ends
         write_job(file, job)
         reading, writing = os.pipe()
         with os.fdopen(reading, encoding="utf-8", errors="replace") as lines:
-            torchrun = _start(job.config.ranks, file, writing)
+            torchrun = _start(entry, job.config.ranks, file, writing)
             try:
                 for line in lines:
                     if not line.startswith(REPORT):
@@ -75,12 +80,12 @@ def less_memory(config: TrainingConfig, section: str) -> str:
     return f"{' or '.join(options)}, which change memory and time alone"
 
 
-def _start(count: int, job: IO[bytes], reports: int) -> "subprocess.Popen[bytes]":
+def _start(entry: str, count: int, job: IO[bytes], reports: int) -> "subprocess.Popen[bytes]":
     """Start `count` ranks, which read the job from standard input and report to a pipe, which is closed here."""
     threads = str(max(1, len(os.sched_getaffinity(0)) // count))
     environment = {"OMP_NUM_THREADS": threads} | os.environ | {"PYTHONSAFEPATH": "1"}
     try:
-        return start_module("exsearch.training.torchrun", str(count), stdin=job, stdout=reports, env=environment)
+        return start_module("exsearch.training.torchrun", str(count), entry, stdin=job, stdout=reports, env=environment)
     finally:
         os.close(reports)
 

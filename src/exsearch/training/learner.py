@@ -15,8 +15,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from exsearch.config import TrainingConfig
+from exsearch.core.errors import ExSearchError
 from exsearch.engine.layers import decoder_layers
-from exsearch.errors import ExSearchError
 from exsearch.training.loss import Packed, Packing, WeightedLoss
 from exsearch.training.ranks import Ranks
 from exsearch.training.resume import Read

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from exsearch.config import ModelConfig, TrackingConfig, TrainingConfig
-from exsearch.metrics_log import MetricsLog
-from exsearch.tracking import IDENTITY, open_mirrors
+from exsearch.logs.metrics_log import MetricsLog
+from exsearch.logs.tracking import IDENTITY, open_mirrors
 from exsearch.training.example import Example
 from exsearch.training.ranks import is_first
-from exsearch.training.trainer import train
+from exsearch.training.start import train
 
 
 def train_logged(
@@ -20,7 +20,7 @@ def train_logged(
     seed: int,
     label: str,
 ) -> Path:
-    """Train as trainer.py does, with the figures in `output`.metrics.jsonl, whose path is returned."""
+    """Train as start.py does, with the figures in `output`.metrics.jsonl, whose path is returned."""
     identity = output.with_name(f"{output.name}.{IDENTITY}")
     mirrors = open_mirrors(tracking, output.parent, output.name, identity) if is_first() else []
     metrics = MetricsLog(output.with_name(f"{output.name}.metrics.jsonl"), mirrors)

@@ -7,17 +7,17 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from exsearch import compute
 from exsearch.agent.chat import ChatFormat
 from exsearch.config import Config
+from exsearch.core.errors import UsageError
 from exsearch.engine.builtin import model_fingerprint
 from exsearch.engine.checkpoint import load_model
 from exsearch.engine.limits import UNLIMITED, context_limit, steady_limit, windows_of
-from exsearch.engine.load import pick_device, pick_dtype
 from exsearch.engine.noise import without_noise
 from exsearch.engine.paths import engine_verdict
 from exsearch.engine.probe import Verdict
-from exsearch.errors import UsageError
+from exsearch.hardware.devices import pick_device, pick_dtype
+from exsearch.processes import compute
 from exsearch.training.adapters import adapted_by
 from exsearch.training.packing import trainer_verdict
 

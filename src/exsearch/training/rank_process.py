@@ -5,17 +5,18 @@ import select
 import sys
 import threading
 import time
-from pathlib import Path
 
 import msgspec
 
-from exsearch import stopping
-from exsearch.errors import UsageError
+from exsearch.core.errors import UsageError
+from exsearch.core.trouble import as_told
+from exsearch.processes import stopping
 from exsearch.training.job import Job, Report, read_job
 from exsearch.training.launch import REPORT
-from exsearch.training.trainer import train
-from exsearch.trouble import as_told
+from exsearch.training.trainer import train_job
 
+ENTRY = "exsearch.training.rank_process"
+"""This module, for whoever starts ranks."""
 SECONDS_TO_HEAR = 3.0
 """Before an error that may be the end of another rank: torchrun ends this one then, which has nothing to add."""
 
@@ -32,17 +33,10 @@ def main() -> None:
 
 def _train(job: Job) -> None:
     try:
-        train(
-            Path(job.base),
-            job.examples,
-            Path(job.output),
-            job.config,
-            job.model,
-            job.seed,
-            job.label,
+        train_job(
+            job,
             log=lambda step, figures: _report(Report(step, figures)),
             rewind=lambda step: _report(Report(step)),
-            section=job.section,
         )
     except Exception as error:
         if stopping.was_asked():

@@ -8,9 +8,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from exsearch.errors import ExSearchError, UsageError
-from exsearch.files import atomic_path, children, remove
-from exsearch.trouble import probe
+from exsearch.core.atomic import atomic_path, children, remove
+from exsearch.core.errors import ExSearchError, UsageError
+from exsearch.core.trouble import probe
 
 Read = Callable[[str], torch.Tensor | None]
 """Returns a tensor of a resume point by its name, None if the point has none of that name."""

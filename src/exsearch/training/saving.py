@@ -19,10 +19,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers import AutoTokenizer, PreTrainedModel
 
+from exsearch.core.atomic import atomic_path
+from exsearch.core.errors import ExSearchError, UsageError
+from exsearch.core.fingerprint import fingerprint
+from exsearch.core.jsonl import write_json
+from exsearch.core.trouble import probe
 from exsearch.engine.builtin import model_fingerprint, weights_fingerprint
-from exsearch.errors import ExSearchError, UsageError
-from exsearch.files import atomic_path, fingerprint, write_json
-from exsearch.trouble import probe
 
 JOB = "exsearch.json"
 """In a checkpoint: the fingerprint of all that it was trained from, and its parts."""

@@ -7,7 +7,6 @@ so a run that was killed and continued ends with the same weights as one that wa
 import copy
 import importlib.util
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,27 +19,27 @@ import torch
 from safetensors.torch import load_file
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
-from exsearch import compute
-from exsearch.config import LearnConfig, ModelConfig, TrainingConfig, WarmupConfig
+from exsearch.config import ModelConfig, TrainingConfig
+from exsearch.core.atomic import behind_link, is_taken, remove
+from exsearch.core.errors import ExSearchError, UsageError
+from exsearch.core.progress import progress
+from exsearch.core.seeds import derive_seed
 from exsearch.engine.checkpoint import load_config, load_model
 from exsearch.engine.layers import decoder_layers
 from exsearch.engine.limits import made_for, steady_limit
-from exsearch.engine.load import pick_device, pick_dtype
 from exsearch.engine.merging import merge_checked
 from exsearch.engine.noise import without_noise
 from exsearch.engine.probe import require_path
-from exsearch.engine.sampling import derive_seed
-from exsearch.errors import ExSearchError, UsageError
-from exsearch.files import behind_link, is_taken, remove
-from exsearch.memory import free_at_once
-from exsearch.onednn import use_onednn
-from exsearch.progress import progress
+from exsearch.hardware.devices import pick_device, pick_dtype
+from exsearch.hardware.memory import free_at_once
+from exsearch.hardware.onednn import use_onednn
+from exsearch.processes import compute
 from exsearch.training.adapters import add_lora
 from exsearch.training.batches import batch_of_step, micro_batches, packed_of_rank, steps_per_epoch
 from exsearch.training.example import Example
 from exsearch.training.inputs import Inputs
 from exsearch.training.job import Job
-from exsearch.training.launch import explained_if_out_of_memory, train_on_ranks
+from exsearch.training.launch import explained_if_out_of_memory
 from exsearch.training.learner import Learner, TorchLearner
 from exsearch.training.loss import (
     LossSums,
@@ -63,70 +62,46 @@ if TYPE_CHECKING:
 BEST = "best.safetensors"
 """Among the resume points: the weights with the lowest validation loss."""
 LogStep = Callable[[int, dict[str, float]], None]
+OnRanks = Callable[[Job, LogStep, Callable[[int], None]], None]
 
 
-def train(
-    base: Path,
-    examples: list[Example],
-    output: Path,
-    config: TrainingConfig,
-    model_config: ModelConfig,
-    seed: int,
-    label: str,
-    log: LogStep,
-    rewind: Callable[[int], None] = lambda step: None,
-    section: str = "",
-) -> None:
-    """Fine-tune the checkpoint in `base` on weighted examples and write the result to the folder `output`.
+def train_job(job: Job, log: LogStep, rewind: Callable[[int], None], on_ranks: OnRanks | None = None) -> None:
+    """Do what a job says, in this process: all of it, or as one of its ranks; with `on_ranks`, leave it to these.
 
     A finished output of the same inputs is left as it is; raises UsageError if it is of others.
-
-    Weights are trained in float32 and saved in the precision of the forward pass, with `config.keep_float32` in both.
-    `log` gets the step (from 1) and its figures; `rewind` is told the step that a resumed run continues from. `section`
-    is that of the settings, with a dot, where the type of `config` does not say it.
     """
-    refuse_adapter(model_config)
+    base, examples, config, dtype = Path(job.base), job.examples, job.config, pick_dtype(job.model)
+    refuse_adapter(job.model)
     if not examples:
-        raise ExSearchError(f"{label}: nothing to learn from")
-    learned, held = hold_out(examples, config.validation_share, seed)
+        raise ExSearchError(f"{job.label}: nothing to learn from")
+    learned, held = hold_out(examples, config.validation_share, job.seed)
     if config.lora_rank and config.frozen_layers:
         raise UsageError("lora_rank and frozen_layers exclude each other: an adapter would change the frozen layers")
-    dtype = pick_dtype(model_config)
-    section = section or {WarmupConfig: "warmup.", LearnConfig: "learn."}.get(type(config), "")
-    config = TrainingConfig(**{name: getattr(config, name) for name in TrainingConfig.__struct_fields__})
-    inputs = Inputs.of(base, examples, config, seed, dtype)
-    output = behind_link(output)
+    inputs = Inputs.of(base, examples, config, job.seed, dtype)
+    output = behind_link(Path(job.output))
     if is_taken(output):
         inputs.require_same(output)
         return
     require_length(base, max(len(example.token_ids) for example in examples))
-    if config.ranks > 1 and "RANK" not in os.environ:
-        train_on_ranks(Job(str(base), examples, str(output), config, model_config, seed, label, section), log, rewind)
+    if on_ranks is not None:
+        on_ranks(job, log, rewind)
         return
-    compute.run(
-        lambda: _train_here(
-            base, learned, held, output, inputs, config, model_config, dtype, seed, label, log, rewind, section
-        )
-    )
+    compute.run(lambda: _train_here(job, learned, held, output, inputs, dtype, log, rewind))
 
 
 def _train_here(
-    base: Path,
+    job: Job,
     learned: list[Example],
     held: list[Example],
     output: Path,
     inputs: Inputs,
-    config: TrainingConfig,
-    model_config: ModelConfig,
     dtype: torch.dtype,
-    seed: int,
-    label: str,
     log: LogStep,
     rewind: Callable[[int], None],
-    section: str,
 ) -> None:
-    """Do what `train` does, in this process: all of it, or as one of its ranks."""
-    with explained_if_out_of_memory(label, config, section), joined_ranks(pick_device(model_config)) as ranks:
+    """Do what `train_job` does, in this process: all of it, or as one of its ranks."""
+    base, config, seed, label = Path(job.base), job.config, job.seed, job.label
+    with explained_if_out_of_memory(label, config, job.section), joined_ranks(pick_device(job.model)) as ranks:
         model, adapted = load_for_training(base, config, seed, dtype)
         torch.nn.Module.to(model, ranks.device)
         verdict = trainer_verdict(model, base, config, ranks.device)

@@ -8,7 +8,7 @@ learned behind it is the sum over the examples that it belongs to. The gradient 
 from collections import defaultdict
 from dataclasses import dataclass
 
-from exsearch.engine.base import common_start
+from exsearch.core.tokens import common_start
 from exsearch.training.example import Example
 
 MIN_SHARED = 16

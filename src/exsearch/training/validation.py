@@ -8,17 +8,17 @@ import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
 
-from exsearch import compute
 from exsearch.config import TrainingConfig
-from exsearch.engine.sampling import derive_seed
-from exsearch.errors import UsageError
+from exsearch.core.errors import UsageError
+from exsearch.core.seeds import derive_seed
+from exsearch.core.trouble import probe
+from exsearch.processes import compute
 from exsearch.training.batches import micro_batches, packed_of_rank
 from exsearch.training.example import Example
 from exsearch.training.learner import Learner
 from exsearch.training.loss import LossSums
 from exsearch.training.ranks import Ranks
 from exsearch.training.resume import write_tensors
-from exsearch.trouble import probe
 
 
 def hold_out(examples: list[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from exsearch.config import TrainingConfig
-from exsearch.errors import ExSearchError, UsageError
+from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.training.learner import MOMENTS, trained
 from exsearch.training.loss import Packed, Packing, WeightedLoss
 from exsearch.training.ranks import Ranks

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from exsearch.errors import UsageError
-from exsearch.files import fingerprint, read_json
+from exsearch.core.errors import UsageError
+from exsearch.core.fingerprint import fingerprint
+from exsearch.core.jsonl import read_json
 
 OURS = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "optimizer", "scheduler")
 """The trainer's own: the file may leave them out or say `auto`."""

@@ -7,7 +7,7 @@ from exsearch.agent.grammars.r1_searcher import R1SearcherGrammar
 from exsearch.agent.grammars.search_r1 import SearchR1Grammar, ZeroSearchGrammar
 from exsearch.agent.grammars.self_ask import SelfAskGrammar
 from exsearch.config import AgentConfig, GrammarName
-from exsearch.errors import UsageError
+from exsearch.core.errors import UsageError
 
 GRAMMARS: dict[GrammarName, type[Grammar]] = {
     "exsearch": ExSearchGrammar,

@@ -1,0 +1,63 @@
+"""What rolls out: an agent of this process, or those of a cluster."""
+
+from pathlib import Path
+from typing import Protocol
+
+from exsearch.agent.grammar import Grammar
+from exsearch.agent.rollout import Draw
+from exsearch.agent.trajectory import Trajectory
+from exsearch.config import Config
+from exsearch.core.tokens import TokenIds
+from exsearch.effects import Settings
+from exsearch.engine.adapter import check_adapter
+from exsearch.hardware.memory import give_back_memory
+from exsearch.questions.question import Question
+from exsearch.retrieval.base import Retriever
+
+
+class Agents(Protocol):
+    """What rolls out: an agent, or many."""
+
+    model_fingerprint: str
+    index_fingerprint: str
+    settings: Settings
+    """What its trajectories depend on, by key; of what only names a file or a model, what it stands for."""
+    grammar: Grammar
+    in_flight: int
+    """Trajectories that it has room for at once."""
+
+    async def trajectories(self, question: Question, sample: int, draw: Draw) -> list[Trajectory]:
+        """Run one trajectory, with its branches."""
+        ...
+
+    def opening(self, question: Question) -> TokenIds:
+        """Return the tokens that every trajectory of a question begins with."""
+        ...
+
+    async def rescored(self, question: Question, trajectory: Trajectory) -> Trajectory:
+        """Return a trajectory with the log-probs that this model gives it."""
+        ...
+
+    def close(self) -> None:
+        """Free the memory of the model."""
+        ...
+
+
+def load_agents(config: Config, model: Path, index: str, opened: Retriever | None = None) -> Agents:
+    """Return what rolls out: an agent of this process or, with `rollout.ray`, those of a cluster.
+
+    An agent of this process searches in `opened`, the index, if that is at hand.
+    """
+    from exsearch.agent.loading import (  # not before: whoever only reads journals needs no model
+        load_agent,
+        load_retriever,
+    )
+
+    give_back_memory()  # what a training has left: the engine may be a process of its own
+    if not config.rollout.ray:
+        return load_agent(config, model, opened or load_retriever(config, index))
+    if config.model.adapter:  # here, so that it is one error and not one per worker
+        check_adapter(Path(config.model.adapter), model, merged=config.model.engine != "vllm")
+    from exsearch.agent.ray_agents import RayAgents
+
+    return RayAgents(config, model, index)

@@ -1,0 +1,1 @@
+"""Commands that other code bases' scripts can call instead of their own."""

@@ -1,0 +1,12 @@
+"""`PROCEDURE=align`: the M-step on what `entropy` wrote, `{"messages", "prob"}`, each with its weight."""
+
+import argparse
+
+from exsearch.compat.searchlm.finetune import add_options, finetune
+
+__all__ = ["add_options", "run"]
+
+
+def run(options: argparse.Namespace) -> None:
+    """Fine-tune and write the checkpoint."""
+    finetune(options, "align", weighted=True)

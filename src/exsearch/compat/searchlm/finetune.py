@@ -1,0 +1,183 @@
+"""What `PROCEDURE=sft` and `PROCEDURE=align` have in common: conversations from a file, flags into settings, training.
+
+The flags are those of the reference's README. Where they name what the trainer does by itself, they are checked
+against it. A run that was cut off is continued by the same command, with `--resume_from_checkpoint` or without.
+"""
+
+import argparse
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from exsearch.agent.chat import ChatFormat
+from exsearch.compat.searchlm.formats import Message
+from exsearch.config import ModelConfig, TrackingConfig, TrainingConfig, apply_override
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_json
+from exsearch.core.shape import ShapeError, convert
+from exsearch.engine.builtin import resolve_model
+from exsearch.training.example import Example
+from exsearch.training.logged import train_logged
+from exsearch.training.ranks import is_first
+from exsearch.training.trainer import resume_folder
+from exsearch.training.zero_settings import read_zero_settings
+
+
+class Conversation(msgspec.Struct, frozen=True):
+    """One entry of a file to learn from."""
+
+    messages: list[Message]
+    prob: float | None = None
+    """Its weight, for `align`."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the reference's flags."""
+    add = parser.add_argument
+    add("--model_name_or_path", required=True)
+    add("--dataset_name_or_path", type=Path, required=True, help="JSON list of conversations")
+    add("--output_dir", type=Path, required=True, help="checkpoint folder to write")
+    add("--deepspeed", default="", help="DeepSpeed's JSON, with zero_optimization.stage 2 or 3")
+    add("--overwrite_cache", **BOOLEAN, help="no effect: nothing is cached")
+    add("--warmup_ratio", type=float, default=0.0)
+    add("--report_to", default="none", help="wandb, tensorboard, trackio or none; several with commas")
+    add("--run_name", default="")
+    add("--logging_steps", type=int, default=1, help="no effect: every step is logged")
+    add("--cutoff_len", type=int, default=8192, help="most tokens of a conversation; the rest is cut off")
+    add("--max_samples", type=int, help="use only the first so many conversations")
+    add("--save_steps", type=int, default=200, help="steps between resume points")
+    add("--per_device_train_batch_size", type=int, default=1)
+    add("--gradient_accumulation_steps", type=int, default=1)
+    add("--learning_rate", type=float, default=5e-5)
+    add("--num_train_epochs", type=float, default=3.0)
+    add("--lr_scheduler_type", default="cosine", help="cosine, linear or constant")
+    add("--bf16", **BOOLEAN, help="forward pass in bfloat16; by default where the processor has it")
+    add("--resume_from_checkpoint", default="", help="the output folder: continue, and fail if there is nothing to")
+    add("--seed", type=int, default=0)
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting of learn, such as lora_rank=8")
+
+
+def boolean(word: str) -> bool:
+    """Read a flag's value as the reference's users write it."""
+    if word.lower() in ("true", "1", "yes"):
+        return True
+    if word.lower() in ("false", "0", "no"):
+        return False
+    raise argparse.ArgumentTypeError(f"{word!r} is neither True nor False")
+
+
+BOOLEAN: dict[str, Any] = {"type": boolean, "nargs": "?", "const": True, "default": None}
+
+
+def finetune(options: argparse.Namespace, label: str, weighted: bool) -> None:
+    """Fine-tune as the flags say, on this rank. Raises UsageError."""
+    zero = read_zero_settings(options.deepspeed) if options.deepspeed else {}
+    config, model = training_config(options, zero), model_config(options, zero)
+    check_resume(options.resume_from_checkpoint, options.output_dir)
+    conversations = read_json(options.dataset_name_or_path, list[Conversation])[: options.max_samples]
+    base = resolve_model(options.model_name_or_path)
+    chat = ChatFormat.load(base)
+    examples = []
+    for number, conversation in enumerate(conversations):
+        where = f"{options.dataset_name_or_path}, entry {number}"
+        example = example_of(conversation, weighted, chat, where)
+        examples.append(cut_off(example, options.cutoff_len))
+    left = [example for example in examples if example.loss_tokens() and example.weight > 0]
+    if not left:
+        raise UsageError(
+            f"{options.dataset_name_or_path}: of {len(examples)} conversations none has a weight and, within "
+            f"cutoff_len = {options.cutoff_len}, a token to learn"
+        )
+    if is_first() and len(left) < len(examples):
+        print(f"{len(examples) - len(left)} of {len(examples)} conversations have nothing to learn from, left out")
+    output: Path = options.output_dir
+    metrics = train_logged(base, left, output, config, model, tracking_config(options), options.seed, label)
+    if is_first():
+        print(f"{output}: checkpoint after {len(left)} conversations; figures in {metrics}")
+
+
+def training_config(options: argparse.Namespace, zero: dict[str, Any]) -> TrainingConfig:
+    """Return the flags as settings of the trainer; `zero` is what DeepSpeed's file says, if one is given."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if options.num_train_epochs != int(options.num_train_epochs):
+        raise UsageError(f"--num_train_epochs {options.num_train_epochs}: only whole epochs are there")
+    tree: dict[str, Any] = {
+        "epochs": int(options.num_train_epochs),
+        "batch_size": options.per_device_train_batch_size * options.gradient_accumulation_steps * world,
+        "micro_batch_tokens": options.per_device_train_batch_size * options.cutoff_len,
+        "learning_rate": options.learning_rate,
+        "max_grad_norm": 1.0,  # of the trainer that the reference uses, per token as here
+        "warmup_ratio": options.warmup_ratio,
+        "schedule": options.lr_scheduler_type,
+        "save_steps": options.save_steps,
+        "sharding": f"zero{zero['zero_optimization']['stage']}" if zero else "none",
+        "deepspeed": options.deepspeed,
+    }
+    for override in options.set:
+        apply_override(tree, override)
+    try:
+        return convert(tree, TrainingConfig)
+    except ShapeError as error:
+        raise UsageError(f"a flag is out of range: {error}") from None
+
+
+def model_config(options: argparse.Namespace, zero: dict[str, Any]) -> ModelConfig:
+    """Return the precision that the flags ask for. Raises UsageError if DeepSpeed's JSON asks for another."""
+    if options.bf16 is None:
+        return ModelConfig()
+    asked = zero.get("bf16", {}).get("enabled", options.bf16)
+    if asked != options.bf16:
+        raise UsageError(f"{options.deepspeed}: bf16.enabled is {asked}, and --bf16 says {options.bf16}")
+    return ModelConfig(precision="bf16" if options.bf16 else "fp32")
+
+
+def tracking_config(options: argparse.Namespace) -> TrackingConfig:
+    """Return the trackers that the flags name."""
+    names = [name for name in options.report_to.split(",") if name and name != "none"]
+    try:
+        return convert({"report_to": names, "name": options.run_name}, TrackingConfig)
+    except ShapeError as error:
+        raise UsageError(f"--report_to {options.report_to}: {error}") from None
+
+
+def check_resume(asked: str, output: Path) -> None:
+    """Raise UsageError if `--resume_from_checkpoint` asks for what cannot be continued."""
+    if not asked or asked.lower() == "false":
+        return
+    points = resume_folder(output)
+    if asked.lower() != "true" and Path(asked).resolve() not in (output.resolve(), points.resolve()):
+        raise UsageError(f"--resume_from_checkpoint {asked}: name the output folder, {output}")
+    if not output.exists() and not any(points.glob("*/step-*.safetensors")):
+        raise UsageError(f"--resume_from_checkpoint {asked}: there is nothing to continue; leave the flag out")
+
+
+def example_of(conversation: Conversation, weighted: bool, chat: ChatFormat, where: str) -> Example:
+    """Return a conversation with the model's turns as what is learned. Raises UsageError naming `where` it is."""
+    roles = [message.role for message in conversation.messages]
+    if not roles or roles != ["user", "assistant"] * (len(roles) // 2):
+        raise UsageError(f"{where}: messages must be user, assistant, user, ... and end with assistant, not {roles}")
+    if weighted == (conversation.prob is None):
+        said = "no prob: weigh it with PROCEDURE=entropy, or use sft" if weighted else "a prob: use PROCEDURE=align"
+        raise UsageError(f"{where}: has {said}")
+    weight = 1.0 if conversation.prob is None else conversation.prob
+    if not 0 <= weight < float("inf"):
+        raise UsageError(f"{where}: prob is {weight}, which is no weight")
+    ids: list[int] = []
+    mask: list[int] = []
+    for message in conversation.messages:
+        if message.role == "user":
+            new = chat.next_prompt(message.content) if ids else chat.first_prompt(message.content)
+        else:
+            thought, answer = chat.retold_ids(message.content)
+            start, new = len(ids) + len(thought), thought + answer
+        ids += new
+        mask += [int(message.role == "assistant")] * len(new)
+    return Example(ids, mask, start, weight, question_id=conversation.messages[0].content)
+
+
+def cut_off(example: Example, length: int) -> Example:
+    """Return the first `length` tokens of an example."""
+    return replace(example, token_ids=example.token_ids[:length], loss_mask=example.loss_mask[:length])

@@ -1,0 +1,81 @@
+"""`PROCEDURE=inference`: one trajectory or more a question, as `{"score", "output", "config"}`.
+
+Sampling is that of the reference's paper branch (recipes/reference-v1.toml): the best 3 passages of a search are
+read, at most 20 searches of 64 tokens a turn, temperature 0.8, top_p 0.95. What ended early is in the output too, with
+its reason, and counts as wrong: the reference lost such questions.
+"""
+
+import argparse
+import os
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+
+from exsearch.agent.agents import load_agents
+from exsearch.agent.chat import ChatFormat
+from exsearch.agent.journal import few_failed
+from exsearch.agent.loading import as_begun
+from exsearch.compat.searchlm.formats import InferenceFile, output_of, read_source_questions
+from exsearch.config import Config, load_config
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import write_json
+from exsearch.em.explore import explore
+from exsearch.engine.builtin import resolve_model
+from exsearch.evaluation.metrics import accuracy, exact_match, f1
+
+PRESET = Path(__file__).parent.parent / "recipes" / "reference-v1.toml"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the reference's flags, and those that its code had as constants."""
+    parser.add_argument("--model_name_or_path", required=True)
+    parser.add_argument("--input_file", type=Path, required=True, help="questions: query_id, question, answer")
+    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--left", type=int, default=0, help="first question")
+    parser.add_argument("--right", type=int, help="question to stop before")
+    parser.add_argument("--index", help="index folder or URL of a server; default: API_SEARCH of the environment")
+    parser.add_argument("--samples", type=int, default=1, help="trajectories a question")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting of a recipe")
+
+
+def run(options: argparse.Namespace) -> Path:
+    """Roll out what the journal beside the output file lacks; write the output file and return its path."""
+    config = settings(options.model_name_or_path, options.set)
+    index = options.index or os.environ.get("API_SEARCH")  # what the reference's code reads
+    if not index:
+        raise UsageError("say where to search: --index FOLDER or URL, or API_SEARCH=http://HOST:PORT")
+    questions = read_source_questions(options.input_file, options.left, options.right)
+    name = f"{options.input_file.stem}.{options.left}-{options.left + len(questions)}"
+    model = resolve_model(config.model.path)
+    sampling = msgspec.structs.replace(config.explore, samples=options.samples)
+    journal = options.output_dir / f"{name}.trajectories.jsonl"
+    config = as_begun(config, model, journal)
+    with closing(load_agents(config, model, index)) as agents:
+        trajectories = explore(agents, questions, sampling, config.seed, journal, "inference")
+    if told := few_failed(trajectories):
+        print(f"{told}. They count as wrong", file=sys.stderr)
+    chat = ChatFormat.load(model, config.agent)
+    by_id = {question.id: question for question in questions}
+    outputs = [output_of(trajectory, by_id[trajectory.question_id], chat) for trajectory in trajectories]
+    pairs = [(output.prediction, output.answer) for output in outputs]
+    score = {
+        "em": sum(exact_match(*pair) for pair in pairs) / len(pairs),
+        "f1": sum(f1(*pair) for pair in pairs) / len(pairs),
+        "acc": sum(accuracy(*pair) for pair in pairs) / len(pairs),
+    }
+    target: Path = options.output_dir / f"{name}.json"
+    write_json(target, InferenceFile(outputs, score, msgspec.to_builtins(config)))
+    print(f"{target}: {len(outputs)} trajectories; " + ", ".join(f"{k} {v:.3f}" for k, v in score.items()))
+    return target
+
+
+def settings(model: str, overrides: list[str]) -> Config:
+    """Return the preset for a model, on as many engines as CUDA_VISIBLE_DEVICES lists."""
+    import torch
+
+    changes = [f"model.path={model}", *overrides]
+    if torch.cuda.device_count() > 1 and not any(change.startswith("rollout.ray") for change in changes):
+        changes.append("rollout.ray=local")
+    return load_config(PRESET, changes)

@@ -1,0 +1,54 @@
+"""Which procedure runs: named by the environment, as the reference has it."""
+
+import argparse
+import importlib
+import os
+import sys
+from typing import NoReturn
+
+from exsearch.core.errors import UsageError, nearest
+from exsearch.core.trouble import as_told
+from exsearch.processes import stopping
+from exsearch.processes.children import guard_others
+from exsearch.processes.streams import write_any_text
+
+PROCEDURES = {name: f"exsearch.compat.searchlm.{name}" for name in ("sft", "inference", "entropy", "align")}
+
+
+def main() -> None:
+    """Run the procedure; one line and exit code 2 for a mistake, 1 for a failure or a stop."""
+    write_any_text()
+    guard_others()
+    stopping.listen()
+    try:
+        _run(sys.argv[1:])
+        stopping.leave(0)
+    except KeyboardInterrupt:
+        _leave(stopping.STOPPED, 1)
+    except Exception as error:
+        if told := as_told(error):
+            _leave(str(told), told.exit_code)
+        if not stopping.was_asked():
+            raise
+        _leave(stopping.STOPPED, 1)  # a library that is interrupted while it is imported makes another error of it
+
+
+def _leave(message: str, code: int) -> NoReturn:
+    if os.environ.get("RANK", "0") == "0":  # one of those that torchrun started speaks for all
+        print(f"error: {message}", file=sys.stderr)
+    stopping.leave(code)
+
+
+def _run(words: list[str]) -> None:
+    name = os.environ.get("PROCEDURE", "")
+    if name not in PROCEDURES:
+        known = ", ".join(PROCEDURES)
+        raise UsageError(f"PROCEDURE={name}: set it to one of {known}{nearest(name, list(PROCEDURES))}")
+    procedure = importlib.import_module(PROCEDURES[name])
+    parser = argparse.ArgumentParser(prog=f"PROCEDURE={name} src/run.py", allow_abbrev=False)
+    procedure.add_options(parser)
+    options, unknown = parser.parse_known_args(words)
+    if unknown:
+        flags = [flag for action in parser._actions for flag in action.option_strings]
+        raise UsageError(f"unknown flag {unknown[0]}{nearest(unknown[0], flags)}")
+    procedure.run(options)

@@ -1,0 +1,12 @@
+"""`PROCEDURE=sft`: warm-up on conversations, `{"messages"}`, each with weight 1."""
+
+import argparse
+
+from exsearch.compat.searchlm.finetune import add_options, finetune
+
+__all__ = ["add_options", "run"]
+
+
+def run(options: argparse.Namespace) -> None:
+    """Fine-tune and write the checkpoint."""
+    finetune(options, "sft", weighted=False)

@@ -1,0 +1,156 @@
+"""Files and folders that are never half-written, and what may be in their way."""
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from exsearch.core.errors import UsageError
+from exsearch.core.foreign import HEAD, foreign
+from exsearch.core.shape import not_utf8
+from exsearch.core.trouble import naming, writing
+
+T = TypeVar("T")
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Yield a temporary sibling of `target`, a file or folder to be; rename it on success, delete it on error.
+
+    An existing target is replaced, behind a link if it is one; UsageError if a folder would be replaced by a file or a
+    file by a folder, or if it is neither. A killed process leaves `target` as it was; the leftover of the killed
+    attempt is removed by the next one.
+    """
+    target = behind_link(target)
+    if not target.name:
+        raise UsageError(f"{target}: is a folder; name what to make in it")
+    if is_special(target):
+        raise UsageError(f"{target}: is neither a file nor a folder, and would be replaced; choose another path")
+    make_folder(target.parent)
+    temporary = target.with_name(f".{target.name}.partial")
+    remove(temporary)
+    try:
+        with writing(target):
+            yield temporary
+        if target.exists() and target.is_dir() != temporary.is_dir():
+            raise UsageError(
+                f"{target}: a {'folder' if target.is_dir() else 'file'} is in the way; choose another path"
+            )
+        put_in_place(temporary, target)
+    except BaseException:
+        remove(temporary)
+        raise
+
+
+def behind_link(target: Path) -> Path:
+    """Return where `target`, a file or folder to be written, really lies: the end of the links, if it is one.
+
+    Whoever names a link wants the disk behind it, so what is written beside it on the way belongs there, too. The end
+    need not exist.
+    """
+    return Path(os.path.realpath(target)) if target.is_symlink() else target
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, unless they are there; behind links, the ends of which need not exist."""
+    Path(os.path.realpath(folder)).mkdir(parents=True, exist_ok=True)
+
+
+def is_taken(target: Path) -> bool:
+    """Return whether something is at `target`, a folder to be written, beside an empty folder."""
+    return target.exists() and not (target.is_dir() and not children(target))
+
+
+def put_in_place(new: Path, target: Path) -> None:
+    """Rename `new` to its sibling `target`, no link, which is replaced if it exists.
+
+    No rename can take the place of a folder that is not empty: the old one is renamed, too, and removed in the end,
+    since a kill while it is removed would leave half of it.
+    """
+    if not new.is_dir():
+        new.replace(target)
+        return
+    replaced = target.with_name(f".{target.name}.replaced")
+    remove(replaced)
+    if target.is_dir():
+        target.replace(replaced)
+    new.replace(target)
+    remove(replaced)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder with what it holds; a path that is not there is fine."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def remove_unless_held(path: Path) -> None:
+    """Delete a folder that nothing names any more, or leave to the next caller what a reader keeps there.
+
+    A network drive keeps the files that a reader has open under other names in their folder, which is not empty then.
+    """
+    try:
+        remove(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EBUSY):
+            raise
+
+
+def children(folder: Path) -> list[Path]:
+    """Return what is in a folder, sorted; nothing if it is not there. Unlike `glob`, raises OSError if it is closed."""
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def is_file(path: Path) -> bool:
+    """Return whether a file is there; raises OSError where that cannot be told, which `Path.is_file` may call False."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def is_special(path: Path) -> bool:
+    """Return whether something is there that is neither a file nor a folder, such as a pipe or a device."""
+    return path.exists() and not (path.is_file() or path.is_dir())
+
+
+def require_no_folder(path: Path) -> None:
+    """Raise UsageError if a folder is where a file is to be."""
+    if path.is_dir():
+        raise UsageError(f"{path}: a folder is in the way; choose another path")
+
+
+def require_apart(out: Path, inputs: Iterable[Path | None]) -> None:
+    """Raise UsageError if `out` is one of the files that are read to make it."""
+    if any(out.exists() and path.exists() and out.samefile(path) for path in inputs if path is not None):
+        raise UsageError(f"{out}: is read, and would be replaced; choose another path to write to")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` atomically, as UTF-8."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_text(path: Path) -> str:
+    """Read a text file, less a byte order mark; raise UsageError naming the file if it is missing or not UTF-8."""
+    try:
+        with naming(path):
+            content = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise UsageError(f"{path}: no such file") from None
+    if said := foreign(content[:HEAD]):
+        raise UsageError(f"{path}: is {said}")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: {not_utf8(error)}") from None

@@ -1,0 +1,109 @@
+"""A transformers checkpoint is loaded whole or refused: each weight that it lacks would be a random number."""
+
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from exsearch.core.errors import UsageError
+
+_NAMED = 3
+"""How many weights of a kind a message names."""
+
+
+def load_whole(kind: Any, source: str | Path, *, states_only: bool = False, **options: Any) -> Any:
+    """Return what `kind.from_pretrained(source, **options)` loads, in evaluation mode.
+
+    Raises UsageError that names the weights that are missing, unknown to the model, or of another size. With
+    `states_only` the model serves for its last hidden states alone: a pooler may be missing, and the checkpoint may
+    hold a head.
+    """
+    with quiet(), explained(source):
+        model, report = kind.from_pretrained(source, output_loading_info=True, ignore_mismatched_sizes=True, **options)
+    missing = set(report["missing_keys"])  # a head tied to the embeddings is not among them; a buffer that is kept is
+    unknown = set(report["unexpected_keys"])
+    if states_only:
+        missing = {name for name in missing if "pooler" not in name.split(".")}
+        inner = {name for name, _ in model.named_children()}
+        unknown = {name for name in unknown if name.removeprefix(f"{model.base_model_prefix}.").split(".")[0] in inner}
+    resized = {f"{name} is {list(has)}, not {list(needs)}" for name, has, needs in report["mismatched_keys"]}
+    refuse_misfits(
+        f"{source}: its weights do not fit the {type(model).__name__} that its config.json describes",
+        {"missing": missing, "unknown to the model": unknown, "of another size": resized},
+        "fetch or save the checkpoint again, or correct its config.json",
+    )
+    return model
+
+
+def require_whole(kind: Any, source: str | Path, *, states_only: bool = False, **options: Any) -> None:
+    """Raise UsageError where `load_whole` would. Only the headers of the weights are read."""
+    load_whole(kind, source, states_only=states_only, device_map="meta", **options)
+
+
+def refuse_misfits(what: str, misfits: dict[str, set[str]], advice: str) -> None:
+    """Raise UsageError that says `what` is wrong and names some weights of each kind; return if there are none."""
+    named = [f"{kind}: {_some(names)}" for kind, names in misfits.items() if names]
+    if named:
+        raise UsageError(f"{what} ({'; '.join(named)}); {advice}")
+
+
+def _some(names: Iterable[str]) -> str:
+    ordered = sorted(names)
+    more = f" and {len(ordered) - _NAMED} more" if len(ordered) > _NAMED else ""
+    return ", ".join(ordered[:_NAMED]) + more
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers from showing bars, warnings and reports; errors are still raised."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def _not_joined(error: BaseException) -> set[str]:
+    """Return the weights, with reasons, that transformers could not put together, such as those of experts.
+
+    It tells its log which they are, and the error that it is in the log; they are found where the error was raised.
+    """
+    from transformers.utils.loading_report import LoadStateDictInfo
+
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        report = frame.f_locals.get("loading_info")
+        if isinstance(report, LoadStateDictInfo):
+            told = {name: why.rsplit("\nError", 1)[0].splitlines() for name, why in report.conversion_errors.items()}
+            return {f"{name} ({lines[-1]})" if lines else name for name, lines in told.items()}
+    return set()
+
+
+@contextmanager
+def explained(source: str | Path) -> Iterator[None]:
+    """Turn what is raised for a checkpoint that cannot be read into one line."""
+    import torch
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except FileNotFoundError as error:
+        raise UsageError(f"{source} cannot be loaded: a file is missing ({error}); save it again") from None
+    except SafetensorError:
+        raise UsageError(f"{source} cannot be loaded: its weights are damaged; save it again") from None
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        refuse_misfits(
+            f"{source}: its weights do not fit the model that its config.json describes",
+            {"missing or of another size": _not_joined(error)},
+            "fetch or save the checkpoint again, or correct its config.json",
+        )
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UsageError(f"{source} cannot be loaded by transformers: {reason}") from None

@@ -1,0 +1,79 @@
+"""Append-only journals of JSON lines."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import msgspec
+
+from exsearch.core.atomic import make_folder, require_no_folder
+from exsearch.core.jsonl import read_jsonl
+from exsearch.core.trouble import writing
+
+T = TypeVar("T")
+
+
+class Journal:
+    """An append-only JSONL file that survives `kill -9`.
+
+    Every append is flushed to the disk as whole lines. On opening, a torn last line, the mark of a killed
+    writer, is cut off, so that its record is made again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the journal at `path`; raise UsageError if a folder is there."""
+        require_no_folder(path)
+        self.path = path
+        make_folder(path.parent)
+        self._cut_torn_line()
+        self._file = path.open("ab")
+
+    def _cut_torn_line(self) -> None:
+        if not self.path.exists():
+            return
+        with self.path.open("rb+") as file:
+            end = file.seek(0, os.SEEK_END)
+            while end > 0:
+                start = max(0, end - 65536)
+                file.seek(start)
+                found = file.read(end - start).rfind(b"\n")
+                if found >= 0:
+                    end = start + found + 1
+                    break
+                end = start
+            file.truncate(end)
+
+    def read(self, kind: type[T]) -> Iterator[T]:
+        """Yield the records written so far."""
+        return read_jsonl(self.path, kind)
+
+    def drop_last(self, count: int) -> None:
+        """Cut off the last `count` lines, the mark of a writer that was killed between the lines of one append."""
+        lines = self.path.read_bytes().splitlines(keepends=True)
+        os.truncate(self.path, sum(map(len, lines[: len(lines) - count])))
+
+    def append(self, records: Iterable[object]) -> None:
+        """Append the records in one write and force them to the disk."""
+        encoder = msgspec.json.Encoder()
+        lines = b"".join(encoder.encode(record) + b"\n" for record in records)
+        with writing(self.path):
+            self._file.write(lines)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file; nothing can be appended any more."""
+        with writing(self.path):
+            self._file.close()
+
+    def __enter__(self) -> "Journal":
+        """Return the journal."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file."""
+        self.close()

@@ -1,1 +1,0 @@
-"""Questions, where they come from, and gold trajectories made of them."""

@@ -1,6 +1,0 @@
-"""The built-in world: a synthetic encyclopaedia of any size, with multi-hop questions."""
-
-from exsearch.data.world.entity import SPLITS, Split
-from exsearch.data.world.world import MIN_PASSAGES, World, write_questions
-
-__all__ = ["MIN_PASSAGES", "SPLITS", "Split", "World", "write_questions"]

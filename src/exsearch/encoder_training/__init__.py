@@ -1,0 +1,1 @@
+"""Training of a token encoder on what an agent's searches were good for."""

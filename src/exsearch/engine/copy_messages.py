@@ -1,0 +1,46 @@
+"""What a copy of a model is told by the process that started it, and what it answers."""
+
+from typing import Literal
+
+import msgspec
+
+from exsearch.core.tokens import TokenIds
+from exsearch.engine.base import Completion, EngineStats, Sampling
+
+
+class CopySettings(msgspec.Struct, frozen=True):
+    """What a copy is made of."""
+
+    folder: str
+    fingerprint: str
+    dtype: str
+    """Name in torch, such as `bfloat16`."""
+    device: str
+    seats: int
+    threads: int
+    adapter: str | None = None
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What a copy is asked to do for a seat; `number` names the request, or the one to cancel."""
+
+    number: int
+    seat: int
+    act: Literal["generate", "logprobs", "cancel", "close", "forget"]
+    prompt: TokenIds = []
+    sampling: Sampling | None = None
+    seed: int = 0
+    target: TokenIds = []
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """A copy's answer; number -1 says that it is ready."""
+
+    number: int
+    completion: Completion | None = None
+    logprobs: list[float] = []
+    error: str | None = None
+    mistake: bool = False
+    """Whether the error is the user's."""
+    context_size: int = 0
+    stats: EngineStats = msgspec.field(default_factory=EngineStats)

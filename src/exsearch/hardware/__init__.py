@@ -1,0 +1,1 @@
+"""What this machine computes with: its devices, and its memory."""

@@ -1,0 +1,160 @@
+"""How this machine speaks HTTP to others: one kind of client, and one rule for when a proxy stands between.
+
+A server on this machine is spoken to directly. Any other is spoken to through the proxy that the environment names for
+its scheme (`HTTP_PROXY`, `HTTPS_PROXY`, else `ALL_PROXY`; a lower-case name goes before its upper-case one), unless
+`NO_PROXY` names it: comma-separated domains, which stand for what is below them too, addresses, networks such as
+10.0.0.0/8, each with or without a port, or `*` for all.
+"""
+
+import base64
+import ipaddress
+import os
+import re
+import socket
+import ssl
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import NamedTuple
+from urllib.request import getproxies_environment
+
+import httpx2
+
+from exsearch.core.errors import UsageError
+from exsearch.network.loopback import is_loopback
+
+_DIRECTLY = ("0.0.0.0", "::")
+"""To connect to "any address" is to connect to this machine."""
+_PORT = re.compile(r"(?P<host>\[.*\]|[^:]*):(?P<port>[0-9]+)")
+
+
+class Proxy(NamedTuple):
+    """What stands between this machine and a server."""
+
+    url: httpx2.URL
+    """With user and password, if it wants them."""
+    variable: str
+    """The environment variable that names it."""
+
+    def __str__(self) -> str:
+        """Return it for a message, without its password."""
+        return f"the proxy {self.url.copy_with(username=None, password=None)} of {self.variable}"
+
+
+def proxy_of(url: httpx2.URL) -> Proxy | None:
+    """Return the proxy for a URL; raises UsageError, which names the variable, for one that cannot be used."""
+    if is_loopback(url.host) or url.host in _DIRECTLY:
+        return None
+    proxies = getproxies_environment()
+    scheme = url.scheme if url.scheme in proxies else "all"
+    value = proxies.get(scheme, "").strip()
+    if not value or _is_exempt(url, proxies.get("no", "")):
+        return None
+    # small letters sort behind capitals
+    variable = max(name for name in os.environ if name.lower() == f"{scheme}_proxy" and os.environ[name])
+    try:
+        address = httpx2.URL(value if "://" in value else f"http://{value}")
+    except httpx2.InvalidURL as error:
+        raise UsageError(f"{variable}: not the URL of a proxy ({error}); write it like http://HOST:PORT") from None
+    shown = address.copy_with(username=None, password=None)
+    if address.scheme not in ("http", "https", "socks5", "socks5h") or not address.host:
+        raise UsageError(f"{variable}={shown}: not the URL of a proxy; write it like http://HOST:PORT")
+    if address.scheme.startswith("socks"):
+        try:
+            import socksio  # noqa: F401
+        except ImportError:
+            raise UsageError(
+                f"{variable}={shown}: SOCKS needs a package that is not installed: python -m pip install socksio; or "
+                f"name {url.host} in NO_PROXY"
+            ) from None
+    return Proxy(address, variable)
+
+
+def describe(url: httpx2.URL) -> str:
+    """Return a URL for a message, without its password and with the proxy before it; raises as `proxy_of` does."""
+    proxy, shown = proxy_of(url), url.copy_with(username=None, password=None)
+    return str(shown) if proxy is None else f"{shown} (through {proxy})"
+
+
+def client(
+    url: httpx2.URL,
+    timeout: httpx2.Timeout,
+    limits: httpx2.Limits | None = None,
+    headers: dict[str, str] | None = None,
+    auth: tuple[str, str] | None = None,
+) -> httpx2.Client:
+    """Return a client for the server of a URL and no other. Safe to share between threads.
+
+    Without `limits` there are as many connections as are asked for. Raises UsageError as `proxy_of` does.
+    """
+    transport = httpx2.HTTPTransport(proxy=_address(url), limits=limits or httpx2.Limits())
+    return httpx2.Client(transport=transport, timeout=timeout, headers=headers, auth=auth)
+
+
+def async_client(url: httpx2.URL, timeout: httpx2.Timeout, headers: dict[str, str] | None = None) -> httpx2.AsyncClient:
+    """Return a client for the server of a URL and no other, in one event loop; see `client`."""
+    transport = httpx2.AsyncHTTPTransport(proxy=_address(url), limits=httpx2.Limits())
+    return httpx2.AsyncClient(transport=transport, timeout=timeout, headers=headers)
+
+
+def connect(url: httpx2.URL, seconds: float) -> socket.socket:
+    """Return a bare connection to the server of a URL, encrypted if that says so; raises OSError, UsageError.
+
+    An HTTP proxy makes a tunnel of itself (CONNECT), if it is one that does; through any other there is none.
+    """
+    secured, proxy = url.scheme == "https", proxy_of(url)
+    port = url.port or (443 if secured else 80)
+    if proxy is None:
+        plain = socket.create_connection((url.host, port), timeout=seconds)
+    elif proxy.url.scheme == "http":
+        plain = _tunnel(proxy.url, url.host, port, seconds)
+    else:
+        raise OSError(f"no bare connection through {proxy}")
+    return ssl.create_default_context().wrap_socket(plain, server_hostname=url.host) if secured else plain
+
+
+def check_hub(id: str) -> None:
+    """Raise UsageError if `id`, unless it is a folder, is behind a proxy that the model hub's client cannot use.
+
+    That client is the hub's own, and would end in a traceback.
+    """
+    from huggingface_hub import constants
+
+    if not constants.HF_HUB_OFFLINE and not Path(id).is_dir():
+        proxy_of(httpx2.URL(constants.ENDPOINT))
+
+
+def _address(url: httpx2.URL) -> httpx2.URL | None:
+    proxy = proxy_of(url)
+    return None if proxy is None else proxy.url
+
+
+def _is_exempt(url: httpx2.URL, no_proxy: str) -> bool:
+    """Return whether the value of NO_PROXY names the URL's host."""
+    port = url.port or (443 if url.scheme == "https" else 80)
+    return any(_matches(entry.strip().lower(), url.host.lower(), port) for entry in no_proxy.split(","))
+
+
+def _matches(entry: str, host: str, port: int) -> bool:
+    if entry == "*":
+        return True
+    if with_port := _PORT.fullmatch(entry):
+        if int(with_port["port"]) != port:
+            return False
+        entry = with_port["host"]
+    entry = entry.removeprefix("[").removesuffix("]")
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False)
+    except ValueError:  # one of both is a name
+        domain = entry.removeprefix("*").removeprefix(".")
+        return bool(domain) and (host == domain or host.endswith(f".{domain}"))
+
+
+def _tunnel(proxy: httpx2.URL, host: str, port: int, seconds: float) -> socket.socket:
+    connection = HTTPConnection(proxy.host, proxy.port or 80, timeout=seconds)
+    user = base64.b64encode(f"{proxy.username}:{proxy.password}".encode()).decode()
+    connection.set_tunnel(host, port, {"Proxy-Authorization": f"Basic {user}"} if proxy.username else {})
+    try:
+        connection.connect()
+    except HTTPException as error:
+        raise OSError(f"the proxy did not answer as one ({error})") from None
+    return connection.sock

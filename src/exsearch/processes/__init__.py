@@ -1,0 +1,1 @@
+"""How a process starts, computes, prints and stops, and what it starts."""

@@ -1,0 +1,1 @@
+"""Questions: the record, how texts are compared, and importers of public data sets."""

@@ -1,0 +1,279 @@
+"""Brings question files of other formats into ours: checked, with the passages of a corpus, without leaks unseen."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import msgspec
+
+from exsearch.core.atomic import require_apart
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import write_jsonl
+from exsearch.corpus.store import Corpus
+from exsearch.questions.gold_finder import GoldFinder
+from exsearch.questions.normalise import normalise
+from exsearch.questions.question import Question
+from exsearch.questions.readers.annotated import Annotated, LeftOut, NamedPassage
+from exsearch.questions.readers.companions import Companions, read_companions
+from exsearch.questions.readers.formats import TWO_WIKI, QuestionFile, known_formats
+
+FEW = 5
+"""So many of the records left out, and of what is not found or not used, are named."""
+
+
+class Leak(msgspec.Struct, frozen=True):
+    """A question that is asked elsewhere in the same words, case, punctuation, typography and articles aside."""
+
+    id: str
+    file: str
+    """Where else: a file of `--against`, or of the input."""
+    other: str
+    """The id of the question there."""
+
+
+class Unresolved(msgspec.Struct, frozen=True):
+    """A gold passage that is not in the corpus: a line of `.unresolved.jsonl`."""
+
+    question: str
+    passage: NamedPassage
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """How many lines of a file beside the questions went into those kept, and how many did not."""
+
+    used: int
+    unused: int
+    first_unused: list[str]
+    """Their ids."""
+
+
+class Imported(msgspec.Struct):
+    """What an import came to."""
+
+    questions: int = 0
+    formats: Counter[str] = msgspec.field(default_factory=Counter)
+    hops: Counter[int] = msgspec.field(default_factory=Counter)
+    """Questions by number of hops, where the source tells."""
+    answers: int = 0
+    """Aliases of all questions together."""
+    empty_answers: int = 0
+    """Aliases dropped since nothing is left of them when they are normalised."""
+    with_sub_questions: int = 0
+    decompositions: Usage | None = None
+    """None without a file of them."""
+    aliases: Usage | None = None
+    """None without a file of them."""
+    gold_found: int = 0
+    """Passages that were named, one a question and passage."""
+    gold_unresolved: int = 0
+    gold_without_corpus: int = 0
+    """Passages named by title while there was no corpus to look in."""
+    gold_ambiguous: int = 0
+    """Passages that could be any of several of their title in the source; they count as unresolved, too."""
+    with_gold: int = 0
+    """Questions of whose gold passages all were found."""
+    unresolved: Path | None = None
+    """The file that lists the unresolved passages."""
+    first_unresolved: list[Unresolved] = []
+    left_out: Counter[str] = msgspec.field(default_factory=Counter)
+    """Records by the reason why they are left out."""
+    first_left_out: list[str] = []
+    leaks: list[Leak] = []
+    leaks_dropped: bool = False
+
+
+def import_questions(
+    files: Sequence[Path],
+    out: Path,
+    format: str | None = None,
+    *,
+    corpus: Corpus | None = None,
+    against: Sequence[Path] = (),
+    limit: int | None = None,
+    drop_leaks: bool = False,
+    decompositions: Path | None = None,
+    names: Path | None = None,
+) -> Imported:
+    """Write the questions of `files`, the first `limit`, to `out`, with what the sources know of each.
+
+    Without `format`, that of each file is recognised. Raises UsageError for a file that cannot be read to its end, for
+    formats mixed in one file, for an id that occurs twice, where no question is left, for a file of sub-questions or
+    aliases of which no question has any, and where `out` is a file that is read; `out` is what it was then.
+    """
+    require_apart(out, [*files, *against, decompositions, names])
+    job = _Import(against, drop_leaks)
+    companions = read_companions(decompositions, names)
+    formats = known_formats(companions)
+    for file in [QuestionFile(path, formats, format) for path in files]:
+        if len(job.kept) == limit:
+            break
+        kept = 0
+        for place, read in file:
+            if (decompositions or names) and file.format != TWO_WIKI:
+                raise UsageError(
+                    f"{file.path}: is in the format {file.format}; sub-questions and aliases go with {TWO_WIKI}"
+                )
+            kept += job.add(file.path, place, read)
+            if len(job.kept) == limit:
+                break
+        if kept:
+            job.report.formats[str(file.format)] += kept
+    if not job.kept:
+        raise UsageError(f"{', '.join(map(str, files))}: no question is left: {reasons(job.report)}")
+    job.count_used(companions, decompositions, names)
+    return job.write(out, corpus)
+
+
+def reasons(imported: Imported) -> str:
+    """Say how many records are left out for which reason."""
+    return ", ".join(f"{count} ({reason})" for reason, count in imported.left_out.items()) or "there are no records"
+
+
+class _Import:
+    """The questions kept so far, and what was noticed about them."""
+
+    def __init__(self, against: Sequence[Path], drop_leaks: bool) -> None:
+        self.kept: list[Annotated] = []
+        self.report = Imported(leaks_dropped=drop_leaks)
+        self._places: dict[str, str] = {}
+        self._asked: dict[str, tuple[str, str]] = {}
+        for path in against:
+            for _, read in QuestionFile(path, known_formats()):
+                if isinstance(read, Annotated):
+                    self._asked.setdefault(_words(read.question), (str(path), read.question.id))
+
+    def add(self, path: Path, place: str, read: Annotated | LeftOut) -> bool:
+        """Keep a record, unless something is wrong with it; return whether it is kept."""
+        where = f"{path}, {place}"
+        if isinstance(read, LeftOut):
+            return self._leave_out(where, read.reason)
+        question = read.question
+        if question.id in self._places:
+            raise UsageError(
+                f"{where}: the id {question.id!r} occurs twice, first in {self._places[question.id]} "
+                "(a question without an id is called after its file and number)"
+            )
+        self._places[question.id] = where
+        answers = [answer for answer in question.answers if normalise(answer)]
+        if not question.text.strip():
+            return self._leave_out(where, "no text", question.id)
+        if not question.answers:
+            return self._leave_out(where, "no answer", question.id)
+        if not answers:
+            return self._leave_out(where, "no answer of which normalisation leaves anything", question.id)
+        words = _words(question)
+        if words in self._asked:
+            self.report.leaks.append(Leak(question.id, *self._asked[words]))
+            if self.report.leaks_dropped:
+                return self._leave_out(where, "asked elsewhere or twice", question.id)
+        self._asked.setdefault(words, (str(path), question.id))
+        self.report.empty_answers += len(question.answers) - len(answers)
+        self.kept.append(msgspec.structs.replace(read, question=msgspec.structs.replace(question, answers=answers)))
+        return True
+
+    def _leave_out(self, where: str, reason: str, id: str | None = None) -> bool:
+        self.report.left_out[reason] += 1
+        if len(self.report.first_left_out) < FEW:
+            self.report.first_left_out.append(f"{where}: {reason}" + (f" (id {id!r})" if id is not None else ""))
+        return False
+
+    def count_used(self, companions: Companions, decompositions: Path | None, names: Path | None) -> None:
+        """Count which lines of the files beside the questions went into those kept; raises UsageError if none did."""
+        if decompositions is not None:
+            decomposed = {read.question.id for read in self.kept if read.decomposed}
+            needed = "a question with the `_id` of a line and as many triples as that has sub-questions"
+            self.report.decompositions = _usage(decompositions, companions.decompositions, decomposed, needed)
+        if names is not None:
+            aliased = {id for read in self.kept for id in read.aliased}
+            needed = "a question with the `Q_id` of a line as its `answer_id` or in its `evidences_id`"
+            self.report.aliases = _usage(names, companions.names, aliased, needed)
+
+    def write(self, out: Path, corpus: Corpus | None) -> Imported:
+        """Write what is kept, and the list of passages that are not in the corpus beside it."""
+        report = self.report
+        finder = None
+        if corpus is not None:
+            finder = GoldFinder(corpus, (named for read in self.kept for named in _named(read)))
+        unresolved: list[Unresolved] = []
+        questions = []
+        for read in self.kept:
+            question = self._resolved(read, finder, unresolved)
+            questions.append(question)
+            report.questions += 1
+            report.answers += len(question.answers)
+            report.hops.update([question.hops] if question.hops else [])
+            report.with_sub_questions += bool(question.sub_questions)
+            report.with_gold += bool(question.gold_passages)
+        beside = out.with_name(f"{out.name.removesuffix('.jsonl')}.unresolved.jsonl")
+        if unresolved:
+            write_jsonl(beside, unresolved)
+            report.unresolved, report.first_unresolved = beside, unresolved[:FEW]
+        else:
+            beside.unlink(missing_ok=True)
+        write_jsonl(out, questions)
+        return report
+
+    def _resolved(self, read: Annotated, finder: GoldFinder | None, unresolved: list[Unresolved]) -> Question:
+        """Return a question with the ids of its passages.
+
+        If one of its gold passages is missing it gets none of them: recall over the others would be too high.
+        """
+        found = {named: _find(named, finder) for named in _named(read)}
+        missing = {_key(named): named for named, ids in found.items() if not ids}
+        there = {_key(named) for named, ids in found.items() if ids} - missing.keys()
+        self.report.gold_found += len(there)
+        self.report.gold_ambiguous += sum(named.ambiguous for named in missing.values())
+        if finder is None:
+            self.report.gold_without_corpus += len(missing)
+        else:
+            self.report.gold_unresolved += len(missing)
+            unresolved += [Unresolved(read.question.id, named) for named in missing.values()]
+        complete = all(found[named] for named in read.gold)
+        subs = zip(read.question.sub_questions, read.of_sub_questions, strict=True)
+        return msgspec.structs.replace(
+            read.question,
+            gold_passages=list(dict.fromkeys(id for named in read.gold for id in found[named])) if complete else [],
+            sub_questions=[
+                msgspec.structs.replace(sub, passage=next(iter(found[named]), None) if named else None)
+                for sub, named in subs
+            ],
+        )
+
+
+def _usage(path: Path, ids: Collection[str], used: Collection[str], needed: str) -> Usage:
+    """Count which of a file's ids are used; raises UsageError, with what is needed for it, if none is."""
+    if not ids:
+        raise UsageError(f"{path}: holds no lines")
+    unused = [id for id in ids if id not in used]
+    if len(unused) == len(ids):
+        raise UsageError(
+            f"{path}: no question uses any of its {len(ids)} lines (the first is of {unused[0]!r}); needed is {needed}"
+        )
+    return Usage(len(ids) - len(unused), len(unused), unused[:FEW])
+
+
+def _named(read: Annotated) -> list[NamedPassage]:
+    return [*read.gold, *(named for named in read.of_sub_questions if named)]
+
+
+def _key(named: NamedPassage) -> tuple[str | None, ...]:
+    """Identify a passage, whichever of its sentences is meant."""
+    return named.id, named.title, named.text
+
+
+def _find(named: NamedPassage, finder: GoldFinder | None) -> list[str]:
+    """Return the ids of a passage. Without a corpus only an id without a title is taken at its word."""
+    if finder is not None:
+        return finder.find(named)
+    return [named.id] if named.id is not None and named.title is None else []
+
+
+def _words(question: Question) -> str:
+    """Return what makes two questions the same.
+
+    Copies of a question differ in quotes, dashes and the composition of letters, which the metrics tell apart.
+    """
+    composed = unicodedata.normalize("NFKC", question.text)
+    words = "".join(character for character in composed if not unicodedata.category(character).startswith("P"))
+    return normalise(words) or question.text.strip()

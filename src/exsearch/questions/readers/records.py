@@ -1,0 +1,160 @@
+"""The records of a file, whatever it is: JSON lines, a JSON list, Parquet, comma or tab separated, plain or gzipped."""
+
+import codecs
+import gzip
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, cast
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from exsearch.core.atomic import is_special
+from exsearch.core.errors import UsageError
+from exsearch.core.foreign import GZIP, HEAD, PARQUET, foreign
+from exsearch.core.gzipped import BROKEN_GZIP, gzip_fault
+from exsearch.core.parquet import table_fault
+from exsearch.core.shape import BROKEN, ShapeError, decode, fault, not_utf8
+from exsearch.core.trouble import machine_trouble
+from exsearch.questions.readers.delimited import Delimited
+
+_BATCH_ROWS = 256
+_UNREAD = ("entity_pages", "search_results", "prompt")
+"""Columns that no reader wants; TriviaQA's hold whole web pages."""
+
+
+class Record(msgspec.Struct, frozen=True):
+    """One record, and where it is."""
+
+    counts: Literal["line", "item", "row"]
+    """What `number` counts: lines of a text file, items of a JSON list, rows of a table."""
+    number: int
+    """From 1; the line where it begins."""
+    fields: dict[str, Any]
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words."""
+        return f"{self.counts} {self.number}"
+
+
+class _Wrapped(msgspec.Struct):
+    """TriviaQA's own files: a list within an object."""
+
+    records: list[msgspec.Raw] = msgspec.field(name="Data")
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """Yield the records of a file; raises UsageError, with the place, where it cannot be read on.
+
+    A JSON list is held in memory as bytes, its items one at a time; everything else is streamed.
+    """
+    if is_special(path):
+        raise UsageError(f"{path}: is no file on a disk, which is read twice; write it to one first")
+    try:
+        with path.open("rb") as raw:
+            magic = raw.read(len(PARQUET))
+        if magic == PARQUET:
+            yield from _rows(path)
+            return
+        packed = magic.startswith(GZIP)
+        with path.open("rb") as raw:
+            yield from _texts(path, io.BufferedReader(cast(Any, gzip.GzipFile(fileobj=raw))) if packed else raw)
+    except BROKEN_GZIP as error:
+        raise UsageError(f"{path}: broken gzip file: {gzip_fault(error)}") from None
+    except OSError as error:
+        raise machine_trouble(error, path) or UsageError(f"{path}: {error.strerror}") from None
+
+
+def _texts(path: Path, file: BinaryIO) -> Iterator[Record]:
+    head = file.read(HEAD)
+    if said := foreign(head):
+        raise UsageError(f"{path}: is {said}")
+    file.seek(len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0)
+    number, line = 0, b"\n"
+    while line and not line.strip():
+        number, line = number + 1, file.readline()
+    if not line:
+        raise UsageError(f"{path}: is empty")
+    if line.lstrip().startswith(b"["):
+        yield from _items(path, line + file.read())
+    elif line.lstrip().startswith(b"{"):
+        yield from _objects(path, number, line, file)
+    else:
+        yield from _cells(path, number, line, file)
+
+
+def _objects(path: Path, number: int, line: bytes, file: BinaryIO) -> Iterator[Record]:
+    """Yield JSON lines, of which `line` is the first; or the list within an object of one line or of several."""
+    try:
+        first = decode(line)
+    except ShapeError as error:
+        try:
+            records = msgspec.json.decode(line + file.read(), type=_Wrapped).records
+        except BROKEN:
+            hint = "" if line.rstrip().endswith(b"}") else "; an object must stand on one line"
+            raise UsageError(f"{path}, line {number}: {error}{hint}") from None
+        yield from _decoded(path, records)
+        return
+    if isinstance(first.get("Data"), list):
+        yield from _decoded(path, msgspec.json.decode(line, type=_Wrapped).records)
+        return
+    decoder = msgspec.json.Decoder(dict[str, Any])
+    while line:
+        if line.strip():
+            try:
+                yield Record("line", number, decoder.decode(line))
+            except BROKEN:
+                raise UsageError(f"{path}, line {number}: {fault(line, dict[str, Any])}") from None
+        number, line = number + 1, file.readline()
+
+
+def _items(path: Path, content: bytes) -> Iterator[Record]:
+    try:
+        items = decode(content, list[msgspec.Raw])
+    except ShapeError as error:
+        raise UsageError(f"{path}: {error}") from None
+    yield from _decoded(path, items)
+
+
+def _decoded(path: Path, items: list[msgspec.Raw]) -> Iterator[Record]:
+    decoder = msgspec.json.Decoder(dict[str, Any])
+    for number, item in enumerate(items, start=1):
+        try:
+            yield Record("item", number, decoder.decode(item))
+        except BROKEN:
+            raise UsageError(f"{path}, item {number}: {fault(bytes(item), dict[str, Any])}") from None
+
+
+def _rows(path: Path) -> Iterator[Record]:
+    number = 0
+    try:
+        table = pq.ParquetFile(path)
+        _require_unique(path, table.schema_arrow.names)
+        # no reader wants times, and not all of them fit into Python's
+        columns = [f.name for f in table.schema_arrow if f.name not in _UNREAD and not pa.types.is_temporal(f.type)]
+        for batch in table.iter_batches(_BATCH_ROWS, columns=columns):
+            for fields in batch.to_pylist():
+                number += 1
+                yield Record("row", number, fields)
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: a text after row {number} is {not_utf8(error)}") from None
+    except (pa.ArrowException, OSError) as error:
+        trouble = machine_trouble(error, path)
+        raise trouble or UsageError(f"{path}: {table_fault(error, 'Parquet file', number)}") from None
+
+
+def _cells(path: Path, number: int, line: bytes, file: BinaryIO) -> Iterator[Record]:
+    """Yield the rows of a text that goes on with `line`, line `number`, the names of its columns; DPR's have none."""
+    table = Delimited(path, number, line, file)
+    _require_unique(path, table.columns)
+    for begin, fields in table.rows():
+        yield Record("line", begin, fields)
+
+
+def _require_unique(path: Path, columns: list[str]) -> None:
+    twice = next((name for name in columns if columns.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"{path}: has two columns called {twice!r}, of which either could be meant; rename one")

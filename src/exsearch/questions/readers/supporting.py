@@ -1,0 +1,109 @@
+"""HotpotQA, distractor and fullwiki, native and as hub copies hold it; 2WikiMultihopQA shares its paragraphs."""
+
+from collections.abc import Sized
+from typing import Any
+
+import msgspec
+
+from exsearch.core.ids import Id
+from exsearch.core.shape import convert
+from exsearch.questions.question import Question
+from exsearch.questions.readers.annotated import Annotated, NamedPassage, Text, aliases, known_id
+
+
+class FactColumns(msgspec.Struct):
+    """Supporting facts as columns, as in hub copies."""
+
+    title: list[str]
+    sent_id: list[int]
+
+
+class ParagraphColumns(msgspec.Struct):
+    """Paragraphs as columns. Copies of HotpotQA call their sentences `sentences`, those of 2Wiki `content`."""
+
+    title: list[str]
+    sentences: list[list[str]] | None = None
+    content: list[list[str]] | None = None
+
+
+class Supported(msgspec.Struct):
+    """Paragraphs, and which sentences of them support the answer."""
+
+    supporting_facts: list[tuple[str, int]] | FactColumns | None = None
+    context: list[tuple[str, list[str]]] | ParagraphColumns | None = None
+
+    def gold(self) -> list[NamedPassage]:
+        """Return the paragraphs with a supporting fact, each once, in the order of the facts.
+
+        A fact may name a sentence or a paragraph that is not there; of such a paragraph only the title is known. So it
+        is where several have the title and none of them alone has the most of the sentences. Raises ValueError for
+        columns that differ in length.
+        """
+        facts = self.supporting_facts or []
+        if isinstance(facts, FactColumns):
+            check_lengths(title=facts.title, sent_id=facts.sent_id)
+            facts = list(zip(facts.title, facts.sent_id, strict=True))
+        given = self.context or []
+        if isinstance(given, ParagraphColumns):
+            sentences_of = given.sentences or given.content or []
+            check_lengths(title=given.title, sentences=sentences_of)
+            given = list(zip(given.title, sentences_of, strict=True))
+        return [
+            _paragraph(title, [n for name, n in facts if name == title], [cut for name, cut in given if name == title])
+            for title in dict.fromkeys(title for title, _ in facts)
+        ]
+
+
+def _paragraph(title: str, facts: list[int], cuts: list[list[str]]) -> NamedPassage:
+    """Return the paragraph with the title of which `facts` number the supporting sentences.
+
+    `cuts` are the sentences of each paragraph that has the title.
+    """
+    there = [[n for n in facts if 0 <= n < len(sentences)] for sentences in cuts]
+    most = max(map(len, there), default=0)
+    fitting = {tuple(cut): known for cut, known in zip(cuts, there, strict=True) if len(known) == most}
+    if len(fitting) > 1:
+        return NamedPassage(None, title, ambiguous=True)
+    sentences, supporting = next(iter(fitting.items()), ((), []))
+    text = " ".join(sentences) or None
+    return NamedPassage(None, title, text, tuple(sentences[n].strip() for n in supporting))
+
+
+def check_lengths(**columns: Sized) -> None:
+    """Raise ValueError unless the columns that a copy made of a list of objects are of one length."""
+    if len({len(column) for column in columns.values()}) > 1:
+        lengths = ", ".join(f"{name} has {len(column)}" for name, column in columns.items())
+        raise ValueError(f"its columns differ in length: {lengths}")
+
+
+class _HotpotQA(Supported, kw_only=True):
+    question: str
+    hub_id: Id | None = msgspec.field(name="id", default=None)
+    native_id: Id | None = msgspec.field(name="_id", default=None)
+    answer: Text | None = None
+    type: str | None = None
+
+
+def is_hotpotqa(fields: dict[str, Any]) -> bool:
+    """Return whether a record has paragraphs with titles."""
+    return "question" in fields and isinstance(fields.get("context"), list | dict)
+
+
+def read_hotpotqa(fields: dict[str, Any], id: str) -> Annotated:
+    """Read a question, its answer and the facts that support it; the source has no sub-questions."""
+    record = convert(fields, _HotpotQA)
+    gold = record.gold()
+    question = Question(
+        known_id(id, record.native_id, record.hub_id),
+        record.question,
+        aliases([record.answer]),
+        type=record.type,
+        hops=len(gold) or None,
+        evidence=evidence_of(gold),
+    )
+    return Annotated(question, gold)
+
+
+def evidence_of(gold: list[NamedPassage]) -> list[str]:
+    """Return the supporting sentences of all passages."""
+    return [sentence for passage in gold for sentence in passage.sentences]

@@ -1,0 +1,113 @@
+"""Collects what the page of one evaluation shows, or that of two which are compared."""
+
+from typing import Literal
+
+from exsearch.evaluation.compare import Comparison
+from exsearch.evaluation.evaluate import TRAJECTORIES
+from exsearch.evaluation.folder import Evaluated
+from exsearch.questions.question import Question
+from exsearch.report import gather
+from exsearch.report.gather import flatten, left_out_notice, protocol_warnings, shortened_notice
+from exsearch.report.models import hops_of, page_model
+from exsearch.report.page import Page, Paired
+from exsearch.report.passages import PassageTable
+from exsearch.report.reader import Attempt, read_growing
+
+Outcome = Literal["win", "loss", "tie"]
+
+
+def evaluation_page(evaluated: Evaluated) -> Page:
+    """Return the page of one evaluation."""
+    ids = [score.question_id for score in evaluated.scores.questions]
+    return _page("evaluation", evaluated.scores.name, {evaluated.scores.name: evaluated}, ids)
+
+
+def comparison_page(a: Evaluated, b: Evaluated, found: Comparison) -> Page:
+    """Return the page of b beside a, the questions that they answered differently well first."""
+    outcomes: dict[str, Outcome] = {pair.question_id: "win" for pair in found.wins}
+    outcomes |= {pair.question_id: "loss" for pair in found.losses}
+    outcomes |= dict.fromkeys(found.ties, "tie")
+    answered = {score.question_id for score in b.scores.questions}
+    ids = [score.question_id for score in a.scores.questions if score.question_id in answered]
+    ids.sort(key=lambda id_: outcomes.get(id_) not in ("win", "loss"))
+    return _page("comparison", f"{found.b} against {found.a}", {found.a: a, found.b: b}, ids, found, outcomes)
+
+
+def _page(
+    kind: Literal["evaluation", "comparison"],
+    title: str,
+    evaluations: dict[str, Evaluated],
+    ids: list[str],
+    found: Comparison | None = None,
+    outcomes: dict[str, Outcome] | None = None,
+) -> Page:
+    known: dict[str, Question] = {}
+    for each in evaluations.values():
+        known = {**each.questions, **known}
+    questions = [known.get(id_) or Question(id=id_, text=id_, answers=[]) for id_ in ids[: gather.MAX_QUESTIONS]]
+    rows = {question.id: row for row, question in enumerate(questions)}
+    hops = hops_of(known.values())
+    passages = PassageTable()
+    models = [
+        page_model(
+            name, each.scores, read_growing(each.folder / TRAJECTORIES, Attempt), rows, hops, passages, trained=False
+        )
+        for name, each in evaluations.items()
+    ]
+    notices = []
+    if len(ids) > len(questions):
+        notices.append(left_out_notice(len(questions), len(ids), "questions"))
+    if passages.shortened:
+        notices.append(shortened_notice(passages.shortened))
+    if found and (found.only_a or found.only_b):
+        notices.append(
+            f"The differences are over {found.n} questions that both answered; {found.only_a} of A and "
+            f"{found.only_b} of B are left out. All other figures are of each model over all of its own questions."
+        )
+    if not known:
+        notices.append("The text of the questions is not known: there is no questions.jsonl.")
+    fingerprints = {each.scores.protocol for each in evaluations.values()}
+    return Page(
+        kind=kind,
+        title=title,
+        fingerprint=fingerprints.pop() if len(fingerprints) == 1 else None,
+        best=None,
+        comparison=None,
+        paired=_paired(found, [(outcomes or {}).get(question.id) for question in questions]) if found else None,
+        iterations=[],
+        seconds={},
+        split_sizes={},
+        models=models,
+        questions=questions,
+        rounds=[],
+        losses=[],
+        passages=passages.rows,
+        config=[],
+        protocol=_protocol(list(evaluations.values())),
+        warnings=protocol_warnings(models, None),
+        notices=notices,
+    )
+
+
+def _paired(found: Comparison, outcomes: list[Outcome | None]) -> Paired:
+    return Paired(
+        metric=found.metric,
+        n=found.n,
+        wins=len(found.wins),
+        losses=len(found.losses),
+        ties=len(found.ties),
+        differences=found.differences,
+        breakdowns=found.breakdowns,
+        outcomes=outcomes,
+    )
+
+
+def _protocol(evaluations: list[Evaluated]) -> list[tuple[str, str]]:
+    """Return the conditions; where they differ, those of A and B on a line each."""
+    tables = [dict(flatten({"fingerprint": each.scores.protocol, **each.protocol})) for each in evaluations]
+    rows = []
+    for key in dict.fromkeys(key for table in tables for key in table):
+        values = [table.get(key, "(none)") for table in tables]
+        alike = len(set(values)) == 1
+        rows.append((key, values[0] if alike else "\n".join(map("{}: {}".format, "AB", values))))
+    return rows

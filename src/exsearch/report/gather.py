@@ -1,0 +1,169 @@
+"""Collects from a run folder what its page shows, and says what is absent or was left out."""
+
+import re
+
+import msgspec
+
+from exsearch.evaluation.bootstrap import answer_probability
+from exsearch.evaluation.scores import Figure, Scores
+from exsearch.questions.question import Question
+from exsearch.report.losses import loss_curves
+from exsearch.report.models import hops_of, known_figures, page_model
+from exsearch.report.page import Model, Page, Round
+from exsearch.report.passages import PassageTable
+from exsearch.report.reader import Iteration, RunReader, Summary, is_trained
+from exsearch.report.rounds import collect_rounds, summed_up
+
+MAX_QUESTIONS = 300
+"""Test questions that can be browsed; the figures are over all of them."""
+
+SECRET = re.compile(r"(^|[._-])(api_?key|token|secret|password|authorization)$", re.IGNORECASE)
+
+
+def gather(run: RunReader) -> Page:
+    """Return the page of `run`."""
+    summary = run.summary()
+    known = {split: run.questions(split) for split in ("train", "dev", "test")}
+    passages = PassageTable()
+    models, questions, left_out = _models(run, (summary.models if summary else []) or run.models(), known, passages)
+    rounds = collect_rounds(run, known["train"], passages)
+    protocol = run.protocol()
+    fingerprint = protocol.get("fingerprint")
+    page = Page(
+        kind="run",
+        title=(summary.title if summary else "") or run.path.resolve().name,
+        fingerprint=str(fingerprint) if fingerprint else next((m.protocol for m in models if m.protocol), None),
+        best=summary.best if summary else None,
+        comparison=summary.comparison if summary else None,
+        paired=None,
+        iterations=summary.iterations if summary else _unfinished_iterations(run),
+        seconds=summary.seconds if summary else {},
+        split_sizes={split: len(group) for split, group in known.items() if group},
+        models=models,
+        questions=questions,
+        rounds=rounds,
+        losses=loss_curves(run.metrics()),
+        passages=passages.rows,
+        config=flatten(run.config()),
+        protocol=flatten(protocol),
+        warnings=protocol_warnings(models, str(fingerprint) if fingerprint else None),
+        notices=[],
+    )
+    page.notices.extend(_notices(summary, page, left_out, passages.shortened))
+    return page
+
+
+def _models(
+    run: RunReader, names: list[str], known: dict[str, list[Question]], passages: PassageTable
+) -> tuple[list[Model], list[Question], int]:
+    """Return the models, the questions that their lists are parallel to, and how many are left out."""
+    scores = {name: run.scores(name) for name in names}
+    seen: dict[str, None] = {}
+    for record in scores.values():
+        seen.update(dict.fromkeys(score.question_id for score in record.questions) if record else {})
+    for name in names:
+        if scores[name] is None:
+            seen.update(dict.fromkeys(attempt.question_id for attempt in run.evaluated(name)))
+    questions = _in_file_order(list(seen), known)
+    shown = questions[:MAX_QUESTIONS]
+    rows = {question.id: row for row, question in enumerate(shown)}
+    hops = hops_of(questions)
+    models = [
+        page_model(
+            name,
+            scores[name],
+            run.evaluated(name),
+            rows,
+            hops,
+            passages,
+            trained=is_trained(name),
+            validation=_exact_match(run.validation(name)),
+            train_probability=_probability(run.training(name)),
+        )
+        for name in names
+    ]
+    return models, shown, len(questions) - len(shown)
+
+
+def _in_file_order(ids: list[str], known: dict[str, list[Question]]) -> list[Question]:
+    """Return the questions of `ids`; an id that no split holds becomes a question with the id as its text."""
+    records: dict[str, Question] = {}
+    for split in ("test", "dev", "train"):
+        for question in known[split]:
+            records.setdefault(question.id, question)
+    wanted = set(ids)
+    found = [question for question in records.values() if question.id in wanted]
+    return found + [Question(id=id_, text=id_, answers=[]) for id_ in ids if id_ not in records]
+
+
+def _exact_match(scores: Scores | None) -> Figure | None:
+    return known_figures(scores.figures).get("em") if scores else None
+
+
+def _probability(scores: Scores | None) -> Figure | None:
+    found = answer_probability(scores) if scores else None
+    return found if found and found.n else None
+
+
+def _unfinished_iterations(run: RunReader) -> list[Iteration]:
+    weights = {name: list(run.weights(name)) for name in run.rounds()}
+    found = [summed_up(name, records) for name, records in weights.items() if records]
+    return [msgspec.structs.replace(iteration, guard=run.guard(iteration.name)) for iteration in found]
+
+
+def protocol_warnings(models: list[Model], fingerprint: str | None) -> list[str]:
+    """Say it where scores were taken under different protocols."""
+    found = {model.name: model.protocol for model in models if model.protocol}
+    expected = fingerprint or next(iter(found.values()), None)
+    odd = [f"{name} ({protocol})" for name, protocol in found.items() if protocol != expected]
+    if not odd:
+        return []
+    return [f"Not comparable: scored under another protocol than {expected}: {', '.join(odd)}."]
+
+
+def _notices(summary: Summary | None, page: Page, left_out: int, shortened: int) -> list[str]:
+    notices = []
+    if summary is None:
+        notices.append("summary.json is absent: the run is unfinished, or its figures were not summed up.")
+    unscored = [model.name for model in page.models if not model.figures]
+    if unscored:
+        notices.append(f"No scores yet for {', '.join(unscored)}.")
+    if left_out:
+        notices.append(left_out_notice(len(page.questions), len(page.questions) + left_out, "test questions"))
+    notices.extend(notice for notice in map(_round_notice, page.rounds) if notice)
+    if shortened:
+        notices.append(shortened_notice(shortened))
+    return notices
+
+
+def left_out_notice(shown: int, total: int, what: str) -> str:
+    """Say that only some questions can be browsed."""
+    return f"The first {shown} of {total} {what} can be browsed here; all figures and charts are over all {total}."
+
+
+def shortened_notice(count: int) -> str:
+    """Say that passages are not shown whole."""
+    return f"{count} passages are shortened here to bound the size of this page."
+
+
+def _round_notice(round_: Round) -> str | None:
+    if len(round_.explored) == round_.total:
+        return None
+    return (
+        f"{round_.name}: the samples of the first {len(round_.explored)} of {round_.total} training "
+        "questions can be browsed here; the histograms are over all of them."
+    )
+
+
+def flatten(table: dict[str, object], prefix: str = "") -> list[tuple[str, str]]:
+    """Return the leaves of nested tables as dotted keys and text; what looks like a secret is masked."""
+    rows: list[tuple[str, str]] = []
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            rows.extend(flatten(value, f"{name}."))
+        elif isinstance(value, str) and value and SECRET.search(name):
+            rows.append((name, "(hidden)"))
+        else:
+            rows.append((name, value if isinstance(value, str) else repr(value)))
+    return rows

@@ -1,0 +1,126 @@
+"""Collects the E-step of each iteration: the samples of the training questions and their weights."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+
+from exsearch.em.weigh import effective_sample_size, summarise
+from exsearch.em.weighted import Weighted
+from exsearch.questions.question import Question
+from exsearch.report.page import Explored, Histogram, Round, Sample
+from exsearch.report.passages import PassageTable
+from exsearch.report.reader import Attempt, Iteration, RunReader
+from exsearch.report.runs import page_run
+
+MAX_SAMPLES = 1_200
+"""Sampled trajectories that can be browsed, all iterations together; the histograms are over all."""
+
+Weights = dict[str, dict[int, Weighted]]
+"""By question and sample."""
+
+
+def collect_rounds(run: RunReader, train: list[Question], passages: PassageTable) -> list[Round]:
+    """Return the iterations, each with as many questions to browse as its share of MAX_SAMPLES allows."""
+    names = run.rounds()
+    return [_round(run, name, train, passages, MAX_SAMPLES // len(names)) for name in names]
+
+
+def _round(run: RunReader, name: str, train: list[Question], passages: PassageTable, share: int) -> Round:
+    weights: Weights = {}
+    for weighted in run.weights(name):
+        weights.setdefault(weighted.question_id, {})[weighted.sample] = weighted
+    counts = Counter(run.explored_ids(name))
+    k = max(counts.values(), default=0)
+    samples = _samples(run.explored(name), _chosen(counts, train, share), weights, passages)
+    known = {question.id: question for question in train}
+    sizes = [ess for ess in map(_ess, weights.values()) if ess is not None]
+    flat = [weighted.weight for group in weights.values() for weighted in group.values()]
+    top = float(math.ceil(max([1.0, *flat]) - 1e-6))
+    return Round(
+        name=name,
+        k=k,
+        total=len(counts),
+        explored=[
+            Explored(
+                question=known.get(id_, Question(id=id_, text=id_, answers=[])),
+                samples=group,
+                ess=_ess(weights.get(id_, {})),
+            )
+            for id_, group in samples.items()
+        ],
+        weights=histogram(flat, 0.0, top, 20) if flat else None,
+        top_weight=top,
+        zero_weights=sum(weight == 0 for weight in flat),
+        ess=histogram(sizes, 1.0, float(max(k, 2)), _ess_bins(k)) if sizes else None,
+        skipped=len(weights) - len(sizes),
+    )
+
+
+def _chosen(counts: Counter[str], train: list[Question], share: int) -> list[str]:
+    """Return the first questions, in file order, whose samples are at most `share`, but at least one."""
+    ordered = [question.id for question in train if question.id in counts]
+    ordered += sorted(counts.keys() - set(ordered))
+    return ordered[: max(1, share // max(counts.values(), default=1))]
+
+
+def _samples(
+    attempts: Iterable[Attempt], chosen: list[str], weights: Weights, passages: PassageTable
+) -> dict[str, list[Sample]]:
+    found: dict[str, dict[int, Sample]] = {id_: {} for id_ in chosen}
+    for attempt in attempts:
+        id_ = attempt.question_id
+        if id_ in found:
+            weighted = weights.get(id_, {}).get(attempt.sample)
+            found[id_][attempt.sample] = _sample(attempt, weighted, passages)
+    return {id_: [group[number] for number in sorted(group)] for id_, group in found.items()}
+
+
+def _sample(attempt: Attempt, weighted: Weighted | None, passages: PassageTable) -> Sample:
+    run = page_run(attempt, passages)
+    if weighted is None:
+        return Sample(run=run)
+    return Sample(
+        run=run,
+        weight=round(weighted.weight, 5),
+        logprob=None if weighted.logprob is None else round(weighted.logprob, 3),
+        em=weighted.exact_match,
+        f1=round(weighted.f1, 4),
+        target=weighted.target,
+    )
+
+
+def _ess(group: dict[int, Weighted]) -> float | None:
+    """Return the effective sample size of a question's weights; None if all are 0."""
+    weights = [weighted.weight for weighted in group.values()]
+    return round(effective_sample_size(weights), 4) if any(weights) else None
+
+
+def summed_up(name: str, weighted: list[Weighted]) -> Iteration:
+    """Return the figures of an iteration whose run has written no summary yet."""
+    summary = summarise(weighted)
+    return Iteration(
+        name=name,
+        questions=summary.questions,
+        skipped=summary.skipped,
+        mean_answer_probability=summary.mean_answer_probability,
+        malformed=summary.malformed,
+        effective_sample_size=summary.effective_sample_size,
+        weight_entropy=summary.weight_entropy,
+        sample_exact_match=summary.exact_match,
+        any_exact_match=summary.any_exact_match,
+    )
+
+
+def histogram(values: list[float], low: float, high: float, bins: int) -> Histogram:
+    """Count values in `bins` equal bins of [low, high]; one outside, by rounding, goes to the nearest bin."""
+    counts = [0] * bins
+    for value in values:
+        position = int((value - low) / (high - low) * bins + 1e-9)
+        counts[min(max(position, 0), bins - 1)] += 1
+    return Histogram(edges=[round(low + (high - low) * i / bins, 6) for i in range(bins + 1)], counts=counts)
+
+
+def _ess_bins(k: int) -> int:
+    """Return 2 bins a unit for few samples, then 1, then a constant number."""
+    span = max(k, 2) - 1
+    return 2 * span if span <= 8 else min(span, 20)

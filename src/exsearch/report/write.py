@@ -1,0 +1,93 @@
+"""Writes report.html: figures and trajectories of a run or of evaluations on one page that needs nothing but itself."""
+
+import base64
+import hashlib
+import html
+import re
+from importlib import resources
+from pathlib import Path
+
+import msgspec
+
+from exsearch.core.atomic import write_text
+from exsearch.evaluation.compare import Comparison
+from exsearch.evaluation.folder import Evaluated, read_evaluation
+from exsearch.evaluation.scores import has_scores
+from exsearch.report.evaluations import comparison_page, evaluation_page
+from exsearch.report.gather import gather
+from exsearch.report.page import Page
+from exsearch.report.reader import RunReader
+
+SCRIPTS = (
+    "base.js",
+    "charts.js",
+    "paired.js",
+    "summary.js",
+    "curves.js",
+    "breakdowns.js",
+    "learning.js",
+    "figures.js",
+    "trajectory.js",
+    "browser.js",
+    "compare.js",
+    "explore.js",
+    "report.js",
+)
+"""In this order, as one script: each uses only what those before it define."""
+
+
+def write_report(folder: Path) -> Path:
+    """Write report.html into the folder of a run or of an evaluation and return its path.
+
+    Raises UsageError if it is neither.
+    """
+    page = evaluation_page(read_evaluation(folder)) if has_scores(folder) else gather(RunReader(folder))
+    target = folder / "report.html"
+    write_text(target, render(page))
+    return target
+
+
+def write_comparison_report(a: Evaluated, b: Evaluated, found: Comparison, target: Path) -> None:
+    """Write the page of two evaluations side by side."""
+    write_text(target, render(comparison_page(a, b, found)))
+
+
+def render(page: Page) -> str:
+    """Return the page as HTML.
+
+    Text of the run is embedded as JSON in which no `<` occurs, and the script inserts it as text only:
+    nothing in a passage can become markup. The content security policy allows the page's own script and
+    style, by hash, and no request at all.
+    """
+    script = _script()
+    style = _asset("report.css")
+    policy = (
+        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    slots = {
+        "policy": policy,
+        "title": html.escape(page.title),
+        "style": style,
+        "data": embed(page),
+        "script": script,
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: slots[match[1]], _asset("report.html"))
+
+
+def embed(value: object) -> str:
+    """Return `value` as JSON that is safe inside a script element."""
+    return msgspec.json.encode(value).decode().replace("<", "\\u003c")
+
+
+def _script() -> str:
+    parts = "\n".join(_asset(name) for name in SCRIPTS)
+    return f'\n(() => {{\n"use strict";\n\n{parts}}})();\n'
+
+
+def _asset(name: str) -> str:
+    return (resources.files("exsearch.report") / "web" / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,0 +1,67 @@
+"""Merging inverted files of BM25: those of neighbouring segments become what one of all their rows would be.
+
+Nothing here knows what a code means: it follows its posting.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from exsearch.core.atomic import is_file
+from exsearch.core.mapping import map_array, save_array
+from exsearch.corpus.layout import Rows
+from exsearch.retrieval.bm25.inverted import Numbers, save_starts
+from exsearch.retrieval.index.folder import Segment
+
+
+def merge_postings(parts: list[Segment], deleted: list[Rows], folder: Path) -> None:
+    """Write the inverted file of `parts`, neighbours, to `folder`.
+
+    Postings of the `deleted` rows, of each part counted from its first, are left out. Scores depend on how many
+    passages have a term, deleted ones included, so `lost.npy` keeps how many postings each term has lost.
+    """
+    vocabularies = [map_array(part.folder / "terms.npy") for part in parts]
+    terms = np.unique(np.concatenate(vocabularies))
+    lost = np.zeros(len(terms), dtype=np.int64)
+    kept: list[tuple[Numbers, npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]] = []
+    for part, own, gone in zip(parts, vocabularies, deleted, strict=True):
+        places = np.searchsorted(terms, own)
+        rows, codes, titles = (map_array(part.folder / f"{name}.npy") for name in ("rows", "codes", "titles"))
+        group, title_of = _groups(places, map_array(part.folder / "starts.npy"), titles)
+        is_gone = np.zeros(len(part.rows), dtype=np.bool_)
+        is_gone[gone] = True
+        stays = ~is_gone[rows]
+        lost += np.bincount(group[~stays] >> 1, minlength=len(terms))
+        if is_file(before := part.folder / "lost.npy"):
+            lost[places] += map_array(before)
+        shifted = rows[stays] + np.uint32(part.rows.start - parts[0].rows.start)
+        kept.append((group[stays], shifted, codes[stays], title_of[stays]))
+    group, row, code, title = (np.concatenate(pieces) for pieces in zip(*kept, strict=True))
+    order = np.argsort(group, kind="stable")  # the rows of a group stay in order
+    titled = group[order] & 1 == 1
+    save_array(folder / "terms.npy", terms)
+    save_starts(
+        folder,
+        np.bincount(group >> 1, minlength=len(terms)),
+        np.bincount(group[group & 1 == 1] >> 1, minlength=len(terms)),
+    )
+    save_array(folder / "rows.npy", row[order])
+    save_array(folder / "codes.npy", code[order])
+    save_array(folder / "titles.npy", title[order][titled])
+    save_array(folder / "words.npy", np.sum([map_array(part.folder / "words.npy") for part in parts], axis=0))
+    if lost.any():
+        save_array(folder / "lost.npy", lost)
+
+
+def _groups(
+    places: Numbers, starts: npt.NDArray[Any], titles: npt.NDArray[np.uint16]
+) -> tuple[Numbers, npt.NDArray[np.uint16]]:
+    """Return, for each posting, twice its term's place, plus 1 where it has a title code; and that code or 0."""
+    postings, titled = np.diff(starts.astype(np.int64), axis=0).T
+    within = np.arange(postings.sum()) - np.repeat(starts[:-1, 0].astype(np.int64), postings)
+    has_title = within >= np.repeat(postings - titled, postings)
+    title_of = np.zeros(len(has_title), dtype=np.uint16)
+    title_of[has_title] = titles
+    return np.repeat(places, postings) << 1 | has_title, title_of

@@ -1,0 +1,120 @@
+"""ColBERT-style checkpoints, read by sentence-transformers.
+
+Stanford's form (colbert-ir/colbertv2.0), PyLate's, and sentence-transformers' own MultiVectorEncoder. Markers, query
+augmentation, lengths, projection and the tokens left out follow the checkpoint.
+"""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from exsearch.core.checkpoint import quiet
+from exsearch.core.errors import UsageError
+from exsearch.retrieval.encoders.base import Checkpoint, Role, TokenRow, content_hash, require_whole_network
+from exsearch.retrieval.encoders.plain import PlainCheckpoint
+
+
+class ColbertCheckpoint:
+    """A MultiVectorEncoder: it reads the texts as it always does; its network is run by us."""
+
+    def __init__(self, id: str, model: Any) -> None:
+        """Take over a MultiVectorEncoder, in float32 on the CPU; raises UsageError for one with unknown modules."""
+        from sentence_transformers.base.modules import Dense, Normalize, Transformer
+        from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
+
+        self.model = model
+        modules: list[Any] = list(model)
+        known = (Transformer, Dense, MultiVectorMask, Normalize)
+        names = [type(module).__name__ for module in modules]
+        if names.count("MultiVectorMask") != 1 or not all(isinstance(module, known) for module in modules):
+            raise UsageError(f"encoder {id!r}: its modules {', '.join(names)} are not those of a ColBERT")
+        transformer, dense = modules[0], [module for module in modules if isinstance(module, Dense)]
+        self.mask = next(module for module in modules if isinstance(module, MultiVectorMask))
+        self.layers: list[torch.nn.Module] = [transformer, *dense]
+        self.network: torch.nn.Module = _Projected(self.layers)
+        self.dimensions: int = model.get_embedding_dimension()
+        self.pad_id: int = model.tokenizer.pad_token_id or 0
+        prompts = model.prompts
+        self._prompts: dict[Role, str | None] = {
+            "query": prompts.get("query"),
+            "document": next((prompts[name] for name in ("document", "passage", "corpus") if name in prompts), None),
+        }
+        self._longest: int = transformer.document_length or model.max_seq_length
+        lengths = [transformer.query_length, transformer.document_length, model.max_seq_length]
+        rules = [self._prompts, lengths, transformer.query_expansion, self.mask.get_config_dict()]
+        self.hash = content_hash(self.network, model.tokenizer, [*rules, *(d.get_config_dict() for d in dense)])
+
+    def read(self, texts: list[str], role: Role, max_tokens: int | None) -> list[TokenRow]:
+        """Return the tokens of each text, the markers and the [MASK]s of the query augmentation included.
+
+        `max_tokens` is for documents; the length of a query is always the checkpoint's.
+        """
+        limit = {"max_length": min(max_tokens, self._longest)} if max_tokens and role == "document" else {}
+        features = self.model.preprocess(texts, prompt=self._prompts[role], task=role, **limit)
+        attended = features["attention_mask"].bool()
+        counted = self.mask(dict(features), task=role)["attention_mask"]
+        parts = (features["input_ids"], attended, counted)
+        # what is neither attended nor counted is padding
+        return [TokenRow(*(part[row][kept].numpy() for part in parts)) for row, kept in enumerate(attended | counted)]
+
+    def save(self, folder: Path) -> None:
+        """Write a folder in sentence-transformers' form."""
+        self.model.save(str(folder), create_model_card=False)
+
+
+class _Projected(torch.nn.Module):
+    """A transformer and its dense layers in a row."""
+
+    def __init__(self, layers: list[torch.nn.Module]) -> None:
+        super().__init__()
+        self.layers = torch.nn.ModuleList(layers)
+
+    def forward(self, ids: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+        features: dict[str, Any] = {"input_ids": ids, "attention_mask": attended}
+        for layer in self.layers:
+            features = layer(features)
+        return torch.nn.functional.normalize(features["token_embeddings"].float(), dim=-1)
+
+
+def load_colbert(id: str) -> ColbertCheckpoint:
+    """Load a folder or a hub id; raises UsageError, OSError, ValueError, KeyError or RuntimeError."""
+    _require_library(f"encoder {id!r} is a ColBERT-style checkpoint, which")
+    from sentence_transformers import MultiVectorEncoder
+
+    with quiet():  # the loader warns of the projection that Stanford's form holds beside the model
+        model = MultiVectorEncoder(id, device="cpu", model_kwargs={"dtype": torch.float32})
+    require_whole_network(id, model)
+    return ColbertCheckpoint(id, model)
+
+
+def add_projection(id: str, checkpoint: Checkpoint, axes: torch.Tensor) -> ColbertCheckpoint:
+    """Return the encoder `id`, loaded as `checkpoint`, with a linear map on top, [new dimensions, its dimensions]."""
+    _require_library("an encoder with a projection")
+    from sentence_transformers import MultiVectorEncoder
+    from sentence_transformers.base.modules import Dense, Normalize, Transformer
+    from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
+
+    added = Dense(
+        axes.shape[1],
+        axes.shape[0],
+        bias=False,
+        activation_function=torch.nn.Identity(),
+        init_weight=axes.clone(),
+        module_input_name="token_embeddings",
+    )
+    if isinstance(checkpoint, ColbertCheckpoint):
+        mask, layers, prompts = checkpoint.mask, checkpoint.layers, checkpoint.model.prompts
+    else:
+        assert isinstance(checkpoint, PlainCheckpoint)
+        # in the terms of sentence-transformers, what the plain encoder does
+        mask = MultiVectorMask(checkpoint.uncounted(), skiplist_tasks=["query", "document"])
+        layers, prompts = [Transformer(checkpoint.source)], None
+    modules: list[torch.nn.Module] = [*layers, added, mask, Normalize(module_input_name="token_embeddings")]
+    return ColbertCheckpoint(id, MultiVectorEncoder(modules=modules, prompts=prompts, device="cpu"))
+
+
+def _require_library(what: str) -> None:
+    if importlib.util.find_spec("sentence_transformers") is None:
+        raise UsageError(f"{what} needs sentence-transformers: pip install 'exsearch[retrieval]'")

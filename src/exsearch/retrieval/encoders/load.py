@@ -1,0 +1,42 @@
+"""Which way an encoder's checkpoint is loaded."""
+
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from exsearch.core.errors import UsageError
+from exsearch.core.trouble import machine_trouble, probe
+from exsearch.network.http_client import check_hub
+from exsearch.processes import compute
+from exsearch.retrieval.encoders.base import EMBEDDED, Checkpoint, json_file
+
+
+@compute.owned
+def load_checkpoint(id: str) -> Checkpoint:
+    """Load EMBEDDED, a folder or a hub id; raise UsageError if that is no encoder.
+
+    A ColBERT-style checkpoint (Stanford's, PyLate's or sentence-transformers' form) brings its own rules; any other
+    BERT-like model is taken as a plain token encoder.
+    """
+    if id != EMBEDDED:
+        check_hub(id)
+    try:
+        probe(Path(id))
+        if id != EMBEDDED and _is_colbert(id):
+            from exsearch.retrieval.encoders.colbert import load_colbert
+
+            return load_colbert(id)
+        from exsearch.retrieval.encoders.plain import PlainCheckpoint
+
+        return PlainCheckpoint(id)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise machine_trouble(error) or UsageError(f"encoder {id!r} cannot be loaded: {reason}") from None
+
+
+def _is_colbert(id: str) -> bool:
+    # the two files sentence-transformers itself looks at
+    settings = json_file(id, "config_sentence_transformers.json")
+    if settings.get("model_type") in ("MultiVectorEncoder", "ColBERT"):
+        return True
+    return "HF_ColBERT" in (json_file(id, "config.json").get("architectures") or [])

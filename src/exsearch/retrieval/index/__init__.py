@@ -1,0 +1,1 @@
+"""Index folders: what one holds, which kinds there are, building, extending and opening one."""

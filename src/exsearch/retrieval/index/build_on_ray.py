@@ -1,0 +1,70 @@
+"""Building the segments of an index on the machines of a Ray cluster.
+
+Corpus and index folder lie on a file system that all machines see. Ray Data keeps a pool of workers, one a processor
+or GPU, gives each the next segment, and gives a lost machine's segment to another. Only finished segments are renamed
+into place, so a cluster that dies is continued by the same command, with Ray or without.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from exsearch.core.errors import ExSearchError, UsageError
+from exsearch.corpus.store import Corpus
+from exsearch.processes import cluster
+from exsearch.retrieval.index.kinds import segmented_kind, typed
+from exsearch.retrieval.index.segments import Target, build_segment
+
+
+class _Builder:
+    """One worker."""
+
+    def __init__(self, folder: str, corpus: str, kind: str, parameters: dict[str, Any], encodes: bool) -> None:
+        """Open the corpus; an encoder is loaded with the first segment."""
+        settings = typed(kind, parameters, segmented_kind(kind).Parameters)
+        self._target = Target(Path(folder), kind, settings, parameters, Corpus.open(Path(corpus)), encodes)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Build the segments of `batch`, columns `start` and `stop`."""
+        for start, stop in zip(batch["start"], batch["stop"], strict=True):
+            build_segment(self._target, range(int(start), int(stop)), lambda count: None)
+        return batch
+
+
+def build_on_ray(address: str, target: Target, missing: list[range], advance: Callable[[int], None]) -> None:
+    """Build the `missing` segments of an index on the cluster at `address`.
+
+    `address` is as for `ray.init`: `auto`, `local` for this machine alone, or HOST:PORT. A worker takes one GPU where
+    the cluster has any, else one processor. Raises UsageError if Ray is not installed or the cluster is not there.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise UsageError("--ray needs Ray: pip install 'exsearch[ray]'") from None
+    try:
+        cluster.join(address)
+    except ConnectionError as error:
+        raise UsageError(f"--ray {address}: {error}") from None
+    resources = ray.cluster_resources()
+    graphics = int(resources.get("GPU", 0))
+    workers = min(len(missing), graphics or max(int(resources.get("CPU", 1)), 1))
+    segments = ray.data.from_items([{"start": rows.start, "stop": rows.stop} for rows in missing])
+    built = segments.repartition(len(missing)).map_batches(
+        _Builder,
+        fn_constructor_args=(
+            str(target.folder.resolve()),
+            str(target.corpus.folder.resolve()),
+            target.kind,
+            target.parameters,
+            target.encodes,
+        ),
+        batch_size=1,
+        concurrency=(1, workers),
+        num_gpus=1 if graphics else None,
+        num_cpus=None if graphics else 1,
+    )
+    try:
+        for row in built.iter_rows():
+            advance(int(row["stop"]) - int(row["start"]))
+    except ray.exceptions.RayError as error:
+        raise ExSearchError(f"building on Ray failed; the same command continues: {error}") from None

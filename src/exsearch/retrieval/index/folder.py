@@ -1,0 +1,170 @@
+"""What an index folder holds: its names, index.json, and the fingerprint of what it returns.
+
+    index.json                   kind, parameters, corpus, encoder, and the rows of each segment
+    shared/                      what all segments share, such as a quantiser
+    segments/<first>-<stop>/     the index of a range of the corpus's rows
+      dropped.npy                int64, deleted rows that it has nothing of; absent if there are none
+      parts.npy                  int64, where it was merged of encoded passages: the first row of each build
+    plan.json                    only while it is written: what it is to become
+
+A segment is written once and never changed. When many are small, some are merged: into a new folder, which index.json
+names from then on instead of theirs. So whoever is killed leaves an index that opens, and the same command continues.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from exsearch.core.atomic import is_file
+from exsearch.core.errors import UsageError
+from exsearch.core.fingerprint import fingerprint
+from exsearch.core.jsonl import read_json
+from exsearch.core.mapping import load_array
+from exsearch.corpus.layout import Rows
+from exsearch.corpus.store import Corpus, none_deleted
+
+FORMAT = 2
+INFO = "index.json"
+SHARED = "shared"
+SEGMENTS = "segments"
+DROPPED = "dropped.npy"
+PARTS = "parts.npy"
+PLAN = "plan.json"
+ENCODER = "encoder.json"
+"""In `shared`."""
+
+
+class EncoderInfo(msgspec.Struct, frozen=True):
+    """The model that made an index's vectors."""
+
+    id: str
+    """Hub id, folder, or name of the embedded model."""
+    hash: str
+    """Of its weights and vocabulary."""
+    precision: str
+    """In which the passages were encoded, such as `bfloat16` or `openvino-float32`."""
+    dimensions: int
+
+
+class IndexInfo(msgspec.Struct, frozen=True):
+    """What index.json says."""
+
+    format: int
+    kind: str
+    parameters: dict[str, Any]
+    corpus: str
+    """Folder of the corpus, relative to the index folder where a relative path exists."""
+    corpus_prefix: str
+    """Identifies the content of the rows that are indexed."""
+    encoder: EncoderInfo | None
+    passages: int
+    """Rows that are indexed; the corpus may have lost some of them since."""
+    segments: list[tuple[int, int]]
+    """First row and row after the last of each segment."""
+    fingerprint: str
+    version: int = 1
+    """That of the kind, when the index was built."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The part of an index that covers some rows of the corpus."""
+
+    rows: range
+    folder: Path
+
+    def dropped(self) -> Rows:
+        """Return the rows that it has nothing of, since they were deleted when it was merged; sorted."""
+        path = self.folder / DROPPED
+        return load_array(path) if is_file(path) else none_deleted()
+
+    def builds(self) -> list[range]:
+        """Return the ranges of rows that were built each at once: itself, unless it was merged of encoded passages.
+
+        A vector depends, in its last bits, on the passages that are encoded with it.
+        """
+        path = self.folder / PARTS
+        starts = load_array(path).tolist() if is_file(path) else [self.rows.start]
+        return [range(first, stop) for first, stop in pairwise([*starts, self.rows.stop])]
+
+
+@dataclass(frozen=True)
+class OpenedIndex:
+    """What a kind gets to open: the folder's parts and the corpus."""
+
+    folder: Path
+    corpus: Corpus
+    info: IndexInfo
+    parameters: Any
+    """Of the kind's type."""
+    again: str
+    """The command that builds the index again."""
+    shared: Path
+    segments: list[Segment]
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies what the index returns; deleting a passage from the corpus changes it."""
+        return fingerprint([self.info.fingerprint, self.corpus.fingerprint])
+
+
+def segment_at(folder: Path, rows: range) -> Segment:
+    """Return the segment `rows` of the index in `folder`, whether it is there or not."""
+    return Segment(rows, folder / SEGMENTS / f"{rows.start}-{rows.stop}")
+
+
+def segments_of(folder: Path, info: IndexInfo) -> list[Segment]:
+    """Return the segments that index.json names."""
+    return [segment_at(folder, range(*bounds)) for bounds in info.segments]
+
+
+def read_index_info(folder: Path) -> IndexInfo:
+    """Read index.json alone; raise UsageError if `folder` is not an index this version reads."""
+    path = folder / INFO
+    if not is_file(path):
+        raise UsageError(f"{folder}: not an index folder (no {INFO}); `exsearch index` makes one")
+    if (format := read_json(path, _Format).format) != FORMAT:
+        raise UsageError(f"{folder}: index format {format}, this version reads format {FORMAT}; build it again")
+    return read_json(path, IndexInfo)
+
+
+class _Format(msgspec.Struct):
+    format: int
+
+
+def lacks_nothing(folder: Path, info: IndexInfo, corpus: Corpus) -> bool:
+    """Return whether all rows that were dropped when segments were merged are deleted in `corpus`."""
+    return all(np.isin(segment.dropped(), corpus.deleted).all() for segment in segments_of(folder, info))
+
+
+def require_same_encoder(encoder: EncoderInfo, built_with: EncoderInfo, folder: Path) -> None:
+    """Raise UsageError if an index, of which `folder` is a part, was built with other weights: vectors must compare."""
+    if encoder.hash != built_with.hash:
+        raise UsageError(
+            f"{folder}: its vectors come from an encoder with content hash {built_with.hash}, but "
+            f"{encoder.id!r} is now {encoder.hash}; build the index again"
+        )
+
+
+def cuts(passages: int, segment_rows: int, start: int = 0) -> list[range]:
+    """Return the segments of a build at once: ranges of `segment_rows` rows from `start` on, the last one shorter."""
+    return [range(first, min(first + segment_rows, passages)) for first in range(start, passages, segment_rows)]
+
+
+def index_fingerprint(
+    plan: dict[str, Any], corpus: str, segments: list[range], encoder: EncoderInfo | None, *more: str
+) -> str:
+    """Identify what an index returns for its rows, whose content `corpus` identifies, by all that this depends on.
+
+    `segments` are those of a build at once where results do not depend on how rows are cut, so that merging changes no
+    fingerprint. `more` is what the results depend on besides, where that is not the same for all such builds.
+    """
+    # the encoder counts by its content, not by the name or path it was loaded from
+    model = None if encoder is None else [encoder.hash, encoder.precision]
+    named = {name: value for name, value in plan["parameters"].items() if name != "encoder"}
+    bounds = [(rows.start, rows.stop) for rows in segments]
+    return fingerprint([FORMAT, plan["kind"], plan["version"], named, corpus, bounds, model, *more])

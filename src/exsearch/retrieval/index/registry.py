@@ -1,0 +1,58 @@
+"""All kinds of index: those that are built segment by segment, and those whose parts are indexes themselves."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeGuard, cast
+
+import msgspec
+
+from exsearch.core.errors import UsageError, nearest
+from exsearch.corpus.store import Corpus
+from exsearch.retrieval.base import Retriever
+from exsearch.retrieval.index.folder import OpenedIndex
+from exsearch.retrieval.index.kinds import SEGMENTED, Kind, load_class, typed
+
+KINDS = {**SEGMENTED, "hybrid": "exsearch.retrieval.hybrid:Hybrid"}
+
+
+class Composite(Protocol):
+    """What a kind's class offers whose parts are indexes themselves, in subfolders; it has no segments.
+
+    It is told how to build and to open a part, since whoever does that knows all kinds, this one included.
+    """
+
+    Parameters: type[msgspec.Struct]
+    version: ClassVar[int]
+    """Of its own files, not of those of its parts."""
+
+    def __call__(self, opened: OpenedIndex, open_member: Callable[[Path, Path, str], Retriever]) -> Retriever:
+        """Open the index; raises OSError or one of DAMAGE if its files are damaged.
+
+        `open_member` takes the folder of a part, that of its corpus, and the command that builds the whole again.
+        """
+        ...
+
+    def build_members(self, corpus: Corpus, folder: Path, parameters: Any, build: Callable[..., Path]) -> None:
+        """Build the parts in `folder`, or bring them up to date.
+
+        `build` takes the corpus, the kind, the folder of the part, and the part's parameters by name.
+        """
+        ...
+
+
+def kind_class(kind: str) -> Kind | Composite:
+    """Import a kind's class; raises UsageError for an unknown kind."""
+    if kind not in KINDS:
+        suggestion = nearest(kind, list(KINDS))
+        raise UsageError(f"unknown retriever kind {kind!r} (known: {', '.join(KINDS)}){suggestion}")
+    return cast(Kind | Composite, load_class(KINDS[kind]))
+
+
+def is_composite(kind: Kind | Composite) -> TypeGuard[Composite]:
+    """Return whether the kind's parts are indexes themselves."""
+    return hasattr(kind, "build_members")
+
+
+def check_parameters(kind: str, parameters: dict[str, Any]) -> Any:
+    """Return `parameters` as the kind's typed ones, defaults filled in; raises UsageError for unknown or wrong ones."""
+    return typed(kind, parameters, kind_class(kind).Parameters)

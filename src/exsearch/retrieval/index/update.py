@@ -1,0 +1,119 @@
+"""Bringing the segments of an index up to date: what is missing or damaged is built, many small ones are merged."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from exsearch.core.atomic import atomic_path, remove_unless_held
+from exsearch.core.mapping import save_array
+from exsearch.core.merging import segments_to_merge
+from exsearch.core.progress import progress
+from exsearch.core.trouble import damage_reason, machine_trouble
+from exsearch.corpus.layout import Rows
+from exsearch.retrieval.index.build_on_ray import build_on_ray
+from exsearch.retrieval.index.folder import DROPPED, PARTS, SEGMENTS, SHARED, Segment, cuts, segment_at
+from exsearch.retrieval.index.kinds import DAMAGE, can_merge
+from exsearch.retrieval.index.segments import Target, build_segment
+
+
+def update_segments(target: Target, listed: list[range], ray: str | None) -> list[range]:
+    """Cover all rows of the corpus, `listed` being the segments so far, and return the segments then.
+
+    On return those of `listed` that were merged are still there, too, so that index.json may name either. With `ray`
+    the machines of that cluster build.
+    """
+    implementation = target.implementation
+    parts = listed + cuts(len(target.corpus), implementation.segment_rows, listed[-1].stop if listed else 0)
+    # a merge that may change hits is for an extension, which changes the fingerprint anyway
+    merged = len(parts) > len(listed) or implementation.indivisible(target.settings) is None
+    runs = segments_to_merge([len(rows) for rows in parts], implementation.segment_rows) if merged else []
+    groups = _grouped(parts, runs)
+    missing: list[range] = []
+    to_merge: list[list[range]] = []
+    for group in groups:
+        if _is_sound(target, _joined(group)):
+            continue
+        if not can_merge(implementation):
+            missing.append(_joined(group))
+            continue
+        lost = {rows: _builds(target, rows) for rows in group if len(group) == 1 or not _is_sound(target, rows)}
+        for rows, builds in lost.items():
+            missing += [build for build in builds if build == rows or not _is_sound(target, build)]
+        members = [build for rows in group for build in lost.get(rows, [rows])]
+        if len(members) > 1:
+            to_merge.append(members)
+    _build(target, missing, ray)
+    for group in to_merge:
+        _merge(target, [segment_at(target.folder, rows) for rows in group])
+    return [_joined(group) for group in groups]
+
+
+def discard_unlisted(folder: Path, segments: list[range]) -> None:
+    """Remove what lies among the segments of the index in `folder` but is not one of `segments`."""
+    if (folder / SEGMENTS).is_dir():
+        for stray in set((folder / SEGMENTS).iterdir()) - {segment_at(folder, rows).folder for rows in segments}:
+            remove_unless_held(stray)
+
+
+def _build(target: Target, missing: list[range], ray: str | None) -> None:
+    if not missing:
+        return
+    total = len(target.corpus)
+    with progress(target.kind, total, total - sum(map(len, missing))) as bar:
+        if ray is not None:
+            build_on_ray(ray, target, missing, bar.advance)
+            return
+        for rows in missing:
+            build_segment(target, rows, bar.advance)
+
+
+def _merge(target: Target, parts: list[Segment]) -> None:
+    implementation = target.implementation
+    assert can_merge(implementation)
+    deleted = [target.corpus.deleted_in(part.rows) for part in parts]
+    rows = _joined([part.rows for part in parts])
+    with atomic_path(segment_at(target.folder, rows).folder) as temporary:
+        temporary.mkdir()
+        gone = [part.dropped() for part in parts]
+        if implementation.merge_segments(parts, deleted, target.folder / SHARED, temporary, target.settings):
+            gone.append(target.corpus.deleted_in(rows) + rows.start)
+        dropped: Rows = np.unique(np.concatenate(gone))
+        if len(dropped):
+            save_array(temporary / DROPPED, dropped)
+        if target.encodes:
+            save_array(temporary / PARTS, np.array([build.start for part in parts for build in part.builds()]))
+
+
+def _is_sound(target: Target, rows: range) -> bool:
+    """Return whether a segment is there and its files are whole; say so if they are not."""
+    segment = segment_at(target.folder, rows)
+    if not segment.folder.is_dir():
+        return False
+    try:
+        target.implementation.check_segment(segment, target.folder / SHARED, target.settings)
+    except (OSError, MemoryError, *DAMAGE) as error:
+        if trouble := machine_trouble(error, segment.folder):
+            raise trouble from None
+        print(f"{segment.folder}: damaged, and built again{damage_reason(error)}", file=sys.stderr)
+        return False
+    return True
+
+
+def _builds(target: Target, rows: range) -> list[range]:
+    """Return what a damaged segment was merged of; the segment itself where that is lost, too."""
+    try:
+        return segment_at(target.folder, rows).builds()
+    except (OSError, *DAMAGE):
+        return [rows]
+
+
+def _grouped(parts: list[range], runs: list[range]) -> list[list[range]]:
+    """Return the parts one by one, but those of a run, given by their numbers, together."""
+    merged = {number for run in runs for number in run}
+    groups = [range(number, number + 1) for number in range(len(parts)) if number not in merged] + runs
+    return [[parts[number] for number in group] for group in sorted(groups, key=lambda group: group.start)]
+
+
+def _joined(parts: list[range]) -> range:
+    return range(parts[0].start, parts[-1].stop)

@@ -1,0 +1,1 @@
+"""Late interaction: one vector per token, compressed."""

@@ -1,0 +1,247 @@
+"""Late interaction: every token of the query finds its best match among the tokens of a passage (MaxSim).
+
+Candidates are named by BM25, by the mean of each passage's token vectors, or by both; the stored token vectors of those
+alone are read, and their MaxSim scores rank them. On real questions that keeps nearly all of what comparing every
+passage gains, and reads a few hundred kilobytes a query. The vectors are product-quantised to `token_bytes` (codec.py).
+
+    shared/mean.npy, axes.npy, centroids.npy    the quantiser, trained on passages spread over the corpus
+    segments/../codes.u8                        one byte a group of dimensions and token, memory-mapped
+    segments/../offsets.npy                     int64, where each passage's tokens begin
+    segments/../bm25/                           the candidates' inverted file
+    segments/../means.npy                       int8 [passages, dimensions], directions of the passages' means
+
+A passage without a word has no tokens, and is never a hit.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_json
+from exsearch.core.mapping import map_array, map_bytes, save_array
+from exsearch.corpus.layout import Rows
+from exsearch.corpus.passage import Hit
+from exsearch.corpus.store import Corpus, none_deleted
+from exsearch.retrieval.bm25.bm25 import Bm25, Bm25Parameters
+from exsearch.retrieval.encoders.base import EMBEDDED
+from exsearch.retrieval.encoders.token_encoder import TokenEncoder, encoder_of_build, fresh_encoder, text_blocks
+from exsearch.retrieval.index.folder import EncoderInfo, OpenedIndex, Segment, require_same_encoder
+from exsearch.retrieval.late.codec import Codec, Floats, inner_products, max_similarity
+from exsearch.retrieval.rank import Best, Ranked, to_hits
+
+_SAMPLED_PASSAGES = 2048
+
+
+class LateParameters(msgspec.Struct, frozen=True):
+    """Settings of a late-interaction index."""
+
+    encoder: str = EMBEDDED
+    """The embedded encoder, a folder or a hub id."""
+    token_bytes: Annotated[int, msgspec.Meta(ge=4, le=1024)] = 48
+    """A token, quantised; at most the encoder's dimensions."""
+    max_tokens: Annotated[int, msgspec.Meta(ge=8, le=8192)] = 256
+    """Longer passages and queries are cut."""
+    candidates: Annotated[int, msgspec.Meta(ge=1)] = 100
+    """How many passages each source names to be compared; at least k."""
+    sources: Literal["bm25", "means", "both"] = "both"
+    """What names candidates. `bm25` alone saves a scan over one byte a dimension and passage for each query."""
+
+
+class Vectors:
+    """The vectors of one segment, mapped: quantised ones of the tokens, and their means."""
+
+    def __init__(self, segment: Segment, codec: Codec, deleted: npt.NDArray[np.int64]) -> None:
+        """Map the files; `deleted` are counted from the first row. Raises ValueError if they do not fit together."""
+        self.rows = segment.rows
+        self.offsets = map_array(segment.folder / "offsets.npy")
+        self.means = map_array(segment.folder / "means.npy")
+        codes = map_bytes(segment.folder / "codes.u8")
+        tokens = int(self.offsets[-1]) if len(self.offsets) else 0
+        if (
+            len(self.offsets) != len(segment.rows) + 1
+            or len(codes) != tokens * codec.groups
+            or self.means.shape != (len(segment.rows), codec.axes.shape[1])
+        ):
+            raise ValueError(f"the files in {segment.folder} do not fit together")
+        self.left_out = np.diff(self.offsets) == 0
+        """[passages], whether one has no word or is deleted."""
+        self.left_out[deleted] = True
+        self.codes = codes.reshape(tokens, codec.groups)
+
+
+class Late:
+    """Exact MaxSim, over the quantised vectors of BM25's best passages."""
+
+    Parameters = LateParameters
+    version: ClassVar[int] = Bm25.version
+    """Its segments hold those of `bm25`."""
+    segment_rows: ClassVar[int] = 1 << 15
+
+    def __init__(self, opened: OpenedIndex) -> None:
+        """Map the vectors and load the encoder."""
+        parameters: LateParameters = opened.parameters
+        if opened.info.encoder is None:
+            raise ValueError("index.json names no encoder")
+        self.fingerprint = opened.fingerprint
+        self._corpus = opened.corpus
+        self._parameters = parameters
+        self._codec = Codec.load(opened.shared)
+        self._vectors = [
+            Vectors(segment, self._codec, opened.corpus.deleted_in(segment.rows)) for segment in opened.segments
+        ]
+        self._starts = np.array([segment.rows.start for segment in opened.segments])
+        inverted = [_inverted(segment) for segment in opened.segments]
+        self._bm25 = Bm25(dataclasses.replace(opened, parameters=Bm25Parameters(), segments=inverted))
+        self._encoder = TokenEncoder(parameters.encoder)
+        require_same_encoder(self._encoder.info, opened.info.encoder, opened.folder)
+
+    @staticmethod
+    def encoder_hash(parameters: LateParameters) -> str:
+        """Return the content hash of the encoder as it is now."""
+        return fresh_encoder(parameters.encoder).info.hash
+
+    @staticmethod
+    def prepare(corpus: Corpus, shared: Path, parameters: LateParameters) -> EncoderInfo:
+        """Train the quantiser on passages spread evenly over the corpus."""
+        encoder = fresh_encoder(parameters.encoder)
+        if parameters.token_bytes > encoder.info.dimensions:
+            raise UsageError(
+                f"token_bytes = {parameters.token_bytes}, but encoder {encoder.info.id!r} has "
+                f"{encoder.info.dimensions} dimensions"
+            )
+        rows = np.unique(np.linspace(0, len(corpus) - 1, _SAMPLED_PASSAGES).astype(np.int64))
+        texts = [f"{passage.title}\n{passage.text}" for passage in corpus.rows(rows.tolist())]
+        sample = np.concatenate(encoder.encode_passages(texts, parameters.max_tokens))
+        if len(sample) < 2:
+            raise UsageError(f"{corpus.folder}: no passage holds a word")
+        Codec.train(sample, parameters.token_bytes).save(shared)
+        return encoder.info
+
+    @staticmethod
+    def build_segment(
+        corpus: Corpus,
+        rows: range,
+        shared: Path,
+        folder: Path,
+        parameters: LateParameters,
+        advance: Callable[[int], None],
+    ) -> None:
+        """Encode and quantise the passages of `rows`, title and text."""
+        encoder, codec = encoder_of_build(parameters.encoder), Codec.load(shared)
+        if (shared / "encoder.json").is_file():  # an index that is extended
+            require_same_encoder(encoder.info, read_json(shared / "encoder.json", EncoderInfo), folder)
+        lengths: list[int] = []
+        means: list[npt.NDArray[np.int8]] = []
+        with (folder / "codes.u8").open("wb") as file:
+            for texts in text_blocks(corpus, rows):
+                vectors = encoder.encode_passages(texts, parameters.max_tokens, advance)
+                lengths += map(len, vectors)
+                means.append(np.stack([codec.mean_direction(of_passage) for of_passage in vectors]))
+                file.write(codec.encode(np.concatenate(vectors)).tobytes())
+        save_array(folder / "offsets.npy", np.cumsum([0, *lengths], dtype=np.int64))
+        save_array(folder / "means.npy", np.concatenate(means))
+        inverted = folder / "bm25"
+        inverted.mkdir()
+        Bm25.build_segment(corpus, rows, shared, inverted, Bm25Parameters(), lambda count: None)
+
+    @staticmethod
+    def check_shared(shared: Path, parameters: LateParameters) -> None:
+        """Read the quantiser."""
+        Codec.load(shared)
+
+    @staticmethod
+    def check_segment(segment: Segment, shared: Path, parameters: LateParameters) -> None:
+        """Map the vectors and the inverted file."""
+        Vectors(segment, Codec.load(shared), none_deleted())
+        Bm25.check_segment(_inverted(segment), shared, Bm25Parameters())
+
+    @staticmethod
+    def indivisible(parameters: LateParameters) -> None:
+        """Passages are compared one by one; the quantiser is that of all segments."""
+
+    @staticmethod
+    def merge_segments(
+        parts: list[Segment], deleted: list[Rows], shared: Path, folder: Path, parameters: LateParameters
+    ) -> bool:
+        """Concatenate the vectors, and the inverted files; deleted passages keep their means, but no tokens."""
+        codec = Codec.load(shared)
+        lengths: list[npt.NDArray[np.int64]] = []
+        means: list[npt.NDArray[np.int8]] = []
+        with (folder / "codes.u8").open("wb") as file:
+            for part, gone in zip(parts, deleted, strict=True):
+                vectors = Vectors(part, codec, none_deleted())
+                tokens = np.diff(vectors.offsets)
+                stays = np.ones(len(part.rows), dtype=np.bool_)
+                stays[gone] = False
+                file.write(vectors.codes[np.repeat(stays, tokens)].tobytes())
+                lengths.append(np.where(stays, tokens, 0))
+                means.append(vectors.means)
+        save_array(folder / "offsets.npy", np.concatenate([[0], np.cumsum(np.concatenate(lengths))]))
+        save_array(folder / "means.npy", np.concatenate(means))
+        inverted = folder / "bm25"
+        inverted.mkdir()
+        return Bm25.merge_segments([_inverted(part) for part in parts], deleted, shared, inverted, Bm25Parameters())
+
+    def search(self, queries: list[str], k: int) -> list[list[Hit]]:
+        """Return at most `k` hits a query, best first; none for a query without a known word."""
+        return to_hits(self._corpus, self.rank(queries, k))
+
+    def rank(self, queries: list[str], k: int) -> list[Ranked]:
+        """Return the rows and scores of the at most `k` best passages of each query."""
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        encoded = self._encoder.encode_queries(queries, self._parameters.max_tokens) if queries else []
+        return self.rank_encoded(queries, encoded, k)
+
+    def rank_encoded(self, queries: list[str], encoded: list[Floats], k: int) -> list[Ranked]:
+        """Do what `rank` does for queries whose vectors, [tokens, encoder's dimensions] each, are at hand."""
+        count, sources = max(k, self._parameters.candidates), self._parameters.sources
+        candidates: list[list[npt.NDArray[np.int64]]] = [[] for _ in queries]
+        if sources != "means":
+            for found, (rows, _) in zip(candidates, self._bm25.rank(queries, count), strict=True):
+                found.append(rows)
+        if sources != "bm25":
+            for found, query in zip(candidates, encoded, strict=True):
+                found.append(self._nearest_means(query, count))
+        return [
+            self._rerank(query, np.unique(np.concatenate(found)), k)
+            for query, found in zip(encoded, candidates, strict=True)
+        ]
+
+    def _nearest_means(self, query: Floats, count: int) -> npt.NDArray[np.int64]:
+        """Return the rows of the `count` passages whose mean is nearest to the query's; none without a word."""
+        best = Best(min(count, len(self._corpus)))
+        if not len(query):
+            return best.ranked()[0]
+        direction = self._codec.mean_direction(query)
+        for vectors in self._vectors:
+            scores = np.empty(len(vectors.rows), dtype=np.float32)
+            inner_products(scores, vectors.means, direction)
+            scores[vectors.left_out] = -np.inf
+            best.offer(scores, vectors.rows.start, above=-np.inf)
+        return best.ranked()[0]
+
+    def _rerank(self, query: Floats, rows: npt.NDArray[np.int64], k: int) -> Ranked:
+        """Return the at most `k` best of `rows`, ascending, by MaxSim with the query's vectors [tokens, dimensions]."""
+        scores = np.full(len(rows), -np.inf, dtype=np.float32)
+        if len(query):
+            tables = self._codec.tables(query)
+            owner = np.searchsorted(self._starts, rows, side="right") - 1
+            for number in np.unique(owner):
+                mine, part = owner == number, self._vectors[number]
+                local = rows[mine] - part.rows.start
+                scores[mine] = max_similarity(tables, part.codes, part.offsets[local], part.offsets[local + 1])
+        order = np.argsort(-scores, kind="stable")[:k]
+        order = order[np.isfinite(scores[order])]
+        return rows[order], scores[order]
+
+
+def _inverted(segment: Segment) -> Segment:
+    """Return the inverted file of a segment, as BM25 knows it."""
+    return Segment(segment.rows, segment.folder / "bm25")

@@ -1,0 +1,65 @@
+"""Opening whatever a user names as an index."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exsearch.core.errors import UsageError
+from exsearch.retrieval.base import Retriever
+
+if TYPE_CHECKING:
+    from exsearch.corpus.store import Corpus
+
+_REPLAY = "replay:"
+
+
+def open_retriever(
+    location: str, corpus: Path | None = None, record_to: Path | None = None, seconds: float = 60.0
+) -> Retriever:
+    """Open a retriever by its location.
+
+    That is an index folder, whose corpus is at `corpus` if it has moved; the URL of a server, which remote.py
+    describes; or `replay:FILE`, recorded searches (`replay:FILE#FINGERPRINT` where FILE has those of several
+    indexes). With `record_to`, searches are answered from that file where it has them, and else recorded in it. A
+    server is given `seconds` for an answer.
+
+    Raises UsageError for a location that cannot be opened, RetrievalError if no server answers there.
+    """
+    if record_to is None:
+        return _open(location, corpus, seconds)
+    if is_replay(location):
+        raise UsageError(f"{location}: is a recording already; name an index, or no file to record to")
+    from exsearch.retrieval.replay import Recorder
+
+    return Recorder(_open(location, corpus, seconds), record_to)
+
+
+def corpus_of(location: str) -> "Corpus | None":
+    """Return the corpus of an index folder; None for a server or a recording. Raises UsageError as opening does."""
+    if is_replay(location) or "://" in location:
+        return None
+    from exsearch.corpus.store import Corpus
+    from exsearch.retrieval.index.folder import read_index_info
+
+    folder = Path(location)
+    return Corpus.open(folder / read_index_info(folder).corpus)
+
+
+def is_replay(location: str) -> bool:
+    """Return whether the location is that of recorded searches."""
+    return location.startswith(_REPLAY)
+
+
+def _open(location: str, corpus: Path | None, seconds: float) -> Retriever:
+    if is_replay(location):
+        from exsearch.retrieval.replay import Replay
+
+        file, *fingerprint = re.split(r"#(?=[0-9a-f]{16}$)", location.removeprefix(_REPLAY))
+        return Replay(Path(file), *fingerprint)
+    if "://" in location:
+        from exsearch.retrieval.remote import Remote
+
+        return Remote(location, seconds)
+    from exsearch.retrieval.index.open import open_index
+
+    return open_index(Path(location), corpus)

@@ -1,0 +1,193 @@
+"""Warm-up trajectories from annotations, with the passages that the real index returns."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from exsearch.agent.chat import ChatFormat
+from exsearch.agent.grammar import Action
+from exsearch.agent.grammars.known import make_grammar
+from exsearch.agent.rollout import MIN_PASSAGE_TOKENS
+from exsearch.agent.trajectory import Step, StopReason, Trajectory
+from exsearch.agent.transcript import Transcript
+from exsearch.config import AgentConfig, WarmupConfig
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_jsonl
+from exsearch.core.progress import progress
+from exsearch.corpus.passage import Hit
+from exsearch.engine.checkpoint import load_config
+from exsearch.engine.limits import context_limit
+from exsearch.questions.question import Question
+from exsearch.retrieval.base import Retriever
+from exsearch.warmup.plan import GoldPassages, Hop, LeftOut, LeftOutError, plan, search_all
+from exsearch.warmup.quality import Outcome, evidence_was_cut
+
+BATCH = 64
+"""Questions that are searched for together."""
+GOLD = "gold"
+"""The model fingerprint of trajectories from annotations."""
+
+DECOMPOSED = ("exsearch", "self-ask")
+"""Grammars whose turns can be written from a decomposition."""
+ONE_SHOT = "one-shot"
+
+
+def within_context(config: AgentConfig, base: Path) -> AgentConfig:
+    """Return the settings for trajectories that the model in the folder `base` learns: its own context, if smaller."""
+    return msgspec.structs.replace(config, context=min(config.context, context_limit(load_config(base))))
+
+
+def gold_trajectories(
+    questions: list[Question],
+    retriever: Retriever,
+    chat: ChatFormat,
+    config: AgentConfig,
+    gold: GoldPassages | None = None,
+) -> list[Trajectory]:
+    """Return the trajectories of `gold_outcomes`."""
+    outcomes = gold_outcomes(questions, retriever, chat, config, gold)
+    return [outcome.trajectory for outcome in outcomes if outcome.trajectory is not None]
+
+
+def gold_outcomes(
+    questions: list[Question],
+    retriever: Retriever,
+    chat: ChatFormat,
+    config: AgentConfig,
+    gold: GoldPassages | None = None,
+) -> Iterator[Outcome]:
+    """Write out the annotations of each question as a trajectory, or say why not; in order.
+
+    By default questions are left out for which the index does not return the passage that holds the evidence: such a
+    trajectory would teach the model to record what it has not read. So are those that do not fit into the budgets. The
+    grammar `one-shot` needs no annotations. Raises UsageError for grammars in which there is no gold.
+    """
+    if config.grammar not in (*DECOMPOSED, ONE_SHOT):
+        known = ", ".join((*DECOMPOSED, ONE_SHOT))
+        raise UsageError(f"agent.grammar = {config.grammar}: gold trajectories can be written in {known} alone")
+    gold = gold or GoldPassages(None, WarmupConfig(), 0)
+    with progress("gold trajectories", len(questions)) as bar:
+        for start in range(0, len(questions), BATCH):
+            batch = questions[start : start + BATCH]
+            if config.grammar == ONE_SHOT:
+                found = retriever.search([question.text for question in batch], config.passages)
+                for question, hits in zip(batch, found, strict=True):
+                    yield Outcome(question, _one_shot_trajectory(question, hits, retriever.fingerprint, chat, config))
+            else:
+                plans = [plan(question, gold, config) for question in batch]
+                for question, hops in zip(batch, search_all(plans, retriever, config.passages), strict=True):
+                    yield _outcome(question, hops, retriever.fingerprint, chat, config)
+            bar.advance(len(batch))
+
+
+def _outcome(
+    question: Question, hops: list[Hop] | LeftOut, index: str, chat: ChatFormat, config: AgentConfig
+) -> Outcome:
+    if isinstance(hops, LeftOut):
+        return Outcome(question, left_out=hops.value)
+    try:
+        trajectory = write_trajectory(question, hops, question.answers[0], GOLD, index, chat, config)
+    except LeftOutError as error:
+        return Outcome(question, left_out=error.reason.value)
+    return Outcome(question, trajectory, inserted=sum(hop.inserted for hop in hops))
+
+
+def write_trajectory(
+    question: Question, hops: list[Hop], answer: str, author: str, index: str, chat: ChatFormat, config: AgentConfig
+) -> Trajectory:
+    """Return the trajectory of these searches; raises LeftOutError if it does not fit into the budgets.
+
+    `author` and `index` are the fingerprints of who wrote it and of the index.
+    """
+    grammar = make_grammar(config)
+    last = grammar.answers_after(config.max_steps)
+    transcript = Transcript(chat, grammar, question.text)
+
+    def say(text: str) -> None:
+        if len(chat.turn_ids(text)) > config.turn_tokens:
+            raise LeftOutError(LeftOut.TURN_TOO_LONG)
+        transcript.write(text)
+
+    steps: list[Step] = []
+    evidence: str | None = None
+    for hop in hops:
+        say(grammar.turn(Action(evidence, hop.query)))
+        left = config.max_steps - len(steps)
+        most = config.passages * config.passage_tokens
+        room = transcript.passage_budget(config.context, config.turn_tokens, left, most)
+        if room < config.passages * MIN_PASSAGE_TOKENS:
+            raise LeftOutError(LeftOut.CONTEXT_FULL)
+        evidence = hop.evidence
+        steps.append(Step(hop.query, hop.hits, evidence))
+        transcript.show(hop.hits, room, ask=len(steps) == last)
+    if len(steps) != last:
+        say(grammar.turn(Action(evidence, None)))
+        transcript.ask_answer()
+    say(answer)
+    trajectory = _finished(transcript, question, steps, answer, author, index)
+    if evidence_was_cut(trajectory, [hop.source or hop.evidence for hop in hops], chat):
+        raise LeftOutError(LeftOut.EVIDENCE_CUT)
+    return trajectory
+
+
+def _one_shot_trajectory(
+    question: Question, hits: list[Hit], index: str, chat: ChatFormat, config: AgentConfig
+) -> Trajectory:
+    """Return the question, its passages and its answer as a trajectory, whether the passages tell it or not."""
+    transcript = Transcript(chat, make_grammar(config), question.text)
+    most = config.passages * config.passage_tokens
+    transcript.show(hits, transcript.passage_budget(config.context, config.turn_tokens, 1, most), ask=True)
+    transcript.write(question.answers[0])
+    steps = [Step(question.text, hits, None)]
+    return _finished(transcript, question, steps, question.answers[0], GOLD, index)
+
+
+def _finished(
+    transcript: Transcript, question: Question, steps: list[Step], answer: str, author: str, index: str
+) -> Trajectory:
+    return Trajectory(
+        question_id=question.id,
+        sample=0,
+        steps=steps,
+        answer=answer,
+        stop_reason=StopReason.ANSWERED,
+        token_ids=transcript.token_ids,
+        loss_mask=transcript.loss_mask,
+        logprobs=transcript.logprobs,
+        answer_start=transcript.answer_start,
+        seed=0,
+        model_fingerprint=author,
+        index_fingerprint=index,
+        shortened_passages=transcript.shortened_passages,
+        grammar=transcript.grammar.name,
+    )
+
+
+def are_trajectories(path: Path) -> bool:
+    """Return whether the first line of a file is a trajectory, not a question."""
+    return any("token_ids" in line for line, _ in zip(read_jsonl(path, dict), range(1), strict=False))
+
+
+def read_warmup(path: Path, chat: ChatFormat) -> list[Trajectory]:
+    """Read ready trajectories; raises UsageError for one that is not answered or has another model's tokens.
+
+    All must tell the date that the first one tells, which need not be that of `chat`.
+    """
+    trajectories = list(read_jsonl(path, Trajectory))
+    if trajectories and (day := chat.day_of(trajectories[0].prompt)) is not None:
+        chat = chat.on(day)
+    for trajectory in trajectories:
+        name = f"{path}, trajectory of question {trajectory.question_id!r}"
+        if trajectory.answer is None or trajectory.answer_start is None:
+            raise UsageError(f"{name}: has no answer")
+        start = trajectory.answer_start
+        answer = chat.answer_ids(trajectory.answer, behind_thought=bool(start and trajectory.loss_mask[start - 1]))
+        if chat.day_of(trajectory.prompt) != chat.agent.date or trajectory.token_ids[start:] != answer:
+            raise UsageError(
+                f"{name}: its tokens are not those that this model's tokenizer and chat template make; write the file "
+                "anew with `exsearch data warmup --model` and this model"
+            )
+    if not trajectories:
+        raise UsageError(f"{path}: holds no trajectories")
+    return trajectories

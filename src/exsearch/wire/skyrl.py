@@ -1,0 +1,44 @@
+"""SkyRL: as Search-R1, but one query."""
+
+from typing import Any
+
+from exsearch.corpus.passage import Hit
+from exsearch.wire.checking import Checks, need_list, need_object, need_scored, refusals
+from exsearch.wire.client import Client
+from exsearch.wire.probe import Probe
+from exsearch.wire.request import SearchRequest
+from exsearch.wire.search_r1 import read_search_r1, search_r1_answer
+
+
+class SkyRL(SearchRequest, frozen=True):
+    """SkyRL: as SearchR1, but one query."""
+
+    dialect = "B"
+    path = "/retrieve"
+
+    query: str
+    topk: int | None = None
+    return_scores: bool = False
+
+    def asks(self) -> tuple[list[str], int]:
+        """Three passages if `topk` is missing or null."""
+        return [self.query], 3 if self.topk is None else self.topk
+
+    def answer(self, hits: list[list[Hit]]) -> Any:
+        """A list with one list."""
+        return search_r1_answer(hits, self.return_scores)
+
+
+CLIENT = Client(
+    "/retrieve", False, lambda queries, k: {"query": queries[0], "topk": k, "return_scores": True}, read_search_r1
+)
+CHECKS = Checks()
+
+
+@CHECKS.add("B", "one query with scores")
+def _(probe: Probe) -> None:
+    answer = probe.post("/retrieve", {"query": probe.query, "topk": 2, "return_scores": True}).json()
+    need_scored(need_list(need_object(answer, "the answer", result=list)["result"], 1, "`result`")[0], 2, "`result`")
+
+
+REFUSALS = [*refusals("B", "/retrieve", lambda query, k: {"query": query, "topk": k, "return_scores": True})]

@@ -254,4 +254,4 @@ def test_every_client_is_made_in_one_place() -> None:
             named = isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name)
             if imported & libraries or (named and (called.value.id, called.attr) in makers):
                 found.add(str(path.relative_to(source)))
-    assert found == {"http_client.py"}
+    assert found == {"network/http_client.py"}

@@ -57,7 +57,9 @@ def _end_with_starter() -> None:
 
 
 def _report(report: Report) -> None:
-    print(REPORT + msgspec.json.encode(report).decode(), flush=True)
+    # in one piece, since other ranks write to the same pipe: `print` would write the end of the line by itself
+    sys.stdout.write(f"{REPORT}{msgspec.json.encode(report).decode()}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from exsearch.em.explore import explore
 from exsearch.engine.builtin import resolve_model
 from exsearch.evaluation.metrics import accuracy, exact_match, f1
 
-PRESET = Path(__file__).parent.parent / "recipes" / "reference-v1.toml"
+PRESET = Path(__file__).parents[2] / "recipes" / "reference-v1.toml"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -8,13 +8,15 @@ import pytest
 
 from exsearch.agent.agents import Agents
 from exsearch.agent.trajectory import StopReason, Trajectory
-from exsearch.config import parse_config
+from exsearch.config import Config, parse_config
 from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.core.jsonl import write_jsonl
 from exsearch.corpus.store import write_corpus
 from exsearch.em import loop
 from exsearch.em.loop import EMRun
+from exsearch.evaluation.scores import read_scores, write_scores
 from exsearch.retrieval.index.build import build_index
+from exsearch.runs.folder import RunFolder
 from exsearch.world import World
 
 
@@ -25,6 +27,25 @@ def data(tmp_path: Path) -> dict[str, str]:
     index = build_index(write_corpus(tmp_path / "corpus", world.passages()), "bm25", tmp_path / "index")
     write_jsonl(tmp_path / "questions.jsonl", world.questions("train", 8, [2]))
     return {"index": str(index), **dict.fromkeys(("train", "dev", "test"), str(tmp_path / "questions.jsonl"))}
+
+
+def short_run(data: dict[str, str], model: Path) -> Config:
+    """The settings of a run of one iteration."""
+    settings = ["warmup.questions=4", "warmup.epochs=1", "explore.questions=2", "explore.samples=2"]
+    settings += ["learn.warmup_mix=4", "loop.iterations=1", "agent.max_steps=2", "agent.turn_tokens=48"]
+    return parse_config({"data": data, "model": {"path": str(model)}}, settings, "test")
+
+
+def test_p_answer_is_told_of_no_model_where_an_earlier_version_scored_some_otherwise(
+    data: dict[str, str], tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    config, root, said = short_run(data, tiny_checkpoint), tmp_path / "run", list[str]()
+    assert EMRun(config, root, said.append).run().train_answer_probability.keys() == {"warmup", "iter-1"}
+    earlier = RunFolder(root).train_eval("warmup")
+    write_scores(earlier, msgspec.structs.replace(read_scores(earlier), likelihood_of="aliases"))
+    assert not any("aliases alone" in line for line in said)
+    assert EMRun(config, root, said.append).run().train_answer_probability == {}
+    assert "p(answer) is told of no model" in said[-1]
 
 
 def test_no_engine_is_left_when_the_loop_ends_or_fails(
@@ -41,9 +62,7 @@ def test_no_engine_is_left_when_the_loop_ends_or_fails(
         return agents
 
     monkeypatch.setattr(loop, "load_agents", watched)
-    settings = ["warmup.questions=4", "warmup.epochs=1", "explore.questions=2", "explore.samples=2"]
-    settings += ["learn.warmup_mix=4", "loop.iterations=1", "agent.max_steps=2", "agent.turn_tokens=48"]
-    config = parse_config({"data": data, "model": {"path": str(tiny_checkpoint)}}, settings, "test")
+    config = short_run(data, tiny_checkpoint)
     with monkeypatch.context() as failing:
         failing.setattr(loop, "weigh", lambda *words: 1 / 0)
         with pytest.raises(ZeroDivisionError):

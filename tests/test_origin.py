@@ -16,6 +16,7 @@ from exsearch.agent.chat import ChatFormat
 from exsearch.agent.journal import Journals, first_samples
 from exsearch.agent.loading import model_settings, resumable_retriever
 from exsearch.agent.origin import Origin, origin_of, origin_path
+from exsearch.agent.ray_agents import agreed
 from exsearch.agent.rollout import CHAT_FORMAT, Agent, Draw
 from exsearch.agent.trajectory import Cost, Trajectory
 from exsearch.cli.main import exsearch
@@ -25,7 +26,7 @@ from exsearch.core.jsonl import read_json, read_jsonl, write_json, write_jsonl
 from exsearch.core.locks import sole_writer
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import write_corpus
-from exsearch.effects import EFFECTS, HOW_MANY, on_each
+from exsearch.effects import EFFECTS, HOW_MANY, Settings, on_each
 from exsearch.em.explore import draw_of, explore
 from exsearch.em.weigh import weigh
 from exsearch.em.weighted import Weighted
@@ -284,6 +285,13 @@ def test_an_evaluation_of_an_earlier_version_names_what_its_protocol_has_otherwi
         with pytest.raises(UsageError, match="another protocol") as error:
             evaluate(make_agent(chat), [Evaluation(tmp_path, QUESTIONS, other)], "m", "evaluate")
         assert named in str(error.value)
+
+
+def test_ray_workers_that_would_not_find_the_same_are_refused_by_name() -> None:
+    told: Settings = {"model.path": "m", "model.precision": "bfloat16"}
+    assert agreed([told, dict(told), dict(told)]) == told
+    with pytest.raises(UsageError, match=r'Ray workers 1 and 3 .*model\.precision = "bfloat16" -> "float32"'):
+        agreed([told, told, told | {"model.precision": "float32"}])
 
 
 @pytest.mark.parametrize(("begun", "of"), [(0, "spellings"), (2, "mixed"), (5, "aliases")])

@@ -23,7 +23,7 @@ from exsearch.agent.transcript import Transcript
 from exsearch.config import Config
 from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.core.tokens import TokenIds
-from exsearch.effects import Settings
+from exsearch.effects import Settings, difference
 from exsearch.processes import cluster
 from exsearch.questions.question import Question
 
@@ -103,7 +103,11 @@ class RayAgents:
         except ray.exceptions.RayError as error:
             self.close()
             raise ExSearchError(f"a Ray worker did not start: {error}") from error
-        self.settings = told[0]
+        try:
+            self.settings = agreed(told)
+        except UsageError:
+            self.close()
+            raise
         self.model_fingerprint, self.index_fingerprint = (str(told[0][key]) for key in ("model.path", "data.index"))
         self._config, self._model = config, model
 
@@ -178,6 +182,21 @@ class RayAgents:
 
         for worker in self._workers:
             ray.kill(worker)
+
+
+def agreed(told: list[Settings]) -> Settings:
+    """Return what the trajectories of every worker depend on; raises UsageError where they do not depend on one thing.
+
+    Workers read their own copy of a model or index, and each picks the precision that is fast on its machine.
+    """
+    first = told[0]
+    for number, other in enumerate(told[1:], start=2):
+        if differing := [difference(key, first[key], other.get(key)) for key in first if first[key] != other.get(key)]:
+            raise UsageError(
+                f"Ray workers 1 and {number} would make different trajectories: {'; '.join(differing)}. Give all "
+                "machines the same files, and set model.precision"
+            )
+    return first
 
 
 def _of_worker(config: Config) -> Config:

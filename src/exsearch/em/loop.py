@@ -36,7 +36,7 @@ from exsearch.evaluation.baselines import majority
 from exsearch.evaluation.bootstrap import answer_probability, figure, paired_difference
 from exsearch.evaluation.evaluate import TRAJECTORIES, Evaluation, evaluate
 from exsearch.evaluation.protocol import Protocol, make_protocol
-from exsearch.evaluation.scores import Figure, has_scores, read_scores
+from exsearch.evaluation.scores import Figure, are_of_one_event, has_scores, read_scores
 from exsearch.hardware.devices import pick_dtype
 from exsearch.hardware.memory import give_back_memory
 from exsearch.questions.question import Question
@@ -277,6 +277,9 @@ class EMRun:
             before, after = (self._test_em(name) for name in ("warmup", best))
             comparison = Comparison("warmup", best, paired_difference(before, after))
         train_probability = {name: self._on_training_questions(name) for name in models}
+        if self._guard is None and not are_of_one_event([read_scores(self.folder.train_eval(name)) for name in models]):
+            self.say("p(answer) is told of no model: an earlier version scored some of them by aliases alone.")
+            train_probability = {}
         summary = RunSummary(
             title=self.config.title,
             models=["closed-book", "majority", *models],

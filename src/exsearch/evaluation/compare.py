@@ -7,7 +7,7 @@ import msgspec
 from exsearch.core.errors import UsageError
 from exsearch.evaluation.bootstrap import paired_difference
 from exsearch.evaluation.folder import Evaluated
-from exsearch.evaluation.scores import LIKELIHOODS, Figure, QuestionScore
+from exsearch.evaluation.scores import LIKELIHOODS, Figure, QuestionScore, are_of_one_event
 from exsearch.questions.question import Question
 
 FEWEST = 6
@@ -113,8 +113,8 @@ def compare(a: Evaluated, b: Evaluated, metric: str = "em", across_protocols: bo
     if not rows:
         raise UsageError(f"{a.folder} and {b.folder}: have no question in common")
     metrics = _metrics(rows)
-    if a.scores.likelihood_of != b.scores.likelihood_of or a.scores.likelihood_of == "mixed":
-        metrics = [each for each in metrics if each not in LIKELIHOODS]  # not of the same events
+    if not are_of_one_event([a.scores, b.scores]):
+        metrics = [each for each in metrics if each not in LIKELIHOODS]
     if metric not in metrics:
         raise UsageError(f"metric {metric!r}: the scores have {', '.join(metrics)}")
     chosen = _having(rows, metric)

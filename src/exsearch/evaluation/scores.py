@@ -1,6 +1,7 @@
 """The figures of one evaluation: what scores.json holds."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -81,6 +82,12 @@ class Scores(msgspec.Struct, frozen=True):
     likelihood_of: LikelihoodOf = "aliases"
     """What `answer_logprob` sums over: as earlier versions did, or with the model's own spelling of a right answer;
     `mixed` where an earlier version had begun what this one has finished."""
+
+
+def are_of_one_event(several: Sequence[Scores]) -> bool:
+    """Return whether `LIKELIHOODS` mean the same in all of these, so that they may be compared."""
+    meant = {scores.likelihood_of for scores in several}
+    return len(meant) <= 1 and "mixed" not in meant
 
 
 def has_scores(folder: Path) -> bool:

@@ -59,6 +59,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check src tests
 	$(BIN)/ruff format --check src tests
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/mypy.toml
 
 setup: $(VENV)/.ready
 

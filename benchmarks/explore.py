@@ -220,9 +220,14 @@ def main() -> None:
     show(result)
 
 
+def forget(engine: Any) -> None:
+    """Empty the cache of an engine of transformers."""
+    engine.forget()
+
+
 def run_explore(agent: Agent, task: Task, scored: bool = True) -> list[Trajectory]:
     """Explore with an empty cache."""
-    agent.engine.forget()
+    forget(agent.engine)
     settings = msgspec.structs.replace(task.config.explore, samples=SAMPLES)
     if not scored:
         tasks = [(question, sample) for question in task.questions for sample in range(SAMPLES)]
@@ -287,7 +292,7 @@ def copies(task: Task) -> Measured:
 
 def replay(agent: Agent, trajectories: list[Trajectory], questions: list[Question]) -> list[Trajectory]:
     """Give the engine the same tokens, all known beforehand; return the trajectories."""
-    agent.engine.forget()
+    forget(agent.engine)
     answers = {question.id: question.answers for question in questions}
 
     async def one(trajectory: Trajectory, free: asyncio.Semaphore) -> None:

@@ -2,8 +2,8 @@
 
     python benchmarks/families.py [FAMILY ...]
 
-Without names, all families of tests/families.py, some eight minutes on two cores, and the table in docs/models.md is
-written anew; with names, the findings are printed. Exit code 1 if anything is wrong.
+Without names, all families of tests/model_families.py, some eight minutes on two cores, and the table in docs/models.md
+is written anew; with names, the findings are printed. Exit code 1 if anything is wrong.
 """
 
 import os
@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from page import insert_table, rows
 
-from families import FAMILIES
 from family_checks import Finding, check_adapters, check_engine, check_trainer
+from model_families import FAMILIES
 
 PAGE = Path(__file__).parent.parent / "docs" / "models.md"
 CHECKS = {"engine": check_engine, "trainer": check_trainer, "adapters": check_adapters}

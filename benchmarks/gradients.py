@@ -169,7 +169,7 @@ def share_on_rank(learner: Learner) -> float:
         cut = getattr(parameter, "ds_tensor", None)  # what ZeRO-3 leaves of a parameter
         local = parameter.to_local() if isinstance(parameter, DTensor) else parameter if cut is None else cut
         held += local.numel()
-        whole += parameter.numel() if cut is None else parameter.ds_numel
+        whole += parameter.numel() if cut is None else getattr(parameter, "ds_numel")  # noqa: B009, unknown to torch
     return held / whole
 
 

@@ -113,10 +113,10 @@ def main() -> None:
             options.add_argument("--sizes", type=int, nargs="+", default=[20_000, 200_000, 1_000_000])
             options.add_argument("--late-sizes", type=int, nargs="+", default=[20_000, 200_000])
     modes.add_parser("tables")
-    options = parser.parse_args()
+    chosen = parser.parse_args()
     run = {"prepare": prepare, "compare": compare, "quality": quality, "scaling": scaling, "tables": tables}
     try:
-        run[options.mode](options)
+        run[chosen.mode](chosen)
     except ExSearchError as error:
         sys.exit(str(error))
 

@@ -24,7 +24,7 @@ from exsearch.training.loss import WeightedLoss
 from exsearch.training.packing import judge_trainer
 from exsearch.training.ranks import Ranks
 from exsearch.training.trainer import accumulate_gradient
-from families import VOCABULARY, Family
+from model_families import VOCABULARY, Family
 
 LONGEST = 380
 """Tokens of a conversation, for models that take so many."""

@@ -18,7 +18,7 @@ from exsearch.engine.copies import CopiedEngine
 from exsearch.engine.hf import HFEngine
 from exsearch.retrieval.encoders.load import load_checkpoint
 from exsearch.training.trainer import load_for_training
-from families import FAMILIES
+from model_families import FAMILIES
 from tiny_encoders import save_colbert, save_plain
 from tiny_models import tiny_llama
 

@@ -22,8 +22,8 @@ from exsearch.engine.limits import windows_of
 from exsearch.engine.load import load_engine
 from exsearch.training.adapters import add_lora
 from exsearch.training.packing import judge_trainer
-from families import FAMILIES
 from family_checks import plain, text
+from model_families import FAMILIES
 
 
 def hearing() -> PreTrainedModel:

@@ -41,7 +41,8 @@ def another(key: str) -> Config:
     """The default config with another value of one setting."""
     section, _, name = key.rpartition(".")
     owner = type(getattr(Config(), section)) if section else Config
-    kind = next(field for field in inspect.type_info(owner).fields if field.name == name).type  # type: ignore[union-attr]
+    described: Any = inspect.type_info(owner)
+    kind = next(field for field in described.fields if field.name == name).type
     parts = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
     value: Any = None
     for part in parts:

@@ -4,8 +4,8 @@ import pytest
 import transformers
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from families import FAMILIES
 from family_checks import Finding, check_adapters, check_engine, check_trainer
+from model_families import FAMILIES
 
 transformers.logging.set_verbosity_error()
 FAST = {

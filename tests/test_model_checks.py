@@ -32,8 +32,8 @@ from exsearch.training.packing import judge_trainer
 from exsearch.training.rows import line_up
 from exsearch.training.start import train
 from exsearch.training.tree import grow
-from families import FAMILIES
 from family_checks import text
+from model_families import FAMILIES
 
 CPU = ModelConfig(device="cpu", precision="fp32")
 

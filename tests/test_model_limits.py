@@ -21,8 +21,8 @@ from exsearch.training.example import Example
 from exsearch.training.packing import judge_trainer
 from exsearch.training.start import train
 from exsearch.warmup.write import within_context
-from families import FAMILIES, rope
 from family_checks import plain, text
+from model_families import FAMILIES, rope
 from test_model_checks import save
 
 CPU = ModelConfig(device="cpu", precision="fp32")

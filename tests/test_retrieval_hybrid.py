@@ -237,9 +237,9 @@ def test_of_an_older_hybrid_index_only_the_outdated_member_is_built_again(
     dense = {path: path.stat().st_mtime_ns for path in (index / "members" / "dense").rglob("segments/*/*")}
     build_index(corpus, "hybrid", index, **settings(models))
     assert dense and {path: path.stat().st_mtime_ns for path in dense} == dense
-    again = open_index(index)
-    assert again.fingerprint == before.fingerprint
-    assert again.search(QUERIES, 5) == before.search(QUERIES, 5)
+    built = open_index(index)
+    assert built.fingerprint == before.fingerprint
+    assert built.search(QUERIES, 5) == before.search(QUERIES, 5)
 
 
 @needs_models

@@ -6,7 +6,7 @@ import torch
 from exsearch.engine import paths
 from exsearch.engine.paths import judge_engine
 from exsearch.engine.probe import in_float32, plain_logprobs, probe_tokens
-from families import FAMILIES
+from model_families import FAMILIES
 
 
 @pytest.mark.parametrize(

@@ -109,11 +109,11 @@ def send(port: int, request: Any) -> None:
         return
     method, target, *content = request
     body = TOO_LONG if content == [None] else content[0] if content else None
-    connection = HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.request(method, target, body, {"Connection": "close"})
-    response = connection.getresponse()
+    client = HTTPConnection("127.0.0.1", port, timeout=60)
+    client.request(method, target, body, {"Connection": "close"})
+    response = client.getresponse()
     content = response.read()
-    connection.close()
+    client.close()
     assert response.status == 200 or 400 <= response.status < 500, (response.status, content)
     if response.status != 200 and method != "HEAD":
         assert json.loads(content)["message"]

@@ -83,7 +83,8 @@ ALSO = {"mistral4": "Mistral4ForCausalLM"}
 
 def _gemma3() -> PreTrainedConfig:
     vision = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
-    return CONFIG_MAPPING["gemma3"](
+    kind: Any = CONFIG_MAPPING["gemma3"]
+    return kind(
         text_config=FAMILIES["gemma3_text"].config().to_dict(),
         vision_config=vision | {"image_size": 28, "patch_size": 14},
         mm_tokens_per_image=4,

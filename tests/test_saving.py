@@ -16,6 +16,7 @@ from exsearch.training.example import Example
 from exsearch.training.saving import FLOAT32, restore_float32, save_checkpoint, start_fingerprint
 from exsearch.training.start import train
 from exsearch.training.trainer import load_for_training
+from model_families import FAMILIES
 from tiny_models import save_tiny
 
 BF16 = ModelConfig(device="cpu", precision="bf16")
@@ -130,3 +131,16 @@ def test_kept_weights_that_do_not_belong_to_the_checkpoint_are_refused(
     with pytest.raises(UsageError, match=rf"weights\.safetensors: .*{said}.*; remove .*float32 to go on"):
         restore_float32(load_model(checkpoint, torch.float32), checkpoint)
     assert moved(served(checkpoint), start(checkpoint, msgspec.structs.replace(CONFIG, keep_float32=False))) == 0
+
+
+def test_what_a_family_is_loaded_with_in_float32_is_not_rounded(base: Path, tmp_path: Path) -> None:
+    model = FAMILIES["deepseek_v3"].model()
+    router = "model.layers.1.mlp.gate.e_score_correction_bias"
+    bias = model.get_buffer(router)
+    bias.copy_(torch.linspace(0.1, 0.2, len(bias)))
+    assert not torch.equal(bias.bfloat16().float(), bias), "else there would be nothing to lose"
+    before = bias.clone()
+    save_checkpoint(model, base, tmp_path / "out", torch.bfloat16, {}, keep_float32=False)
+    found = load_model(tmp_path / "out", torch.bfloat16)
+    assert torch.equal(found.get_buffer(router), before)
+    assert found.lm_head.weight.dtype == torch.bfloat16

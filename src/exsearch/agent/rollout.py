@@ -173,7 +173,8 @@ class Agent:
                 attempt.alias_scores = await self._score(attempt, seat, self._context_of_answer(attempt), said)
             if trajectory.opening_logprob is not None:
                 opened = replace(attempt, transcript=self._before_evidence(attempt))
-                opening = await self._score(opened, seat, opened.transcript.asked_now(), said)
+                counted = said if any(score.said for score in attempt.alias_scores) else None
+                opening = await self._score(opened, seat, opened.transcript.asked_now(), counted)
                 attempt.opening_logprob = answer_logprob(opening, "sum") if opening else None
         except EngineError as error:
             attempt.stop(StopReason.ENGINE_FAILED, str(error))

@@ -10,7 +10,7 @@ but makes what is trained a draw: with the seed, and with how weights are cut ov
 same for adapters that were merged, for copies and for shards, since all of these are put together in float32.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def save_checkpoint(
     `dtype` cannot hold are kept beside it.
     """
     exact = _rounded(model, dtype) if keep_float32 else {}
-    torch.nn.Module.to(model, dtype)
+    _cast(model, dtype)
     try:
         with atomic_path(output) as temporary:
             model.save_pretrained(temporary)
@@ -62,9 +62,28 @@ def save_checkpoint(
         raise ExSearchError(f"{output}: cannot write the checkpoint: {error}") from error
 
 
+def _cast(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Make it a model of `dtype`, but for what its family is always loaded with in float32, as a router's bias."""
+    kept = {name: tensor.detach() for name, tensor in _tensors(model) if _stays_float32(model, name)}
+    torch.nn.Module.to(model, dtype)
+    for name, tensor in _tensors(model):
+        if name in kept:
+            tensor.data = kept[name]
+
+
+def _tensors(model: PreTrainedModel) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
+def _stays_float32(model: PreTrainedModel, name: str) -> bool:
+    """Return whether transformers loads a tensor of this family in float32 whatever the precision asked for."""
+    return not set(model._keep_in_fp32_modules_strict or ()).isdisjoint(name.split("."))
+
+
 def _rounded(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """Return the parameters, by name, with any value that `dtype` cannot hold."""
-    weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    weights = {name: each.detach() for name, each in model.named_parameters() if not _stays_float32(model, name)}
     return {
         name: weight.cpu().contiguous()
         for name, weight in weights.items()

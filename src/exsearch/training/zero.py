@@ -36,6 +36,8 @@ class ZeroLearner:
         optimiser = torch.optim.AdamW(
             self.parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
+        rounds = dtype == torch.bfloat16
+        exact = {name: each.detach().float().cpu().clone() for name, each in self.parameters.items()} if rounds else {}
         self._engine, *_ = deepspeed.initialize(
             model=loss,
             optimizer=optimiser,
@@ -44,6 +46,8 @@ class ZeroLearner:
         )
         if stage == 3 and not all(hasattr(parameter, "ds_tensor") for parameter in self.parameters.values()):
             raise ExSearchError("ZeRO-3 was asked for, but the parameters are not cut over the ranks")
+        for name, weight in exact.items():  # DeepSpeed has rounded the model before it copied its float32 weights
+            self._set_float32(self.parameters[name], weight)
         cut = "weights, gradients and moments" if stage == 3 else "gradients and moments"
         self.description = f"DeepSpeed ZeRO-{stage}, {cut} cut over {ranks.count} ranks on {ranks.device}"
 
@@ -87,18 +91,24 @@ class ZeroLearner:
     def restore(self, step: int, read: Read) -> None:
         """Set weights and moments."""
         import deepspeed
-        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+        from deepspeed.utils import safe_set_full_optimizer_state
 
         self._make_moments(step)
         for name, parameter in self.parameters.items():
             weight = read(f"weight/{name}")
             assert weight is not None, "the point was found to have it"
-            safe_set_full_fp32_param(parameter, weight)
+            self._set_float32(parameter, weight)
             # What the next forward pass takes is a copy of that, which DeepSpeed renews only after a step.
             with torch.no_grad(), deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
                 parameter.copy_(weight)
             for moment in MOMENTS:
                 safe_set_full_optimizer_state(parameter, read(f"{moment}/{name}"), moment)
+
+    def _set_float32(self, parameter: torch.nn.Parameter, weight: torch.Tensor) -> None:
+        """Set what the optimiser moves; the forward pass takes a rounded copy of it."""
+        from deepspeed.utils import safe_set_full_fp32_param
+
+        safe_set_full_fp32_param(parameter, weight)
 
     def _make_moments(self, step: int) -> None:
         """Give AdamW the moments that it makes at its first step, as zeros: DeepSpeed can only fill what is there."""

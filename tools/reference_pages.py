@@ -9,6 +9,7 @@ command's options, or the navigation in zensical.toml.
 import ast
 import inspect
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
 from itertools import pairwise
@@ -18,7 +19,6 @@ from typing import Any, Literal, get_args, get_origin
 import click
 import msgspec
 
-import exsearch.config
 from exsearch.cli.main import exsearch as command_line
 from exsearch.config import Config, GrammarName, TrainingConfig, WeightingName
 from exsearch.core.atomic import write_text
@@ -29,9 +29,9 @@ DOCS = ROOT / "docs"
 NAMES = {"agent.grammar": get_args(GrammarName), "weigh.weighting": get_args(WeightingName)}
 """Settings whose values are ours or the user's own."""
 SEE = {
-    "model.engine": "[engines](../how-to/explore.md#engines)",
-    "model.data_parallel": "[engines](../how-to/explore.md#engines)",
-    "model.retokenise": "[engines](../how-to/explore.md#engines)",
+    "model.engine": "[engines](../how-to/engines.md)",
+    "model.data_parallel": "[engines](../how-to/engines.md)",
+    "model.retokenise": "[engines](../how-to/engines.md)",
     "data.index": "[where an index may be](retrieval.md#where-an-index-may-be)",
     "data.warmup": "[warm-up data](../how-to/warmup-data.md)",
     "agent.grammar": "[baselines](../how-to/baselines.md)",
@@ -118,7 +118,7 @@ def table(section: str, fields: list[Any], owner: type) -> str:
 def docstrings(owner: type) -> dict[str, str]:
     """Return what stands below each attribute in the source of a class and its bases, as one paragraph."""
     found: dict[str, str] = {}
-    tree = ast.parse(inspect.getsource(exsearch.config))
+    tree = ast.parse(inspect.getsource(sys.modules[owner.__module__]))
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     for base in reversed(owner.__mro__):
         body = classes[base.__name__].body if base.__name__ in classes else []

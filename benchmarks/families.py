@@ -1,9 +1,9 @@
-"""Compare engine, trainer and adapters with transformers alone on every decoder family, and write docs/models.md.
+"""Compare engine, trainer and adapters with transformers alone on every decoder family: docs/explanation/models.md.
 
     python benchmarks/families.py [FAMILY ...]
 
-Without names, all families of tests/model_families.py, some eight minutes on two cores, and the table in docs/models.md
-is written anew; with names, the findings are printed. Exit code 1 if anything is wrong.
+Without names, all families of tests/model_families.py, some eight minutes on two cores, and the table in that page is
+written anew; with names, the findings are printed. Exit code 1 if anything is wrong.
 """
 
 import os
@@ -25,7 +25,7 @@ from page import insert_table, rows
 from family_checks import Finding, check_adapters, check_engine, check_trainer
 from model_families import FAMILIES
 
-PAGE = Path(__file__).parent.parent / "docs" / "models.md"
+PAGE = Path(__file__).parent.parent / "docs" / "explanation" / "models.md"
 CHECKS = {"engine": check_engine, "trainer": check_trainer, "adapters": check_adapters}
 
 

@@ -1,4 +1,4 @@
-"""The leaderboard: docs/leaderboard.md, made from the records benchmarks/results/results-*.json.
+"""The leaderboard: docs/lab/leaderboard.md, made from the records benchmarks/results/results-*.json.
 
     python benchmarks/leaderboard.py add exsearch-135m --system "ExSearch, 2 iterations" --model SmolLM2-135M \\
         --training "4,000 questions of HotpotQA" --command "exsearch train ..." --seeds 1 2 \\
@@ -24,15 +24,15 @@ from exsearch.evaluation.bootstrap import figure
 from exsearch.evaluation.scores import Figure, QuestionScore, read_scores
 
 RESULTS = Path(__file__).parent / "results"
-PAGE = Path(__file__).parent.parent / "docs" / "leaderboard.md"
+PAGE = Path(__file__).parent.parent / "docs" / "lab" / "leaderboard.md"
 SHARES = {"em": "EM, %", "f1": "F1, %", "acc": "Acc, %", "recall": "gold passages read, %"}
 """Figures of 0 to 1, and what their columns are called."""
 NEEDED = ("em", "f1", "acc", "searches")
 INTRODUCTION = """# Leaderboard
 
 Means over n questions with 95% bootstrap intervals; with several seeds, of each question's mean over them. Each table
-has one data set and one [protocol](evaluation.md#protocol): figures of different tables do not compare. Written by
-`python benchmarks/leaderboard.py` from the records `benchmarks/results/results-*.json`.
+has one data set and one [protocol](../how-to/evaluate-and-compare.md#protocol); do not compare figures across tables.
+Written by `python benchmarks/leaderboard.py` from the records `benchmarks/results/results-*.json`.
 """
 
 

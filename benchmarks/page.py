@@ -9,7 +9,7 @@ from typing import Any
 from exsearch.core.atomic import write_text
 from exsearch.core.errors import UsageError
 
-PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+PAGE = Path(__file__).parent.parent / "docs" / "lab" / "benchmarks.md"
 
 
 def command_line() -> str:

@@ -1,4 +1,4 @@
-"""The tables and pictures of docs/results.md, made from benchmarks/results/wiki_mini-*.json.
+"""The tables and pictures of docs/lab/results.md, made from benchmarks/results/wiki_mini-*.json.
 
 Run `python benchmarks/results_page.py` whenever one of them is new.
 """
@@ -39,7 +39,7 @@ def main() -> None:
     told = [run for run in runs if "f1_by_question" in run]
     if len({run["protocol"] for run in told}) > 1:
         raise UsageError("the runs of wiki_mini have different protocols: their questions cannot be averaged")
-    page = DOCS / "results.md"
+    page = DOCS / "lab" / "results.md"
     for name, table in (("scores", scores), ("sets", sets), ("differences", differences), ("iterations", iterations)):
         insert_table(name, "\n\n".join(f"**Seed {run['seed']}**\n\n{table(run)}" for run in runs), page)
     if len(told) > 1:
@@ -59,7 +59,7 @@ def scores(run: dict[str, Any]) -> str:
         shares = [interval(figures[metric], 100) for metric in ("em", "f1", "acc", "recall")]
         costs = [f"{figures[metric]['mean']:.1f}" for metric in ("searches", "tokens")]
         lines.append([_named(name, run), *shares, *costs, str(figures["f1"]["n"])])
-    return f"{rows(head, lines)}\n\n![F1 of all systems](images/wiki-mini-{run['seed']}.svg)"
+    return f"{rows(head, lines)}\n\n![F1 of all systems](../images/wiki-mini-{run['seed']}.svg)"
 
 
 def over_seeds(told: list[dict[str, list[float]]]) -> str:

@@ -15,7 +15,7 @@ and queries is not part of any figure. An index is built once, on two cores, whi
 Recall is the share of a question's gold passages among the first k.
 
 Each mode prints its table and writes benchmarks/results/retrieval*.json, `compare` one for each comparison and set;
-`tables` puts them into docs/benchmarks.md.
+`tables` puts them into docs/lab/benchmarks.md.
 """
 
 import argparse

@@ -182,7 +182,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
 
 
 def insert_tables(results: Path) -> None:
-    """Put the table of each result that there is into docs/benchmarks.md."""
+    """Put the table of each result that there is into docs/lab/benchmarks.md."""
     for name, render in TABLES.items():
         file = results / f"{name}.json"
         if file.exists():

@@ -9,7 +9,7 @@ questions of wiki-mini. BM25's best 100 are re-ranked by exact MaxSim in float32
 question's gold passages among the best. Differences from the untrained encoder are paired, over the same questions,
 with 95% bootstrap intervals. Without --wiki-mini only the worlds are used. A killed run continues.
 
-Prints a table, puts it into docs/retriever.md, and writes benchmarks/results/retriever_training.json.
+Prints a table, puts it into docs/how-to/train-the-encoder.md, and writes benchmarks/results/retriever_training.json.
 """
 
 import argparse
@@ -41,7 +41,7 @@ from exsearch.retrieval.index.open import open_index
 from exsearch.world import World
 
 RESULT = Path(__file__).parent / "results" / "retriever_training.json"
-DOCS = Path(__file__).parent.parent / "docs" / "retriever.md"
+DOCS = Path(__file__).parent.parent / "docs" / "how-to" / "train-the-encoder.md"
 CANDIDATES = 100
 CUTOFFS = (2, 5, 20)
 TRAIN_SEED, TEST_SEED = 1, 2

@@ -13,7 +13,7 @@ sub-questions; dev questions and two worlds check them. Recall@2/5/20 is the sha
 the first hits, with paired differences from one field. Last come the index's size and the time of a dev question with
 and without fields, in turns.
 
-Prints the tables, puts them into docs/benchmarks.md, and writes benchmarks/results/title_weight.json.
+Prints the tables, puts them into docs/lab/benchmarks.md, and writes benchmarks/results/title_weight.json.
 """
 
 import argparse

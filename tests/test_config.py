@@ -1,6 +1,5 @@
 """Settings: every key checked, a wrong one answered with the nearest name."""
 
-import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -139,17 +138,3 @@ def test_a_file_that_is_no_toml_is_named_with_the_line(tmp_path: Path, content: 
 def test_a_byte_order_mark_is_no_part_of_a_recipe(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text("seed = 7\n", encoding="utf-8-sig")
     assert load_config(tmp_path / "recipe.toml").seed == 7
-
-
-def test_every_setting_is_in_the_docs() -> None:
-    page = (Path(__file__).parent.parent / "docs" / "formats.md").read_text(encoding="utf-8")
-    told = {
-        key
-        for line in page.splitlines()
-        if line.startswith("| `")
-        for key in re.findall(r"`(\w+)`", line.split("|")[1])
-    }
-    sections = msgspec.to_builtins(Config())
-    keys = {key for section in sections.values() if isinstance(section, dict) for key in section}
-    assert "opening" in keys
-    assert sorted(keys - told) == []

@@ -149,7 +149,7 @@ def test_a_run_of_an_earlier_version_goes_on_as_that_did_and_keeps_its_settings(
 
 
 def test_the_docs_have_the_same_table() -> None:
-    page = (DOCS / "training.md").read_text(encoding="utf-8")
+    page = (DOCS / "how-to" / "train.md").read_text(encoding="utf-8")
     told: dict[str, str] = {}
     for effect, keys in re.findall(r"^\| (\w+) \|[^|]*\| (`.*`) \|$", page, re.MULTILINE):
         for key in re.findall(r"`([\w.*]+)`", keys):

@@ -226,6 +226,6 @@ def test_a_name_is_known_with_any_port_and_no_other_name_is(known: str, other: s
 
 
 def test_the_open_routes_are_those_that_the_documentation_names() -> None:
-    text = (Path(__file__).parents[1] / "docs" / "serving.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[1] / "docs" / "how-to" / "serve.md").read_text(encoding="utf-8")
     for path in {path for _, _, path in OPEN}:
         assert f"`GET {path}`" in text

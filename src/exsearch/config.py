@@ -38,33 +38,33 @@ class ModelConfig(_Section, frozen=True):
     """The language model."""
 
     path: str = "builtin:smollm2-135m"
-    """`builtin:smollm2-135m`, a local checkpoint folder, or a Hugging Face id."""
+    """Model to load: `builtin:smollm2-135m`, a local checkpoint folder, or a Hugging Face id."""
     device: str = "auto"
-    """`auto` takes a GPU if there is one; else a torch device such as `cpu` or `cuda:0`."""
+    """Device: `auto` uses a GPU if there is one; otherwise a torch device such as `cpu` or `cuda:0`."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Of generation, scoring and the forward pass of training; `auto` is bf16 on hardware that is faster in it."""
+    """Precision of generation, scoring and the forward pass of training. `auto` is `bf16` where the hardware computes
+    faster in it."""
     engine: Literal["transformers", "vllm", "openai"] = "transformers"
-    """What generates and scores."""
+    """Engine that generates and scores."""
     adapter: str = ""
-    """Folder of a LoRA adapter to put on the model that answers, for the engines `transformers` and `vllm`."""
+    """Folder of a LoRA adapter for the model that answers, for the engines `transformers` and `vllm`."""
     tensor_parallel: Positive = 1
-    """GPUs that vLLM cuts the model over."""
+    """For `vllm`: number of GPUs that share one copy of the model."""
     data_parallel: Count = 0
-    """For `transformers` and `vllm`: copies of the model, on GPUs of their own or each on a share of the processors.
-
-    0 takes as many as are faster: one, but several of a small model where there are eight processors or more. On Ray it
-    does not count: there `rollout.workers` are the copies.
-    """
+    """For `transformers` and `vllm`: number of copies of the model, each on its own GPU or on its share of the
+    processors. 0 chooses the fastest number: one, or several for a small model on eight or more processors. Ignored on
+    Ray, where `rollout.workers` is the number of copies."""
     url: str = ""
-    """For `openai`: the endpoint, ending in `/v1`. `path` then names what has its tokenizer."""
+    """For `openai`: URL of the endpoint, ending in `/v1`. `path` then names the model whose tokenizer to use."""
     name: str = ""
-    """For `openai`: the model's name there."""
+    """For `openai`: name of the model at the endpoint."""
     api: Literal["completions", "chat"] = "completions"
-    """For `openai`: token ids to `/completions`, or messages to `/chat/completions`."""
+    """For `openai`: `completions` sends token ids, `chat` sends messages to `/chat/completions`."""
     api_key_file: str = ""
-    """For `openai`: file with the key."""
+    """For `openai`: file that contains the API key."""
     retokenise: bool = False
-    """For `openai`: take tokens made here of the server's text for its own where the text comes back from them."""
+    """For `openai` servers that return no token ids: tokenise the returned text locally, and accept it where it decodes
+    to the same text."""
 
 
 class DataConfig(_Section, frozen=True):
@@ -73,21 +73,25 @@ class DataConfig(_Section, frozen=True):
     index: str = ""
     """Index folder, URL of a retrieval server, or `replay:FILE`."""
     record: str = ""
-    """File that records all searches, so that `replay:FILE` answers them later with no index at hand."""
+    """File that records all searches. `replay:FILE` answers them later without the index."""
     warmup: str = ""
-    """File of ready trajectories for the warm-up, as `exsearch data warmup` writes it."""
+    """File of warm-up trajectories, as `exsearch data warmup` writes it."""
     train: str = ""
-    """Question file to learn from: the first part for warm-up where it has annotations, the rest to explore; all to
-    explore but what `warmup` has."""
+    """Question file to learn from. The first `warmup.questions` are used for the warm-up, or those of `data.warmup`
+    where it is set; the others are explored."""
     dev: str = ""
-    """Question file that chooses the best iteration; not needed with `loop.guard`."""
+    """Question file that chooses the best iteration. Not needed with `loop.guard`."""
     guard: str = ""
-    """Question file for `loop.guard`, none of which may be learned from; by default the last questions of `train`."""
+    """Question file for `loop.guard`; none of its questions may be trained on. By default, the last questions of
+    `train`."""
     test: str = ""
     """Question file that is only evaluated on."""
     train_limit: Positive | None = None
+    """Number of questions to read from the start of `train`."""
     dev_limit: Positive | None = None
+    """Number of questions to read from the start of `dev`."""
     test_limit: Positive | None = None
+    """Number of questions to read from the start of `test`."""
 
 
 class AgentConfig(_Section, frozen=True):
@@ -96,208 +100,233 @@ class AgentConfig(_Section, frozen=True):
     grammar: GrammarName = "exsearch"
     """How model and retriever talk: the project's own way, a baseline's, or that of another system's checkpoints."""
     prompt: str = ""
-    """Words of the first prompt instead of the grammar's own, with `{question}` where the question goes: such as those
+    """First prompt, instead of the grammar's own, with `{question}` where the question goes; for example, the prompt
     that another system's checkpoint was trained on."""
     max_steps: Positive = 5
-    """Most searches a question."""
+    """Maximum number of searches per question."""
     passages: Positive = 3
-    """Passages a search (k)."""
+    """Number of passages per search (k)."""
     repeated: Literal["same", "next"] = "same"
-    """What a query brings that was asked before in the trajectory, word for word: the same passages, or those that rank
-    next."""
+    """What an exactly repeated query returns: the same passages, or the next page of results."""
     passage_tokens: Positive = 160
-    """Maximum of tokens per passage; longer ones are shortened, long titles first, and counted."""
+    """Maximum number of tokens per passage. Longer passages are truncated, long titles first, and the report counts
+    them."""
     turn_tokens: Positive = 64
-    """Most tokens a turn of the model."""
+    """Maximum number of tokens per turn of the model."""
     context: Positive = 4096
-    """Most tokens a trajectory, if the model's own limit is not lower."""
+    """Maximum number of tokens per trajectory; the model's own limit may be lower."""
     date: datetime.date = datetime.date(2026, 1, 1)
-    """What a chat template that writes today's date takes for it: the same on every day a run takes."""
+    """Date that a chat template sees as today's, so that a prompt does not depend on the day of the run."""
     thinking: Literal["template", "on", "off"] = "template"
-    """Whether a model thinks before it speaks, if its chat template leaves that open: as the template has it, or so."""
+    """Whether a model thinks before it answers, if its chat template has such a switch: as the template's default has
+    it, `on` or `off`."""
 
 
 class RolloutConfig(_Section, frozen=True):
     """How trajectories are run; what they say does not depend on it."""
 
     in_flight: Positive = 64
-    """Trajectories under way at once: bounds the memory for keys and values."""
+    """Number of trajectories in progress at the same time. Limits the memory for keys and values."""
     turn_seconds: PositiveFloat = 600.0
-    """Most time for one turn of the model, the wait for its turn included."""
+    """Time limit for one turn of the model, including the time it waits for the engine."""
     search_seconds: PositiveFloat = 60.0
-    """Most time for one search."""
+    """Time limit for one search."""
     search_retries: Count = 2
-    """A search that fails is tried again so many times, after a pause that doubles."""
+    """Number of retries after a failed search, with a pause that doubles."""
     trajectory_seconds: PositiveFloat = 3600.0
-    """Most time for one trajectory."""
+    """Time limit for one trajectory."""
     ray: str = ""
-    """Roll out on the Ray cluster at this address: `auto`, `local` for this machine's processors, or HOST:PORT."""
+    """Address of a Ray cluster to roll out on: `auto`, `local` for the processors of this machine, or HOST:PORT."""
     workers: Count = 0
-    """On Ray: how many models are loaded; 0 is one a GPU (or `model.tensor_parallel` of them), else one a processor."""
+    """On Ray: number of model replicas. 0 = one per GPU (or per `model.tensor_parallel` GPUs); without GPUs, one per
+    processor."""
 
 
 class TrainingConfig(_Section, frozen=True):
     """One fine-tuning run, warm-up or M-step."""
 
     epochs: Positive = 2
+    """Number of passes over the trajectories."""
     batch_size: Positive = 16
-    """Trajectories an optimiser step, over all devices."""
+    """Trajectories per optimiser step, over all devices."""
     micro_batch_tokens: Positive = 2048
-    """Most tokens of one forward pass, those that examples begin with alike counted once; changes memory and speed,
+    """Maximum number of tokens per forward pass; a prefix that examples share counts once. Affects memory and speed,
     never the gradient."""
     gradient_checkpointing: bool = False
-    """Keep no activations within layers and compute them again: two thirds more time, half the memory."""
+    """Recompute activations within layers instead of keeping them: half the memory, two thirds more time."""
     normalise: Normalisation = "question"
-    """What the loss is a mean over: questions, whose weights sum to one (the paper's), trajectories, each the mean over
-    its own tokens, or tokens. With `denominator = "expected"`, the first and the last differ by a constant alone."""
+    """What the loss is averaged over: questions, whose weights sum to one (the paper's), trajectories, each first
+    averaged over its own tokens, or tokens. With `denominator = "expected"`, `question` and `token` differ only by a
+    constant."""
     denominator: Denominator = "expected"
-    """What the loss of a step is divided by: the weighted number of loss tokens that a batch is expected to have, a
-    constant, so that a trajectory counts by its weight whatever shares its batch; or the weight of the step's own
-    batch, as versions before this setting did."""
+    """Divisor of the loss of a step. `expected`: the weighted number of loss tokens that a batch has on average, a
+    constant, so that a trajectory counts by its weight whichever batch it is in. `batch`: the weight of the step's own
+    batch, as in versions before this setting."""
     learning_rate: PositiveFloat = 1e-4
+    """Peak learning rate."""
     warmup_ratio: Share = 0.1
     """Share of the steps over which the learning rate rises."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """How it falls after that."""
+    """How the learning rate falls after that; `constant` does not fall."""
     weight_decay: NonNegativeFloat = 0.0
+    """Weight decay of AdamW."""
     max_grad_norm: PositiveFloat = 10.0
-    """Largest gradient norm of a step; a longer gradient is shortened to it. In the unit of the loss: nats per weighted
-    token, or with `denominator = "batch"` nats per weighted trajectory. One that cuts every step makes all batches move
-    the model equally far, whatever their weight."""
+    """Maximum gradient norm of a step; a longer gradient is scaled down to it. Unit: that of the loss, nats per
+    weighted token, or nats per weighted trajectory with `denominator = "batch"`. If it clips every step, all batches
+    move the model equally far, whatever their weight."""
     search_loss: NonNegativeFloat = 1.0
     """Factor of the first term, log p(z | x): learning to search."""
     answer_loss: NonNegativeFloat = 1.0
     """Factor of the second term, log p(y | x, z): learning to answer."""
     kl: NonNegativeFloat = 0.0
-    """Factor of a third term, how far the model has moved: KL(p || p_start) at the loss tokens, weighted like them."""
+    """Factor of a third term, KL(p || p_start) at the loss tokens, weighted like them: distance from the model that
+    training started from."""
     lora_rank: Count = 0
-    """0 trains all weights; else a LoRA adapter of this rank, merged into the checkpoint at the end."""
+    """Rank of a LoRA adapter, merged into the checkpoint at the end. 0 trains all weights."""
     quantise: Literal["none", "4bit"] = "none"
-    """`4bit`: the weights under the adapters are kept in 4 bits while training (QLoRA, by bitsandbytes)."""
+    """`4bit` keeps the weights under the adapters in 4 bits during training (QLoRA, with bitsandbytes)."""
     frozen_layers: Count = 0
-    """The embeddings and this many of the lowest layers keep their weights: less time, memory and freedom."""
+    """Number of lowest layers that are not trained; the embeddings are then not trained either. Saves time and memory.
+    """
     keep_float32: bool = True
-    """Keep the trained weights in float32, too, in the checkpoint's folder `float32`, where `model.precision` rounds
-    them; training that begins with a checkpoint goes on from these."""
+    """Where `model.precision` rounds the weights, also keep them in float32, in the checkpoint's folder `float32`.
+    Training that starts from the checkpoint uses these."""
     save_steps: Positive = 50
     """Optimiser steps between resume points."""
     validation_share: Share = 0.0
-    """Share of the questions whose trajectories are held out: the loss on them is taken at every resume point and at
-    the end, and the weights with the lowest one become the checkpoint."""
+    """Share of the questions whose trajectories are held out. Their loss is computed at every resume point and at the
+    end, and the weights with the lowest loss become the checkpoint."""
     ranks: Positive = 1
-    """Processes that train together, each on a GPU of its own or on a share of the processors."""
+    """Number of training processes, each on its own GPU or on its share of the processors."""
     sharding: Literal["none", "fsdp", "zero2", "zero3"] = "none"
-    """With several ranks: a copy of the model on each, or weights, gradients and moments cut over them (`zero2`: not
-    the weights); `zero2` and `zero3` are DeepSpeed's."""
+    """With several ranks: replicate the model, or shard weights, gradients and optimiser state across them (`zero2`
+    replicates the weights). `zero2` and `zero3` use DeepSpeed."""
     deepspeed: str = ""
-    """JSON file with further settings of DeepSpeed."""
+    """JSON file with further DeepSpeed settings."""
 
 
 class WarmupConfig(TrainingConfig, frozen=True):
     """Warm-up: supervised fine-tuning on gold trajectories."""
 
     questions: Count = 200
-    """The first so many training questions are turned into gold trajectories; 0 for a model that knows the grammar."""
+    """Number of questions, from the start of the training file, to turn into gold trajectories. 0 if the model already
+    knows the grammar."""
     gold: Literal["require", "insert"] = "require"
-    """A gold passage that the index does not return: leave the question out, or put the passage in place of the last
-    hit, at a random rank."""
+    """What happens to a question whose gold passage the index does not return: `require` skips the question, `insert`
+    puts the passage in place of the last hit, at a random rank."""
     facts: Literal["evidence", "answer", "statement"] = "evidence"
-    """What is recorded of a sub-question: the sentence of evidence, the sub-question and its answer, or its answer in a
-    sentence of its own (of a source without one, the same as `answer`)."""
+    """What is recorded for a sub-question: its sentence of evidence, the sub-question with its answer, or a statement
+    of the answer (the same as `answer` where the source has no statement)."""
     opening: Literal["sub-question", "question"] = "sub-question"
-    """What a decomposed question searches for first: its first sub-question, or the question itself, whose passages
-    answer what they can; the sub-questions left open follow."""
+    """First query for a decomposed question: its first sub-question, or the question itself, followed by the
+    sub-questions that its passages leave open."""
 
 
 class ExploreConfig(_Section, frozen=True):
     """The E-step's sampling."""
 
     questions: Positive = 200
-    """Training questions an iteration, taken in order after those of the warm-up; they wrap around."""
+    """Training questions per iteration, in order after those of the warm-up. At the end of the file, they start again
+    from the first one."""
     samples: Positive = 4
-    """K, trajectories a question."""
+    """Trajectories per question (K)."""
     temperature: PositiveFloat = 1.0
+    """Sampling temperature."""
     top_p: Share = 1.0
+    """Nucleus sampling: the smallest set of tokens with this probability. 1 samples from all tokens."""
     first_samples: Count = 0
-    """If not 0, so many samples are drawn first, and further ones, up to `samples`, until the weights are settled."""
+    """Number of samples to draw at a time, up to `samples`, until the weights are settled. 0 draws all `samples` at
+    once."""
     settled: PositiveFloat = 0.3
-    """Weights are settled if the relative standard error of the mean of p(y | x, z) over the samples is below this."""
+    """Weights are settled when the relative standard error of the mean of p(y | x, z) over the samples is below this.
+    """
     score_opening: bool = False
-    """Score the gold answer before the first passage is read, too: does it need evidence at all?"""
+    """Also score the gold answer before the first passage is read: does the question need evidence at all?"""
     score_steps: bool = False
-    """The same, and after every recorded fact: which search brought the evidence?"""
+    """Also score the gold answer before the first passage and after every recorded fact: which search brought the
+    evidence?"""
     branches: Positive = 1
-    """Continuations of a trajectory from the step after which log p(y | ...) first rose by `branch_gain`; 1 is none."""
+    """Number of continuations from the step after which log p(y | ...) first rose by `branch_gain`. 1 does not branch.
+    """
     branch_gain: PositiveFloat = 2.0
-    """In nats."""
+    """Rise that starts a branch, in nats."""
 
 
 class WeighConfig(_Section, frozen=True):
     """The E-step's weights."""
 
     weighting: WeightingName = "paper"
+    """Weighting of the trajectories of a question."""
     temperature: PositiveFloat = 1.0
     """T in p(y | x, z)^(1/T)."""
     target_ess: NonNegativeFloat = 0.0
-    """If not 0, a question's T is raised until its weights have at least this effective sample size (`paper`,
+    """If > 0, raise T for each question until its weights have at least this effective sample size (`paper`,
     `nll-mean`)."""
     alias: Literal["sum", "best"] = "sum"
-    """Several gold aliases: log-sum-exp over them, or the best one."""
+    """How several gold aliases count: log-sum-exp over them, or the best one."""
     gate: Literal["none", "drop", "damp"] = "none"
-    """A question whose best p(y | x, z) is below `gate_probability` is dropped, or damped by their ratio."""
+    """What happens to a question whose best p(y | x, z) is below `gate_probability`: `drop` skips it, `damp` multiplies
+    its weights by the ratio of the two."""
     gate_probability: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.1
+    """Threshold of the gate."""
     gate_gain: NonNegativeFloat = 0.0
-    """If not 0, the gate asks this, too, of a question's best log p(y | x, z) - log p(y | x), in nats: guesses do not
-    pass. Needs `explore.score_opening`."""
+    """If > 0, also require that evidence raises the best answer's log-probability by this many nats. This rejects
+    answers that the model could guess. Needs `explore.score_opening`."""
 
 
 class LearnConfig(TrainingConfig, frozen=True):
     """The M-step."""
 
     min_weight: Share = 0.05
-    """Trajectories with a smaller weight are left out; they would cost time and move nothing."""
+    """Minimum weight of a trajectory; lighter ones are skipped, since they cost time and change nothing."""
     warmup_mix: Count = 0
-    """Warm-up trajectories mixed into each M-step, with weight 1, against forgetting."""
+    """Number of warm-up trajectories added to each M-step with weight 1, against forgetting."""
     replay: Literal["none", "decay", "ratios"] = "none"
-    """What an M-step learns from beside the rollouts of its own E-step: those of earlier ones, with weights that decay
-    (stochastic-approximation EM), or that are computed again under the present model."""
+    """What an M-step learns from beside its own E-step: nothing, or the rollouts of earlier E-steps, with weights that
+    decay (stochastic-approximation EM), or with weights recomputed under the current model."""
     replay_rate: Share = 0.5
-    """Of `decay`: the share g of the newest rollouts in the objective; what there was before keeps 1 - g. 0 stands for
-    1/t in the t-th M-step: the rollouts of all E-steps count alike."""
+    """For `decay`: share g of the newest rollouts in the objective; earlier ones keep 1 - g. 0 means 1/t in the t-th
+    M-step, so that all E-steps count alike."""
     orders: Positive = 1
-    """M-steps in so many orders of the trajectories, whose weights are averaged; each takes the time of one."""
+    """Number of M-steps, each with its own order of the trajectories, whose weights are averaged. Each takes the time
+    of one M-step."""
     step_credit: NonNegativeFloat = 0.0
-    """If not 0, turns count by what they brought: by the softmax of this times the rise of log p(y | ...), in nats,
-    one on average. Needs `explore.score_steps`."""
+    """If > 0, weight turns by what they brought: by the softmax of this times the rise of log p(y | ...), in nats; 1 on
+    average. Needs `explore.score_steps`."""
 
 
 class LoopConfig(_Section, frozen=True):
     """The EM loop."""
 
     iterations: Positive = 3
+    """Maximum number of EM iterations."""
     patience: Positive = 2
-    """Stop after this many iterations without a better validation score."""
+    """Number of iterations without a better validation score after which to stop."""
     guard: Count = 0
-    """Held-out training questions on which each step is tried: one that makes their answers less likely is shortened,
-    then refused. They also choose the best iteration. 0: every step is taken, and `data.dev` chooses."""
+    """Number of held-out training questions on which each step is tried. A step that makes their answers less likely is
+    shortened, then refused. They also choose the best iteration. 0 takes every step, and `data.dev` chooses."""
     guard_samples: Count = 0
-    """Trajectories per question of the guard, sampled as in exploring; 0 is one greedy trajectory."""
+    """Trajectories per question of the guard, sampled as in exploring. 0 is one greedy trajectory."""
 
 
 class TrackingConfig(_Section, frozen=True):
     """Where figures are shown beside metrics.jsonl."""
 
     report_to: list[Literal["trackio", "wandb", "tensorboard"]] = []
+    """Trackers that also receive the figures of metrics.jsonl."""
     project: str = "exsearch"
+    """Project name in the trackers."""
     name: str = ""
-    """Of the run; by default that of its folder."""
+    """Run name in the trackers; by default the name of the run folder."""
 
 
 class Config(_Section, frozen=True):
     """Everything a run depends on."""
 
     title: str = "ExSearch run"
+    """Heading of the report."""
     seed: Count = 0
+    """Seed of sampling, data order and adapters."""
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     agent: AgentConfig = AgentConfig()

@@ -17,17 +17,21 @@ LISTED = 5
 @click.command()
 @click.argument("a", metavar="DIR_A", type=click.Path(path_type=Path))
 @click.argument("b", metavar="DIR_B", type=click.Path(path_type=Path))
-@click.option("--metric", default="em", show_default=True, help="Metric by which questions are won, lost and sorted.")
-@click.option("--questions", type=click.Path(path_type=Path), help="Question file, where the folders hold none.")
-@click.option("--across-protocols", is_flag=True, help="Compare what both answered, though the conditions differ.")
-@click.option("--report", type=click.Path(path_type=Path), metavar="OUT.html", help="Write a page with both, too.")
+@click.option("--metric", default="em", show_default=True, help="Metric that decides wins and losses.")
+@click.option("--questions", type=click.Path(path_type=Path), help="Question file, if the folders contain none.")
+@click.option(
+    "--across-protocols", is_flag=True, help="Compare the questions that both answered although the conditions differ."
+)
+@click.option(
+    "--report", type=click.Path(path_type=Path), metavar="OUT.html", help="Also write an HTML page that shows both."
+)
 @json_option
 def compare(
     a: Path, b: Path, metric: str, questions: Path | None, across_protocols: bool, report: Path | None, as_json: bool
 ) -> None:
     """Compare the evaluation DIR_B with DIR_A: paired differences, wins and losses, and where they come from.
 
-    Each is a folder of `exsearch eval`, or that of a model in a run, such as RUN/eval/iter-1.
+    Each is a folder of `exsearch eval`, or of one model in a run, such as RUN/eval/iter-1.
     """
     import msgspec
 

@@ -20,7 +20,7 @@ _strict = click.option("--strict", is_flag=True, help="Refuse the first malforme
 
 @click.group()
 def corpus() -> None:
-    """Import passages, or make a synthetic world of them."""
+    """Import passages, or generate a synthetic benchmark."""
 
 
 @corpus.command("import")
@@ -29,12 +29,12 @@ def corpus() -> None:
 @_strict
 @json_option
 def import_(file: str, out: Path, strict: bool, as_json: bool) -> None:
-    """Write the passages of FILE as a corpus folder.
+    """Import the passages of FILE into a corpus folder.
 
     FILE is JSON lines ({id, title, text} or {id, contents}) or DPR's tab-separated format, plain or gzipped; Parquet
     with the same columns; a folder that `datasets` has saved; or hf:OWNER/NAME[:CONFIG][@SPLIT] on the Hugging Face
-    hub. Malformed rows and duplicate ids are left out and listed in OUT/rejected.jsonl. The same command continues an
-    import that was stopped.
+    hub. Malformed rows and duplicate ids are skipped and listed in OUT/rejected.jsonl. Run the same command again to
+    resume an interrupted import.
     """
     from exsearch.corpus.importing import import_corpus
 
@@ -47,7 +47,7 @@ def import_(file: str, out: Path, strict: bool, as_json: bool) -> None:
 @_strict
 @json_option
 def add(folder: Path, file: str, strict: bool, as_json: bool) -> None:
-    """Append the passages of FILE, as for `import`, to the corpus folder CORPUS."""
+    """Append the passages of FILE (formats as for `import`) to the corpus folder CORPUS."""
     from exsearch.corpus.importing import extend_corpus
 
     _report(folder, extend_corpus(folder, file, strict, _say), as_json)
@@ -56,7 +56,7 @@ def add(folder: Path, file: str, strict: bool, as_json: bool) -> None:
 @corpus.command()
 @_folder
 @click.argument("ids", metavar="[ID]...", nargs=-1)
-@click.option("--from", "file", type=click.Path(path_type=Path), help="File with further ids, one a line.")
+@click.option("--from", "file", type=click.Path(path_type=Path), help="File with further ids, one per line.")
 @json_option
 def delete(folder: Path, ids: tuple[str, ...], file: Path | None, as_json: bool) -> None:
     """Delete the passages with these ids from the corpus folder CORPUS, all or none."""
@@ -73,7 +73,7 @@ def delete(folder: Path, ids: tuple[str, ...], file: Path | None, as_json: bool)
 @_folder
 @json_option
 def info(folder: Path, as_json: bool) -> None:
-    """Say what the corpus folder CORPUS holds."""
+    """Describe the corpus folder CORPUS."""
     _describe(folder, as_json)
 
 
@@ -84,7 +84,9 @@ def info(folder: Path, as_json: bool) -> None:
 @click.option("--train", type=click.IntRange(min=0), default=200, show_default=True, help="Questions to train on.")
 @click.option("--dev", type=click.IntRange(min=0), default=100, show_default=True, help="Questions to choose by.")
 @click.option("--test", type=click.IntRange(min=0), default=100, show_default=True, help="Questions to report on.")
-@click.option("--hops", type=click.IntRange(1, 4), multiple=True, help="Only questions with so many hops. Repeatable.")
+@click.option(
+    "--hops", type=click.IntRange(1, 4), multiple=True, help="Only questions with this number of hops. Repeatable."
+)
 @click.option("--relations", multiple=True, help="Only questions about this relation. Repeatable.")
 @json_option
 def world(
@@ -98,7 +100,7 @@ def world(
     relations: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Make a synthetic multi-hop world: OUT/corpus and OUT/train.jsonl, dev.jsonl, test.jsonl."""
+    """Generate a synthetic multi-hop benchmark: OUT/corpus and OUT/train.jsonl, dev.jsonl, test.jsonl."""
     from exsearch.core.jsonl import write_jsonl
     from exsearch.core.locks import sole_writer
     from exsearch.core.progress import progress

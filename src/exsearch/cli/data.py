@@ -9,7 +9,7 @@ from exsearch.cli.data_warmup import warmup
 
 @click.group()
 def data() -> None:
-    """Import questions of known data sets, pair them with documents, make warm-up trajectories of them."""
+    """Import questions of public data sets, retrieve documents for them, write warm-up trajectories."""
 
 
 data.add_command(import_)

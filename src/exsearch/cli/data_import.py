@@ -16,11 +16,11 @@ _path = click.Path(path_type=Path)
 @click.command("import")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=_path)
 @click.option("--out", type=_path, required=True, help="Question file to write.")
-@click.option("--format", default="auto", show_default=True, help="Format of the files: see docs/data.md.")
+@click.option("--format", default="auto", show_default=True, help="Format of the files.")
 @click.option("--corpus", "folder", type=_path, help="Corpus folder in which to look for the gold passages.")
 @click.option("--against", type=_path, multiple=True, help="Question file that must not share a question. Repeatable.")
 @click.option("--drop-leaks", is_flag=True, help="Leave out questions that are asked elsewhere or twice.")
-@click.option("--limit", type=click.IntRange(min=1), help="Keep the first so many questions.")
+@click.option("--limit", type=click.IntRange(min=1), help="Maximum number of questions to keep, from the start.")
 @click.option("--decompositions", type=_path, help="Sub-questions of 2WikiMultihopQA, JSON lines.")
 @click.option("--aliases", type=_path, help="id_aliases.json of 2WikiMultihopQA.")
 @json_option
@@ -36,11 +36,11 @@ def import_(
     aliases: Path | None,
     as_json: bool,
 ) -> None:
-    """Write the questions of FILE... as one question file.
+    """Convert the questions of FILE... to one question file.
 
-    Recognised are HotpotQA, 2WikiMultihopQA, MuSiQue, Natural Questions (open), TriviaQA, PopQA, Bamboogle, the shapes
-    of Search-R1, FlashRAG, SearchLM and KILT, our own question files, and any with `question` and `answer` or
-    `answers`; as JSON, JSON lines, Parquet, comma or tab separated.
+    Recognised formats: HotpotQA, 2WikiMultihopQA, MuSiQue, Natural Questions (open), TriviaQA, PopQA, Bamboogle,
+    Search-R1, FlashRAG, SearchLM, KILT, our own question files, and any records with `question` and `answer` or
+    `answers`; as JSON, JSON lines, Parquet, comma- or tab-separated.
     """
     from exsearch.corpus.store import Corpus
     from exsearch.questions.importer import import_questions

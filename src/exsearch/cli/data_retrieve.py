@@ -10,7 +10,9 @@ from exsearch.cli.options import config_option, index_option, json_option, set_o
 @click.command()
 @click.argument("questions", type=click.Path(path_type=Path))
 @index_option
-@click.option("-k", type=click.IntRange(1, 100_000), default=20, show_default=True, help="Documents a question.")
+@click.option(
+    "-k", type=click.IntRange(1, 100_000), default=20, show_default=True, help="Number of documents per question."
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="File to write.")
 @click.option(
     "--format",
@@ -33,10 +35,10 @@ def retrieve(
     overrides: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Search for the text of each question of the file QUESTIONS and write the documents beside it.
+    """Search for the text of each question in the file QUESTIONS and write the documents to OUT.
 
-    The same command continues one that was stopped. With `--set data.record=FILE` the searches are recorded, too, so
-    that replay:FILE answers them with no index at hand.
+    Run the same command again to resume. With `--set data.record=FILE` the searches are also recorded, so that
+    replay:FILE answers them without the index.
     """
     import json
 

@@ -35,12 +35,16 @@ def _price(context: click.Context, option: click.Parameter, value: str | None) -
     type=click.Choice(["require", "insert"]),
     help="A gold passage that the index does not return: leave the question out, or insert it. Sets warmup.gold.",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many questions.")
+@click.option("--limit", type=click.IntRange(min=1), help="Maximum number of questions, from the start of the file.")
 @click.option("--teacher", metavar="URL", help="Chat endpoint, ending in /v1, of a model that writes the trajectories.")
-@click.option("--teacher-model", metavar="NAME", help="Its name there.")
-@click.option("--api-key-file", type=click.Path(path_type=Path), help="File with the key for the teacher.")
-@click.option("--attempts", type=click.IntRange(min=1), default=2, show_default=True, help="Of the teacher a question.")
-@click.option("--price", metavar="IN,OUT", callback=_price, help="The teacher's, for a million tokens.")
+@click.option("--teacher-model", metavar="NAME", help="Name of the teacher at the endpoint.")
+@click.option("--api-key-file", type=click.Path(path_type=Path), help="File that contains the API key of the endpoint.")
+@click.option(
+    "--attempts", type=click.IntRange(min=1), default=2, show_default=True, help="Attempts of the teacher per question."
+)
+@click.option(
+    "--price", metavar="IN,OUT", callback=_price, help="Price of a million prompt and completion tokens of the teacher."
+)
 @config_option
 @set_option
 @json_option
@@ -60,11 +64,11 @@ def warmup(
     overrides: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Write the questions of the file QUESTIONS out as trajectories that a model can be warmed up on.
+    """Write warm-up trajectories for the questions in the file QUESTIONS.
 
-    By their annotations: decompositions, or gold passages with evidence; or with --teacher, by a stronger model that
-    plays the agent. A report of what they are worth is printed and written beside OUT. Of --model only the tokenizer
-    is used. The same command continues one that was stopped.
+    They come from annotations (decompositions, or gold passages with evidence) or, with --teacher, from a stronger
+    model that plays the agent. A quality report is printed and written beside OUT. Only the tokenizer of --model is
+    used. Run the same command again to resume.
     """
     import msgspec
 

@@ -41,10 +41,10 @@ OPTIONAL = {
 @set_option
 @json_option
 def doctor(model: str | None, recipe: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Say what is installed, what is missing and how to get it. Exit code 1 if something needed is missing.
+    """Show what is installed, what is missing and how to install it. Exit code 1 if a requirement is missing.
 
-    With --model, load a model and say how engine and trainer compute it, how far that is from what transformers
-    computes, and what there is to know of its context, template and adapters. Exit code 2 if it is refused.
+    With --model, load a model and show how engine and trainer compute it, how far that is from what transformers
+    computes, and its context, template and adapters. Exit code 2 if the model is refused.
     """
     if model is not None:
         _examine(settings(recipe, overrides, model__path=model), as_json)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @index_option
 @click.option("--questions", type=click.Path(path_type=Path), required=True, help="Question file (JSONL).")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for trajectories and scores.")
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many questions.")
+@click.option("--limit", type=click.IntRange(min=1), help="Maximum number of questions, from the start of the file.")
 @config_option
 @set_option
 @ray_option
@@ -50,7 +50,7 @@ def eval_(
     ray: str | None,
     as_json: bool,
 ) -> None:
-    """Evaluate a model, or a baseline; the same command continues an evaluation that was stopped."""
+    """Evaluate a model or a baseline. Run the same command again to resume."""
     from contextlib import closing
 
     import msgspec

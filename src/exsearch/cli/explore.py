@@ -36,7 +36,7 @@ def explore(
     ray: str | None,
     as_json: bool,
 ) -> None:
-    """Sample K trajectories of each question in the file QUESTIONS, scored against its gold answers."""
+    """Sample K trajectories per question in the file QUESTIONS, scored against its gold answers."""
     import json
     from collections import Counter
     from contextlib import closing

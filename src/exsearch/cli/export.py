@@ -11,11 +11,11 @@ from exsearch.cli.options import json_option
 @click.argument("run", metavar="RUN_DIR", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @click.option("--model", "name", help="warmup or iter-N. Default: the best on the validation questions.")
-@click.option("--licence", help="Of the model the run began with, such as apache-2.0.")
-@click.option("--push", "repository", metavar="OWNER/NAME", help="Upload the folder to the model hub, too.")
+@click.option("--licence", help="Licence of the model that the run began with, such as apache-2.0.")
+@click.option("--push", "repository", metavar="OWNER/NAME", help="Also upload the folder to the model hub.")
 @json_option
 def export(run: Path, out: Path, name: str | None, licence: str | None, repository: str | None, as_json: bool) -> None:
-    """Copy a model of RUN_DIR with tokenizer and model card to a folder that other tools load."""
+    """Copy a model of RUN_DIR, with tokenizer and model card, to a folder that other tools can load."""
     from exsearch.em import export as exporting
 
     chosen = exporting.export(run, out, name, licence)

@@ -22,8 +22,12 @@ if TYPE_CHECKING:
     metavar="NAME=VALUE",
     help="A parameter of the kind, such as k1=0.9 of bm25 or encoder=FOLDER_OR_HUB_ID of late, dense and plaid.",
 )
-@click.option("--disk", metavar="SIZE", help="For late: compress until the index takes at most so much, such as 8GB.")
-@click.option("--ram", metavar="SIZE", help="For late: compress until all of the index stays in so much memory.")
+@click.option("--disk", metavar="SIZE", help="For late: compress the index to at most this size on disk, such as 8GB.")
+@click.option(
+    "--ram",
+    metavar="SIZE",
+    help="For late: compress the index until all of it fits into this much memory, such as 8GB.",
+)
 @click.option("--ray", metavar="ADDRESS", help="Build on a Ray cluster: auto, local, or HOST:PORT.")
 @json_option
 def index(
@@ -38,7 +42,7 @@ def index(
 ) -> None:
     """Build an index of the corpus folder CORPUS.
 
-    The same command continues a build that was stopped, and adds passages that the corpus has gained since.
+    Run the same command again to resume an interrupted build, or to add the passages that the corpus has gained.
     """
     import msgspec
 

@@ -28,8 +28,8 @@ def learn(
 ) -> None:
     """Fine-tune the model on the journal TRAJECTORIES with the weights of the file WEIGHTS.
 
-    The journals of several E-steps, each followed by its weights and the newest last, are learned from together with
-    --set learn.replay=decay: the earlier ones count less, as learn.replay_rate says.
+    To learn from several E-steps, name several journals, each followed by its weights, the newest last, and add
+    --set learn.replay=decay: earlier ones count less, by learn.replay_rate.
     """
     from exsearch.agent.chat import ChatFormat
     from exsearch.cli.training import run_training

@@ -16,11 +16,11 @@ from exsearch.processes.streams import write_any_text
 VERBS = {
     "quickstart": "Train a search agent from nothing, in minutes, and explain each stage.",
     "ask": "Answer a question by searching, step by step.",
-    "corpus": "Import passages, or make a synthetic world of them.",
-    "data": "Import questions, pair them with documents, make warm-up trajectories of them.",
+    "corpus": "Import passages, or generate a synthetic benchmark.",
+    "data": "Import questions, retrieve documents for them, write warm-up trajectories.",
     "index": "Build an index of a corpus.",
-    "search": "Ask an index one query.",
-    "serve": "Offer an index to other programs over HTTP or MCP, or check a server.",
+    "search": "Search an index.",
+    "serve": "Serve an index over HTTP or MCP, or check a server.",
     "retriever": "Train the encoder of late-interaction indexes.",
     "warmup": "Teach a model the grammar from gold trajectories.",
     "explore": "E-step: sample trajectories of training questions.",
@@ -29,10 +29,10 @@ VERBS = {
     "train": "Run the whole EM loop from a recipe.",
     "eval": "Evaluate a model on held-out questions.",
     "compare": "Compare two evaluations on the same questions.",
-    "score": "Score anybody's predictions, under any normaliser.",
-    "export": "Copy a run's best model, with a model card, to where others can use it.",
+    "score": "Score a file of predictions under any normaliser.",
+    "export": "Export a run's best model, with a model card, for other tools.",
     "view": "Write the report of a run or an evaluation as one HTML page.",
-    "doctor": "Say what is installed, what is missing and how to get it.",
+    "doctor": "Show what is installed, what is missing and how to install it.",
 }
 
 

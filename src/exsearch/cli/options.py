@@ -34,7 +34,7 @@ BASELINES = ("closed-book", "majority", "one-shot", "ircot", "self-ask")
 baseline_option = click.option(
     "--baseline",
     type=click.Choice(BASELINES),
-    help="Try a baseline instead of the agent, under the same conditions.",
+    help="Evaluate a baseline instead of the agent, under the same conditions.",
 )
 model_option = click.option("--model", help="builtin:smollm2-135m, a checkpoint folder, or a Hugging Face id.")
 

@@ -30,14 +30,16 @@ RELATIONS = (
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/quickstart"), show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of the world and the run.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("runs/quickstart"), show_default=True, help="Run folder."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Seed of the world and the run.")
 @set_option
 @json_option
 def quickstart(out: Path, seed: int, overrides: tuple[str, ...], as_json: bool) -> None:
     """Train a search agent on the embedded model and a built-in world; about eleven minutes on two cores.
 
-    The same command continues a run that was stopped.
+    Run the same command again to resume.
     """
     from exsearch.core.locks import sole_writer
     from exsearch.em.loop import EMRun, encode_summary

@@ -14,8 +14,8 @@ def retriever() -> None:
 @click.option("--questions", type=click.Path(path_type=Path), required=True, help="Questions with gold passages.")
 @click.option("--index", type=click.Path(path_type=Path), required=True, help="Index whose hits are hard negatives.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Encoder folder to write.")
-@click.option("--corpus", type=click.Path(path_type=Path), help="The index's corpus folder, if it has moved.")
-@click.option("--trajectories", type=click.Path(path_type=Path), help="Journal of `explore`, to learn from too.")
+@click.option("--corpus", type=click.Path(path_type=Path), help="Corpus folder of the index, if it has moved.")
+@click.option("--trajectories", type=click.Path(path_type=Path), help="Journal of `explore` to learn from as well.")
 @click.option("--encoder", help="Encoder to start from: a folder or hub id. Default: the embedded MiniLM.")
 @click.option(
     "--scope",
@@ -24,14 +24,16 @@ def retriever() -> None:
     show_default=True,
     help="Tune the transformer, or only a linear map on top of it.",
 )
-@click.option("--dimensions", type=click.IntRange(min=1), help="Of the projection. Default: the encoder's.")
-@click.option("--epochs", type=click.IntRange(min=1), default=1, show_default=True, help="Passes over the triples.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Triples a step.")
 @click.option(
-    "--learning-rate", type=click.FloatRange(min=0, min_open=True), help="Default: 2e-5, of a projection 1e-3."
+    "--dimensions", type=click.IntRange(min=1), help="Dimensions of the projection. Default: those of the encoder."
+)
+@click.option("--epochs", type=click.IntRange(min=1), default=1, show_default=True, help="Passes over the triples.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Triples per step.")
+@click.option(
+    "--learning-rate", type=click.FloatRange(min=0, min_open=True), help="Default: 2e-5, or 1e-3 for a projection."
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Equal seeds and inputs give equal weights.")
-@click.option("--max-triples", type=click.IntRange(min=1), help="Learn from so many, drawn by the seed.")
+@click.option("--max-triples", type=click.IntRange(min=1), help="Maximum number of triples, drawn at random.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def train(
     questions: Path,
@@ -52,7 +54,7 @@ def train(
     """Fine-tune an encoder on queries, the passages that answer them, and hits that do not.
 
     Queries are the questions' sub-questions, or the questions themselves where there are none. Use the result with
-    `exsearch index CORPUS --retriever late --set encoder=OUT`. Figures of each step go to OUT.metrics.jsonl.
+    `exsearch index CORPUS --retriever late --set encoder=OUT`. The figures of each step go to OUT.metrics.jsonl.
     """
     import json
 

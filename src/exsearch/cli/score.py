@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 @click.argument("predictions", type=click.Path(path_type=Path))
 @click.option("--questions", type=click.Path(path_type=Path), required=True, help="Question file (JSONL).")
 @click.option("--normaliser", default="squad", show_default=True, help="Name of a normaliser, or all.")
-@click.option("--other", type=click.Path(path_type=Path), help="Other predictions, to compare with these.")
-@click.option("--judge", "url", help="OpenAI-compatible endpoint, ending in /v1, that judges the answers, too.")
-@click.option("--judge-model", help="The judge's name there.")
+@click.option("--other", type=click.Path(path_type=Path), help="Second file of predictions, to compare with the first.")
+@click.option(
+    "--judge", "url", help="OpenAI-compatible endpoint, ending in /v1, of a model that also judges the answers."
+)
+@click.option("--judge-model", help="Name of the judge at the endpoint.")
 @click.option("--judge-key-file", type=click.Path(path_type=Path), help="File with the endpoint's API key.")
 @json_option
 def score(
@@ -33,10 +35,11 @@ def score(
     judge_key_file: Path | None,
     as_json: bool,
 ) -> None:
-    """Score the answers in PREDICTIONS, of whatever system, by the gold answers of a question file.
+    """Score the file PREDICTIONS of any system against the gold answers of a question file.
 
-    Read are trajectories.jsonl, JSON lines or lists with an id and an answer, {id: answer}, and the formats of
-    HotpotQA, 2WikiMultihopQA, MuSiQue, KILT, FlashRAG and SearchLM. A question without a prediction counts as wrong.
+    PREDICTIONS is a trajectories.jsonl, JSON lines or a JSON list with an id and an answer, {id: answer}, or in the
+    format of HotpotQA, 2WikiMultihopQA, MuSiQue, KILT, FlashRAG or SearchLM. A question without a prediction counts
+    as wrong.
     """
     import msgspec
 

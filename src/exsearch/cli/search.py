@@ -12,7 +12,7 @@ from exsearch.cli.options import printable
 @click.argument("index")
 @click.argument("query")
 @click.option("-k", type=click.IntRange(min=1), default=5, show_default=True, help="Number of hits.")
-@click.option("--corpus", type=click.Path(path_type=Path), help="The index's corpus folder, if it has moved.")
+@click.option("--corpus", type=click.Path(path_type=Path), help="Corpus folder of the index, if it has moved.")
 @click.option("--json", "as_json", is_flag=True, help="Print the hits as a JSON array.")
 def search(index: str, query: str, k: int, corpus: Path | None, as_json: bool) -> None:
     """Print the best passages for QUERY of INDEX: an index folder, the URL of a server, or replay:FILE."""

@@ -17,16 +17,16 @@ AMOUNT = click.FloatRange(min=0, min_open=True)
 
 index_argument = click.argument("index", type=click.Path(path_type=Path))
 corpus_option = click.option(
-    "--corpus", type=click.Path(path_type=Path), help="The index's corpus folder, if it moved."
+    "--corpus", type=click.Path(path_type=Path), help="Corpus folder of the index, if it has moved."
 )
-force_option = click.option("--force", is_flag=True, help="Try even if there seems to be too little memory.")
-host_option = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+force_option = click.option("--force", is_flag=True, help="Start even if memory seems too small.")
+host_option = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 port_option = click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=8000,
     show_default=True,
-    help="Port to listen at; 0 takes a free one.",
+    help="Port to listen on; 0 chooses a free one.",
 )
 api_key_option = click.option(
     "--api-key-file", type=click.Path(path_type=Path), help="File with the key that every request must carry."
@@ -61,17 +61,27 @@ def serve() -> None:
 @allowed_host_option
 @allowed_origin_option
 @click.option(
-    "--max-body", type=AMOUNT, default=4.0, show_default=True, metavar="MIB", help="Size of a request's body."
+    "--max-body", type=AMOUNT, default=4.0, show_default=True, metavar="MIB", help="Maximum size of a request body."
 )
 @click.option(
-    "--max-query", type=COUNT, default=8192, show_default=True, metavar="CHARACTERS", help="Length of a query."
+    "--max-query", type=COUNT, default=8192, show_default=True, metavar="CHARACTERS", help="Maximum length of a query."
 )
-@click.option("--max-queries", type=COUNT, default=4096, show_default=True, help="Queries in one request.")
-@click.option("--max-k", type=COUNT, default=1000, show_default=True, help="Passages for one query.")
-@click.option("--max-requests", type=COUNT, default=256, show_default=True, help="Requests in flight; more get 503.")
-@click.option("--timeout", type=AMOUNT, default=60.0, show_default=True, metavar="SECONDS", help="Time for one search.")
-@click.option("--replicas", type=COUNT, help="Search in so many processes, by Ray Serve.")
-@click.option("--ray", metavar="ADDRESS", help="The Ray cluster for the replicas; this machine by default.")
+@click.option(
+    "--max-queries", type=COUNT, default=4096, show_default=True, help="Maximum number of queries per request."
+)
+@click.option("--max-k", type=COUNT, default=1000, show_default=True, help="Maximum number of passages per query.")
+@click.option(
+    "--max-requests",
+    type=COUNT,
+    default=256,
+    show_default=True,
+    help="Maximum number of requests in flight; others get 503.",
+)
+@click.option(
+    "--timeout", type=AMOUNT, default=60.0, show_default=True, metavar="SECONDS", help="Time limit for one search."
+)
+@click.option("--replicas", type=COUNT, help="Number of processes that search, run by Ray Serve.")
+@click.option("--ray", metavar="ADDRESS", help="Ray cluster for the replicas; by default this machine.")
 @force_option
 def retrieval(
     index: Path,
@@ -91,10 +101,10 @@ def retrieval(
     ray: str | None,
     force: bool,
 ) -> None:
-    """Answer searches in the wire format of any agent or trainer.
+    """Serve searches in the wire formats of many agents and trainers, on one port.
 
-    Speaks to Search-R1, verl, SkyRL, ASearcher, agent-lightning, ColBERT's and DSPy's clients, SearchLM,
-    R1-Searcher, ReSearch, ReCall and ZeroSearch, all on one port. GET / says how.
+    Clients: Search-R1, verl, SkyRL, ASearcher, agent-lightning, ColBERT, DSPy, SearchLM, R1-Searcher, ReSearch,
+    ReCall and ZeroSearch. `GET /` lists the formats.
     """
     _require_extra()
     from exsearch.core.errors import UsageError
@@ -128,7 +138,9 @@ def retrieval(
 @serve.command()
 @index_argument
 @corpus_option
-@click.option("--transport", type=click.Choice(["stdio", "http"]), default="stdio", show_default=True)
+@click.option(
+    "--transport", type=click.Choice(["stdio", "http"]), default="stdio", show_default=True, help="How clients connect."
+)
 @host_option
 @port_option
 @api_key_option
@@ -146,11 +158,11 @@ def mcp(
     allowed_origins: tuple[str, ...],
     force: bool,
 ) -> None:
-    """Offer the search as MCP tools: search and get_passage.
+    """Serve an index as MCP tools: search and get_passage.
 
-    With stdio an MCP client starts this command itself; with http (streamable) it connects to
-    http://HOST:PORT/mcp. At a loopback address only clients that ask for one are answered, and for the names that
-    --allowed-host adds: those of a proxy in front.
+    With stdio, an MCP client starts this command itself; with http (streamable), it connects to
+    http://HOST:PORT/mcp. On a loopback address the server answers only requests for a loopback name or for a name
+    that --allowed-host adds, such as that of a proxy in front of it.
     """
     _require_extra()
     from exsearch.network.loopback import is_loopback
@@ -179,9 +191,9 @@ def mcp(
 @api_key_option
 @click.option("--json", "as_json", is_flag=True, help="Print the checks as a JSON array.")
 def check(url: str, dialect: str, query: str, api_key_file: Path | None, as_json: bool) -> None:
-    """Send the retrieval server at URL, anybody's, what clients send, and say what it gets wrong.
+    """Check a retrieval server: send what its clients send, and show what it gets wrong.
 
-    Exit code 1 if a check fails.
+    URL may be any server's, not only ours. Exit code 1 if a check fails.
     """
     import msgspec
 

@@ -11,13 +11,13 @@ from exsearch.cli.options import json_option, set_option
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder. Default: runs/ and the recipe's name.")
 @set_option
-@click.option("--resume", is_flag=True, help="Insist that the run folder exists; without it a run is continued too.")
+@click.option("--resume", is_flag=True, help="Fail if there is no run to resume. (A run is resumed in any case.)")
 @click.option("--dry-run", is_flag=True, help="Print the resolved config and stop.")
 @json_option
 def train(
     recipe: Path, out: Path | None, overrides: tuple[str, ...], resume: bool, dry_run: bool, as_json: bool
 ) -> None:
-    """Run the EM loop of the file RECIPE; the same command continues a run that was stopped."""
+    """Run the EM loop of the file RECIPE. Run the same command again to resume."""
     from exsearch.config import dump_config, load_config
     from exsearch.core.errors import UsageError
 

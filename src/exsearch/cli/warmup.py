@@ -36,10 +36,10 @@ def warmup(
     overrides: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Teach the model the grammar from FILE: ready trajectories, or questions whose annotations become trajectories.
+    """Teach the model the grammar from FILE: warm-up trajectories, or questions whose annotations become trajectories.
 
-    Of ready trajectories, as `exsearch data warmup` writes them, all are used; of questions the first
-    `warmup.questions`, over the index. The trajectories are kept in OUT.trajectories.jsonl.
+    Trajectories, as `exsearch data warmup` writes them, are all used. Of a question file the first
+    `warmup.questions` are used, with --index. The trajectories are kept in OUT.trajectories.jsonl.
     """
     from exsearch.agent.chat import ChatFormat
     from exsearch.cli.training import run_training

@@ -24,7 +24,7 @@ def weigh(
     overrides: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Weigh the journal TRAJECTORIES by the answers in QUESTIONS. All weightings work on the same journal."""
+    """Weigh the trajectories of a journal by the answers in QUESTIONS. All weightings work on the same journal."""
     import dataclasses
     import json
 

@@ -1,4 +1,6 @@
-"""Answer metrics: of one answer, the best over all gold aliases, under any normaliser; docs/metrics.md has the sources.
+"""Answer metrics of one answer: the best value over all gold aliases, under any normaliser.
+
+docs/reference/metrics.md names the source of each.
 
 Given no answer, a metric is not asked: see `answer_scores`.
 """

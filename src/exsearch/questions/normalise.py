@@ -2,7 +2,7 @@
 
 `squad` is that of the official scripts of SQuAD, HotpotQA, 2WikiMultihopQA, MuSiQue and KILT, of DPR's reader, of
 FlashRAG, verl and Search-R1: they differ in wording, not in what they do nor in its order. It is the protocol's. The
-others are there to score somebody's predictions as they did (docs/metrics.md).
+others are there to score somebody's predictions as they did (docs/reference/metrics.md).
 """
 
 import re

@@ -11,7 +11,7 @@ class SearchRequest(msgspec.Struct, frozen=True):
     """A request for the best passages of some queries."""
 
     dialect: ClassVar[str]
-    """A letter, as in docs/serving.md."""
+    """A letter, as in docs/reference/wire-formats.md."""
     path: ClassVar[str]
     most: ClassVar[int | None] = None
     """The dialect's own bound of the number of passages."""

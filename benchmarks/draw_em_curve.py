@@ -1,6 +1,6 @@
 """Draw em-curve.svg from em-curve.json; needs nothing but Python.
 
-    python docs/images/draw_em_curve.py [JSON] [SVG]
+    python benchmarks/draw_em_curve.py [JSON] [SVG]
 
 The JSON holds `title`; `n`, the number of test questions; `runs`, each with a `seed`, its `models` in order and for
 each model an `em` of `mean`, `low` and `high` (95% interval) between 0 and 1, and optionally `guard`, which says of a
@@ -14,7 +14,7 @@ import sys
 from html import escape
 from pathlib import Path
 
-HERE = Path(__file__).parent
+IMAGES = Path(__file__).parent.parent / "docs" / "images"
 WIDTH, HEIGHT = 880, 470
 LEFT, RIGHT, TOP, BOTTOM = 72, 726, 92, 392
 # Told apart by readers with any kind of colour vision (Okabe and Ito).
@@ -217,7 +217,7 @@ def draw(data: dict[str, object]) -> str:
 
 def main() -> int:
     """Read, draw, write; return the exit code."""
-    source = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "em-curve.json"
+    source = Path(sys.argv[1]) if len(sys.argv) > 1 else IMAGES / "em-curve.json"
     target = Path(sys.argv[2]) if len(sys.argv) > 2 else source.with_suffix(".svg")
     try:
         data = json.loads(source.read_text(encoding="utf-8"))

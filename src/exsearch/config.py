@@ -7,12 +7,13 @@ import datetime
 import tomllib
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
 import tomli_w
 
 from exsearch.core.errors import UsageError, nearest
+from exsearch.core.named import require_known
 from exsearch.core.shape import ShapeError, convert
 from exsearch.core.toml import read_toml
 
@@ -28,6 +29,8 @@ GrammarName = Literal[
     "exsearch", "closed-book", "one-shot", "ircot", "self-ask", "search-r1", "zerosearch", "r1-searcher"
 ]
 WeightingName = Literal["paper", "nll-mean", "em", "f1", "rft", "reference-v1", "uniform"]
+_NAMES = {"grammar": get_args(GrammarName), "weighting": get_args(WeightingName)}
+"""Settings that name something of ours, or of the user's own."""
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -35,7 +38,11 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class ModelConfig(_Section, frozen=True):
-    """The language model."""
+    """The language model.
+
+    >>> xs.ModelConfig(path="work/warm", precision="fp32").engine
+    'transformers'
+    """
 
     path: str = "builtin:smollm2-135m"
     """`builtin:smollm2-135m`, a local checkpoint folder, or a Hugging Face id."""
@@ -71,7 +78,7 @@ class DataConfig(_Section, frozen=True):
     """Index and questions."""
 
     index: str = ""
-    """Index folder, URL of a retrieval server, or `replay:FILE`."""
+    """Index folder, URL of a retrieval server, `replay:FILE`, or `module:name` of your own that returns a retriever."""
     record: str = ""
     """File that records all searches, so that `replay:FILE` answers them later with no index at hand."""
     warmup: str = ""
@@ -91,10 +98,16 @@ class DataConfig(_Section, frozen=True):
 
 
 class AgentConfig(_Section, frozen=True):
-    """The agent's grammar and budgets."""
+    """The agent's grammar and budgets.
 
-    grammar: GrammarName = "exsearch"
-    """How model and retriever talk: the project's own way, a baseline's, or that of another system's checkpoints."""
+    >>> agent = xs.load_agent(model, index, xs.AgentConfig(max_steps=3, passages=5))
+    >>> agent.config.max_steps
+    3
+    """
+
+    grammar: str = "exsearch"
+    """How model and retriever talk: the project's own way, a baseline's, that of another system's checkpoints (one of
+    `GrammarName`), or a class of your own as `module:Class`."""
     prompt: str = ""
     """Words of the first prompt instead of the grammar's own, with `{question}` where the question goes: such as those
     that another system's checkpoint was trained on."""
@@ -118,7 +131,12 @@ class AgentConfig(_Section, frozen=True):
 
 
 class RolloutConfig(_Section, frozen=True):
-    """How trajectories are run; what they say does not depend on it."""
+    """How trajectories are run; what they say does not depend on it.
+
+    >>> agent = xs.load_agent(model, index, rollout=xs.RolloutConfig(in_flight=8))
+    >>> agent.in_flight
+    8
+    """
 
     in_flight: Positive = 64
     """Trajectories under way at once: bounds the memory for keys and values."""
@@ -194,7 +212,11 @@ class TrainingConfig(_Section, frozen=True):
 
 
 class WarmupConfig(TrainingConfig, frozen=True):
-    """Warm-up: supervised fine-tuning on gold trajectories."""
+    """Warm-up: supervised fine-tuning on gold trajectories.
+
+    >>> xs.learn(model, gold, "work/warm", config=xs.WarmupConfig(epochs=1, learning_rate=1e-4))
+    PosixPath('work/warm')
+    """
 
     questions: Count = 200
     """The first so many training questions are turned into gold trajectories; 0 for a model that knows the grammar."""
@@ -210,7 +232,12 @@ class WarmupConfig(TrainingConfig, frozen=True):
 
 
 class ExploreConfig(_Section, frozen=True):
-    """The E-step's sampling."""
+    """The E-step's sampling.
+
+    >>> rollouts = xs.explore(agent, questions, "work/two.jsonl", xs.ExploreConfig(samples=2, temperature=0.8))
+    >>> len(rollouts)
+    2
+    """
 
     questions: Positive = 200
     """Training questions an iteration, taken in order after those of the warm-up; they wrap around."""
@@ -233,9 +260,15 @@ class ExploreConfig(_Section, frozen=True):
 
 
 class WeighConfig(_Section, frozen=True):
-    """The E-step's weights."""
+    """The E-step's weights.
 
-    weighting: WeightingName = "paper"
+    >>> weights = xs.weigh(rollouts, questions, xs.WeighConfig(weighting="f1"))
+    >>> sum(each.weight for each in weights)
+    1.0
+    """
+
+    weighting: str = "paper"
+    """One of `WeightingName`, or a function of your own as `module:function`."""
     temperature: PositiveFloat = 1.0
     """T in p(y | x, z)^(1/T)."""
     target_ess: NonNegativeFloat = 0.0
@@ -252,7 +285,12 @@ class WeighConfig(_Section, frozen=True):
 
 
 class LearnConfig(TrainingConfig, frozen=True):
-    """The M-step."""
+    """The M-step.
+
+    >>> weights = xs.weigh(rollouts, questions)
+    >>> xs.learn(model, rollouts, "work/iter-1", weights, xs.LearnConfig(epochs=1, batch_size=8))
+    PosixPath('work/iter-1')
+    """
 
     min_weight: Share = 0.05
     """Trajectories with a smaller weight are left out; they would cost time and move nothing."""
@@ -294,7 +332,12 @@ class TrackingConfig(_Section, frozen=True):
 
 
 class Config(_Section, frozen=True):
-    """Everything a run depends on."""
+    """Everything a run depends on.
+
+    >>> config = xs.Config(seed=1, explore=xs.ExploreConfig(samples=8))
+    >>> config.explore.samples, config.learn.epochs
+    (8, 2)
+    """
 
     title: str = "ExSearch run"
     seed: Count = 0
@@ -310,9 +353,18 @@ class Config(_Section, frozen=True):
     tracking: TrackingConfig = TrackingConfig()
 
 
-def load_config(path: Path, overrides: list[str] | None = None) -> Config:
-    """Read a recipe; relative paths in it are relative to the working directory, as on the command line."""
-    return parse_config(read_toml(path), overrides or [], str(path))
+S = TypeVar("S", bound=_Section)
+
+
+def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
+    """Read a recipe; relative paths in it are relative to the working directory, as on the command line.
+
+    >>> _ = Path("recipe.toml").write_text("[agent]\\npassages = 2")
+    >>> config = xs.load_config("recipe.toml", ["explore.samples=8"])
+    >>> config.agent.passages, config.explore.samples
+    (2, 8)
+    """
+    return parse_config(read_toml(Path(path)), overrides or [], str(path))
 
 
 def parse_config(tree: dict[str, Any], overrides: list[str], source: str) -> Config:
@@ -321,9 +373,21 @@ def parse_config(tree: dict[str, Any], overrides: list[str], source: str) -> Con
         apply_override(tree, override)
     _refuse_unknown(tree, Config, source, "")
     try:
-        return convert(tree, Config)
+        config = convert(tree, Config)
     except ShapeError as error:
         raise UsageError(f"{source}: {error}") from None
+    require_known(config, _NAMES, source)
+    return config
+
+
+def checked(settings: S) -> S:
+    """Return settings that were made in Python, not read: msgspec checks only what it reads. Raises UsageError."""
+    try:
+        convert(msgspec.to_builtins(settings), type(settings))
+    except ShapeError as error:
+        raise UsageError(f"{type(settings).__name__}: {error}") from None
+    require_known(settings, _NAMES, type(settings).__name__)
+    return settings
 
 
 def apply_override(tree: dict[str, Any], override: str) -> None:

@@ -56,8 +56,8 @@ test-plaid: $(VENV)-plaid/.ready
 	$(VENV)-plaid/bin/python -m pytest --needing fast_plaid
 
 lint: $(VENV)/.dev
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests examples
+	$(BIN)/ruff format --check src tests examples
 	$(BIN)/mypy
 
 setup: $(VENV)/.ready

@@ -1,21 +1,9 @@
-"""One typed tree of settings: read from TOML, changed by dotted overrides, unknown keys refused.
-
-Every key has a default; a recipe names only what it changes. The resolved tree is saved in the run folder.
-"""
+"""The settings, one class for each table of a recipe. Every key has a default; a recipe names only what it changes."""
 
 import datetime
-import tomllib
-from collections.abc import Collection
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Literal
 
 import msgspec
-import tomli_w
-
-from exsearch.core.errors import UsageError, nearest
-from exsearch.core.named import require_known
-from exsearch.core.shape import ShapeError, convert
-from exsearch.core.toml import read_toml
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -29,15 +17,13 @@ GrammarName = Literal[
     "exsearch", "closed-book", "one-shot", "ircot", "self-ask", "search-r1", "zerosearch", "r1-searcher"
 ]
 WeightingName = Literal["paper", "nll-mean", "em", "f1", "rft", "reference-v1", "uniform"]
-_NAMES = {"grammar": get_args(GrammarName), "weighting": get_args(WeightingName)}
-"""Settings that name something of ours, or of the user's own."""
 
 
-class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A table of the TOML file."""
 
 
-class ModelConfig(_Section, frozen=True):
+class ModelConfig(Section, frozen=True):
     """The language model.
 
     >>> xs.ModelConfig(path="work/warm", precision="fp32").engine
@@ -74,7 +60,7 @@ class ModelConfig(_Section, frozen=True):
     """For `openai`: take tokens made here of the server's text for its own where the text comes back from them."""
 
 
-class DataConfig(_Section, frozen=True):
+class DataConfig(Section, frozen=True):
     """Index and questions."""
 
     index: str = ""
@@ -97,7 +83,7 @@ class DataConfig(_Section, frozen=True):
     test_limit: Positive | None = None
 
 
-class AgentConfig(_Section, frozen=True):
+class AgentConfig(Section, frozen=True):
     """The agent's grammar and budgets.
 
     >>> agent = xs.load_agent(model, index, xs.AgentConfig(max_steps=3, passages=5))
@@ -130,7 +116,7 @@ class AgentConfig(_Section, frozen=True):
     """Whether a model thinks before it speaks, if its chat template leaves that open: as the template has it, or so."""
 
 
-class RolloutConfig(_Section, frozen=True):
+class RolloutConfig(Section, frozen=True):
     """How trajectories are run; what they say does not depend on it.
 
     >>> agent = xs.load_agent(model, index, rollout=xs.RolloutConfig(in_flight=8))
@@ -154,7 +140,7 @@ class RolloutConfig(_Section, frozen=True):
     """On Ray: how many models are loaded; 0 is one a GPU (or `model.tensor_parallel` of them), else one a processor."""
 
 
-class TrainingConfig(_Section, frozen=True):
+class TrainingConfig(Section, frozen=True):
     """One fine-tuning run, warm-up or M-step."""
 
     epochs: Positive = 2
@@ -231,7 +217,7 @@ class WarmupConfig(TrainingConfig, frozen=True):
     answer what they can; the sub-questions left open follow."""
 
 
-class ExploreConfig(_Section, frozen=True):
+class ExploreConfig(Section, frozen=True):
     """The E-step's sampling.
 
     >>> rollouts = xs.explore(agent, questions, "work/two.jsonl", xs.ExploreConfig(samples=2, temperature=0.8))
@@ -259,7 +245,7 @@ class ExploreConfig(_Section, frozen=True):
     """In nats."""
 
 
-class WeighConfig(_Section, frozen=True):
+class WeighConfig(Section, frozen=True):
     """The E-step's weights.
 
     >>> weights = xs.weigh(rollouts, questions, xs.WeighConfig(weighting="f1"))
@@ -309,7 +295,7 @@ class LearnConfig(TrainingConfig, frozen=True):
     one on average. Needs `explore.score_steps`."""
 
 
-class LoopConfig(_Section, frozen=True):
+class LoopConfig(Section, frozen=True):
     """The EM loop."""
 
     iterations: Positive = 3
@@ -322,7 +308,7 @@ class LoopConfig(_Section, frozen=True):
     """Trajectories per question of the guard, sampled as in exploring; 0 is one greedy trajectory."""
 
 
-class TrackingConfig(_Section, frozen=True):
+class TrackingConfig(Section, frozen=True):
     """Where figures are shown beside metrics.jsonl."""
 
     report_to: list[Literal["trackio", "wandb", "tensorboard"]] = []
@@ -331,7 +317,7 @@ class TrackingConfig(_Section, frozen=True):
     """Of the run; by default that of its folder."""
 
 
-class Config(_Section, frozen=True):
+class Config(Section, frozen=True):
     """Everything a run depends on.
 
     >>> config = xs.Config(seed=1, explore=xs.ExploreConfig(samples=8))
@@ -351,86 +337,3 @@ class Config(_Section, frozen=True):
     learn: LearnConfig = LearnConfig()
     loop: LoopConfig = LoopConfig()
     tracking: TrackingConfig = TrackingConfig()
-
-
-S = TypeVar("S", bound=_Section)
-
-
-def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
-    """Read a recipe; relative paths in it are relative to the working directory, as on the command line.
-
-    >>> _ = Path("recipe.toml").write_text("[agent]\\npassages = 2")
-    >>> config = xs.load_config("recipe.toml", ["explore.samples=8"])
-    >>> config.agent.passages, config.explore.samples
-    (2, 8)
-    """
-    return parse_config(read_toml(Path(path)), overrides or [], str(path))
-
-
-def parse_config(tree: dict[str, Any], overrides: list[str], source: str) -> Config:
-    """Check a tree of settings after applying `a.b=value` overrides; `source` names it in errors."""
-    for override in overrides:
-        apply_override(tree, override)
-    _refuse_unknown(tree, Config, source, "")
-    try:
-        config = convert(tree, Config)
-    except ShapeError as error:
-        raise UsageError(f"{source}: {error}") from None
-    require_known(config, _NAMES, source)
-    return config
-
-
-def checked(settings: S) -> S:
-    """Return settings that were made in Python, not read: msgspec checks only what it reads. Raises UsageError."""
-    try:
-        convert(msgspec.to_builtins(settings), type(settings))
-    except ShapeError as error:
-        raise UsageError(f"{type(settings).__name__}: {error}") from None
-    require_known(settings, _NAMES, type(settings).__name__)
-    return settings
-
-
-def apply_override(tree: dict[str, Any], override: str) -> None:
-    """Set what `a.b=value` says in a tree of settings; the value is read as TOML, else taken as text."""
-    key, found, value = override.partition("=")
-    if not found:
-        raise UsageError(f"--set {override}: write it as section.key=value")
-    *sections, name = key.strip().split(".")
-    for section in sections:
-        tree = tree.setdefault(section, {})
-        if not isinstance(tree, dict):
-            raise UsageError(f"--set {override}: {section!r} is not a section")
-    try:
-        tree[name] = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        tree[name] = value
-
-
-def _refuse_unknown(tree: dict[str, Any], kind: type[msgspec.Struct], source: str, prefix: str) -> None:
-    known = {field.name: field.type for field in msgspec.structs.fields(kind)}
-    for name, value in tree.items():
-        if name not in known:
-            raise UsageError(f"{source}: unknown key {prefix + name!r}{nearest(name, list(known))}")
-        section = known[name]
-        if isinstance(section, type) and issubclass(section, msgspec.Struct) and isinstance(value, dict):
-            _refuse_unknown(value, section, source, f"{prefix}{name}.")
-
-
-def dump_config(config: Config, leave_out: Collection[str] = ()) -> str:
-    """Return the resolved config as TOML; keys without a value are left out, and so are those named with their section.
-
-    An example of such a name is `learn.kl`.
-    """
-    tree = _without_none(msgspec.to_builtins(config))
-    for key in leave_out:
-        section, _, name = key.partition(".")
-        del tree[section][name]
-    return tomli_w.dumps(tree)
-
-
-def _without_none(tree: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: _without_none(value) if isinstance(value, dict) else value
-        for name, value in tree.items()
-        if value is not None
-    }

@@ -26,9 +26,7 @@ parser.add_argument("--model", default="builtin:smollm2-135m", help="checkpoint 
 parser.add_argument("--seed", type=int, default=1, help="of the world, the samples and the order of learning")
 parser.add_argument("--passages", type=int, default=3000, help="of the world")
 parser.add_argument("--warmup", type=int, default=16, help="questions with a gold trajectory to learn the grammar from")
-parser.add_argument(
-    "--explore", type=int, default=32, help="questions per iteration, of which the answer alone is known"
-)
+parser.add_argument("--explore", type=int, default=32, help="questions per iteration, with nothing but an answer")
 parser.add_argument("--samples", type=int, default=4, help="trajectories per question (K)")
 parser.add_argument("--iterations", type=int, default=2, help="of explore, weigh and learn")
 parser.add_argument("--frozen", type=int, default=15, help="lowest layers that keep their weights: half the time")
@@ -54,9 +52,7 @@ relations = ["birthplace", "studied_at", "employer", "first_mayor"]
 count = args.warmup + args.iterations * args.explore
 train = list(world.questions("train", count, hops=[1], relations=relations))
 test = list(world.questions("test", args.test, hops=[1], relations=relations))
-print(
-    f"World: {args.passages} passages, {len(train)} questions to learn from, {len(test)} to report on. The first asks:"
-)
+print(f"World: {args.passages} passages, {len(train)} questions to learn from, {len(test)} to report on. The first:")
 print(f"  {train[0].text}  ({train[0].answers[0]})")
 
 
@@ -65,6 +61,17 @@ print(f"  {train[0].text}  ({train[0].answers[0]})")
 gold = xs.gold_trajectories(args.model, train[: args.warmup], index, agent=agent_config)
 print(f"Warm-up: learn the grammar from {len(gold)} gold trajectories.")
 model = xs.learn(args.model, gold, args.out / "warmup", config=warm, agent=agent_config, seed=args.seed)
+
+
+# ---- What is printed on the way.
+
+
+def score(name: str, model: Path) -> xs.Evaluated:
+    """Answer the test questions greedily and print how many are right; nothing is learned from them."""
+    with xs.load_agent(model, index, agent_config, rollout=rollout) as agent:
+        evaluation = xs.evaluate(agent, test, args.out / "eval" / name)
+    print(f"{name}: exact match {evaluation.figures['em']}")
+    return evaluation
 
 
 def show_weights(questions: list[xs.Question], sampled: list[xs.Trajectory], weighted: list[xs.Weighted]) -> None:
@@ -84,25 +91,20 @@ def show_weights(questions: list[xs.Question], sampled: list[xs.Trajectory], wei
         print(f"    weight {each.weight:.2f}, p(y | x, z) {probability:.2f}: {searches} -> {answer}")
 
 
-# ---- EM. Each round begins and ends with greedy answers to the test questions, from which nothing is learned.
+# ---- EM.
 
-evaluations: list[xs.Evaluated] = []
 rollouts: list[xs.Trajectory] = []
 weights: list[xs.Weighted] = []
-for iteration in range(args.iterations + 1):
-    name = f"iter-{iteration}" if iteration else "warmup"
-    with xs.load_agent(model, index, agent_config, rollout=rollout) as agent:
-        evaluations.append(xs.evaluate(agent, test, args.out / "eval" / name))
-        print(f"{name}: exact match {evaluations[-1].figures['em']}")
-        if iteration == args.iterations:
-            break
+before = after = score("warmup", model)
+for iteration in range(1, args.iterations + 1):
+    name = f"iter-{iteration}"
 
-        # E-step, explore. The next questions, so that nothing is sampled that was learned.
-        start = args.warmup + iteration * args.explore
-        questions = train[start : start + args.explore]
-        print(f"E-step: {args.samples} trajectories for each of {len(questions)} questions.")
-        journal = args.out / f"iter-{iteration + 1}.trajectories.jsonl"
-        sampled = xs.explore(agent, questions, journal, explore, seed=args.seed + iteration)
+    # E-step, explore: the next questions, so that nothing is sampled that was learned.
+    end = args.warmup + iteration * args.explore
+    questions = train[end - args.explore : end]
+    print(f"E-step: {args.samples} trajectories for each of {len(questions)} questions.")
+    with xs.load_agent(model, index, agent_config, rollout=rollout) as agent:
+        sampled = xs.explore(agent, questions, args.out / f"{name}.jsonl", explore, seed=args.seed + iteration - 1)
 
     # E-step, weigh: arithmetic on what was sampled. Try another weighting here, or one of your own.
     weighted = xs.weigh(sampled, questions, weigh)
@@ -113,14 +115,12 @@ for iteration in range(args.iterations + 1):
     rollouts += sampled
     weights += weighted
     print(f"M-step: learn from {sum(each.weight > 0 for each in weights)} trajectories.")
-    model = xs.learn(
-        model, rollouts, args.out / f"iter-{iteration + 1}", weights, learn, agent=agent_config, seed=args.seed
-    )
+    model = xs.learn(model, rollouts, args.out / name, weights, learn, agent=agent_config, seed=args.seed)
+    after = score(name, model)
 
 
 # ---- What it came to: the last model against the warm-up, question by question.
 
-before, after = evaluations[0], evaluations[-1]
 difference = xs.compare(before, after)["em"].difference
 print(f"\nExact match: {before.figures['em'].mean:.0%} after the warm-up, {after.figures['em'].mean:.0%} after EM;")
 print(f"the difference, paired, with its 95% interval: {difference}")

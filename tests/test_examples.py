@@ -119,7 +119,7 @@ def test_the_essay_explores_weighs_learns_and_compares(
     for name in ("warmup", "iter-1", "iter-2"):
         assert (tmp_path / "out" / name / "config.json").exists()
         assert (tmp_path / "out" / "eval" / name / "scores.json").exists()
-    explored = [xs.read_trajectories(tmp_path / "out" / f"iter-{n}.trajectories.jsonl") for n in (1, 2)]
+    explored = [xs.read_trajectories(tmp_path / "out" / f"iter-{n}.jsonl") for n in (1, 2)]
     asked = [{each.question_id for each in journal} for journal in explored]
     assert len(asked[0] | asked[1]) == 6
 

@@ -3,6 +3,7 @@
 import ast
 import asyncio
 import doctest
+import signal
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ import pytest
 import exsearch as xs
 from exsearch.agent.asking import SearchAgent
 from exsearch.agent.chat import ChatFormat
+from exsearch.core.jsonl import write_jsonl
 from exsearch.engine.base import EngineError
 from scripted import ScriptedEngine, StaticRetriever, lines
 
@@ -205,6 +207,63 @@ def test_passages_become_a_corpus_beside_the_index_and_a_corpus_stays_where_it_i
     corpus = xs.Corpus.open(tmp_path / "index.corpus")
     for again in (corpus, corpus.folder, str(corpus.folder)):
         assert xs.build_index(again, "bm25", tmp_path / "other", k1=0.9).fingerprint == index.fingerprint
+
+
+def test_a_run_is_made_opened_and_asked(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    world = xs.World(seed=4, passages=400)
+    xs.build_index(world.passages(), "bm25", tmp_path / "index")
+    file = tmp_path / "questions.jsonl"
+    write_jsonl(file, world.questions("train", 8, [2]))
+    config = xs.Config(
+        model=xs.ModelConfig(path=str(tiny_checkpoint)),
+        data=xs.DataConfig(index=str(tmp_path / "index"), train=str(file), dev=str(file), test=str(file)),
+        agent=xs.AgentConfig(max_steps=2, turn_tokens=48),
+        warmup=xs.WarmupConfig(questions=4, epochs=1),
+        explore=xs.ExploreConfig(questions=2, samples=2),
+        learn=xs.LearnConfig(warmup_mix=4),
+        loop=xs.LoopConfig(iterations=1),
+    )
+    said: list[str] = []
+    run = xs.train(config, tmp_path / "run", said.append)
+    assert any("E-step of iter-1" in line for line in said)
+    assert (tmp_path / "run" / "report.html").exists()
+    opened = xs.Run(str(tmp_path / "run"))
+    assert opened.config == run.config == config
+    assert opened.summary.models == ["closed-book", "majority", "warmup", "iter-1"]
+    assert opened.checkpoint() == opened.checkpoint(opened.summary.best)
+    assert opened.evaluation("majority").figures["em"].n == 8
+    with opened.load_agent("warmup") as agent:
+        assert agent.config.max_steps == 2
+        assert agent.answer("Who?").stop_reason in ("malformed", "answered", "max_steps")
+    with pytest.raises(xs.UsageError, match="has no model 'iter-9'"):
+        opened.checkpoint("iter-9")
+    (tmp_path / "run" / "summary.json").unlink()
+    with pytest.raises(xs.UsageError, match="has not ended yet"):
+        _ = opened.summary
+
+
+def test_ctrl_c_ends_a_stream_in_a_script(tmp_path: Path) -> None:
+    code = (
+        "import asyncio, sys, threading, time\n"
+        "from exsearch.processes import coroutines\n"
+        "ended = threading.Event()\n"
+        "async def begin(tell):\n"
+        "    tell('first')\n"
+        "    try:\n"
+        "        await asyncio.sleep(60)\n"
+        "    finally:\n"
+        "        ended.set()\n"
+        "try:\n"
+        "    for item in coroutines.iterate(begin):\n"
+        "        print(item, flush=True)\n"
+        "except KeyboardInterrupt:\n"
+        "    sys.exit(0 if ended.wait(10) else 3)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "first\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:

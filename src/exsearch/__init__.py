@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from exsearch.config import (
         AgentConfig,
         Config,
+        DataConfig,
         ExploreConfig,
         LearnConfig,
+        LoopConfig,
         ModelConfig,
         RolloutConfig,
         WarmupConfig,
@@ -45,11 +47,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 # fmt: off
 __all__ = [
-    "Action", "AgentConfig", "Config", "Corpus", "Evaluated", "ExSearchError", "ExploreConfig", "Grammar", "Hit",
-    "LearnConfig", "MalformedError", "ModelConfig", "Passage", "Question", "RetrievalError", "Retriever",
-    "RolloutConfig", "Run", "Sample", "SearchAgent", "Trajectory", "UsageError", "WarmupConfig", "WeighConfig",
-    "Weighted", "World", "build_index", "compare", "evaluate", "explore", "gold_trajectories", "learn", "load_agent",
-    "load_config", "open_index", "read_questions", "read_trajectories", "serve", "train", "weigh",
+    "Action", "AgentConfig", "Config", "Corpus", "DataConfig", "Evaluated", "ExSearchError", "ExploreConfig",
+    "Grammar", "Hit", "LearnConfig", "LoopConfig", "MalformedError", "ModelConfig", "Passage", "Question",
+    "RetrievalError", "Retriever", "RolloutConfig", "Run", "Sample", "SearchAgent", "Trajectory", "UsageError",
+    "WarmupConfig", "WeighConfig", "Weighted", "World", "build_index", "compare", "evaluate", "explore",
+    "gold_trajectories", "learn", "load_agent", "load_config", "open_index", "read_questions", "read_trajectories",
+    "serve", "train", "weigh",
 ]
 # fmt: on
 _HOMES = {
@@ -63,8 +66,8 @@ _HOMES = {
         "api.runs": "Run train",
         "api.serving": "serve",
         "api.stages": "compare evaluate explore gold_trajectories learn",
-        "config": "AgentConfig Config ExploreConfig LearnConfig ModelConfig RolloutConfig WarmupConfig WeighConfig "
-        "load_config",
+        "config": "AgentConfig Config DataConfig ExploreConfig LearnConfig LoopConfig ModelConfig RolloutConfig "
+        "WarmupConfig WeighConfig load_config",
         "core.errors": "ExSearchError UsageError",
         "corpus.passage": "Hit Passage",
         "corpus.store": "Corpus",

@@ -85,7 +85,8 @@ class Run:
         return read_evaluation(self._paths.test_eval(self.summary.best if name is None else name))
 
     def load_agent(self, name: str | None = None) -> SearchAgent:
-        """Load a model with the settings and the index of the run."""
+        """Load a model with the settings and the index of the run, in this process."""
         config = self.config
         model = msgspec.structs.replace(config.model, path=str(self.checkpoint(name)))
-        return load_agent(model, config.data.index, config.agent, rollout=config.rollout)
+        here = msgspec.structs.replace(config.rollout, ray="")
+        return load_agent(model, config.data.index, config.agent, rollout=here)

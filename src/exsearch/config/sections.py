@@ -61,7 +61,11 @@ class ModelConfig(Section, frozen=True):
 
 
 class DataConfig(Section, frozen=True):
-    """Index and questions."""
+    """Index and questions.
+
+    >>> xs.DataConfig(index="work/index", train="train.jsonl", test="test.jsonl", train_limit=100).train_limit
+    100
+    """
 
     index: str = ""
     """Index folder, URL of a retrieval server, `replay:FILE`, or `module:name` of your own that returns a retriever."""
@@ -296,7 +300,11 @@ class LearnConfig(TrainingConfig, frozen=True):
 
 
 class LoopConfig(Section, frozen=True):
-    """The EM loop."""
+    """The EM loop.
+
+    >>> xs.Config(loop=xs.LoopConfig(iterations=2, guard=80)).loop.patience
+    2
+    """
 
     iterations: Positive = 3
     patience: Positive = 2

@@ -50,5 +50,5 @@ def find_own(name: str, key: str) -> Any:
     except Exception as error:
         raise UsageError(f"{key} = {name}: importing {module} failed: {type(error).__name__}: {error}") from error
     if not hasattr(found, attribute):
-        raise UsageError(f"{key} = {name}: {found.__file__} has no {attribute}{nearest(attribute, dir(found))}")
+        raise UsageError(f"{key} = {name}: module {module} has no {attribute}{nearest(attribute, dir(found))}")
     return getattr(found, attribute)

@@ -57,8 +57,8 @@ test-plaid: $(VENV)-plaid/.ready
 	$(VENV)-plaid/bin/python -m pytest --needing fast_plaid
 
 lint: $(VENV)/.dev
-	$(BIN)/ruff check src tests tools
-	$(BIN)/ruff format --check src tests tools
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy --config-file tests/mypy.toml
 

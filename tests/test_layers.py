@@ -20,6 +20,7 @@ FLOORS = [
     {"encoder_training", "runs", "warmup"},
     {"em"},
     {"compat", "report", "serving"},
+    {"api"},
     {"cli"},
 ]
 """From the ground up. Rooms of one floor do not know each other."""

@@ -1,6 +1,6 @@
 """What each setting changes, so that a run is continued with other settings where these leave its results alone.
 
-A new setting of `config.py` gets its place here; a test names those that have none.
+A new setting of `config/sections.py` gets its place here; a test names those that have none.
 """
 
 from collections.abc import Iterable, Iterator

@@ -13,7 +13,11 @@ from exsearch.core.fingerprint import fingerprint
 
 
 class Action(msgspec.Struct, frozen=True):
-    """What the model decided in one turn: evidence from the last search, then a new query, an answer, or the end."""
+    """What the model decided in one turn: evidence from the last search, then a new query, an answer, or the end.
+
+    >>> xs.Action(evidence=None, query="founder of the Marlow Observatory").answer is None
+    True
+    """
 
     evidence: str | None
     query: str | None
@@ -23,13 +27,28 @@ class Action(msgspec.Struct, frozen=True):
 
 
 class MalformedError(ValueError):
-    """A turn does not follow the grammar."""
+    """A turn does not follow the grammar.
+
+    >>> raise xs.MalformedError("<QUERY> without a word")
+    Traceback (most recent call last):
+    exsearch.agent.grammar.MalformedError: <QUERY> without a word
+    """
 
 
 class Grammar(ABC):
-    """Renders prompts and parses turns. What is not abstract has what most grammars need."""
+    """Renders prompts and parses turns. What is not abstract has what most grammars need.
 
-    name: ClassVar[str]
+    >>> action = xs.Action(evidence=None, query="founder of the Marlow Observatory")
+    >>> agent.grammar.turn(action)
+    '<QUERY> founder of the Marlow Observatory'
+    >>> agent.grammar.parse(agent.grammar.turn(action), first=True) == action
+    True
+    """
+
+    name: str
+    """By which settings and trajectories name it; of a user's own, what `make_grammar` found it by."""
+    decomposes: ClassVar[bool] = False
+    """Whether its turns can be written from a decomposition: each records evidence, and asks or ends."""
     tags: ClassVar[tuple[str, ...]] = ()
     """What a model's vocabulary must be able to spell, and neither a query nor an answer may contain."""
     stops: ClassVar[tuple[str, ...]] = ()
@@ -131,6 +150,7 @@ class ExSearchGrammar(Grammar):
     """
 
     name = "exsearch"
+    decomposes = True
     tags = ("<USER QUERY>", "<QUERY>", "<THINK>", "<SEARCH>", "<FACT>", "<FINAL>")
     instruction: ClassVar[str] = (
         "Answer the question by searching. Write <QUERY> and what to look up. After each search write <FACT> and what "

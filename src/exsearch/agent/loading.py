@@ -6,9 +6,9 @@ from pathlib import Path
 
 import msgspec
 
+from exsearch.agent.asking import SearchAgent
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammars.known import make_grammar
-from exsearch.agent.rollout import Agent
 from exsearch.agent.trajectory import Trajectory
 from exsearch.agent.transcript import is_chat
 from exsearch.config import AgentConfig, Config, ModelConfig
@@ -106,15 +106,16 @@ def _first_prompt(journal: Path) -> TokenIds:
     return []
 
 
-def load_agent(config: Config, model: Path, retriever: Retriever) -> Agent:
+def load_agent(config: Config, model: Path, retriever: Retriever) -> SearchAgent:
     """Load a checkpoint folder in this process; raises UsageError for a grammar that the endpoint cannot speak."""
-    if config.model.engine == "openai" and config.model.api == "chat" and make_grammar(config.agent).stops:
+    grammar = make_grammar(config.agent)  # before the model: one of the user's own may not be there
+    if config.model.engine == "openai" and config.model.api == "chat" and grammar.stops:
         name = config.agent.grammar
         raise UsageError(f"agent.grammar = {name} goes on within one turn, which model.api = chat cannot do")
     chat = load_chat(config, model)
     wish = None if config.agent.thinking == "template" else config.agent.thinking == "on"
     engine = load_engine(model, config.model, chat, config.agent.context, config.rollout.in_flight, wish)
-    return Agent(engine, retriever, chat, config.agent, config.rollout, model_settings(config.model))
+    return SearchAgent(engine, retriever, chat, config.agent, config.rollout, model_settings(config.model))
 
 
 def model_settings(config: ModelConfig) -> Settings:

@@ -2,9 +2,11 @@
 
 import math
 from enum import StrEnum
+from pathlib import Path
 
 import msgspec
 
+from exsearch.core.jsonl import read_jsonl
 from exsearch.corpus.passage import Hit
 
 
@@ -78,6 +80,10 @@ class Trajectory(msgspec.Struct, frozen=True):
     `token_ids`, `loss_mask` and `logprobs` are parallel, of length T: prompts, passages and template tokens have
     mask 0 and log-prob 0; the model's own tokens have mask 1 and their log-prob at temperature 1. Training uses
     these ids, never re-tokenised text.
+
+    >>> trajectory = agent.answer("Who founded the Marlow Observatory?")
+    >>> trajectory.stop_reason, trajectory.answer, len(trajectory.steps)
+    (<StopReason.ANSWERED: 'answered'>, 'Ada Quill', 1)
     """
 
     question_id: str
@@ -122,6 +128,15 @@ class Trajectory(msgspec.Struct, frozen=True):
     def failed(self) -> bool:
         """Whether retriever or engine failed it, which says nothing of the model: it is worth another try."""
         return self.stop_reason in (StopReason.RETRIEVAL_FAILED, StopReason.ENGINE_FAILED)
+
+
+def read_trajectories(path: str | Path) -> list[Trajectory]:
+    """Read the trajectories of a journal, such as `RUN/iter-1/trajectories.jsonl`; raises UsageError for what is none.
+
+    >>> [each.answer for each in xs.read_trajectories("work/rollouts.jsonl")]
+    ['Ada Quill', 'Ada Quill']
+    """
+    return list(read_jsonl(Path(path), Trajectory))
 
 
 def answer_logprob(scores: list[AliasScore], alias: str) -> float:

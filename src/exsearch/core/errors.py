@@ -2,13 +2,22 @@
 
 
 class ExSearchError(Exception):
-    """Something failed that is not the user's fault, such as a full disk. Exit code 1."""
+    """Something failed that is not the user's fault, such as a full disk. Exit code 1.
+
+    >>> issubclass(xs.UsageError, xs.ExSearchError)
+    True
+    """
 
     exit_code = 1
 
 
 class UsageError(ExSearchError):
-    """The input is wrong: a file, a config key, a flag. The message says what and where. Exit code 2."""
+    """The input is wrong: a file, a config key, a flag. The message says what and where. Exit code 2.
+
+    >>> xs.open_index("work/absent")
+    Traceback (most recent call last):
+    exsearch.core.errors.UsageError: work/absent: not an index folder (no index.json); `exsearch index` makes one
+    """
 
     exit_code = 2
 

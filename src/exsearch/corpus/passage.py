@@ -4,7 +4,11 @@ import msgspec
 
 
 class Passage(msgspec.Struct, frozen=True):
-    """One passage of a corpus."""
+    """One passage of a corpus.
+
+    >>> xs.Passage(id="p1", title="Marlow Observatory", text="Ada Quill founded it in 1871.").title
+    'Marlow Observatory'
+    """
 
     id: str
     title: str
@@ -12,7 +16,12 @@ class Passage(msgspec.Struct, frozen=True):
 
 
 class Hit(msgspec.Struct, frozen=True):
-    """A retrieved passage with its score (higher is better; the scale is the retriever's) and rank from 1."""
+    """A retrieved passage with its score (higher is better; the scale is the retriever's) and rank from 1.
+
+    >>> [hits] = index.search(["a lighthouse"], k=2)
+    >>> [hit.rank for hit in hits], hits[0].score >= hits[1].score
+    ([1, 2], True)
+    """
 
     passage: Passage
     score: float

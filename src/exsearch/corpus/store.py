@@ -41,6 +41,10 @@ class Corpus:
     """A corpus opened for reading. Rows count from 0; safe to share between threads.
 
     It stays what it was when it was opened, whatever is added or deleted later.
+
+    >>> corpus = xs.Corpus.open("work/index.corpus")
+    >>> len(corpus), corpus[0].id
+    (400, 'w1-0')
     """
 
     def __init__(self, folder: Path, segments: list[SegmentInfo], deleted: Rows) -> None:
@@ -57,8 +61,9 @@ class Corpus:
         """Identifies the content of all rows, and which of them are deleted."""
 
     @classmethod
-    def open(cls, folder: Path) -> "Corpus":
+    def open(cls, folder: str | Path) -> "Corpus":
         """Open a corpus folder; raise UsageError if it is missing, damaged or of another format."""
+        folder = Path(folder)
         with opening(folder, "corpus", "import it again", ValueError, EOFError, IndexError, pa.ArrowException):
             deleted = _read_deleted(folder)  # first, since rows are only ever added
             corpus = cls._current(folder, deleted)

@@ -28,7 +28,7 @@ from exsearch.em.m_step import MStep
 from exsearch.em.questions import RunQuestions, require_files
 from exsearch.em.replay import Source
 from exsearch.em.stage_times import StageTimes
-from exsearch.em.weigh import WeightSummary, summarise, weigh
+from exsearch.em.weigh import WeightSummary, summarise, weigh, weighting_of
 from exsearch.em.weighted import Weighted
 from exsearch.engine.builtin import model_fingerprint, resolve_model
 from exsearch.engine.load import adapter_fingerprint
@@ -379,7 +379,8 @@ def contents_of(config: Config, base: Path) -> dict[str, str]:
 
 
 def _check_scores(config: Config) -> None:
-    """Raise UsageError for a setting that needs scores which exploring will not bring."""
+    """Raise UsageError for a setting that needs scores which exploring will not bring, or a weighting that is none."""
+    weighting_of(config.weigh)
     steps = config.explore.score_steps or config.explore.branches > 1
     if config.weigh.gate_gain and not (steps or config.explore.score_opening):
         raise UsageError("weigh.gate_gain needs explore.score_opening = true")

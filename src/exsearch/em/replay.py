@@ -63,7 +63,7 @@ def learned_from(
     factors = [1.0] * len(rollouts)
     if config.replay == "decay":
         factors = decayed([len({w.question_id for w in weights}) for weights in known], config.replay_rate)
-    checks = _Checks(chat)
+    checks = JournalChecks(chat)
     examples: dict[tuple[str, tuple[int, ...]], Example] = {}
     sources = []
     newest_first = list(zip(rollouts, known, factors, strict=True))[::-1]
@@ -100,10 +100,11 @@ def decayed(asked: list[int], rate: float) -> list[float]:
     return [share / count / newest for share, count in zip(shares, asked, strict=True)]
 
 
-class _Checks:
+class JournalChecks:
     """Refuses journals that cannot be learned from together, while they are read."""
 
     def __init__(self, chat: ChatFormat) -> None:
+        """Check against the tokenizer of `chat`."""
         self._chat = chat
         self._grammar: tuple[str, Path] | None = None
         self._searches_first = False

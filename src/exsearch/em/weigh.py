@@ -5,14 +5,15 @@ Pure arithmetic on a rollout file: every weighting can be computed from the same
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from exsearch.agent.trajectory import StopReason, Trajectory, answer_logprob
-from exsearch.config import WeighConfig
+from exsearch.config import WeighConfig, checked
 from exsearch.core.errors import UsageError
+from exsearch.core.named import find_own
 from exsearch.em.weighted import Weighted
 from exsearch.evaluation.metrics import exact_match, f1
 from exsearch.questions.question import Question
@@ -20,7 +21,12 @@ from exsearch.questions.question import Question
 
 @dataclass(frozen=True)
 class Sample:
-    """What a weighting sees of one answered trajectory."""
+    """What a weighting sees of one answered trajectory.
+
+    >>> sample = xs.Sample(-0.1, -0.05, -0.05, exact_match=1.0, f1=1.0, gain=None)
+    >>> sample.logprob
+    -0.1
+    """
 
     logprob: float
     """log p(y | x, z) over the spellings of accepted answers, in nats."""
@@ -65,12 +71,34 @@ WEIGHTINGS: dict[str, Weighting] = {
 }
 
 
+def weighting_of(config: WeighConfig) -> Weighting:
+    """Return the weighting that the settings name, ours or the user's own; raises UsageError for one that is none."""
+    if config.weighting in WEIGHTINGS:
+        return WEIGHTINGS[config.weighting]
+    own = find_own(config.weighting, "weigh.weighting")
+    if not callable(own):
+        raise UsageError(f"weigh.weighting = {config.weighting}: is no function")
+
+    def weighting(samples: list[Sample], temperature: float) -> list[float]:
+        weights = [float(weight) for weight in own(samples, temperature)]
+        if len(weights) != len(samples) or not all(0 <= weight < math.inf for weight in weights):
+            raise UsageError(
+                f"weigh.weighting = {config.weighting}: must return one number of 0 or more for each of "
+                f"{len(samples)} samples, not {weights}"
+            )
+        return weights
+
+    return weighting
+
+
 UNNORMALISED = ("rft", "reference-v1")
 TEMPERED = ("paper", "nll-mean")
 """Weightings that T changes."""
 
 
-def weigh(trajectories: list[Trajectory], questions: list[Question], config: WeighConfig) -> list[Weighted]:
+def weigh(
+    trajectories: Sequence[Trajectory], questions: Sequence[Question], config: WeighConfig = WeighConfig()
+) -> list[Weighted]:
     """Weigh the trajectories of each question against each other; return one record each, in their order.
 
     Trajectories without an answer get weight 0, and so do those with no room left in the context for a gold answer.
@@ -78,7 +106,12 @@ def weigh(trajectories: list[Trajectory], questions: list[Question], config: Wei
     the aliases alone, as they were.
     Raises UsageError for a trajectory of an unknown question or one that is there twice, for trajectories without
     scores or with those of other answers, or for a target that the weighting cannot be tempered to.
+
+    >>> weights = xs.weigh(rollouts, questions, xs.WeighConfig(weighting="paper"))
+    >>> [each.weight for each in weights]
+    [0.5, 0.5]
     """
+    checked(config)
     if config.target_ess and config.weighting not in TEMPERED:
         raise UsageError(f"weigh.target_ess: {config.weighting!r} has no temperature; use one of {', '.join(TEMPERED)}")
     by_id = {question.id: question for question in questions}
@@ -98,7 +131,7 @@ def weigh(trajectories: list[Trajectory], questions: list[Question], config: Wei
     return [weighted[t.question_id, t.sample] for t in trajectories]
 
 
-def _told_of_twins(trajectories: list[Trajectory]) -> str:
+def _told_of_twins(trajectories: Sequence[Trajectory]) -> str:
     """Return what to say of the trajectory that is there most often."""
     [(key, _)] = Counter((t.question_id, t.sample) for t in trajectories).most_common(1)
     seeds = {t.seed for t in trajectories if (t.question_id, t.sample) == key}
@@ -142,7 +175,7 @@ def _weigh_question(group: list[Trajectory], question: Question, config: WeighCo
 
 def _tempered(samples: list[Sample], config: WeighConfig) -> list[float]:
     """Return the weights at the settings' T, or at the lowest higher one that reaches the target size."""
-    weighting = WEIGHTINGS[config.weighting]
+    weighting = weighting_of(config)
     weights = weighting(samples, config.temperature)
     target = min(config.target_ess, len(samples)) * (1 - 1e-6)
     if not config.target_ess or effective_sample_size(weights) >= target:

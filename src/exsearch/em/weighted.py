@@ -4,7 +4,11 @@ import msgspec
 
 
 class Weighted(msgspec.Struct, frozen=True):
-    """One JSON line of weights.jsonl; the trajectory itself stays in trajectories.jsonl."""
+    """One JSON line of weights.jsonl; the trajectory itself stays in trajectories.jsonl.
+
+    >>> [(each.question_id, each.sample, each.weight) for each in xs.weigh(rollouts, questions)]
+    [('q1', 0, 0.5), ('q1', 1, 0.5)]
+    """
 
     question_id: str
     sample: int

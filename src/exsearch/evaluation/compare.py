@@ -92,6 +92,10 @@ class Comparison(msgspec.Struct, frozen=True):
     """Ids of the questions where both are equal."""
     breakdowns: dict[str, list[Group]]
 
+    def __getitem__(self, metric: str) -> Difference:
+        """Return the difference in a metric, such as `em`; raises KeyError for one that the two do not have."""
+        return {each.metric: each for each in self.differences}[metric]
+
 
 Row = tuple[QuestionScore, QuestionScore]
 """What a and b have on one question."""

@@ -8,14 +8,19 @@ from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import read_json, read_jsonl
 from exsearch.evaluation.evaluate import TRAJECTORIES
 from exsearch.evaluation.protocol import PROTOCOL
-from exsearch.evaluation.scores import SCORES, Scores, has_scores, read_scores
+from exsearch.evaluation.scores import SCORES, Figure, Scores, has_scores, read_scores
 from exsearch.questions.question import Question, read_questions
 
 QUESTIONS = "questions.jsonl"
 
 
 class Evaluated(msgspec.Struct, frozen=True):
-    """A finished evaluation."""
+    """A finished evaluation.
+
+    >>> evaluation = xs.evaluate(agent, questions, "work/eval")
+    >>> evaluation.figures["searches"].mean
+    1.0
+    """
 
     folder: Path
     scores: Scores
@@ -25,6 +30,11 @@ class Evaluated(msgspec.Struct, frozen=True):
     """By id, in order; empty where neither the folder nor its run holds them."""
     answers: dict[str, str | None]
     """By question id; empty where there are no trajectories."""
+
+    @property
+    def figures(self) -> dict[str, Figure]:
+        """The means over the questions with their 95% intervals, such as `em`, `f1`, `recall` and `searches`."""
+        return self.scores.figures
 
 
 class _Answer(msgspec.Struct, frozen=True):

@@ -23,6 +23,10 @@ class Figure(msgspec.Struct, frozen=True):
     high: float
     n: int
 
+    def __str__(self) -> str:
+        """Return the mean, the interval and the number of questions."""
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}], n = {self.n}"
+
 
 class QuestionScore(msgspec.Struct, frozen=True):
     """The figures of one question; paired comparisons need them."""

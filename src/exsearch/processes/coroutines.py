@@ -1,12 +1,13 @@
 """Running coroutines from code that is none: like asyncio.run, but also in a notebook, and stopped by any signal."""
 
 import asyncio
+import queue
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from concurrent.futures import Future, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from exsearch.processes import stopping
 
@@ -46,37 +47,82 @@ def _run_here(coroutine: Coroutine[Any, Any, T]) -> T:
 
 def _run_beside(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine in a thread of its own."""
-    outcome: Future[T] = Future()
-    tasks: list[asyncio.Task[Any]] = []
-    given_up = threading.Event()
+    with _Beside(coroutine).running() as beside:
+        while not wait([beside.outcome], _LOOK).done:  # a signal that another thread has taken ends no longer wait
+            beside.require_wanted()
+    return beside.outcome.result()
 
-    async def known() -> T:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.append(task)
-        if given_up.is_set():
-            task.cancel()
-        return await coroutine
 
-    def work() -> None:
+def iterate(begin: Callable[[Callable[[T], None]], Coroutine[Any, Any, None]]) -> Generator[T, None, None]:
+    """Yield what a coroutine hands to the function that `begin` is given, as it comes; raise what the coroutine raises.
+
+    It runs in a thread of its own, so also where an event loop runs, and begins with the first item that is asked for.
+    It is cancelled where the iterator is closed before its end, where waiting for an item is interrupted, and where the
+    task that waits is cancelled.
+    """
+    items: queue.SimpleQueue[T | _End] = queue.SimpleQueue()
+    with _Beside(begin(items.put)).running() as beside:
+        beside.outcome.add_done_callback(lambda outcome: items.put(_End()))
+        while True:
+            try:
+                item = items.get(timeout=_LOOK)
+            except queue.Empty:
+                beside.require_wanted()
+                continue
+            if isinstance(item, _End):
+                break
+            yield item
+    beside.outcome.result()
+
+
+class _End:
+    """Stands behind the last item."""
+
+
+class _Beside(Generic[T]):
+    """A coroutine in a thread of its own."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, T]) -> None:
+        """Nothing is started yet."""
+        self.outcome: Future[T] = Future()
+        self._coroutine = coroutine
+        self._task: asyncio.Task[Any] | None = None
+        self._given_up = threading.Event()
+        self._thread = threading.Thread(target=copy_context().run, args=(self._work,), name="coroutines", daemon=True)
         try:
-            outcome.set_result(asyncio.run(known()))
-        except BaseException as error:
-            outcome.set_exception(error)
+            self._waiting = asyncio.current_task()
+        except RuntimeError:  # no event loop runs here
+            self._waiting = None
 
-    thread = threading.Thread(target=copy_context().run, args=(work,), name="coroutines", daemon=True)
-    waiting = asyncio.current_task()
-    try:
-        thread.start()
-        while not wait([outcome], _LOOK).done:  # a signal that another thread has taken ends no longer wait
-            if waiting is not None and waiting.cancelling():
-                raise asyncio.CancelledError
-    except BaseException:
-        given_up.set()
-        for task in tasks:
-            with suppress(RuntimeError):  # its loop is closed: it has ended
-                task.get_loop().call_soon_threadsafe(task.cancel)
-        if thread.is_alive():
-            thread.join(stopping.GRACE)
-        raise
-    return outcome.result()
+    @contextmanager
+    def running(self) -> Iterator["_Beside[T]"]:
+        """Run it meanwhile; it is cancelled where the block is left by an exception."""
+        try:
+            self._thread.start()
+            yield self
+        except BaseException:
+            self._given_up.set()
+            if self._task is not None:
+                with suppress(RuntimeError):  # its loop is closed: it has ended
+                    self._task.get_loop().call_soon_threadsafe(self._task.cancel)
+            if self._thread.is_alive():
+                self._thread.join(stopping.GRACE)
+            raise
+
+    def require_wanted(self) -> None:
+        """Raise CancelledError if the task that waits for it is cancelled."""
+        if self._waiting is not None and self._waiting.cancelling():
+            raise asyncio.CancelledError
+
+    def _work(self) -> None:
+        try:
+            self.outcome.set_result(asyncio.run(self._known()))
+        except BaseException as error:
+            self.outcome.set_exception(error)
+
+    async def _known(self) -> T:
+        self._task = asyncio.current_task()
+        assert self._task is not None
+        if self._given_up.is_set():
+            self._task.cancel()
+        return await self._coroutine

@@ -1,6 +1,6 @@
 """A question with its gold answers, and where the source has them its gold passages and decomposition."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -26,7 +26,12 @@ class SubQuestion(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Question(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A question, one JSON line of a question file."""
+    """A question, one JSON line of a question file.
+
+    >>> question = xs.Question("q1", "Who founded the Marlow Observatory?", ["Ada Quill", "Quill"])
+    >>> question.accepts("ada quill")
+    True
+    """
 
     id: str
     text: str
@@ -51,31 +56,42 @@ class Question(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def read_questions(
-    path: Path, limit: int | None = None, unanswered: bool = False, emptied: bool = False
+    path: str | Path, limit: int | None = None, unanswered: bool = False, emptied: bool = False
 ) -> list[Question]:
-    """Read a question file.
+    """Read a question file; raises UsageError as `sound` does.
+
+    >>> line = '{"id": "q1", "text": "Who founded the Marlow Observatory?", "answers": ["Ada Quill"]}'
+    >>> _ = Path("questions.jsonl").write_text(line)
+    >>> [question.answers for question in xs.read_questions("questions.jsonl")]
+    [['Ada Quill']]
+    """
+    return list(sound(_first(Path(path), limit), str(path), unanswered, emptied))
+
+
+def sound(
+    questions: Iterable[Question], source: str, unanswered: bool = False, emptied: bool = False
+) -> Iterator[Question]:
+    """Yield questions that can be asked; `source` names where they are from in errors.
 
     Raises UsageError for a duplicate id, a question without a text or, unless `unanswered`, without an answer, and,
     unless `emptied`, an answer of which normalisation leaves nothing: "The" would be right for "A", and be learned.
     """
-    questions: list[Question] = []
     seen: set[str] = set()
-    for question in _first(path, limit):
+    for question in questions:
         if not question.text.strip() or not (question.answers or unanswered):
-            raise UsageError(f"{path}, question {question.id!r}: needs a text and at least one answer")
+            raise UsageError(f"{source}, question {question.id!r}: needs a text and at least one answer")
         for answer in question.answers:
             if not (emptied or normalise(answer)):
                 raise UsageError(
-                    f"{path}, question {question.id!r}: nothing is left of the answer {answer!r} without punctuation "
+                    f"{source}, question {question.id!r}: nothing is left of the answer {answer!r} without punctuation "
                     "and articles, so that no answer could be told from it; take it out"
                 )
         if question.id in seen:
-            raise UsageError(f"{path}, question {question.id!r}: the id occurs twice")
+            raise UsageError(f"{source}, question {question.id!r}: the id occurs twice")
         seen.add(question.id)
-        questions.append(question)
-    if not questions:
-        raise UsageError(f"{path}: holds no questions")
-    return questions
+        yield question
+    if not seen:
+        raise UsageError(f"{source}: holds no questions")
 
 
 def _first(path: Path, limit: int | None) -> Iterator[Question]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exsearch.core.errors import UsageError
+from exsearch.core.named import find_own, is_own
 from exsearch.retrieval.base import Retriever
 
 if TYPE_CHECKING:
@@ -19,9 +20,10 @@ def open_retriever(
     """Open a retriever by its location.
 
     That is an index folder, whose corpus is at `corpus` if it has moved; the URL of a server, which remote.py
-    describes; or `replay:FILE`, recorded searches (`replay:FILE#FINGERPRINT` where FILE has those of several
-    indexes). With `record_to`, searches are answered from that file where it has them, and else recorded in it. A
-    server is given `seconds` for an answer.
+    describes; `replay:FILE`, recorded searches (`replay:FILE#FINGERPRINT` where FILE has those of several indexes); or
+    `module:name`, a class or function of the user's own that makes a retriever when it is called without arguments.
+    With `record_to`, searches are answered from that file where it has them, and else recorded in it. A server is given
+    `seconds` for an answer.
 
     Raises UsageError for a location that cannot be opened, RetrievalError if no server answers there.
     """
@@ -36,7 +38,7 @@ def open_retriever(
 
 def corpus_of(location: str) -> "Corpus | None":
     """Return the corpus of an index folder; None for a server or a recording. Raises UsageError as opening does."""
-    if is_replay(location) or "://" in location:
+    if is_replay(location) or "://" in location or is_own_retriever(location):
         return None
     from exsearch.corpus.store import Corpus
     from exsearch.retrieval.index.folder import read_index_info
@@ -50,12 +52,29 @@ def is_replay(location: str) -> bool:
     return location.startswith(_REPLAY)
 
 
+def is_own_retriever(location: str) -> bool:
+    """Return whether the location names what makes a retriever of the user's own, and no folder."""
+    return is_own(location) and not is_replay(location) and not Path(location).exists()
+
+
+def _own(location: str) -> Retriever:
+    make = find_own(location, "data.index")
+    if not callable(make):
+        raise UsageError(f"{location}: is no class or function that makes a retriever")
+    made: Retriever = make()
+    if not callable(getattr(made, "search", None)) or not isinstance(getattr(made, "fingerprint", None), str):
+        raise UsageError(f"{location}: made no retriever, which has a `search` and a `fingerprint`")
+    return made
+
+
 def _open(location: str, corpus: Path | None, seconds: float) -> Retriever:
     if is_replay(location):
         from exsearch.retrieval.replay import Replay
 
         file, *fingerprint = re.split(r"#(?=[0-9a-f]{16}$)", location.removeprefix(_REPLAY))
         return Replay(Path(file), *fingerprint)
+    if is_own_retriever(location):
+        return _own(location)
     if "://" in location:
         from exsearch.retrieval.remote import Remote
 

@@ -7,7 +7,7 @@ import msgspec
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammar import Action
-from exsearch.agent.grammars.known import make_grammar
+from exsearch.agent.grammars.known import GRAMMARS, grammar_class, make_grammar
 from exsearch.agent.rollout import MIN_PASSAGE_TOKENS
 from exsearch.agent.trajectory import Step, StopReason, Trajectory
 from exsearch.agent.transcript import Transcript
@@ -28,8 +28,6 @@ BATCH = 64
 GOLD = "gold"
 """The model fingerprint of trajectories from annotations."""
 
-DECOMPOSED = ("exsearch", "self-ask")
-"""Grammars whose turns can be written from a decomposition."""
 ONE_SHOT = "one-shot"
 
 
@@ -63,8 +61,8 @@ def gold_outcomes(
     trajectory would teach the model to record what it has not read. So are those that do not fit into the budgets. The
     grammar `one-shot` needs no annotations. Raises UsageError for grammars in which there is no gold.
     """
-    if config.grammar not in (*DECOMPOSED, ONE_SHOT):
-        known = ", ".join((*DECOMPOSED, ONE_SHOT))
+    if config.grammar != ONE_SHOT and not grammar_class(config.grammar).decomposes:
+        known = ", ".join(name for name, kind in GRAMMARS.items() if kind.decomposes or name == ONE_SHOT)
         raise UsageError(f"agent.grammar = {config.grammar}: gold trajectories can be written in {known} alone")
     gold = gold or GoldPassages(None, WarmupConfig(), 0)
     with progress("gold trajectories", len(questions)) as bar:

@@ -33,6 +33,13 @@ class World:
     block, in memory that does not grow with the world. A fact, that is a pair of a subject and a relation,
     belongs to the split of its subject, and a question uses facts of its own split only; hence no fact and no
     gold passage serves two splits.
+
+    >>> world = xs.World(seed=1, passages=400)
+    >>> len(list(world.passages()))
+    400
+    >>> [question] = world.questions("test", 1)
+    >>> question.id
+    'w1-test-000000'
     """
 
     def __init__(self, seed: int, passages: int) -> None:

@@ -1,4 +1,4 @@
-"""The grammars by name."""
+"""The grammars by name: ours, and a user's own as `module:Class`."""
 
 from exsearch.agent.grammar import ExSearchGrammar, Grammar
 from exsearch.agent.grammars.fixed import ClosedBookGrammar, OneShotGrammar
@@ -6,10 +6,11 @@ from exsearch.agent.grammars.ircot import IRCoTGrammar
 from exsearch.agent.grammars.r1_searcher import R1SearcherGrammar
 from exsearch.agent.grammars.search_r1 import SearchR1Grammar, ZeroSearchGrammar
 from exsearch.agent.grammars.self_ask import SelfAskGrammar
-from exsearch.config import AgentConfig, GrammarName
-from exsearch.core.errors import UsageError
+from exsearch.config import AgentConfig
+from exsearch.core.errors import UsageError, nearest
+from exsearch.core.named import find_own, is_own
 
-GRAMMARS: dict[GrammarName, type[Grammar]] = {
+GRAMMARS: dict[str, type[Grammar]] = {
     "exsearch": ExSearchGrammar,
     "closed-book": ClosedBookGrammar,
     "one-shot": OneShotGrammar,
@@ -21,13 +22,32 @@ GRAMMARS: dict[GrammarName, type[Grammar]] = {
 }
 
 
+def grammar_class(name: str) -> type[Grammar]:
+    """Return the grammar of a name; raises UsageError for one that is not there."""
+    if name in GRAMMARS:
+        return GRAMMARS[name]
+    if not is_own(name):
+        raise UsageError(f"no grammar {name!r}{nearest(name, list(GRAMMARS))}")
+    found = find_own(name, "agent.grammar")
+    if not (isinstance(found, type) and issubclass(found, Grammar)):
+        raise UsageError(f"agent.grammar = {name}: is no class derived from exsearch.Grammar")
+    if missing := sorted(found.__abstractmethods__):
+        raise UsageError(f"agent.grammar = {name}: lacks the methods {', '.join(missing)}")
+    return found
+
+
 def is_one_turn(name: str) -> bool:
     """Return whether in the grammar of this name all is said within one turn of the model."""
-    return any(kind.name == name and kind.stops for kind in GRAMMARS.values())
+    return bool(grammar_class(name).stops)
 
 
 def make_grammar(config: AgentConfig) -> Grammar:
-    """Return the grammar that the settings name; raises UsageError for a prompt without a place for the question."""
+    """Return the grammar that the settings name.
+
+    Raises UsageError for a prompt without a place for the question, and for a grammar of the user's own that is none.
+    """
     if config.prompt and "{question}" not in config.prompt:
         raise UsageError("agent.prompt: write {question} where the question goes")
-    return GRAMMARS[config.grammar](config.prompt)
+    grammar = grammar_class(config.grammar)(config.prompt)
+    grammar.name = config.grammar
+    return grammar

@@ -18,6 +18,7 @@ class SelfAskGrammar(Grammar):
     """A turn without a follow-up question is the end of asking, so nothing is malformed."""
 
     name = "self-ask"
+    decomposes = True
     forgiving = True
 
     def opening(self, question: str) -> str:

@@ -13,7 +13,7 @@ from exsearch.agent.chat import ChatFormat
 from exsearch.agent.trajectory import AliasScore, StopReason, Trajectory
 from exsearch.compat.searchlm.formats import InferenceFile, Message, Output, Weighted
 from exsearch.compat.searchlm.inference import settings
-from exsearch.config import WeighConfig, WeightingName
+from exsearch.config import WeighConfig
 from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import read_json, write_json
 from exsearch.core.tokens import TokenIds
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> Path:
     return target
 
 
-def weighted(kept: list[Output], model: str, weighting: WeightingName, overrides: list[str]) -> list[Weighted]:
+def weighted(kept: list[Output], model: str, weighting: str, overrides: list[str]) -> list[Weighted]:
     """Score every alias behind every trajectory, in one batch, and weigh."""
     config = settings(model, overrides)
     folder = resolve_model(model)

@@ -1,20 +1,9 @@
-"""One typed tree of settings: read from TOML, changed by dotted overrides, unknown keys refused.
-
-Every key has a default; a recipe names only what it changes. The resolved tree is saved in the run folder.
-"""
+"""The settings, one class for each table of a recipe. Every key has a default; a recipe names only what it changes."""
 
 import datetime
-import tomllib
-from collections.abc import Collection
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
-import tomli_w
-
-from exsearch.core.errors import UsageError, nearest
-from exsearch.core.shape import ShapeError, convert
-from exsearch.core.toml import read_toml
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -30,12 +19,16 @@ GrammarName = Literal[
 WeightingName = Literal["paper", "nll-mean", "em", "f1", "rft", "reference-v1", "uniform"]
 
 
-class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A table of the TOML file."""
 
 
-class ModelConfig(_Section, frozen=True):
-    """The language model."""
+class ModelConfig(Section, frozen=True):
+    """The language model.
+
+    >>> xs.ModelConfig(path="work/warm", precision="fp32").engine
+    'transformers'
+    """
 
     path: str = "builtin:smollm2-135m"
     """Model to load: `builtin:smollm2-135m`, a local checkpoint folder, or a Hugging Face id."""
@@ -67,11 +60,15 @@ class ModelConfig(_Section, frozen=True):
     to the same text."""
 
 
-class DataConfig(_Section, frozen=True):
-    """Index and questions."""
+class DataConfig(Section, frozen=True):
+    """Index and questions.
+
+    >>> xs.DataConfig(index="work/index", train="train.jsonl", test="test.jsonl", train_limit=100).train_limit
+    100
+    """
 
     index: str = ""
-    """Index folder, URL of a retrieval server, or `replay:FILE`."""
+    """Index folder, URL of a retrieval server, `replay:FILE`, or `module:name` of your own that returns a retriever."""
     record: str = ""
     """File that records all searches. `replay:FILE` answers them later without the index."""
     warmup: str = ""
@@ -94,11 +91,17 @@ class DataConfig(_Section, frozen=True):
     """Number of questions to read from the start of `test`."""
 
 
-class AgentConfig(_Section, frozen=True):
-    """The agent's grammar and budgets."""
+class AgentConfig(Section, frozen=True):
+    """The agent's grammar and budgets.
 
-    grammar: GrammarName = "exsearch"
-    """How model and retriever talk: the project's own way, a baseline's, or that of another system's checkpoints."""
+    >>> agent = xs.load_agent(model, index, xs.AgentConfig(max_steps=3, passages=5))
+    >>> agent.config.max_steps
+    3
+    """
+
+    grammar: str = "exsearch"
+    """How model and retriever talk: the project's own way, a baseline's, that of another system's checkpoints (one of
+    `GrammarName`), or a class of your own as `module:Class`."""
     prompt: str = ""
     """First prompt, instead of the grammar's own, with `{question}` where the question goes; for example, the prompt
     that another system's checkpoint was trained on."""
@@ -122,8 +125,13 @@ class AgentConfig(_Section, frozen=True):
     it, `on` or `off`."""
 
 
-class RolloutConfig(_Section, frozen=True):
-    """How trajectories are run; what they say does not depend on it."""
+class RolloutConfig(Section, frozen=True):
+    """How trajectories are run; what they say does not depend on it.
+
+    >>> agent = xs.load_agent(model, index, rollout=xs.RolloutConfig(in_flight=8))
+    >>> agent.in_flight
+    8
+    """
 
     in_flight: Positive = 64
     """Number of trajectories in progress at the same time. Limits the memory for keys and values."""
@@ -142,7 +150,7 @@ class RolloutConfig(_Section, frozen=True):
     processor."""
 
 
-class TrainingConfig(_Section, frozen=True):
+class TrainingConfig(Section, frozen=True):
     """One fine-tuning run, warm-up or M-step."""
 
     epochs: Positive = 2
@@ -206,7 +214,11 @@ class TrainingConfig(_Section, frozen=True):
 
 
 class WarmupConfig(TrainingConfig, frozen=True):
-    """Warm-up: supervised fine-tuning on gold trajectories."""
+    """Warm-up: supervised fine-tuning on gold trajectories.
+
+    >>> xs.learn(model, gold, "work/warm", config=xs.WarmupConfig(epochs=1, learning_rate=1e-4))
+    PosixPath('work/warm')
+    """
 
     questions: Count = 200
     """Number of questions, from the start of the training file, to turn into gold trajectories. 0 if the model already
@@ -222,8 +234,13 @@ class WarmupConfig(TrainingConfig, frozen=True):
     sub-questions that its passages leave open."""
 
 
-class ExploreConfig(_Section, frozen=True):
-    """The E-step's sampling."""
+class ExploreConfig(Section, frozen=True):
+    """The E-step's sampling.
+
+    >>> rollouts = xs.explore(agent, questions, "work/two.jsonl", xs.ExploreConfig(samples=2, temperature=0.8))
+    >>> len(rollouts)
+    2
+    """
 
     questions: Positive = 200
     """Training questions per iteration, in order after those of the warm-up. At the end of the file, they start again
@@ -252,11 +269,16 @@ class ExploreConfig(_Section, frozen=True):
     """Rise that starts a branch, in nats."""
 
 
-class WeighConfig(_Section, frozen=True):
-    """The E-step's weights."""
+class WeighConfig(Section, frozen=True):
+    """The E-step's weights.
 
-    weighting: WeightingName = "paper"
-    """Weighting of the trajectories of a question."""
+    >>> weights = xs.weigh(rollouts, questions, xs.WeighConfig(weighting="f1"))
+    >>> sum(each.weight for each in weights)
+    1.0
+    """
+
+    weighting: str = "paper"
+    """Weighting of a question's trajectories: one of `WeightingName`, or a function of your own as `module:function`."""
     temperature: PositiveFloat = 1.0
     """T in p(y | x, z)^(1/T)."""
     target_ess: NonNegativeFloat = 0.0
@@ -275,7 +297,12 @@ class WeighConfig(_Section, frozen=True):
 
 
 class LearnConfig(TrainingConfig, frozen=True):
-    """The M-step."""
+    """The M-step.
+
+    >>> weights = xs.weigh(rollouts, questions)
+    >>> xs.learn(model, rollouts, "work/iter-1", weights, xs.LearnConfig(epochs=1, batch_size=8))
+    PosixPath('work/iter-1')
+    """
 
     min_weight: Share = 0.05
     """Minimum weight of a trajectory; lighter ones are skipped, since they cost time and change nothing."""
@@ -295,8 +322,12 @@ class LearnConfig(TrainingConfig, frozen=True):
     average. Needs `explore.score_steps`."""
 
 
-class LoopConfig(_Section, frozen=True):
-    """The EM loop."""
+class LoopConfig(Section, frozen=True):
+    """The EM loop.
+
+    >>> xs.Config(loop=xs.LoopConfig(iterations=2, guard=80)).loop.patience
+    2
+    """
 
     iterations: Positive = 3
     """Maximum number of EM iterations."""
@@ -309,7 +340,7 @@ class LoopConfig(_Section, frozen=True):
     """Trajectories per question of the guard, sampled as in exploring. 0 is one greedy trajectory."""
 
 
-class TrackingConfig(_Section, frozen=True):
+class TrackingConfig(Section, frozen=True):
     """Where figures are shown beside metrics.jsonl."""
 
     report_to: list[Literal["trackio", "wandb", "tensorboard"]] = []
@@ -320,8 +351,13 @@ class TrackingConfig(_Section, frozen=True):
     """Run name in the trackers; by default the name of the run folder."""
 
 
-class Config(_Section, frozen=True):
-    """Everything a run depends on."""
+class Config(Section, frozen=True):
+    """Everything a run depends on.
+
+    >>> config = xs.Config(seed=1, explore=xs.ExploreConfig(samples=8))
+    >>> config.explore.samples, config.learn.epochs
+    (8, 2)
+    """
 
     title: str = "ExSearch run"
     """Heading of the report."""
@@ -337,65 +373,3 @@ class Config(_Section, frozen=True):
     learn: LearnConfig = LearnConfig()
     loop: LoopConfig = LoopConfig()
     tracking: TrackingConfig = TrackingConfig()
-
-
-def load_config(path: Path, overrides: list[str] | None = None) -> Config:
-    """Read a recipe; relative paths in it are relative to the working directory, as on the command line."""
-    return parse_config(read_toml(path), overrides or [], str(path))
-
-
-def parse_config(tree: dict[str, Any], overrides: list[str], source: str) -> Config:
-    """Check a tree of settings after applying `a.b=value` overrides; `source` names it in errors."""
-    for override in overrides:
-        apply_override(tree, override)
-    _refuse_unknown(tree, Config, source, "")
-    try:
-        return convert(tree, Config)
-    except ShapeError as error:
-        raise UsageError(f"{source}: {error}") from None
-
-
-def apply_override(tree: dict[str, Any], override: str) -> None:
-    """Set what `a.b=value` says in a tree of settings; the value is read as TOML, else taken as text."""
-    key, found, value = override.partition("=")
-    if not found:
-        raise UsageError(f"--set {override}: write it as section.key=value")
-    *sections, name = key.strip().split(".")
-    for section in sections:
-        tree = tree.setdefault(section, {})
-        if not isinstance(tree, dict):
-            raise UsageError(f"--set {override}: {section!r} is not a section")
-    try:
-        tree[name] = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        tree[name] = value
-
-
-def _refuse_unknown(tree: dict[str, Any], kind: type[msgspec.Struct], source: str, prefix: str) -> None:
-    known = {field.name: field.type for field in msgspec.structs.fields(kind)}
-    for name, value in tree.items():
-        if name not in known:
-            raise UsageError(f"{source}: unknown key {prefix + name!r}{nearest(name, list(known))}")
-        section = known[name]
-        if isinstance(section, type) and issubclass(section, msgspec.Struct) and isinstance(value, dict):
-            _refuse_unknown(value, section, source, f"{prefix}{name}.")
-
-
-def dump_config(config: Config, leave_out: Collection[str] = ()) -> str:
-    """Return the resolved config as TOML; keys without a value are left out, and so are those named with their section.
-
-    An example of such a name is `learn.kl`.
-    """
-    tree = _without_none(msgspec.to_builtins(config))
-    for key in leave_out:
-        section, _, name = key.partition(".")
-        del tree[section][name]
-    return tomli_w.dumps(tree)
-
-
-def _without_none(tree: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: _without_none(value) if isinstance(value, dict) else value
-        for name, value in tree.items()
-        if value is not None
-    }

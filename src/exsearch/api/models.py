@@ -1,0 +1,38 @@
+"""A model by its name, and the agent that it is with an index."""
+
+from pathlib import Path
+
+from exsearch.agent import loading
+from exsearch.agent.asking import SearchAgent
+from exsearch.api.indexes import Index, opened
+from exsearch.config import AgentConfig, Config, ModelConfig, RolloutConfig, checked
+from exsearch.core.errors import UsageError
+from exsearch.engine.builtin import resolve_model
+
+Model = str | Path | ModelConfig
+"""A checkpoint folder, a Hugging Face id or `builtin:smollm2-135m`; or all settings of a model, its engine included."""
+
+
+def load_agent(
+    model: Model, index: Index, config: AgentConfig = AgentConfig(), *, rollout: RolloutConfig = RolloutConfig()
+) -> SearchAgent:
+    """Load a model that searches an index, as an agent that answers questions, explores and is evaluated.
+
+    `config` has its grammar and budgets, `rollout` how many trajectories it has room for at once, and its patience.
+    Any object with a `fingerprint` and a `search` like that of `Retriever` will do for an index. Raises UsageError for
+    a model or an index that is none.
+
+    >>> agent = xs.load_agent(model, index, xs.AgentConfig(passages=2), rollout=xs.RolloutConfig(in_flight=1))
+    >>> agent.config.passages
+    2
+    >>> agent.close()
+    """
+    if rollout.ray:
+        raise UsageError(f"rollout.ray = {rollout.ray}: load_agent loads one model, in this process")
+    settings = checked(Config(model=of_model(model), agent=config, rollout=rollout))
+    return loading.load_agent(settings, resolve_model(settings.model.path), opened(index))
+
+
+def of_model(model: Model) -> ModelConfig:
+    """Return the settings of a model that may be given by its name alone."""
+    return model if isinstance(model, ModelConfig) else ModelConfig(path=str(model))

@@ -1,0 +1,92 @@
+"""A whole run of the EM loop: make one, or open what one has left."""
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+import msgspec
+
+from exsearch.agent.asking import SearchAgent
+from exsearch.api.models import load_agent
+from exsearch.config import Config, checked, load_config
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import read_json
+from exsearch.core.locks import sole_writer
+from exsearch.em.loop import EMRun
+from exsearch.engine.builtin import resolve_model
+from exsearch.evaluation.folder import Evaluated, read_evaluation
+from exsearch.report.write import write_report
+from exsearch.runs.folder import RunFolder, RunSummary
+
+
+def train(recipe: Config | str | Path, out: str | Path, say: Callable[[str], None] = print) -> "Run":
+    """Run the EM loop of a recipe, a file or settings, in the folder `out`; return the run.
+
+    It is what `exsearch train` does: every stage leaves its result in the folder, with a report at the end, and the
+    same call goes on where a run was stopped. `say` gets a line about each stage. Raises UsageError where `out` holds a
+    run with other settings that change its results.
+
+    >>> run = xs.train("recipes/mine.toml", "runs/mine")  # doctest: +SKIP
+    >>> run.summary.best, run.checkpoint()  # doctest: +SKIP
+    ('iter-2', PosixPath('runs/mine/iter-2/checkpoint'))
+    """
+    folder = Path(out)
+    config = checked(recipe) if isinstance(recipe, Config) else load_config(recipe)
+    with sole_writer(folder):
+        EMRun(config, folder, say).run()
+        write_report(folder)
+    return Run(folder)
+
+
+class Run:
+    """The folder of a run of the EM loop, such as `exsearch quickstart` and `exsearch train` leave.
+
+    Its models are `warmup` and `iter-1`, `iter-2`, ...; where none is named, the one that validation chose.
+
+    >>> run = xs.Run("runs/quickstart")  # doctest: +SKIP
+    >>> print(run.evaluation("warmup").figures["em"])  # doctest: +SKIP
+    0.490 [0.390, 0.590], n = 100
+    >>> with run.load_agent() as agent:  # doctest: +SKIP
+    ...     print(agent.answer("Where did the author of The Gridmouth Bride die?").answer)
+    Thastlock Junction
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        """Open the folder; raises UsageError if no run has begun there."""
+        self.folder = Path(folder)
+        self._paths = RunFolder(self.folder)
+        if not self._paths.config.is_file():
+            raise UsageError(f"{folder}: holds no run (no {self._paths.config.name})")
+
+    @cached_property
+    def config(self) -> Config:
+        """The resolved settings."""
+        return load_config(self._paths.config)
+
+    @property
+    def summary(self) -> RunSummary:
+        """What the run came to; raises UsageError where it has not ended yet."""
+        if not self._paths.summary.is_file():
+            raise UsageError(f"{self.folder}: the run has not ended yet; the command that began it goes on with it")
+        return read_json(self._paths.summary, RunSummary)
+
+    def checkpoint(self, name: str | None = None) -> Path:
+        """Return the checkpoint folder of a model; raises UsageError if there is none yet."""
+        chosen = self.summary.best if name is None else name
+        folder = self._paths.checkpoint(chosen)
+        if chosen == "warmup" and not self.config.warmup.questions and not self.config.data.warmup:
+            return resolve_model(self.config.model.path)  # the model that needed none
+        if not folder.is_dir():
+            raise UsageError(f"{self.folder}: has no model {chosen!r}")
+        return folder
+
+    def evaluation(self, name: str | None = None) -> Evaluated:
+        """Return a model's evaluation on the test questions, also that of `closed-book` and `majority`."""
+        return read_evaluation(self._paths.test_eval(self.summary.best if name is None else name))
+
+    def load_agent(self, name: str | None = None) -> SearchAgent:
+        """Load a model with the settings and the index of the run, in this process."""
+        config = self.config
+        model = msgspec.structs.replace(config.model, path=str(self.checkpoint(name)))
+        here = msgspec.structs.replace(config.rollout, ray="")
+        return load_agent(model, config.data.index, config.agent, rollout=here)

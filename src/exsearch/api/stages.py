@@ -1,0 +1,174 @@
+"""The stages of the EM loop as calls on values; what takes long leaves files, with which the same call goes on."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from exsearch.agent.agents import Agents
+from exsearch.agent.asking import SearchAgent
+from exsearch.agent.chat import ChatFormat
+from exsearch.agent.journal import few_failed
+from exsearch.agent.trajectory import Trajectory
+from exsearch.api.indexes import Index, opened
+from exsearch.api.models import Model, of_model
+from exsearch.config import AgentConfig, ExploreConfig, LearnConfig, TrackingConfig, WarmupConfig, checked
+from exsearch.core.errors import UsageError
+from exsearch.core.jsonl import write_jsonl
+from exsearch.core.locks import sole_writer
+from exsearch.corpus.store import Corpus
+from exsearch.em.explore import explore as sample
+from exsearch.em.learn import weighted_examples
+from exsearch.em.replay import JournalChecks
+from exsearch.em.weighted import Weighted
+from exsearch.engine.builtin import resolve_model
+from exsearch.evaluation.compare import Comparison
+from exsearch.evaluation.compare import compare as compare_evaluations
+from exsearch.evaluation.evaluate import Evaluation
+from exsearch.evaluation.evaluate import evaluate as answer_all
+from exsearch.evaluation.folder import QUESTIONS, Evaluated, read_evaluation
+from exsearch.evaluation.protocol import make_protocol
+from exsearch.questions.question import Question, sound
+from exsearch.training.example import example_from
+from exsearch.training.logged import train_logged
+from exsearch.warmup.plan import GoldPassages
+from exsearch.warmup.write import gold_trajectories as write_gold
+from exsearch.warmup.write import within_context
+
+
+def gold_trajectories(
+    model: Model,
+    questions: Iterable[Question],
+    index: Index,
+    config: WarmupConfig = WarmupConfig(),
+    *,
+    agent: AgentConfig = AgentConfig(),
+    corpus: Corpus | None = None,
+    seed: int = 0,
+) -> list[Trajectory]:
+    """Return the annotations of questions as the trajectories that a model learns its grammar from.
+
+    They are written with the model's tokens and the passages that the index returns. Questions without a decomposition,
+    or whose passages the index does not return, are left out: `exsearch data warmup` says which, and why. `config` says
+    what is recorded of a passage, `agent` in which grammar, with which budgets. With `gold = "insert"`, passages are
+    put in from `corpus`, and `seed` says where. Raises UsageError for questions that are none.
+
+    >>> gold = xs.gold_trajectories(model, world.questions("train", 4, hops=[1]), index)
+    >>> gold[0].answer is not None, len(gold[0].steps)
+    (True, 1)
+    """
+    chosen = _sound(questions)
+    folder = resolve_model(of_model(model).path)
+    chat = ChatFormat.load(folder, checked(agent))
+    passages = GoldPassages(corpus, checked(config), seed)
+    return write_gold(chosen, opened(index), chat, within_context(agent, folder), passages)
+
+
+def explore(
+    agent: Agents,
+    questions: Iterable[Question],
+    out: str | Path,
+    config: ExploreConfig = ExploreConfig(),
+    *,
+    seed: int = 0,
+) -> list[Trajectory]:
+    """E-step, first half: sample `config.samples` trajectories of each question, scored by its gold answers.
+
+    They are kept in the file `out`, one JSON line each as soon as it has ended, and the same call goes on with those
+    that are there. Raises UsageError where `out` holds those of another model, index, question, setting or seed, and
+    ExSearchError where more than a tenth failed by retriever or engine.
+
+    >>> rollouts = xs.explore(agent, questions, "work/rollouts.jsonl", xs.ExploreConfig(samples=2))
+    >>> [(each.question_id, each.sample, each.answer) for each in rollouts]
+    [('q1', 0, 'Ada Quill'), ('q1', 1, 'Ada Quill')]
+    """
+    chosen = _sound(questions)
+    trajectories = sample(agent, chosen, checked(config), seed, Path(out), Path(out).stem)
+    if failures := few_failed(trajectories):
+        print(f"{out}: {failures}. They get weight 0", file=sys.stderr)
+    return trajectories
+
+
+def learn(
+    model: Model,
+    trajectories: Sequence[Trajectory],
+    out: str | Path,
+    weights: Sequence[Weighted] | None = None,
+    config: WarmupConfig | LearnConfig = LearnConfig(),
+    *,
+    agent: AgentConfig = AgentConfig(),
+    seed: int = 0,
+) -> Path:
+    """M-step: fine-tune a model on trajectories, each by its weight; return the checkpoint folder, which is `out`.
+
+    Without weights all count alike: so a model is warmed up on gold trajectories. Those of several E-steps are learned
+    from together where these asked different questions. `agent` says how the trajectories were spoken. Figures go to
+    `out`.metrics.jsonl. A checkpoint that is there stays as it is; the same call goes on where a training was stopped.
+    Raises UsageError where `out` is of other inputs, and for trajectories without their weights or of another model.
+
+    >>> weights = xs.weigh(rollouts, questions)
+    >>> xs.learn(model, rollouts, "work/learned", weights, xs.LearnConfig(epochs=1)).name
+    'learned'
+    """
+    settings, folder = of_model(model), Path(out)
+    base = resolve_model(settings.path)
+    chat = ChatFormat.load(base, checked(agent))
+    checked(config)
+    own = JournalChecks(chat).passing(Path("trajectories"), trajectories)
+    if weights is None:
+        examples = [example_from(_answered(each), 1.0, None, chat) for each in own]
+    elif isinstance(config, LearnConfig):
+        examples = weighted_examples(own, weights, chat, config)
+    else:
+        raise UsageError("weights are learned with a LearnConfig; those of a warm-up are all 1")
+    label = "learn" if isinstance(config, LearnConfig) else "warmup"
+    with sole_writer(folder):
+        train_logged(base, examples, folder, config, settings, TrackingConfig(), seed, label)
+    return folder
+
+
+def evaluate(agent: SearchAgent, questions: Iterable[Question], out: str | Path) -> Evaluated:
+    """Answer questions greedily and score the answers; return the figures with their intervals, and each answer.
+
+    The folder `out` is then like that of `exsearch eval`, whose name the evaluation has. What is there is not answered
+    again. Raises UsageError where `out` holds an evaluation of other questions, or under other conditions, and
+    ExSearchError where retriever or engine failed: there would be no score but that of an outage.
+
+    >>> evaluation = xs.evaluate(agent, questions, "work/eval")
+    >>> print(evaluation.figures["em"])
+    1.000 [1.000, 1.000], n = 1
+    >>> evaluation.answers
+    {'q1': 'Ada Quill'}
+    """
+    chosen, folder = _sound(questions), Path(out)
+    protocol = make_protocol(agent.config, agent.index_fingerprint, chosen)
+    answer_all(agent, [Evaluation(folder, chosen, protocol)], folder.name, folder.name)
+    write_jsonl(folder / QUESTIONS, chosen)
+    return read_evaluation(folder)
+
+
+def compare(
+    a: Evaluated | str | Path, b: Evaluated | str | Path, metric: str = "em", *, across_protocols: bool = False
+) -> Comparison:
+    """Compare evaluation b with a on the same questions: paired differences, and which questions they come from.
+
+    Each may be named by its folder. `metric` is that by which questions are won and lost. Raises UsageError for
+    evaluations under different conditions, unless `across_protocols`, and for a metric that they do not have.
+
+    >>> evaluation = xs.evaluate(agent, questions, "work/eval")
+    >>> comparison = xs.compare(evaluation, "work/eval")
+    >>> print(comparison["em"].difference)
+    0.000 [0.000, 0.000], n = 1
+    """
+    before, after = (each if isinstance(each, Evaluated) else read_evaluation(Path(each)) for each in (a, b))
+    return compare_evaluations(before, after, metric, across_protocols)
+
+
+def _sound(questions: Iterable[Question]) -> list[Question]:
+    return list(sound(questions, "questions"))
+
+
+def _answered(trajectory: Trajectory) -> Trajectory:
+    if trajectory.answer_start is None:
+        name = f"{trajectory.question_id}/{trajectory.sample}"
+        raise UsageError(f"trajectory {name} has no answer to learn; weigh what was explored, and give the weights")
+    return trajectory

@@ -1,0 +1,45 @@
+"""One typed tree of settings: what there is, and how it is read. The resolved tree is saved in the run folder."""
+
+from exsearch.config.reading import apply_override, checked, dump_config, load_config, parse_config
+from exsearch.config.sections import (
+    AgentConfig,
+    Config,
+    DataConfig,
+    Denominator,
+    ExploreConfig,
+    GrammarName,
+    LearnConfig,
+    LoopConfig,
+    ModelConfig,
+    Normalisation,
+    RolloutConfig,
+    TrackingConfig,
+    TrainingConfig,
+    WarmupConfig,
+    WeighConfig,
+    WeightingName,
+)
+
+__all__ = [
+    "AgentConfig",
+    "Config",
+    "DataConfig",
+    "Denominator",
+    "ExploreConfig",
+    "GrammarName",
+    "LearnConfig",
+    "LoopConfig",
+    "ModelConfig",
+    "Normalisation",
+    "RolloutConfig",
+    "TrackingConfig",
+    "TrainingConfig",
+    "WarmupConfig",
+    "WeighConfig",
+    "WeightingName",
+    "apply_override",
+    "checked",
+    "dump_config",
+    "load_config",
+    "parse_config",
+]

@@ -1,0 +1,99 @@
+"""Settings read from TOML, changed by dotted overrides, and written back; unknown keys are refused."""
+
+import tomllib
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import msgspec
+import tomli_w
+
+from exsearch.config.sections import Config, GrammarName, Section, WeightingName
+from exsearch.core.errors import UsageError, nearest
+from exsearch.core.named import require_known
+from exsearch.core.shape import ShapeError, convert
+from exsearch.core.toml import read_toml
+
+_NAMES = {"grammar": get_args(GrammarName), "weighting": get_args(WeightingName)}
+"""Settings that name something of ours, or of the user's own."""
+S = TypeVar("S", bound=Section)
+
+
+def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
+    """Read a recipe; relative paths in it are relative to the working directory, as on the command line.
+
+    >>> _ = Path("recipe.toml").write_text("[agent]\\npassages = 2")
+    >>> config = xs.load_config("recipe.toml", ["explore.samples=8"])
+    >>> config.agent.passages, config.explore.samples
+    (2, 8)
+    """
+    return parse_config(read_toml(Path(path)), overrides or [], str(path))
+
+
+def parse_config(tree: dict[str, Any], overrides: list[str], source: str) -> Config:
+    """Check a tree of settings after applying `a.b=value` overrides; `source` names it in errors."""
+    for override in overrides:
+        apply_override(tree, override)
+    _refuse_unknown(tree, Config, source, "")
+    try:
+        config = convert(tree, Config)
+    except ShapeError as error:
+        raise UsageError(f"{source}: {error}") from None
+    require_known(config, _NAMES, source)
+    return config
+
+
+def checked(settings: S) -> S:
+    """Return settings that were made in Python, not read: msgspec checks only what it reads. Raises UsageError."""
+    try:
+        convert(msgspec.to_builtins(settings), type(settings))
+    except ShapeError as error:
+        raise UsageError(f"{type(settings).__name__}: {error}") from None
+    require_known(settings, _NAMES, type(settings).__name__)
+    return settings
+
+
+def apply_override(tree: dict[str, Any], override: str) -> None:
+    """Set what `a.b=value` says in a tree of settings; the value is read as TOML, else taken as text."""
+    key, found, value = override.partition("=")
+    if not found:
+        raise UsageError(f"--set {override}: write it as section.key=value")
+    *sections, name = key.strip().split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise UsageError(f"--set {override}: {section!r} is not a section")
+    try:
+        tree[name] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        tree[name] = value
+
+
+def _refuse_unknown(tree: dict[str, Any], kind: type[msgspec.Struct], source: str, prefix: str) -> None:
+    known = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    for name, value in tree.items():
+        if name not in known:
+            raise UsageError(f"{source}: unknown key {prefix + name!r}{nearest(name, list(known))}")
+        section = known[name]
+        if isinstance(section, type) and issubclass(section, msgspec.Struct) and isinstance(value, dict):
+            _refuse_unknown(value, section, source, f"{prefix}{name}.")
+
+
+def dump_config(config: Config, leave_out: Collection[str] = ()) -> str:
+    """Return the resolved config as TOML; keys without a value are left out, and so are those named with their section.
+
+    An example of such a name is `learn.kl`.
+    """
+    tree = _without_none(msgspec.to_builtins(config))
+    for key in leave_out:
+        section, _, name = key.partition(".")
+        del tree[section][name]
+    return tomli_w.dumps(tree)
+
+
+def _without_none(tree: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: _without_none(value) if isinstance(value, dict) else value
+        for name, value in tree.items()
+        if value is not None
+    }

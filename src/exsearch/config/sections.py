@@ -278,7 +278,7 @@ class WeighConfig(Section, frozen=True):
     """
 
     weighting: str = "paper"
-    """Weighting of a question's trajectories: one of `WeightingName`, or a function of your own as `module:function`."""
+    """Weighting of a question's trajectories: one of `WeightingName`, or a function of yours as `module:function`."""
     temperature: PositiveFloat = 1.0
     """T in p(y | x, z)^(1/T)."""
     target_ess: NonNegativeFloat = 0.0

@@ -3,15 +3,14 @@
 import random
 from collections.abc import Sequence
 
-from exsearch.world.catalogue import KINDS, RELATIONS, relations_of
+from exsearch.world.catalogue import KINDS, NAMES, RELATIONS, ROLES, relations_of
 from exsearch.world.entity import SPLITS, Entity, Split
 from exsearch.world.names import Name, NameBook, from_pattern
-from exsearch.world.people import MEN, ROLES, WOMEN
 from exsearch.world.schema import NUMBER, YEAR, Kind, Relation, Role
 
 ENTITIES_PER_PASSAGE = 0.75
 SPLIT_SHARES: dict[Split, float] = {"train": 0.6, "dev": 0.2, "test": 0.2}
-GIVEN_NAMES = [(given, "she", "her") for given in WOMEN] + [(given, "he", "his") for given in MEN]
+GIVEN_NAMES = [(given, "she", "her") for given in NAMES.women] + [(given, "he", "his") for given in NAMES.men]
 INITIALS = "JMRTCEHLWGSBDAPKNF"
 _FAMILY = ((0, 0), (0, 1), (1, 0), (2, 0))
 """Given name and middle initial, none or one, of four namesakes in a row: Ann, Ann J., Bea, Cora."""
@@ -101,7 +100,7 @@ class Block:
         rng.shuffle(roles)
         entities = []
         for number, split, role in zip(names, splits, roles, strict=True):
-            attributes = {name: rng.choice(values) for name, values in kind.attributes}
+            attributes = {name: rng.choice(values) for name, values in kind.attributes.items()}
             if kind.name == "person":
                 entities.append(self._person(kind, book, number, split, role, attributes))
             else:

@@ -1,18 +1,36 @@
-"""The whole schema in one place: every kind and every relation of the world, by name."""
+"""The whole schema in one place: every kind, relation and role of the world, as words/*.toml have them."""
 
-from exsearch.world.organisations import ORGANISATION_KINDS, ORGANISATION_RELATIONS
-from exsearch.world.people import PEOPLE_RELATIONS, PERSON
-from exsearch.world.places import PLACE_KINDS, PLACE_RELATIONS
-from exsearch.world.schema import Kind, Relation
-from exsearch.world.works import WORK_KINDS, WORK_RELATIONS
+from pathlib import Path
+from typing import Any
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (PERSON, *PLACE_KINDS, *ORGANISATION_KINDS, *WORK_KINDS)}
-"""In the order in which a block makes them: what a year is drawn from comes before what it dates."""
+import msgspec
 
-RELATIONS: dict[str, Relation] = {
-    relation.name: relation
-    for relation in (*PEOPLE_RELATIONS, *PLACE_RELATIONS, *ORGANISATION_RELATIONS, *WORK_RELATIONS)
-}
+from exsearch.core.toml import read_toml
+from exsearch.world.schema import Kind, Names, Relation, Role
+
+_FILES = ("people", "places", "organisations", "works")
+"""In the order in which a block makes their kinds: what a year is drawn from comes before what it dates."""
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The content of one of words/*.toml."""
+
+    kind: tuple[Kind, ...]
+    relation: tuple[Relation, ...]
+    role: tuple[Role, ...] = ()
+    names: Names | None = None
+
+
+def _read(name: str) -> _File:
+    content: dict[str, Any] = read_toml(Path(__file__).parent / "words" / f"{name}.toml")
+    return msgspec.convert(content, _File)
+
+
+_READ = [_read(name) for name in _FILES]
+KINDS: dict[str, Kind] = {kind.name: kind for file in _READ for kind in file.kind}
+RELATIONS: dict[str, Relation] = {relation.name: relation for file in _READ for relation in file.relation}
+ROLES: tuple[Role, ...] = tuple(role for file in _READ for role in file.role)
+[NAMES] = [file.names for file in _READ if file.names]
 
 
 def relations_of(kind: str) -> list[Relation]:

@@ -1,10 +1,12 @@
 """The shape of the world's schema: kinds of entity, the relations between them, and their words.
 
-The data is in the modules `people`, `places`, `organisations` and `works`. A template has the fields `{s}`,
+The data is in words/*.toml. A template has the fields `{s}`,
 the subject, and `{o}`, the object; `{they}` and `{their}` are the subject's pronouns.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+
+import msgspec
 
 YEAR = "year"
 """Tail of a relation whose value is the year of its head: of birth, of foundation, of release."""
@@ -12,16 +14,14 @@ NUMBER = "number"
 """Tail of a relation whose value is a measure, such as a height."""
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A question which of two things of one kind has the least, or the most, of a year or a measure."""
 
     text: str
     least: bool
 
 
-@dataclass(frozen=True)
-class Relation:
+class Relation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A functional relation: its head has at most one tail. All the ways to tell it and to ask for it."""
 
     name: str
@@ -53,8 +53,7 @@ class Relation:
         return self.tail in (YEAR, NUMBER)
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A kind of entity.
 
     A name pattern is `canonical|alias|alias` with `{w}` for an invented word; `~` before a form means that it
@@ -78,13 +77,13 @@ class Kind:
     """How many entities of a block share an invented word."""
     eponyms: tuple[str, ...] = ()
     """Patterns for a name taken from another entity, `{person}` or `{city}`."""
-    attributes: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    attributes: Mapping[str, tuple[str, ...]] = {}
+    """Of each, what it may be; they are drawn in this order."""
     years: tuple[int, int] = (1200, 1800)
     """Range of the year where no relation sets it."""
 
 
-@dataclass(frozen=True)
-class Role:
+class Role(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A walk of life: it decides what a person can direct, found or climb, and when they can live."""
 
     name: str
@@ -92,3 +91,10 @@ class Role:
     occupations: tuple[str, ...]
     born: tuple[int, int]
     honorific: str = ""
+
+
+class Names(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Given names; after a colon comes the short form that a nickname uses."""
+
+    women: tuple[str, ...]
+    men: tuple[str, ...]

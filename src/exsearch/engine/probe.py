@@ -188,5 +188,5 @@ def require_path(verdict: Verdict, what: str) -> str:
 def _code() -> str:
     """Identify the code that is judged."""
     package = Path(__file__).parents[1]
-    parts = [package / "engine", package / "training"]
-    return fingerprint([path.read_text(encoding="utf-8") for part in parts for path in sorted(part.glob("*.py"))])
+    parts = [package / "engine", package / "hardware", package / "training"]
+    return fingerprint([path.read_text(encoding="utf-8") for part in parts for path in sorted(part.rglob("*.py"))])

@@ -29,6 +29,7 @@ def main() -> None:
         _train(read_job(sys.stdin.fileno()))
     except KeyboardInterrupt:  # its starter says so, and waits
         os._exit(1)
+    stopping.end(0)  # all is written; threads of torch that outlive the interpreter would abort the process
 
 
 def _train(job: Job) -> None:

@@ -3,8 +3,8 @@
     python examples/serve_to_search_r1.py --keep
 
 Search-R1 posts the queries of a whole batch to /retrieve and reads documents with scores. The same port speaks to verl,
-SkyRL, ColBERT's and DSPy's clients, R1-Searcher, ReSearch and ZeroSearch (docs/serving.md). On its own the server runs
-with `exsearch serve retrieval INDEX`. It needs the extra `serve`.
+SkyRL, ColBERT's and DSPy's clients, R1-Searcher, ReSearch and ZeroSearch (docs/reference/wire-formats.md). To run the
+server on its own: `exsearch serve retrieval INDEX`. It needs the extra `serve`.
 """
 
 import argparse

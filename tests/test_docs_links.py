@@ -118,7 +118,8 @@ def test_the_site_holds_pages_and_pictures_alone() -> None:
 
 
 def test_code_and_comments_name_pages_that_exist() -> None:
-    sources = [path for folder in ("src", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    folders = ("src", "tests", "benchmarks", "examples", "tools")
+    sources = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     sources += [*OTHERS, *PAGES, ROOT / "Makefile", ROOT / "zensical.toml"]
     named = {
         (path.name, page)

@@ -79,7 +79,17 @@ def circle(arrows: dict[str, set[str]]) -> list[str] | None:
 def test_every_room_has_a_floor() -> None:
     assert len(house()) > 200
     homeless = {room(module) for module in house()} - set(FLOOR)
-    assert not homeless, f"put {homeless} into FLOORS, and into the house of CONTRIBUTING.md"
+    assert not homeless, f"put {homeless} into FLOORS, and into the two pages that draw them"
+
+
+def test_the_documentation_draws_the_same_floors() -> None:
+    root = Path(__file__).parent.parent
+    guide = (root / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## The house")[2]
+    lines = guide.split("```")[1].splitlines()[1:]
+    assert [set(re.split(r"\s\s+", line)[0].split(" | ")) for line in lines] == FLOORS[::-1]
+    page = (root / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8").partition("## The parts")[2]
+    rows = re.findall(r"^\| (`.*?`) \| ", page, re.MULTILINE)
+    assert [set(re.findall(r"\w+", row)) for row in rows] == FLOORS[::-1]
 
 
 def test_arrows_point_down() -> None:

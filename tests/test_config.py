@@ -32,6 +32,8 @@ def settings_of(kind: inspect.Type) -> st.SearchStrategy[Any]:
         return st.sampled_from(kind.values)
     if isinstance(kind, inspect.DateType):
         return st.dates()
+    if isinstance(kind, inspect.StrType) and kind.pattern:
+        return st.from_regex(kind.pattern)
     return {inspect.StrType: st.text(), inspect.NoneType: st.none(), inspect.BoolType: st.booleans()}[type(kind)]
 
 

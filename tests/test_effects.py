@@ -59,7 +59,7 @@ def another(key: str) -> Config:
         elif isinstance(part, inspect.DateType):
             value = "2026-01-31"
         elif isinstance(part, inspect.StrType):
-            value = "other"
+            value = "mine:other" if part.pattern else "other"
     tree: dict[str, Any] = {section: {name: value}} if section else {name: value}
     return parse_config(tree, [], "test")
 

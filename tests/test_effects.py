@@ -43,6 +43,7 @@ def another(key: str) -> Config:
     owner = type(getattr(Config(), section)) if section else Config
     described: Any = inspect.type_info(owner)
     kind = next(field for field in described.fields if field.name == name).type
+    kind = kind.type if isinstance(kind, inspect.Metadata) else kind
     parts = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
     value: Any = None
     for part in parts:
@@ -59,7 +60,7 @@ def another(key: str) -> Config:
         elif isinstance(part, inspect.DateType):
             value = "2026-01-31"
         elif isinstance(part, inspect.StrType):
-            value = "other"
+            value = "mine:other" if part.pattern else "other"
     tree: dict[str, Any] = {section: {name: value}} if section else {name: value}
     return parse_config(tree, [], "test")
 

@@ -3,19 +3,16 @@
 import tomllib
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import msgspec
 import tomli_w
 
-from exsearch.config.sections import Config, GrammarName, Section, WeightingName
+from exsearch.config.sections import Config, Section
 from exsearch.core.errors import UsageError, nearest
-from exsearch.core.named import require_known
 from exsearch.core.shape import ShapeError, convert
 from exsearch.core.toml import read_toml
 
-_NAMES = {"grammar": get_args(GrammarName), "weighting": get_args(WeightingName)}
-"""Settings that name something of ours, or of the user's own."""
 S = TypeVar("S", bound=Section)
 
 
@@ -36,11 +33,9 @@ def parse_config(tree: dict[str, Any], overrides: list[str], source: str) -> Con
         apply_override(tree, override)
     _refuse_unknown(tree, Config, source, "")
     try:
-        config = convert(tree, Config)
+        return convert(tree, Config)
     except ShapeError as error:
         raise UsageError(f"{source}: {error}") from None
-    require_known(config, _NAMES, source)
-    return config
 
 
 def checked(settings: S) -> S:
@@ -49,7 +44,6 @@ def checked(settings: S) -> S:
         convert(msgspec.to_builtins(settings), type(settings))
     except ShapeError as error:
         raise UsageError(f"{type(settings).__name__}: {error}") from None
-    require_known(settings, _NAMES, type(settings).__name__)
     return settings
 
 

@@ -1,9 +1,11 @@
 """The settings, one class for each table of a recipe. Every key has a default; a recipe names only what it changes."""
 
 import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
+
+from exsearch.core.named import ours_or_own
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -99,7 +101,7 @@ class AgentConfig(Section, frozen=True):
     3
     """
 
-    grammar: str = "exsearch"
+    grammar: Annotated[str, ours_or_own(get_args(GrammarName))] = "exsearch"
     """How model and retriever talk: the project's own way, a baseline's, that of another system's checkpoints (one of
     `GrammarName`), or a class of your own as `module:Class`."""
     prompt: str = ""
@@ -277,7 +279,7 @@ class WeighConfig(Section, frozen=True):
     1.0
     """
 
-    weighting: str = "paper"
+    weighting: Annotated[str, ours_or_own(get_args(WeightingName))] = "paper"
     """Weighting of a question's trajectories: one of `WeightingName`, or a function of yours as `module:function`."""
     temperature: PositiveFloat = 1.0
     """T in p(y | x, z)^(1/T)."""

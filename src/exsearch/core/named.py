@@ -2,35 +2,26 @@
 
 import importlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from exsearch.core.errors import UsageError, nearest
 
-_OWN = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*")
+_OWN = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*"
 
 
 def is_own(name: str) -> bool:
     """Return whether a name has the form `module:name`."""
-    return _OWN.fullmatch(name) is not None
+    return re.fullmatch(_OWN, name) is not None
 
 
-def require_known(section: msgspec.Struct, names: Mapping[str, Sequence[str]], source: str, prefix: str = "") -> None:
-    """Raise UsageError where a setting names something that is neither ours nor of the form `module:name`.
-
-    `names` has, by the fields that name something, what of ours there is; `source` names the settings in errors.
-    """
-    for field in section.__struct_fields__:
-        value = getattr(section, field)
-        if isinstance(value, msgspec.Struct):
-            require_known(value, names, source, f"{prefix}{field}.")
-        elif field in names and value not in names[field] and not is_own(value):
-            raise UsageError(
-                f"{source}: {prefix + field!r} must be one of {', '.join(names[field])}, or your own as module:name, "
-                f'not "{value}"'
-            )
+def ours_or_own(ours: Sequence[str]) -> msgspec.Meta:
+    """Return the limits of a text that names one of `ours`, or what the user names as `module:name`."""
+    known = "|".join(map(re.escape, ours))
+    words = f"one of {', '.join(ours)}, or your own as module:name"
+    return msgspec.Meta(pattern=rf"\A(?:{known}|{_OWN})\Z", description=words)
 
 
 def find_own(name: str, key: str) -> Any:

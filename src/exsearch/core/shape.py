@@ -182,6 +182,8 @@ def _without_limits(kind: Any) -> tuple[Any, msgspec.Meta | None]:
 
 
 def _limited(limits: msgspec.Meta) -> str:
+    if limits.pattern and limits.description:  # the pattern in words
+        return limits.description
     said = {
         "at least": limits.ge,
         "more than": limits.gt,

@@ -18,6 +18,8 @@ RECIPES = sorted((Path(__file__).parent.parent / "src/exsearch/recipes").glob("*
 
 def settings_of(kind: inspect.Type) -> st.SearchStrategy[Any]:
     """Any value that the config allows there."""
+    if isinstance(kind, inspect.Metadata):
+        return settings_of(kind.type)
     if isinstance(kind, inspect.StructType):
         return st.builds(kind.cls, **{field.name: settings_of(field.type) for field in kind.fields})
     if isinstance(kind, inspect.IntType):

@@ -43,6 +43,7 @@ def another(key: str) -> Config:
     owner = type(getattr(Config(), section)) if section else Config
     described: Any = inspect.type_info(owner)
     kind = next(field for field in described.fields if field.name == name).type
+    kind = kind.type if isinstance(kind, inspect.Metadata) else kind
     parts = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
     value: Any = None
     for part in parts:

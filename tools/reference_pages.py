@@ -34,12 +34,12 @@ SEE = {
     "model.retokenise": "[engines](../how-to/engines.md)",
     "data.index": "[where an index may be](retrieval.md#where-an-index-may-be)",
     "data.warmup": "[warm-up data](../how-to/warmup-data.md)",
-    "agent.grammar": "[baselines](../how-to/baselines.md)",
+    "agent.grammar": "[baselines](../how-to/baselines.md), [your own](../how-to/add-a-grammar.md)",
     "agent.context": "[models](../explanation/models.md#how-a-model-is-computed)",
     "agent.date": "[models](../explanation/models.md#how-a-model-is-spoken-with)",
     "agent.thinking": "[models](../explanation/models.md#how-a-model-is-spoken-with)",
     "warmup.gold": "[annotations](../how-to/warmup-data.md#from-annotations)",
-    "weigh.weighting": "[weights](../explanation/method.md#weights)",
+    "weigh.weighting": "[weights](../explanation/method.md#weights), [your own](../how-to/add-a-weighting.md)",
     "learn.normalise": "[the loss](../explanation/method.md#learning)",
     "learn.keep_float32": "[weights between stages](../how-to/train.md#weights-between-stages)",
     "learn.ranks": "[several processes](../how-to/train.md#several-processes)",
@@ -133,7 +133,7 @@ def docstrings(owner: type) -> dict[str, str]:
 def choices(key: str, kind: Any) -> str:
     """Return the values that a setting may have, if they are names or have bounds."""
     if key in NAMES:
-        return "One of " + ", ".join(f"`{name}`" for name in NAMES[key])
+        return "Built in: " + ", ".join(f"`{name}`" for name in NAMES[key])
     inner = get_args(kind)[0] if get_origin(kind) is list else kind
     if get_origin(inner) is Literal:
         return "One of " + ", ".join(f"`{value}`" for value in get_args(inner))

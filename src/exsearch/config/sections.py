@@ -102,8 +102,8 @@ class AgentConfig(Section, frozen=True):
     """
 
     grammar: Annotated[str, ours_or_own(get_args(GrammarName))] = "exsearch"
-    """How model and retriever talk: the project's own way, a baseline's, that of another system's checkpoints (one of
-    `GrammarName`), or a class of your own as `module:Class`."""
+    """Grammar, which says how model and retriever talk: the project's own, a baseline's, that of another system's
+    checkpoints, or your own class as `module:Class`."""
     prompt: str = ""
     """First prompt, instead of the grammar's own, with `{question}` where the question goes; for example, the prompt
     that another system's checkpoint was trained on."""
@@ -280,7 +280,7 @@ class WeighConfig(Section, frozen=True):
     """
 
     weighting: Annotated[str, ours_or_own(get_args(WeightingName))] = "paper"
-    """Weighting of a question's trajectories: one of `WeightingName`, or a function of yours as `module:function`."""
+    """Weighting of a question's trajectories: a built-in one, or your own function as `module:function`."""
     temperature: PositiveFloat = 1.0
     """T in p(y | x, z)^(1/T)."""
     target_ess: NonNegativeFloat = 0.0

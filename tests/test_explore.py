@@ -1,5 +1,7 @@
 """The journal of an exploration: cut off anywhere, it is continued to the same result."""
 
+import json
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -9,11 +11,12 @@ from hypothesis import strategies as st
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammar import ExSearchGrammar
-from exsearch.agent.rollout import BRANCH, Agent, Draw
+from exsearch.agent.rollout import Agent, Draw
 from exsearch.agent.trajectory import AliasScore, Cost, StopReason, Trajectory
 from exsearch.config import AgentConfig, ExploreConfig, RolloutConfig, WeighConfig
 from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.core.jsonl import read_jsonl
+from exsearch.core.seeds import derive_seed
 from exsearch.core.tokens import TokenIds
 from exsearch.corpus.passage import Passage
 from exsearch.em.explore import explore, relative_error
@@ -51,11 +54,9 @@ def agent(chat: ChatFormat) -> Agent:
 
 def timeless(trajectories: list[Trajectory]) -> list[Trajectory]:
     """The trajectories without what they cost, in the order of questions and samples."""
-    steps = {
-        (t.question_id, t.sample): [msgspec.structs.replace(s, cost=Cost()) for s in t.steps] for t in trajectories
-    }
-    ordered = sorted(trajectories, key=lambda t: (t.question_id, t.sample))
-    return [msgspec.structs.replace(t, steps=steps[t.question_id, t.sample], cost=Cost()) for t in ordered]
+    steps = {t.label: [msgspec.structs.replace(s, cost=Cost()) for s in t.steps] for t in trajectories}
+    ordered = sorted(trajectories, key=lambda t: (t.question_id, t.number))
+    return [msgspec.structs.replace(t, steps=steps[t.label], cost=Cost()) for t in ordered]
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +212,7 @@ def test_branches_share_their_beginning_and_what_one_sample_counts(
 ) -> None:
     families: dict[tuple[str, int], list[Trajectory]] = {}
     for trajectory in branched[1]:
-        families.setdefault((trajectory.question_id, trajectory.sample % BRANCH), []).append(trajectory)
+        families.setdefault((trajectory.question_id, trajectory.sample), []).append(trajectory)
     assert len(families) == len(QUESTIONS) * 6
     assert {len(family) for family in families.values()} == {1, 3}
     for family in families.values():
@@ -225,7 +226,7 @@ def test_branches_share_their_beginning_and_what_one_sample_counts(
             ]
             assert common and common[0].answer_logprob is not None
     content = branched[0].read_bytes()
-    written = [(t.question_id, t.sample % BRANCH) for t in read_jsonl(branched[0], Trajectory)]
+    written = [(t.question_id, t.sample) for t in read_jsonl(branched[0], Trajectory)]
     families_in_order = [key for number, key in enumerate(written) if number == 0 or written[number - 1] != key]
     assert len(families_in_order) == len(families), "a family is written together"
     assert content.endswith(b"\n")
@@ -240,8 +241,34 @@ def test_a_cut_journal_with_branches_is_completed_to_the_same_trajectories(
     journal.write_bytes(content[: int(len(content) * kept)])
     again = explore(agent, QUESTIONS, ExploreConfig(samples=6, branches=3, branch_gain=0.2), 3, journal)
     assert timeless(again) == timeless(branched[1])
-    keys = [(t.question_id, t.sample) for t in read_jsonl(journal, Trajectory)]
+    keys = [t.label for t in read_jsonl(journal, Trajectory)]
     assert len(keys) == len(set(keys))
+
+
+def as_written_once(line: bytes) -> bytes:
+    """A line of a journal of before branches had a number of their own: that was folded into the sample's."""
+    record = json.loads(line)
+    record["sample"] += record.pop("branch") * 1_000_000
+    return json.dumps(record).encode() + b"\n"
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.3, 0.6, 1.0])
+def test_a_journal_that_folds_branches_into_samples_is_continued_to_the_same_trajectories(
+    agent: Agent, branched: tuple[Path, list[Trajectory]], tmp_path: Path, kept: float
+) -> None:
+    assert {t.branch for t in branched[1]} == {0, 1, 2}
+    content = b"".join(map(as_written_once, branched[0].read_bytes().splitlines()))
+    assert b'"sample": 2000004,' in content and b'"branch"' not in content
+    journal = tmp_path / "folded.jsonl"
+    journal.write_bytes(content[: int(len(content) * kept)])
+    shutil.copy(f"{branched[0]}.origin.json", f"{journal}.origin.json")
+    again = explore(agent, QUESTIONS, ExploreConfig(samples=6, branches=3, branch_gain=0.2), 3, journal)
+    assert timeless(again) == timeless(branched[1])
+    assert [t.label for t in again] == [t.label for t in branched[1]], "in the same order"
+    assert all(t.seed == derive_seed(3, t.question_id, t.sample + 1_000_000 * t.branch) for t in again)
+    if kept == 1.0:
+        assert journal.read_bytes() == content, "what is complete stays as it was written"
+    assert weigh(again, QUESTIONS, WeighConfig()) == weigh(branched[1], QUESTIONS, WeighConfig())
 
 
 def test_scored_steps_tell_what_each_fact_was_worth(agent: Agent, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ TRAJECTORY = Trajectory(
 
 def test_an_answer_that_comes_step_by_step(capsys: pytest.CaptureFixture[str]) -> None:
     narrator = Narrator()
-    attempt = Attempt(QUESTION, 0, 0, None, [STEP], STRANGE, StopReason.ANSWERED)  # type: ignore[arg-type]
+    attempt = Attempt(QUESTION, 0, 0, None, 0, [STEP], STRANGE, StopReason.ANSWERED)  # type: ignore[arg-type]
     narrator.show(attempt)
     shown = capsys.readouterr().out
     assert "\x1b" not in shown and "\x07" not in shown

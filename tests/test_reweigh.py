@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.rollout import BRANCH, Agent, Draw
+from exsearch.agent.rollout import Agent, Draw
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import AgentConfig, RolloutConfig, WeighConfig
 from exsearch.core.errors import ExSearchError, UsageError
@@ -160,7 +160,7 @@ def test_ratios_that_are_all_alike_change_no_weight(weights: list[float], log: f
 
 
 def test_what_was_not_scored_weighs_nothing_and_branches_are_no_samples() -> None:
-    records = [*weighed([0.5, 0.5]), Weighted("q", BRANCH, -1.0, 1.0, 1.0, 0.0, None)]
+    records = [*weighed([0.5, 0.5]), Weighted("q", 0, -1.0, 1.0, 1.0, 0.0, None, branch=1)]
     found = with_ratios(records, [-math.inf, 5.0, 5.0], unnormalised=False)
     assert [record.weight for record in found] == [0.0, 1.0, 0.0]
     assert found[1].ratio == pytest.approx(math.sqrt(2)), "cut off at the root of two samples, not three"

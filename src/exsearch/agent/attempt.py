@@ -19,6 +19,7 @@ class Attempt:
     sample: int
     seed: int
     transcript: Transcript
+    branch: int = 0
     steps: list[Step] = field(default_factory=list)
     answer: str | None = None
     stop_reason: StopReason | None = None
@@ -50,6 +51,7 @@ class Attempt:
             trajectory.sample,
             trajectory.seed,
             transcript,
+            trajectory.branch,
             steps=list(trajectory.steps),
             answer=trajectory.answer,
             stop_reason=trajectory.stop_reason,
@@ -93,10 +95,10 @@ class Attempt:
         else:
             self.opening_logprob = value
 
-    def branch(self, sample: int, seed: int) -> "Attempt":
+    def fork(self, branch: int, seed: int) -> "Attempt":
         """Return an attempt of its own that goes on from here."""
         twin = copy(self)
-        twin.sample, twin.seed = sample, seed
+        twin.branch, twin.seed = branch, seed
         twin.transcript, twin.steps = self.transcript.copy(), list(self.steps)
         twin.scored_behind = dict(self.scored_behind)
         twin.cost = Cost()
@@ -128,4 +130,5 @@ class Attempt:
             share=self.share,
             opening_logprob=self.opening_logprob,
             grammar=transcript.grammar.name,
+            branch=self.branch,
         )

@@ -12,8 +12,8 @@ import msgspec
 
 from exsearch.agent.agents import Agents
 from exsearch.agent.origin import Origin, check_origin, is_told, keep_origin, origin_of, origin_path
-from exsearch.agent.rollout import BRANCH, Draw, seed_of
-from exsearch.agent.trajectory import Trajectory
+from exsearch.agent.rollout import Draw, seed_of
+from exsearch.agent.trajectory import Number, Trajectory
 from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.core.journal import Journal
 from exsearch.core.jsonl import set_damaged_aside, write_jsonl
@@ -26,8 +26,8 @@ from exsearch.questions.question import Question
 
 MOST_FAILED = 0.1
 """Share of trajectories that retriever or engine may fail."""
-Found = dict[int, Trajectory]
-"""The trajectories of one question, by sample."""
+Found = dict[Number, Trajectory]
+"""The trajectories of one question."""
 Plan = Callable[[Found], list[int]]
 """From the trajectories that a question has to the samples to draw next; none if it has enough."""
 Key = tuple[str, int]
@@ -36,7 +36,7 @@ Key = tuple[str, int]
 
 def first_samples(count: int) -> Plan:
     """Return the plan that draws samples 0 to `count` - 1."""
-    return lambda found: [sample for sample in range(count) if sample not in found]
+    return lambda found: [sample for sample in range(count) if (sample, 0) not in found]
 
 
 class Journals:
@@ -177,10 +177,12 @@ class _Opened:
     def add(self, question: Question, new: list[Trajectory]) -> None:
         assert self.journal is not None
         self.journal.append(new[::-1])  # branches first: where the trajectory is, they are too
-        self.done[question.id].update({trajectory.sample: trajectory for trajectory in new})
+        self.done[question.id].update({trajectory.number: trajectory for trajectory in new})
 
     def trajectories(self) -> list[list[Trajectory]]:
-        return [[found for _, found in sorted(self.done[question.id].items())] for question in self.questions]
+        """Return those of each question: all samples, then the first branches of all, then the second ones."""
+        groups = (self.done[question.id].values() for question in self.questions)
+        return [sorted(group, key=lambda found: (found.branch, found.sample)) for group in groups]
 
 
 def _of_questions(trajectories: list[Trajectory], questions: list[Question]) -> dict[str, Found]:
@@ -188,7 +190,7 @@ def _of_questions(trajectories: list[Trajectory], questions: list[Question]) -> 
     done: dict[str, Found] = {question.id: {} for question in questions}
     for trajectory in trajectories:
         if trajectory.question_id in done:
-            done[trajectory.question_id][trajectory.sample] = trajectory
+            done[trajectory.question_id][trajectory.number] = trajectory
     return done
 
 
@@ -218,7 +220,7 @@ def _complete(journal: Journal) -> list[Trajectory]:
     """Return what the journal holds, without branches at its end whose trajectory was not written any more."""
     trajectories = list(journal.read(Trajectory))
     last = len(trajectories)
-    while last and trajectories[last - 1].sample >= BRANCH:
+    while last and trajectories[last - 1].branch:
         last -= 1
     if last < len(trajectories):
         journal.drop_last(len(trajectories) - last)
@@ -226,7 +228,7 @@ def _complete(journal: Journal) -> list[Trajectory]:
 
 
 def _family(trajectory: Trajectory) -> Key:
-    return trajectory.question_id, trajectory.sample % BRANCH
+    return trajectory.question_id, trajectory.sample
 
 
 def _each_once(trajectories: list[Trajectory]) -> list[Trajectory]:
@@ -236,7 +238,7 @@ def _each_once(trajectories: list[Trajectory]) -> list[Trajectory]:
     for trajectory in trajectories:
         if _family(trajectory) not in whole:
             kept.append(trajectory)
-        if trajectory.sample < BRANCH:  # which stands behind its branches
+        if not trajectory.branch:  # the sample itself, which stands behind its branches
             whole.add(_family(trajectory))
     return kept
 
@@ -259,7 +261,7 @@ def _failed(done: dict[str, Found]) -> set[Key]:
 
 def _roots(found: Found) -> int:
     """Return how many trajectories are no branches of others."""
-    return sum(sample < BRANCH for sample in found)
+    return sum(not branch for _, branch in found)
 
 
 def _check_records(work: _Opened, agents: Agents, draw: Draw, told: bool) -> None:
@@ -284,7 +286,7 @@ def _foreign(found: Trajectory, question: Question, agents: Agents, draw: Draw) 
             return f"another model or index: {name} {its}, not {own}"
     if found.grammar != agents.grammar.name:
         return f"grammar {found.grammar}, not {agents.grammar.name}"
-    return "" if found.seed == seed_of(question, found.sample, draw.seed) else "another seed"
+    return "" if found.seed == seed_of(question, found.sample, draw.seed, found.branch) else "another seed"
 
 
 def _unlike(found: Trajectory, question: Question, settings: Settings, opening: TokenIds) -> str:

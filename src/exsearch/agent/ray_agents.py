@@ -127,7 +127,7 @@ class RayAgents:
 
     async def rescored(self, question: Question, trajectory: Trajectory) -> Trajectory:
         """Score a trajectory again, on the worker with the most room."""
-        name = f"question {question.id!r}, sample {trajectory.sample}"
+        name = f"question {question.id!r}, sample {trajectory.name}"
         asked = msgspec.json.encode(question), msgspec.json.encode(trajectory)
         return msgspec.json.decode(await self._asked("rescored", name, *asked), type=Trajectory)
 

@@ -19,7 +19,7 @@ from exsearch.agent.grammar import MalformedError
 from exsearch.agent.grammars.known import make_grammar
 from exsearch.agent.searching import Searcher
 from exsearch.agent.speaking import Speaking
-from exsearch.agent.trajectory import AliasScore, Cost, Step, StopReason, Trajectory, answer_logprob
+from exsearch.agent.trajectory import FOLDED, AliasScore, Cost, Step, StopReason, Trajectory, answer_logprob
 from exsearch.agent.transcript import Transcript
 from exsearch.config import AgentConfig, RolloutConfig
 from exsearch.core.errors import UsageError
@@ -36,9 +36,6 @@ from exsearch.retrieval.base import RetrievalError, Retriever
 
 MIN_PASSAGE_TOKENS = 16
 """A search whose passages would get fewer tokens each is not worth showing: the context is full."""
-
-BRANCH = 1_000_000
-"""The n-th branch of a sample has its number and n times this."""
 
 CHAT_FORMAT = "chat format"
 """Of an agent's settings, the key of how conversations are spelled: chat template, tokenizer, words of the grammar."""
@@ -64,9 +61,9 @@ class Draw(msgspec.Struct, frozen=True):
     branch_gain: float = 2.0
 
 
-def seed_of(question: Question, sample: int, seed: int) -> int:
+def seed_of(question: Question, sample: int, seed: int, branch: int = 0) -> int:
     """Return the seed of one trajectory of a run."""
-    return derive_seed(seed, question.id, sample)
+    return derive_seed(seed, question.id, sample + branch * FOLDED)
 
 
 class Agent:
@@ -336,8 +333,7 @@ class Agent:
         attempt.share = 1 / draw.branches
         branches = []
         for number in range(1, draw.branches):
-            sample = attempt.sample + number * BRANCH
-            branches.append(attempt.branch(sample, seed_of(attempt.question, sample, draw.seed)))
+            branches.append(attempt.fork(number, seed_of(attempt.question, attempt.sample, draw.seed, number)))
         return branches
 
     @staticmethod

@@ -3,11 +3,60 @@
 import math
 from enum import StrEnum
 from pathlib import Path
+from typing import Protocol, cast
 
 import msgspec
 
 from exsearch.core.jsonl import read_jsonl
 from exsearch.corpus.passage import Hit
+
+FOLDED = 1_000_000
+"""Branch n of sample k is drawn by the seed of sample k + n * FOLDED, the number by which earlier files name it."""
+Number = tuple[int, int]
+"""Of a trajectory among those of its question: its sample and its branch."""
+
+
+class _Named(Protocol):
+    """What a record has that is of one trajectory of a question."""
+
+    @property
+    def question_id(self) -> str: ...
+    @property
+    def sample(self) -> int: ...
+    @property
+    def branch(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+
+
+class Numbered(msgspec.Struct, frozen=True):
+    """A record of one trajectory, which is named by its question, its sample and its branch.
+
+    In files of earlier versions the branch is folded into the sample; they are read as what they mean.
+    """
+
+    def __post_init__(self) -> None:
+        """Unfold the number of an earlier file."""
+        number = cast(_Named, self).sample
+        if number >= FOLDED:
+            branch, sample = divmod(number, FOLDED)
+            msgspec.structs.force_setattr(self, "sample", sample)
+            msgspec.structs.force_setattr(self, "branch", branch)
+
+    @property
+    def number(self: _Named) -> Number:
+        """Which of its question's trajectories it is of."""
+        return self.sample, self.branch
+
+    @property
+    def name(self: _Named) -> str:
+        """What it is called among those of its question: `SAMPLE`, or `SAMPLE.BRANCH`."""
+        return f"{self.sample}.{self.branch}" if self.branch else str(self.sample)
+
+    @property
+    def label(self: _Named) -> str:
+        """What messages call it: `QUESTION/SAMPLE`, or `QUESTION/SAMPLE.BRANCH`."""
+        return f"{self.question_id}/{self.name}"
 
 
 class StopReason(StrEnum):
@@ -74,7 +123,7 @@ class AliasScore(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whether it is the model's own answer, which is right and spelled as no alias is."""
 
 
-class Trajectory(msgspec.Struct, frozen=True):
+class Trajectory(Numbered, frozen=True):
     """One attempt at one question, one JSON line of a journal.
 
     `token_ids`, `loss_mask` and `logprobs` are parallel, of length T: prompts, passages and template tokens have
@@ -88,7 +137,7 @@ class Trajectory(msgspec.Struct, frozen=True):
 
     question_id: str
     sample: int
-    """From 0 to K - 1."""
+    """From 0 to K - 1; of a branch, that of the trajectory it branches off."""
     steps: list[Step]
     answer: str | None
     stop_reason: StopReason
@@ -118,6 +167,8 @@ class Trajectory(msgspec.Struct, frozen=True):
     """log p(y | x) before any evidence, if the rollout was told to score steps."""
     grammar: str = "exsearch"
     """Name of the grammar it is written in."""
+    branch: int = 0
+    """0 for the sample itself, n for its n-th branch."""
 
     @property
     def prompt(self) -> list[int]:

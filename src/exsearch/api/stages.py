@@ -169,6 +169,6 @@ def _sound(questions: Iterable[Question]) -> list[Question]:
 
 def _answered(trajectory: Trajectory) -> Trajectory:
     if trajectory.answer_start is None:
-        name = f"{trajectory.question_id}/{trajectory.sample}"
+        name = f"{trajectory.label}"
         raise UsageError(f"trajectory {name} has no answer to learn; weigh what was explored, and give the weights")
     return trajectory

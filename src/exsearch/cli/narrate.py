@@ -99,7 +99,7 @@ def print_weights(root: Path, iteration: str) -> None:
     chosen = random.Random(0).choice(mixed or list(groups.values()))
     questions = {question.id: question for question in read_questions(folder.questions("train"))}
     answers = {
-        t.sample: t.answer
+        t.number: t.answer
         for t in read_jsonl(folder.trajectories(iteration), Trajectory)
         if t.question_id == chosen[0].question_id
     }
@@ -111,6 +111,6 @@ def print_weights(root: Path, iteration: str) -> None:
     for record in chosen:
         logprob = "-" if record.logprob is None else f"{record.logprob:.2f}"
         bar = "#" * round(30 * record.weight)
-        answer = Text(printable(answers[record.sample] or "-"))
-        table.add_row(str(record.sample), answer, logprob, f"{record.weight:.3f}", bar)
+        answer = Text(printable(answers[record.number] or "-"))
+        table.add_row(record.name, answer, logprob, f"{record.weight:.3f}", bar)
     console.print(table)

@@ -8,7 +8,7 @@ import numpy as np
 from exsearch.agent.agents import Agents
 from exsearch.agent.journal import Found, Journals, Plan, first_samples
 from exsearch.agent.origin import check_origin, known_before_loading, origin_of
-from exsearch.agent.rollout import BRANCH, Draw
+from exsearch.agent.rollout import Draw
 from exsearch.agent.trajectory import Trajectory, answer_logprob
 from exsearch.config import Config, ExploreConfig
 from exsearch.core.locks import require_free
@@ -66,9 +66,9 @@ def plan(config: ExploreConfig) -> Plan:
     def next_samples(found: Found) -> list[int]:
         for first in range(0, config.samples, config.first_samples):
             stop = min(first + config.first_samples, config.samples)
-            if missing := [sample for sample in range(first, stop) if sample not in found]:
+            if missing := [sample for sample in range(first, stop) if (sample, 0) not in found]:
                 return missing
-            drawn = [trajectory for sample, trajectory in found.items() if sample % BRANCH < stop]
+            drawn = [trajectory for (sample, _), trajectory in found.items() if sample < stop]
             if relative_error(drawn) < config.settled:
                 return []
         return []
@@ -82,15 +82,15 @@ def relative_error(trajectories: list[Trajectory]) -> float:
     It is small if all samples make the answer about equally likely, so that another one would change no weight by
     much; infinite for fewer than two samples or if none has an answer. A branch counts by its share.
     """
-    roots: dict[int, float] = {}
+    samples: dict[int, float] = {}
     best = max((answer_logprob(t.alias_scores, "sum") for t in trajectories if t.alias_scores), default=-math.inf)
     if best == -math.inf:
         return math.inf
     for trajectory in trajectories:
         logprob = answer_logprob(trajectory.alias_scores, "sum") if trajectory.alias_scores else -math.inf
-        root = trajectory.sample % BRANCH
-        roots[root] = roots.get(root, 0.0) + trajectory.share * math.exp(logprob - best)
-    values = np.array(list(roots.values()))
+        sample = trajectory.sample
+        samples[sample] = samples.get(sample, 0.0) + trajectory.share * math.exp(logprob - best)
+    values = np.array(list(samples.values()))
     if len(values) < 2:
         return math.inf
     return float(values.std(ddof=1) / math.sqrt(len(values)) / values.mean())

@@ -21,14 +21,14 @@ def weighted_examples(
     and costs less. Raises UsageError if a trajectory has no weight, if a trajectory or weight is there twice, or if
     its tokens are not the engine's own.
     """
-    place = {(w.question_id, w.sample): number for number, w in enumerate(weighted)}
+    place = {(w.question_id, w.number): number for number, w in enumerate(weighted)}
     if len(place) < len(weighted):
         raise UsageError("the weights name a trajectory twice; learn from those of one exploration")
     found: dict[int, Example] = {}
     seen: set[int] = set()
     for trajectory in trajectories:
-        name = f"trajectory {trajectory.question_id}/{trajectory.sample}"
-        number = place.get((trajectory.question_id, trajectory.sample))
+        name = f"trajectory {trajectory.label}"
+        number = place.get((trajectory.question_id, trajectory.number))
         if number is None:
             raise UsageError(f"{name} has no weight")
         if number in seen:

@@ -69,7 +69,7 @@ class MStep:
         known = {question.id for question in self.questions.train}
         model = "" if self.config.model.engine == "openai" else model_fingerprint(explorer)  # an endpoint names its own
         for trajectory in read_jsonl(journal, Trajectory):
-            name = f"{journal}: trajectory {trajectory.question_id}/{trajectory.sample}"
+            name = f"{journal}: trajectory {trajectory.label}"
             if model and trajectory.model_fingerprint != model:
                 raise UsageError(
                     f"{name} is of another model than {explorer}, which explored then; restore the journal"

@@ -18,7 +18,7 @@ import msgspec
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammars.known import make_grammar
-from exsearch.agent.trajectory import Trajectory
+from exsearch.agent.trajectory import Number, Trajectory
 from exsearch.config import AgentConfig, LearnConfig
 from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import read_jsonl
@@ -110,7 +110,7 @@ class JournalChecks:
         self._searches_first = False
         self._prompts: dict[str, tuple[list[int], Path]] = {}
         """Of each question."""
-        self._seen: dict[tuple[str, int, int, str], Path] = {}
+        self._seen: dict[tuple[str, Number, int, str], Path] = {}
 
     def passing(self, path: Path, trajectories: Iterable[Trajectory]) -> Iterator[Trajectory]:
         """Yield the trajectories of a journal; raises UsageError at the first that does not go with the others."""
@@ -118,11 +118,10 @@ class JournalChecks:
             self._check_grammar(path, trajectory)
             self._check_tokens(path, trajectory)
             self._check_question(path, trajectory)
-            identity = (trajectory.question_id, trajectory.sample, trajectory.seed, trajectory.model_fingerprint)
+            identity = (trajectory.question_id, trajectory.number, trajectory.seed, trajectory.model_fingerprint)
             if self._seen.setdefault(identity, path) != path:
                 raise UsageError(
-                    f"{path}: trajectory {trajectory.question_id}/{trajectory.sample} is also in "
-                    f"{self._seen[identity]}; name each journal once"
+                    f"{path}: trajectory {trajectory.label} is also in {self._seen[identity]}; name each journal once"
                 )
             yield trajectory
 
@@ -145,7 +144,7 @@ class JournalChecks:
         known = max(ids) < len(self._chat.tokenizer)
         if not known or _words(trajectory.answer) not in _words(self._chat.decode(ids[start:])):
             raise UsageError(
-                f"{path}: trajectory {trajectory.question_id}/{trajectory.sample} is of another model: by this one's "
+                f"{path}: trajectory {trajectory.label} is of another model: by this one's "
                 f"tokenizer its tokens do not say its answer, {trajectory.answer!r}"
             )
 

@@ -21,7 +21,6 @@ import msgspec
 
 from exsearch.agent.agents import Agents
 from exsearch.agent.journal import few_failed
-from exsearch.agent.rollout import BRANCH
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import WeighConfig
 from exsearch.core.errors import UsageError
@@ -96,7 +95,7 @@ def with_ratios(weighed: Sequence[Weighted], log_ratios: Sequence[float], unnorm
     """
     samples: dict[str, int] = {}
     for record in weighed:
-        samples[record.question_id] = samples.get(record.question_id, 0) + (record.sample < BRANCH)
+        samples[record.question_id] = samples.get(record.question_id, 0) + (record.branch == 0)
     most = {id_: 0.5 * math.log(max(count, 1)) for id_, count in samples.items()}
     logs = [min(log, most[record.question_id]) for log, record in zip(log_ratios, weighed, strict=True)]
     best = dict.fromkeys(samples, -math.inf)

@@ -122,26 +122,26 @@ def weigh(
         groups.setdefault(trajectory.question_id, []).append(trajectory)
     scored = any(trajectory.alias_scores for trajectory in trajectories)
     weighted = {
-        (w.question_id, w.sample): w
+        (w.question_id, w.number): w
         for id_, group in groups.items()
         for w in _weigh_question(group, by_id[id_], config, scored)
     }
     if len(weighted) < len(trajectories):
         raise UsageError(_told_of_twins(trajectories))
-    return [weighted[t.question_id, t.sample] for t in trajectories]
+    return [weighted[t.question_id, t.number] for t in trajectories]
 
 
 def _told_of_twins(trajectories: Sequence[Trajectory]) -> str:
     """Return what to say of the trajectory that is there most often."""
-    [(key, _)] = Counter((t.question_id, t.sample) for t in trajectories).most_common(1)
-    seeds = {t.seed for t in trajectories if (t.question_id, t.sample) == key}
+    [(label, _)] = Counter(t.label for t in trajectories).most_common(1)
+    seeds = {t.seed for t in trajectories if t.label == label}
     if len(seeds) == 1:
         return (
-            f"trajectory {key[0]}/{key[1]} is there twice, drawn by one seed: two processes wrote the journal at once; "
+            f"trajectory {label} is there twice, drawn by one seed: two processes wrote the journal at once; "
             "continue it by `exsearch explore` with its own settings, which keeps one of each"
         )
     return (
-        f"trajectory {key[0]}/{key[1]} is there twice; samples of several explorations cannot be told apart, so weigh "
+        f"trajectory {label} is there twice; samples of several explorations cannot be told apart, so weigh "
         "each by itself, or explore more samples at once"
     )
 
@@ -156,18 +156,19 @@ def _weigh_question(group: list[Trajectory], question: Question, config: WeighCo
     weights = _tempered(samples, config) if samples else []
     weights = _shared(weights, [t.share for t in answered], config.weighting in UNNORMALISED)
     factor = _gate(samples, config)
-    weight_of = {t.sample: w * factor for t, w in zip(answered, weights, strict=True)}
-    sample_of = {t.sample: s for t, s in zip(answered, samples, strict=True)}
+    weight_of = {t.number: w * factor for t, w in zip(answered, weights, strict=True)}
+    sample_of = {t.number: s for t, s in zip(answered, samples, strict=True)}
     return [
         Weighted(
             question_id=question.id,
             sample=t.sample,
-            logprob=sample_of[t.sample].logprob if t.sample in sample_of else None,
-            exact_match=sample_of[t.sample].exact_match if t.sample in sample_of else 0.0,
-            f1=sample_of[t.sample].f1 if t.sample in sample_of else 0.0,
-            weight=weight_of.get(t.sample, 0.0),
-            target=_target(t, question) if t.sample in sample_of else None,
+            logprob=sample_of[t.number].logprob if t.number in sample_of else None,
+            exact_match=sample_of[t.number].exact_match if t.number in sample_of else 0.0,
+            f1=sample_of[t.number].f1 if t.number in sample_of else 0.0,
+            weight=weight_of.get(t.number, 0.0),
+            target=_target(t, question) if t.number in sample_of else None,
             malformed=t.stop_reason == StopReason.MALFORMED,
+            branch=t.branch,
         )
         for t in group
     ]
@@ -203,14 +204,11 @@ def _shared(weights: list[float], shares: list[float], unnormalised: bool) -> li
 
 def _sample(trajectory: Trajectory, question: Question, alias: str) -> Sample:
     if not trajectory.alias_scores:
-        raise UsageError(
-            f"trajectory {trajectory.question_id}/{trajectory.sample} has no alias_scores: "
-            "explore it with gold answers at hand"
-        )
+        raise UsageError(f"trajectory {trajectory.label} has no alias_scores: explore it with gold answers at hand")
     for score in trajectory.alias_scores:
         if not (question.accepts(score.alias) if score.said else score.alias in question.answers):
             raise UsageError(
-                f"trajectory {trajectory.question_id}/{trajectory.sample} was scored by the answer {score.alias!r}, "
+                f"trajectory {trajectory.label} was scored by the answer {score.alias!r}, "
                 "which its question does not have; weigh it by the questions that were explored"
             )
     answer, opening = trajectory.answer or "", trajectory.opening_logprob

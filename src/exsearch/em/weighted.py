@@ -1,9 +1,9 @@
 """A trajectory's weight among the samples of its question."""
 
-import msgspec
+from exsearch.agent.trajectory import Numbered
 
 
-class Weighted(msgspec.Struct, frozen=True):
+class Weighted(Numbered, frozen=True):
     """One JSON line of weights.jsonl; the trajectory itself stays in trajectories.jsonl.
 
     >>> [(each.question_id, each.sample, each.weight) for each in xs.weigh(rollouts, questions)]
@@ -24,3 +24,5 @@ class Weighted(msgspec.Struct, frozen=True):
     """The gold alias that the answer turn is trained on."""
     malformed: bool | None = None
     """Whether the trajectory ended as malformed; None in older files."""
+    branch: int = 0
+    """0 for the sample itself, n for its n-th branch."""

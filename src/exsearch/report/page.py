@@ -40,6 +40,8 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     own_logprob: float | None = None
     """Sum over the model's own tokens, in nats."""
     shortened: int = 0
+    branch: int = 0
+    """0 for the sample itself, n for its n-th branch."""
 
 
 class Score(msgspec.Struct, frozen=True):

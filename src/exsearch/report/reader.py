@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
-from exsearch.agent.trajectory import AliasScore, Step
+from exsearch.agent.trajectory import AliasScore, Numbered, Step
 from exsearch.core.atomic import children, is_file
 from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import read_json
@@ -70,7 +70,7 @@ class Logged(msgspec.Struct, frozen=True):
     answer_loss: float | None = None
 
 
-class Attempt(msgspec.Struct, frozen=True):
+class Attempt(Numbered, msgspec.Struct, frozen=True):
     """The part of a Trajectory that a reader sees; its token ids are skipped while decoding."""
 
     question_id: str
@@ -82,6 +82,7 @@ class Attempt(msgspec.Struct, frozen=True):
     logprobs: list[float] = []
     alias_scores: list[AliasScore] = []
     shortened_passages: int = 0
+    branch: int = 0
 
 
 class _Reference(msgspec.Struct, frozen=True):

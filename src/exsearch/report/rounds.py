@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 
+from exsearch.agent.trajectory import Number
 from exsearch.em.weigh import effective_sample_size, summarise
 from exsearch.em.weighted import Weighted
 from exsearch.questions.question import Question
@@ -15,8 +16,8 @@ from exsearch.report.runs import page_run
 MAX_SAMPLES = 1_200
 """Sampled trajectories that can be browsed, all iterations together; the histograms are over all."""
 
-Weights = dict[str, dict[int, Weighted]]
-"""By question and sample."""
+Weights = dict[str, dict[Number, Weighted]]
+"""By question, sample and branch."""
 
 
 def collect_rounds(run: RunReader, train: list[Question], passages: PassageTable) -> list[Round]:
@@ -28,7 +29,7 @@ def collect_rounds(run: RunReader, train: list[Question], passages: PassageTable
 def _round(run: RunReader, name: str, train: list[Question], passages: PassageTable, share: int) -> Round:
     weights: Weights = {}
     for weighted in run.weights(name):
-        weights.setdefault(weighted.question_id, {})[weighted.sample] = weighted
+        weights.setdefault(weighted.question_id, {})[weighted.number] = weighted
     counts = Counter(run.explored_ids(name))
     k = max(counts.values(), default=0)
     samples = _samples(run.explored(name), _chosen(counts, train, share), weights, passages)
@@ -66,12 +67,12 @@ def _chosen(counts: Counter[str], train: list[Question], share: int) -> list[str
 def _samples(
     attempts: Iterable[Attempt], chosen: list[str], weights: Weights, passages: PassageTable
 ) -> dict[str, list[Sample]]:
-    found: dict[str, dict[int, Sample]] = {id_: {} for id_ in chosen}
+    found: dict[str, dict[Number, Sample]] = {id_: {} for id_ in chosen}
     for attempt in attempts:
         id_ = attempt.question_id
         if id_ in found:
-            weighted = weights.get(id_, {}).get(attempt.sample)
-            found[id_][attempt.sample] = _sample(attempt, weighted, passages)
+            weighted = weights.get(id_, {}).get(attempt.number)
+            found[id_][attempt.number] = _sample(attempt, weighted, passages)
     return {id_: [group[number] for number in sorted(group)] for id_, group in found.items()}
 
 
@@ -89,7 +90,7 @@ def _sample(attempt: Attempt, weighted: Weighted | None, passages: PassageTable)
     )
 
 
-def _ess(group: dict[int, Weighted]) -> float | None:
+def _ess(group: dict[Number, Weighted]) -> float | None:
     """Return the effective sample size of a question's weights; None if all are 0."""
     weights = [weighted.weight for weighted in group.values()]
     return round(effective_sample_size(weights), 4) if any(weights) else None

@@ -13,6 +13,7 @@ def page_run(attempt: Attempt, passages: PassageTable) -> Run:
     own = sum(attempt.loss_mask)
     return Run(
         sample=attempt.sample,
+        branch=attempt.branch,
         stop_reason=attempt.stop_reason,
         steps=[
             PageStep(

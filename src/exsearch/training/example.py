@@ -44,12 +44,12 @@ def example_from(
     """
     start = trajectory.answer_start
     if start is None:
-        raise ValueError(f"{trajectory.question_id}/{trajectory.sample}: a trajectory without an answer turn")
+        raise ValueError(f"{trajectory.label}: a trajectory without an answer turn")
     ids, mask = trajectory.token_ids, trajectory.loss_mask
     if target is not None:
         if start and mask[start - 1] and is_one_turn(trajectory.grammar):
             raise UsageError(
-                f"trajectory {trajectory.question_id}/{trajectory.sample}: its answer stands within a turn, so that no "
+                f"trajectory {trajectory.label}: its answer stands within a turn, so that no "
                 "gold answer can be put in its place; weigh with rft or em"
             )
         answer = chat.answer_ids(target, behind_thought=bool(start and mask[start - 1]))
@@ -75,7 +75,7 @@ def turn_credits(trajectory: Trajectory, step_credit: float) -> list[float]:
     """
     after = [step.answer_logprob for step in trajectory.steps]
     if trajectory.opening_logprob is None or None in after:
-        name = f"{trajectory.question_id}/{trajectory.sample}"
+        name = f"{trajectory.label}"
         raise UsageError(f"trajectory {name}: learn.step_credit needs trajectories explored with explore.score_steps")
     known = [trajectory.opening_logprob, *(value for value in after if value is not None)]
     gains = [new - old for old, new in pairwise(known)]

@@ -120,7 +120,7 @@ class Teacher:
         draw = Draw(self._config.seed, self._config.explore.temperature, self._config.explore.top_p)
         with Journals(self._agents, {self._journal: questions}, draw, settings=self._depended_on()) as journals:
             earlier = journals.found(self._journal)
-            failed = {(id, sample) for id, found in earlier.items() for sample, made in found.items() if made.failed}
+            failed = {(id, made.sample) for id, found in earlier.items() for made in found.values() if made.failed}
             plan = self._plan(by_id, failed)
             self._try(questions, journals, plan)
             attempts = journals.roll_out(plan, self._attempts, "teacher")[self._journal]
@@ -154,7 +154,7 @@ class Teacher:
             if any(self._check(by_id[made.question_id], made).trajectory is not None for made in found.values()):
                 return []
             counted = sum((made.question_id, made.sample) not in failed_earlier for made in found.values())
-            return [next(sample for sample in count() if sample not in found)] if counted < self._attempts else []
+            return [next(sample for sample in count() if (sample, 0) not in found)] if counted < self._attempts else []
 
         return next_attempt
 

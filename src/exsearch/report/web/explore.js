@@ -132,7 +132,10 @@ function weightStrip(samples, top) {
 
 function exploredView({ question, samples, ess }, round) {
   const ranked = [...samples].sort(
-    (a, b) => (b.weight || 0) - (a.weight || 0) || a.run.sample - b.run.sample,
+    (a, b) =>
+      (b.weight || 0) - (a.weight || 0) ||
+      a.run.sample - b.run.sample ||
+      (a.run.branch || 0) - (b.run.branch || 0),
   );
   const detail = el("div", {});
   const rows = new Map();
@@ -189,6 +192,11 @@ function sampleTable(rows) {
   );
 }
 
+/** What a sample is called: its number, and that of the branch. */
+function sampleName(run) {
+  return run.branch ? `${run.sample}.${run.branch}` : `${run.sample}`;
+}
+
 function sampleRow(sample, scale, choose) {
   const { run, weight, logprob, em, f1, target } = sample;
   return el(
@@ -197,7 +205,11 @@ function sampleRow(sample, scale, choose) {
     el(
       "th",
       { scope: "row" },
-      el("button", { type: "button", class: "link", "aria-pressed": "false" }, `#${run.sample}`),
+      el(
+        "button",
+        { type: "button", class: "link", "aria-pressed": "false" },
+        `#${sampleName(run)}`,
+      ),
     ),
     el("td", {}, weightBar(weight, scale)),
     el("td", {}, fixed(logprob, 2)),
@@ -232,11 +244,18 @@ function sampleView({ run, em }, question) {
   const right = isNumber(em) ? em >= 0.5 : null;
   return el(
     "article",
-    { class: "card side-run", "aria-label": `Sample ${run.sample}` },
+    { class: "card side-run", "aria-label": `Sample ${sampleName(run)}` },
     el(
       "header",
       {},
-      el("h4", {}, `Sample #${run.sample} `, verdictBadge(right), " ", stopBadge(run.stop_reason)),
+      el(
+        "h4",
+        {},
+        `Sample #${sampleName(run)} `,
+        verdictBadge(right),
+        " ",
+        stopBadge(run.stop_reason),
+      ),
       el("p", { class: "faint" }, runFacts(run, null)),
     ),
     moves(run, question, right),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from exsearch.agent.attempt import Attempt
+from exsearch.agent.episode import Episode
 from exsearch.agent.trajectory import AliasScore, Step, StopReason, Trajectory
 from exsearch.cli.ask import Narrator
 from exsearch.cli.narrate import console, print_weights, render_trajectory
@@ -37,8 +37,8 @@ TRAJECTORY = Trajectory(
 
 def test_an_answer_that_comes_step_by_step(capsys: pytest.CaptureFixture[str]) -> None:
     narrator = Narrator()
-    attempt = Attempt(QUESTION, 0, 0, None, 0, [STEP], STRANGE, StopReason.ANSWERED)  # type: ignore[arg-type]
-    narrator.show(attempt)
+    episode = Episode(QUESTION, 0, 0, None, None, 0, [STEP], STRANGE, StopReason.ANSWERED)  # type: ignore[arg-type]
+    narrator.show(episode)
     shown = capsys.readouterr().out
     assert "\x1b" not in shown and "\x07" not in shown
     assert [line.split()[0] for line in shown.splitlines()] == ["record", "think", "search", "answer", "rests"]

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from exsearch.agent.attempt import Attempt
 from exsearch.agent.chat import ChatFormat
+from exsearch.agent.episode import Episode
 from exsearch.agent.grammar import ExSearchGrammar
 from exsearch.agent.rollout import Agent, Draw
 from exsearch.agent.trajectory import StopReason, Trajectory
@@ -296,11 +296,11 @@ def test_passages_are_shortened_only_where_they_do_not_fit(
     assert text.count("word") == sum(lengths[:k])
 
 
-def test_each_attempt_is_reported_after_each_of_its_turns(chat: ChatFormat) -> None:
+def test_each_episode_is_reported_after_each_of_its_turns(chat: ChatFormat) -> None:
     heard: list[tuple[int, int, bool]] = []
 
-    def hear(attempt: Attempt) -> None:
-        heard.append((attempt.turns, len(attempt.steps), attempt.running))
+    def hear(episode: Episode) -> None:
+        heard.append((episode.turns, len(episode.steps), episode.running))
 
     make_agent(chat, lines(*ANSWERING)).rollout([(QUESTION, 0)], Draw(1, 1.0), on_step=hear)
     assert heard == [(1, 1, True), (2, 1, True), (3, 1, False)]

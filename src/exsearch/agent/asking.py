@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
 from typing import Self
 
-from exsearch.agent.attempt import Attempt
+from exsearch.agent.episode import Episode
 from exsearch.agent.rollout import Agent, Draw
 from exsearch.agent.trajectory import Step, Trajectory
 from exsearch.core.errors import ExSearchError, UsageError
@@ -103,14 +103,14 @@ class Stream:
 
 
 class _Teller:
-    """Tells of each step of an attempt once, when it is complete."""
+    """Tells of each step of an episode once, when it is complete."""
 
     def __init__(self, tell: Callable[[Event], None]) -> None:
         self._tell, self._told = tell, 0
 
-    def __call__(self, attempt: Attempt) -> None:
-        ended = attempt.answering or not attempt.running
-        complete = attempt.steps if ended else attempt.steps[:-1]  # of the last one, evidence may be recorded yet
+    def __call__(self, episode: Episode) -> None:
+        ended = episode.answering or not episode.running
+        complete = episode.steps if ended else episode.steps[:-1]  # of the last one, evidence may be recorded yet
         for step in complete[self._told :]:
             self._tell(step)
         self._told = len(complete)

@@ -11,8 +11,9 @@ from types import TracebackType
 import msgspec
 
 from exsearch.agent.agents import Agents
+from exsearch.agent.episode import seed_of
 from exsearch.agent.origin import Origin, check_origin, is_told, keep_origin, origin_of, origin_path
-from exsearch.agent.rollout import Draw, seed_of
+from exsearch.agent.rollout import Draw
 from exsearch.agent.trajectory import Number, Trajectory
 from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.core.journal import Journal

@@ -1,6 +1,7 @@
 """A conversation as tokens: grown by appending, with the mask of what the model said."""
 
 from copy import copy
+from itertools import pairwise
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammar import Grammar, one_line
@@ -22,7 +23,10 @@ class Transcript:
 
     def __init__(self, chat: ChatFormat, grammar: Grammar, question: str) -> None:
         """Write the opening and hand over to the model, unless the grammar searches first."""
-        self._chat, self.grammar, self._question = chat, grammar, self._outside(chat, question)
+        self.chat, self.grammar, self._text, self._question = chat, grammar, question, self._outside(chat, question)
+        first, self._request = grammar.first_prompt(self._question), grammar.final_request(self._question)
+        self.first_query = grammar.first_query(question)
+        """What is searched for before the model says anything; None if it begins."""
         self.token_ids: TokenIds = []
         self.loss_mask: list[int] = []
         self.logprobs: list[float] = []
@@ -31,10 +35,9 @@ class Transcript:
         self._begun: str | None = None
         """What the user has said before handing over for the first time."""
         self._within = bool(grammar.stops)
-        first = grammar.first_prompt(self._question)
         if not is_chat(chat, grammar):
             self._given(chat.text_ids(first))
-        elif grammar.first_query(question) is None:
+        elif self.first_query is None:
             self._given(chat.first_prompt(first))
         else:
             self._begun = first
@@ -54,11 +57,11 @@ class Transcript:
     def _user_says(self, text: str) -> TokenIds:
         """Return what follows if the user says a text, in a turn of its own or in the one begun, and hands over."""
         if self._begun is not None:
-            return self._chat.first_prompt(f"{self._begun}\n{text}")
+            return self.chat.first_prompt(f"{self._begun}\n{text}")
         if self._within:
-            return self._chat.encode(text)
-        was_cut = self.token_ids[-1] != self._chat.stop_id
-        return [self._chat.stop_id] * was_cut + self._chat.next_prompt(text)
+            return self.chat.encode(text)
+        was_cut = self.token_ids[-1] != self.chat.stop_id
+        return [self.chat.stop_id] * was_cut + self.chat.next_prompt(text)
 
     def said(self, ids: TokenIds, logprobs: list[float]) -> None:
         """Append what the model said, its stop token included."""
@@ -68,15 +71,15 @@ class Transcript:
 
     def write(self, text: str) -> None:
         """Append a turn that somebody else has written for the model."""
-        ids = self._chat.turn_ids(text)
+        ids = self.chat.turn_ids(text)
         self.said(ids, [0.0] * len(ids))
-        if self.answer_start is not None and self._chat.thoughtless:
+        if self.answer_start is not None and self.chat.thoughtless:
             self.answered_behind_thoughts(len(ids))
 
     @property
     def ended(self) -> bool:
         """Whether what the model said last ends as a turn does; with stop strings, what is read always does."""
-        return bool(self.grammar.stops) or self.token_ids[-1] in self._chat.stop_ids
+        return bool(self.grammar.stops) or self.token_ids[-1] in self.chat.stop_ids
 
     def show(self, hits: list[Hit], budget: int, ask: bool = False) -> None:
         """Append the passages of a search within `budget` tokens, shortening those that are too long.
@@ -86,7 +89,7 @@ class Transcript:
         """
         footer = self.grammar.search_footer()
         if ask:
-            footer += f"\n{self.grammar.final_request(self._question)}"
+            footer += f"\n{self._request}"
         most = len(self._user_says(footer)) + budget
         left = budget
         while True:
@@ -117,7 +120,7 @@ class Transcript:
 
         Of what the form of a passage leaves, the text gets half or more, if it needs that: a longer title is cut.
         """
-        title, text = (self._outside(self._chat, part) for part in (hit.passage.title, hit.passage.text))
+        title, text = (self._outside(self.chat, part) for part in (hit.passage.title, hit.passage.text))
         whole = self.grammar.passage(hit.rank, title, text)
         length = self._tokens(whole)
         if length <= most:
@@ -138,10 +141,10 @@ class Transcript:
         end = self.grammar.passage_end
         body = passage.removesuffix(end)
         for tokens in range(most - self._tokens(end), 0, -1):
-            cut = self._chat.beginning(body, tokens) + end
+            cut = self.chat.beginning(body, tokens) + end
             if (length := self._tokens(cut)) <= most:
                 return cut, length
-        end = self._chat.beginning(end, max(most, 0))
+        end = self.chat.beginning(end, max(most, 0))
         return end, self._tokens(end)
 
     def _longest_beginning(self, rank: int, title: str, most: int) -> str:
@@ -156,19 +159,19 @@ class Transcript:
         return title[:fits]
 
     def _tokens(self, text: str) -> int:
-        return len(self._chat.encode(text))
+        return len(self.chat.encode(text))
 
     def asked_now(self) -> TokenIds:
         """Return the tokens as they would be if the model had to answer after its last turn, without a thought."""
         asked = self.token_ids + self._answer_request()
-        return asked if self._within else self._chat.without_thought(asked)
+        return asked if self._within else self.chat.without_thought(asked)
 
     def answer_ids(self, text: str) -> TokenIds:
         """Return the tokens with which the model would give this answer."""
-        said = self.grammar.answer(self._outside(self._chat, text))
+        said = self.grammar.answer(self._outside(self.chat, text))
         if self._within:
-            return self._chat.encode(said)
-        return self._chat.answer_ids(said, bool(self.answer_start and self.loss_mask[self.answer_start - 1]))
+            return self.chat.encode(said)
+        return self.chat.answer_ids(said, bool(self.answer_start and self.loss_mask[self.answer_start - 1]))
 
     def copy(self) -> "Transcript":
         """Return one of its own that goes on from here."""
@@ -190,32 +193,42 @@ class Transcript:
 
         It begins behind the token that completes what would otherwise ask for it.
         """
-        first, mark = len(self.token_ids) - turn, self.grammar.final_request(self._question)
+        first, mark = len(self.token_ids) - turn, self._request
         self.answer_start = next(
             end
             for end in range(first + 1, len(self.token_ids) + 1)
-            if mark in self._chat.decode(self.token_ids[first:end])
+            if mark in self.chat.decode(self.token_ids[first:end])
         )
 
     def answered_behind_thoughts(self, turn: int) -> None:
         """Find where the answer begins in the `turn` tokens that the model said last: behind its thoughts."""
         first, last = len(self.token_ids) - turn, len(self.token_ids)
-        whole = without_thoughts(self._chat.decode(self.token_ids[first:]), self._chat.begins_thought) or ""
-        begins = (end for end in range(first, last) if self._chat.decode(self.token_ids[end:]).strip() == whole.strip())
+        whole = without_thoughts(self.chat.decode(self.token_ids[first:]), self.chat.begins_thought) or ""
+        begins = (end for end in range(first, last) if self.chat.decode(self.token_ids[end:]).strip() == whole.strip())
         self.answer_start = max(begins, default=first)
 
     def _answer_request(self) -> TokenIds:
-        return self._user_says(self.grammar.final_request(self._question))
+        return self._user_says(self._request)
 
-    def passage_budget(self, context: int, turn_tokens: int, steps_left: int, most: int) -> int:
-        """Return how many tokens the next passages may take, so that all later turns still fit.
+    @property
+    def length_asked(self) -> int:
+        """How many tokens it would have if the answer were asked for now."""
+        return len(self.token_ids) + len(self._answer_request())
 
-        `steps_left` searches, the next included, share the rest of the context evenly: each needs its passages and
-        the model's turn after them; at the end come the request for the answer and the answer. Negative if even
-        the turns do not fit.
-        """
-        footer = self.grammar.search_footer()
-        frame = len(self._chat.encode(footer) if self._within else self._chat.next_prompt(footer))
-        frame += self.grammar.forgiving  # the stop token behind a turn that was cut
-        rest = context - len(self.token_ids) - len(self._answer_request()) - turn_tokens
-        return min(rest // steps_left - frame - turn_tokens, most)
+    @property
+    def before_answer(self) -> TokenIds:
+        """The tokens behind which the answer stands: all as long as there is none."""
+        return self.token_ids[: self.answer_start]
+
+    def turns(self) -> list[tuple[int, int]]:
+        """Return where each run of tokens begins and ends that the model said."""
+        edges = [place for place, (a, b) in enumerate(pairwise([0, *self.loss_mask, 0])) if a != b]
+        return list(zip(edges[::2], edges[1::2], strict=True))
+
+    def at_first_search(self) -> "Transcript":
+        """Return it as it was while its first search was under way."""
+        earlier = Transcript(self.chat, self.grammar, self._text)
+        if self.first_query is None:
+            start, stop = self.turns()[0]
+            earlier.said(self.token_ids[start:stop], self.logprobs[start:stop])
+        return earlier

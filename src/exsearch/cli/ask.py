@@ -8,7 +8,7 @@ import click
 from exsearch.cli.options import config_option, json_option, printable, set_option, settings
 
 if TYPE_CHECKING:
-    from exsearch.agent.attempt import Attempt
+    from exsearch.agent.episode import Episode
 
 QUICKSTART = Path("runs/quickstart")
 
@@ -47,7 +47,7 @@ def ask(
     [trajectory] = agent.rollout(
         [(Question("ask", question, ["?"]), 0)],
         Draw(seed=0, temperature=0.0),
-        on_step=(lambda attempt: None) if as_json else shown.show,
+        on_step=(lambda episode: None) if as_json else shown.show,
     )
     if as_json:
         click.echo(msgspec.json.encode(trajectory).decode())
@@ -67,15 +67,15 @@ def _quickstart(model: str | None, index: str | None, recipe: Path | None) -> tu
 
 
 class Narrator:
-    """Prints what is new of an attempt after each of its turns."""
+    """Prints what is new of an episode after each of its turns."""
 
     def __init__(self) -> None:
         """Nothing is shown yet."""
         self._steps = self._facts = 0
 
-    def show(self, attempt: "Attempt") -> None:
+    def show(self, episode: "Episode") -> None:
         """Print new evidence, then the new search, then the answer with the passages it rests on."""
-        steps = attempt.steps
+        steps = episode.steps
         for step in steps[self._facts :]:
             if step.evidence is None:
                 break
@@ -87,17 +87,17 @@ class Narrator:
             for hit in step.hits:
                 title, text = printable(hit.passage.title), printable(" ".join(hit.passage.text.split()))
                 click.secho(f"  search  [{self._steps}.{hit.rank}] {title}: {text}", dim=True)
-        if attempt.stop_reason is not None:
-            self._conclude(attempt)
+        if episode.stop_reason is not None:
+            self._conclude(episode)
 
-    def _conclude(self, attempt: "Attempt") -> None:
-        if attempt.answer is None:
-            click.secho(f"  no answer: {attempt.stop_reason}", fg="red")
+    def _conclude(self, episode: "Episode") -> None:
+        if episode.answer is None:
+            click.secho(f"  no answer: {episode.stop_reason}", fg="red")
             return
-        click.secho(f"  answer  {printable(attempt.answer)}", fg="green", bold=True)
+        click.secho(f"  answer  {printable(episode.answer)}", fg="green", bold=True)
         from exsearch.evaluation.reading import supports
 
-        for number, step in enumerate(attempt.steps, start=1):
+        for number, step in enumerate(episode.steps, start=1):
             for hit in step.hits:
                 if step.evidence and supports(hit.passage.title, hit.passage.text, step.evidence):
                     named = printable(f"{hit.passage.title} ({hit.passage.id})")

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import msgspec
 
+from exsearch.agent.budget import MIN_PASSAGE_TOKENS, Budget
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammar import Action
 from exsearch.agent.grammars.known import GRAMMARS, grammar_class, make_grammar
-from exsearch.agent.rollout import MIN_PASSAGE_TOKENS
 from exsearch.agent.trajectory import Step, StopReason, Trajectory
 from exsearch.agent.transcript import Transcript
 from exsearch.config import AgentConfig, WarmupConfig
@@ -100,6 +100,7 @@ def write_trajectory(
     """
     grammar = make_grammar(config)
     last = grammar.answers_after(config.max_steps)
+    budget = Budget(chat, grammar, config, config.context)
     transcript = Transcript(chat, grammar, question.text)
 
     def say(text: str) -> None:
@@ -112,8 +113,7 @@ def write_trajectory(
     for hop in hops:
         say(grammar.turn(Action(evidence, hop.query)))
         left = config.max_steps - len(steps)
-        most = config.passages * config.passage_tokens
-        room = transcript.passage_budget(config.context, config.turn_tokens, left, most)
+        room = budget.for_search(transcript, left)
         if room < config.passages * MIN_PASSAGE_TOKENS:
             raise LeftOutError(LeftOut.CONTEXT_FULL)
         evidence = hop.evidence
@@ -133,9 +133,9 @@ def _one_shot_trajectory(
     question: Question, hits: list[Hit], index: str, chat: ChatFormat, config: AgentConfig
 ) -> Trajectory:
     """Return the question, its passages and its answer as a trajectory, whether the passages tell it or not."""
-    transcript = Transcript(chat, make_grammar(config), question.text)
-    most = config.passages * config.passage_tokens
-    transcript.show(hits, transcript.passage_budget(config.context, config.turn_tokens, 1, most), ask=True)
+    grammar = make_grammar(config)
+    transcript, budget = Transcript(chat, grammar, question.text), Budget(chat, grammar, config, config.context)
+    transcript.show(hits, budget.for_search(transcript, 1), ask=True)
     transcript.write(question.answers[0])
     steps = [Step(question.text, hits, None)]
     return _finished(transcript, question, steps, question.answers[0], GOLD, index)

@@ -1,0 +1,236 @@
+"""One trajectory under way, and what becomes of it with each turn and each search."""
+
+from copy import copy
+from dataclasses import dataclass, field
+
+import msgspec
+
+from exsearch.agent.budget import MIN_PASSAGE_TOKENS, Budget
+from exsearch.agent.grammar import MalformedError
+from exsearch.agent.trajectory import FOLDED, AliasScore, Cost, Step, StopReason, Trajectory
+from exsearch.agent.transcript import Transcript
+from exsearch.core.seeds import derive_seed
+from exsearch.core.thoughts import without_thoughts
+from exsearch.core.tokens import TokenIds
+from exsearch.corpus.passage import Hit
+from exsearch.engine.base import Completion
+from exsearch.questions.question import Question
+
+
+def seed_of(question: Question, sample: int, seed: int, branch: int = 0) -> int:
+    """Return the seed of one trajectory of a run."""
+    return derive_seed(seed, question.id, sample + branch * FOLDED)
+
+
+@dataclass
+class Episode:
+    """What is known so far of one trajectory."""
+
+    question: Question
+    sample: int
+    seed: int
+    transcript: Transcript
+    budget: Budget
+    branch: int = 0
+    steps: list[Step] = field(default_factory=list)
+    answer: str | None = None
+    stop_reason: StopReason | None = None
+    stop_detail: str | None = None
+    pending_query: str | None = None
+    turns: int = 0
+    turn_cost: Cost = field(default_factory=Cost)
+    """Of the last turn, until its step is there to take it."""
+    cost: Cost = field(default_factory=Cost)
+    exact: bool = True
+    scored: bool = True
+    """Whether the log-probs of all that the model said are known."""
+    share: float = 1.0
+    opening_logprob: float | None = None
+    alias_scores: list[AliasScore] = field(default_factory=list)
+    scored_behind: dict[int, TokenIds] = field(default_factory=dict)
+    """By the number of recorded facts, the tokens behind which the gold answers were scored meanwhile."""
+
+    @classmethod
+    def begin(cls, question: Question, sample: int, seed: int, transcript: Transcript, budget: Budget) -> "Episode":
+        """Return the episode of a sample in a run of this seed; it has ended if the question leaves no room."""
+        episode = cls(question, sample, seed_of(question, sample, seed), transcript, budget)
+        if transcript.length_asked > budget.longest_opening:
+            episode.stop(StopReason.CONTEXT_FULL)
+        elif budget.last_search == 0:
+            transcript.answer_next()
+        else:
+            episode.pending_query = transcript.first_query
+        return episode
+
+    @classmethod
+    def at_end_of(cls, trajectory: Trajectory, question: Question, transcript: Transcript, budget: Budget) -> "Episode":
+        """Return a trajectory as the episode that it was at its end; `transcript` is that of its beginning."""
+        transcript.token_ids = list(trajectory.token_ids)
+        transcript.loss_mask = list(trajectory.loss_mask)
+        transcript.logprobs = list(trajectory.logprobs)
+        transcript.answer_start = trajectory.answer_start
+        transcript.shortened_passages = trajectory.shortened_passages
+        return cls(
+            question,
+            trajectory.sample,
+            trajectory.seed,
+            transcript,
+            budget,
+            trajectory.branch,
+            steps=list(trajectory.steps),
+            answer=trajectory.answer,
+            stop_reason=trajectory.stop_reason,
+            stop_detail=trajectory.stop_detail,
+            exact=trajectory.exact,
+            share=trajectory.share,
+            opening_logprob=trajectory.opening_logprob,
+            alias_scores=list(trajectory.alias_scores),
+        )
+
+    @property
+    def running(self) -> bool:
+        """Whether the model still has a turn."""
+        return self.stop_reason is None
+
+    @property
+    def answering(self) -> bool:
+        """Whether the model's next turn is the answer."""
+        return self.transcript.answer_start is not None
+
+    def stop(self, reason: StopReason, detail: str | None = None) -> None:
+        """End it; a failure takes the answer away, since it can no longer be scored."""
+        self.stop_reason, self.stop_detail, self.pending_query = reason, detail, None
+        if reason != StopReason.ANSWERED:
+            self.answer = None
+            self.alias_scores = []
+
+    def heard(self, completion: Completion, seconds: float) -> None:
+        """Append the model's turn, which took this many seconds, and read whether it searches, answers or ends."""
+        self.turns += 1
+        self.turn_cost = Cost(
+            model_seconds=round(seconds, 5),
+            queue_seconds=round(completion.queue_seconds, 5),
+            prefilled_tokens=completion.prefilled,
+            cached_tokens=completion.cached,
+            generated_tokens=len(completion.token_ids) if completion.generated is None else completion.generated,
+        )
+        self.cost += self.turn_cost
+        self.exact &= completion.exact
+        self.scored &= completion.scored
+        self.transcript.said(completion.token_ids, completion.logprobs)
+        try:
+            self._read(completion.token_ids, cut=completion.finish != "stop")
+        except MalformedError:
+            self.stop(StopReason.MALFORMED)
+
+    def _read(self, ids: TokenIds, cut: bool) -> None:
+        """Read a turn, which may be `cut` at its token limit; raises MalformedError."""
+        transcript, grammar, chat = self.transcript, self.transcript.grammar, self.transcript.chat
+        if cut and not grammar.forgiving:
+            raise MalformedError("it did not end within its tokens")
+        said = chat.decode(ids)
+        text = said if grammar.stops else without_thoughts(said, chat.begins_thought)
+        if text is None or (cut and self.answering and not text.strip()):
+            raise MalformedError(said)
+        if self.answering:
+            self.answer = grammar.read_answer(text)
+            if text != said:
+                transcript.answered_behind_thoughts(len(ids))
+            self.stop(StopReason.ANSWERED)
+            return
+        action = grammar.parse(text, first=not self.steps)
+        if self.steps:
+            self.steps[-1] = msgspec.structs.replace(self.steps[-1], evidence=action.evidence)
+        if action.answer is not None:
+            self.answer = action.answer
+            transcript.answered_within(len(ids))
+            self.stop(StopReason.ANSWERED)
+        elif action.query is None:
+            transcript.ask_answer()
+        elif len(self.steps) == self.budget.max_steps:
+            self.stop(StopReason.MAX_STEPS)
+        else:
+            self.pending_query = action.query
+
+    def asked_before(self, query: str) -> int:
+        """Return how many of the searches so far were for this query, word for word."""
+        return sum(step.query == query for step in self.steps)
+
+    def searched(self, query: str, hits: list[Hit], seconds: float) -> None:
+        """Append a search, which took this many seconds, and show its passages, or end where they have no room."""
+        tokens = self.budget.per_passage(self.transcript, len(self.steps))
+        seconds = round(seconds, 5)
+        self.cost += Cost(search_seconds=seconds)
+        self.steps.append(Step(query, hits, None, msgspec.structs.replace(self.turn_cost, search_seconds=seconds)))
+        self.pending_query = None
+        if tokens < MIN_PASSAGE_TOKENS:
+            self.stop(StopReason.CONTEXT_FULL)
+        else:
+            last = len(self.steps) == self.budget.last_search
+            self.transcript.show(hits, tokens * self.budget.passages, ask=last)
+
+    def said_answer(self) -> TokenIds:
+        """Return the tokens of the model's own answer if it is right and they are known to be those, else none."""
+        transcript, right = self.transcript, self.question.accepts(self.answer or "")
+        return transcript.token_ids[transcript.answer_start :] if right and self.exact and transcript.ended else []
+
+    def likelihood(self, facts: int) -> float | None:
+        """Return log p(y | x, the first `facts` facts), in nats; None if it was not scored."""
+        return self.steps[facts - 1].answer_logprob if facts else self.opening_logprob
+
+    def set_likelihood(self, facts: int, value: float) -> None:
+        """Take note of it."""
+        if facts:
+            self.steps[facts - 1] = msgspec.structs.replace(self.steps[facts - 1], answer_logprob=value)
+        else:
+            self.opening_logprob = value
+
+    def scored_step(self, facts: int, context: TokenIds, value: float) -> float:
+        """Take note of log p(y | x, the first `facts` facts) behind these tokens; return its rise, 0 if unknown."""
+        self.scored_behind[facts] = context
+        before = self.likelihood(facts - 1) if facts else None
+        self.set_likelihood(facts, value)
+        return value - before if before is not None else 0.0
+
+    def fork(self, continuations: int, seed: int) -> list["Episode"]:
+        """Return further continuations from here, in a run of this seed; all together count as one sample."""
+        self.share = 1 / continuations
+        return [self._twin(number, seed) for number in range(1, continuations)]
+
+    def _twin(self, branch: int, seed: int) -> "Episode":
+        """Return an episode of its own that goes on from here."""
+        twin = copy(self)
+        twin.branch, twin.seed = branch, seed_of(self.question, self.sample, seed, branch)
+        twin.transcript, twin.steps = self.transcript.copy(), list(self.steps)
+        twin.scored_behind = dict(self.scored_behind)
+        twin.cost = Cost()
+        return twin
+
+    def finish(self, model_fingerprint: str, index_fingerprint: str) -> Trajectory:
+        """Return the record of it."""
+        assert self.stop_reason is not None
+        transcript = self.transcript
+        return Trajectory(
+            question_id=self.question.id,
+            sample=self.sample,
+            steps=self.steps,
+            answer=self.answer,
+            stop_reason=self.stop_reason,
+            token_ids=transcript.token_ids,
+            loss_mask=transcript.loss_mask,
+            logprobs=[round(value, 5) for value in transcript.logprobs],
+            answer_start=transcript.answer_start if self.answer is not None else None,
+            seed=self.seed,
+            model_fingerprint=model_fingerprint,
+            index_fingerprint=index_fingerprint,
+            alias_scores=self.alias_scores,
+            shortened_passages=transcript.shortened_passages,
+            stop_detail=self.stop_detail,
+            cost=self.cost,
+            exact=self.exact,
+            scored=self.scored,
+            share=self.share,
+            opening_logprob=self.opening_logprob,
+            grammar=transcript.grammar.name,
+            branch=self.branch,
+        )

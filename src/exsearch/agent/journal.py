@@ -1,10 +1,12 @@
 """Rollouts into append-only journals: what they already hold is not rolled out again."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
@@ -45,7 +47,7 @@ class Journals:
 
     On entering they are repaired: a torn last line is cut off, and what is damaged or there twice is set aside. Raises
     UsageError where another process writes one, or where one belongs to another model, index, question or setting,
-    before anything of it is changed.
+    before anything of it is changed. One that is not there yet is made with its first trajectory, or on leaving.
     """
 
     def __init__(
@@ -69,13 +71,17 @@ class Journals:
 
     def __enter__(self) -> "Journals":
         """Take, check and repair them."""
-        origins = {path: origin_of(self._settings, self._draw, each) for path, each in self._sets.items()}
         with self._stack:
-            for path, origin in origins.items():
+            for path in self._sets:
                 self._stack.enter_context(sole_writer(path))
-                check_origin(path, origin)
-            for path, questions in self._sets.items():
-                self._opened[path] = self._open(path, questions, origins[path])
+            self._opened = {path: _Opened(path, each, self._origin_of) for path, each in self._sets.items()}
+            for work in self._opened.values():
+                self._stack.callback(work.close)
+            begun = [work for path, work in self._opened.items() if os.path.lexists(path)]
+            for work in begun:
+                check_origin(work.path, work.origin)
+            for work in begun:
+                self._repair(work)
             self._stack = self._stack.pop_all()
         return self
 
@@ -83,14 +89,20 @@ class Journals:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Give them back."""
-        self._stack.close()
+        with self._stack:
+            for work in self._opened.values() if error is None else ():
+                work.open()
 
-    def _open(self, path: Path, questions: list[Question], origin: Origin) -> "_Opened":
+    def _origin_of(self, questions: list[Question]) -> Origin:
+        return origin_of(self._settings, self._draw, questions)
+
+    def _repair(self, work: "_Opened") -> None:
+        path, questions = work.path, work.questions
         told = is_told(path)
         found = read_journal(path)
         told |= not found  # of a first line that was torn nothing is left
         kept = _each_once(found)
-        work = _Opened(path, questions, _of_questions(kept, questions))
+        work.done = _of_questions(kept, questions)
         _check_records(work, self._agents, self._draw, told)
         if len(kept) < len(found):
             _set_doubled_aside(path, found, kept)
@@ -106,9 +118,7 @@ class Journals:
             write_jsonl(path, kept)
             work.failed_before = {id for id, _ in failed}
             work.done = _of_questions(kept, questions)
-        keep_origin(path, origin if told else msgspec.structs.replace(origin, by_aliases=len(kept)))
-        work.journal = self._stack.enter_context(Journal(path))
-        return work
+        work.open(by_aliases=0 if told else len(kept))
 
     def found(self, path: Path) -> dict[str, Found]:
         """Return the trajectories that a journal holds of its questions, by their ids."""
@@ -120,8 +130,7 @@ class Journals:
 
     def remove(self, path: Path) -> None:
         """Delete a journal that holds nothing worth keeping; it is not used any more."""
-        if (journal := self._opened[path].journal) is not None:
-            journal.close()
+        self._opened.pop(path).close()
         path.unlink()
         origin_path(path).unlink()
 
@@ -170,14 +179,32 @@ class _Opened:
 
     path: Path
     questions: list[Question]
-    done: dict[str, Found]
+    origin_of: Callable[[list[Question]], Origin]
+    done: dict[str, Found] = field(init=False)
     """By question id."""
     failed_before: set[str] = field(default_factory=set)
     journal: Journal | None = None
 
+    def __post_init__(self) -> None:
+        self.done = {question.id: {} for question in self.questions}
+
+    @cached_property
+    def origin(self) -> Origin:
+        return self.origin_of(self.questions)
+
+    def open(self, by_aliases: int = 0) -> Journal:
+        """Return it ready for appending, with what its trajectories depend on beside it."""
+        if self.journal is None:
+            keep_origin(self.path, msgspec.structs.replace(self.origin, by_aliases=by_aliases))
+            self.journal = Journal(self.path)
+        return self.journal
+
+    def close(self) -> None:
+        if self.journal is not None:
+            self.journal.close()
+
     def add(self, question: Question, new: list[Trajectory]) -> None:
-        assert self.journal is not None
-        self.journal.append(new[::-1])  # branches first: where the trajectory is, they are too
+        self.open().append(new[::-1])  # branches first: where the trajectory is, they are too
         self.done[question.id].update({trajectory.number: trajectory for trajectory in new})
 
     def trajectories(self) -> list[list[Trajectory]]:

@@ -24,6 +24,7 @@ class Transcript:
     def __init__(self, chat: ChatFormat, grammar: Grammar, question: str) -> None:
         """Write the opening and hand over to the model, unless the grammar searches first."""
         self.chat, self.grammar, self._text, self._question = chat, grammar, question, self._outside(chat, question)
+        in_chat = is_chat(chat, grammar)
         first, self._request = grammar.first_prompt(self._question), grammar.final_request(self._question)
         self.first_query = grammar.first_query(question)
         """What is searched for before the model says anything; None if it begins."""
@@ -35,7 +36,7 @@ class Transcript:
         self._begun: str | None = None
         """What the user has said before handing over for the first time."""
         self._within = bool(grammar.stops)
-        if not is_chat(chat, grammar):
+        if not in_chat:
             self._given(chat.text_ids(first))
         elif self.first_query is None:
             self._given(chat.first_prompt(first))

@@ -28,8 +28,9 @@ def explore(
     They come in the order of questions and samples. What the journal already holds is not sampled again, unless
     retriever or engine failed it. Raises UsageError as `Journals` does.
     """
-    with Journals(agents, {journal: questions}, draw_of(config, seed), forget_failed=True) as journals:
-        found = journals.roll_out(plan(config), config.samples, label)
+    draw, next_samples = draw_of(config, seed), plan(config)
+    with Journals(agents, {journal: questions}, draw, forget_failed=True) as journals:
+        found = journals.roll_out(next_samples, config.samples, label)
     return [trajectory for group in found[journal] for trajectory in group]
 
 

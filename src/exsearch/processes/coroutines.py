@@ -34,8 +34,11 @@ def _run_here(coroutine: Coroutine[Any, Any, T]) -> T:
         task = asyncio.current_task()
         if task is None or threading.current_thread() is not threading.main_thread():
             return await coroutine
-        with stopping.cancelling(task):
+        stopping.tasks.append(task)
+        try:
             return await coroutine
+        finally:
+            stopping.tasks.remove(task)
 
     try:
         return asyncio.run(cancelled_by_signals())

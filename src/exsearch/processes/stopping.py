@@ -34,8 +34,6 @@ class _Stop:
     def __init__(self) -> None:
         self.asked: float | None = None
         """When the first signal came."""
-        self.tasks: list[asyncio.Task[Any]] = []
-        """Coroutines that the main thread runs, the innermost last."""
         self.code: int | None = None
         self.gate = threading.Condition()
         self.inside = 0
@@ -44,6 +42,8 @@ class _Stop:
 
 
 _stop = _Stop()
+tasks: "list[asyncio.Task[Any]]" = []
+"""Coroutines that the main thread runs, the innermost last, which the first signal cancels instead of raising."""
 
 
 def listen() -> None:
@@ -86,8 +86,8 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
         end(_stop.code)
     if not is_first():
         return
-    if _stop.tasks and _stop.tasks[-1].cancel():
-        _stop.tasks[-1].get_loop().call_soon_threadsafe(lambda: None)  # wakes the loop, which may wait for input
+    if tasks and tasks[-1].cancel():
+        tasks[-1].get_loop().call_soon_threadsafe(lambda: None)  # wakes the loop, which may wait for input
         return
     raise KeyboardInterrupt
 
@@ -104,16 +104,6 @@ def end(code: int) -> NoReturn:
         with suppress(OSError, ValueError, RuntimeError, AttributeError):
             stream.flush()
     os._exit(code)
-
-
-@contextmanager
-def cancelling(task: "asyncio.Task[Any]") -> Iterator[None]:
-    """Let the first signal cancel a task of the main thread's event loop, meanwhile, and raise nothing there."""
-    _stop.tasks.append(task)
-    try:
-        yield
-    finally:
-        _stop.tasks.remove(task)
 
 
 def was_asked() -> bool:
@@ -151,6 +141,7 @@ def _begin_anew() -> None:
     """Forget the threads of the process that this one was forked from."""
     global _stop
     _stop = _Stop()
+    tasks.clear()
 
 
 atexit.register(_close)

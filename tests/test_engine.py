@@ -294,7 +294,7 @@ def test_the_embedded_model_continues_a_conversation_from_its_cache(smollm2: HFE
     assert_same([cached], generate(alone, [start + first.token_ids + more], sampling, [0]))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)])
 def test_the_embedded_model_says_the_same_to_the_bit_alone_and_among_others(
     builtin: Path, chat: ChatFormat, dtype: torch.dtype
 ) -> None:

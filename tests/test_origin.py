@@ -113,13 +113,13 @@ def test_an_exploration_with_another_seed_model_index_or_template_is_refused_by_
     with pytest.raises(UsageError, match="seed = 3 -> 4"):
         explore(agent, QUESTIONS, EXPLORE, 4, journal)
     agent.settings["model.path"] = "other"
-    refused(agent, journal, "model.path, which stood for scripted and stands for other now")
+    refused(agent, journal, "model.path, which meant scripted and now means other")
     agent = make_agent(chat)
     agent.settings["data.index"] = "other"
-    refused(agent, journal, "data.index, which stood for static and stands for other now")
+    refused(agent, journal, "data.index, which meant static and now means other")
     tokenizer = copy.deepcopy(chat.tokenizer)
     tokenizer.chat_template = str(tokenizer.chat_template).replace("You are", "It is the 3rd of May. You are", 1)
-    refused(make_agent(ChatFormat(tokenizer)), journal, "chat format, which stood for ")
+    refused(make_agent(ChatFormat(tokenizer)), journal, "chat format, which meant ")
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_an_evaluation_is_not_made_of_samples_nor_of_another_precision(chat: Cha
     agent.settings["model.precision"] = "float32"
     scores(agent)
     agent.settings["model.precision"] = "bfloat16"
-    with pytest.raises(UsageError, match=r"model\.precision, which stood for float32 and stands for bfloat16 now"):
+    with pytest.raises(UsageError, match=r"model\.precision, which meant float32 and now means bfloat16"):
         scores(agent)
     other = msgspec.structs.replace(AGENT, passages=2)
     with pytest.raises(UsageError, match=r"agent\.passages = 1 -> 2"):

@@ -98,7 +98,7 @@ def test_a_gold_passage_that_could_be_either_of_two_is_left_open_and_counted(tmp
     record = hotpot("a", [("Mira", 0), ("Ostrel", 0)], Mira=["Mira died\nin Karn.", "She liked tea."], Ostrel=["x"])
     record["context"].append(("Mira", ["Mira is a lamp."]))
     result = run(lines(tmp_path / "in.jsonl", record), "--out", tmp_path / "out.jsonl", "--corpus", corpus.folder)
-    assert "gold passages: 1 could be any of several paragraphs of one title, and are left open" in result.stdout
+    assert "gold passages: 1 could be any of several paragraphs of one title, and are not resolved" in result.stdout
     assert [question.gold_passages for question in read_questions(tmp_path / "out.jsonl")] == [[]]
     missing = [line["passage"] for line in read_jsonl(tmp_path / "out.unresolved.jsonl", dict)]
     assert missing[0] == {"title": "Mira", "ambiguous": True}
@@ -122,7 +122,7 @@ def test_without_a_corpus_ids_are_kept_and_titles_are_counted(tmp_path: Path) ->
     named = lines(tmp_path / "named.jsonl", hotpot("b", [("Mira", 0)], Mira=["Mira died."]))
     result = run(own, named, "--out", tmp_path / "out.jsonl")
     assert [question.gold_passages for question in read_questions(tmp_path / "out.jsonl")] == [["7"], []]
-    assert "gold passages: 1 named by title are left out without --corpus" in result.stdout
+    assert "gold passages: 1 named by title are skipped without --corpus" in result.stdout
     assert "2 questions (exsearch, hotpotqa)" in result.stdout
 
 
@@ -136,9 +136,9 @@ def test_what_cannot_be_scored_is_left_out_counted_and_named(tmp_path: Path) -> 
     )
     result = run(file, "--out", tmp_path / "out.jsonl")
     assert read_questions(tmp_path / "out.jsonl") == [Question("a", "Who?", ["The Who"])]
-    assert "left out: 1 (no answer of which normalisation leaves anything), 1 (no answer), 1 (no text)" in result.stdout
-    assert f"left out: {file}, line 2: no answer of which normalisation leaves anything (id 'b')" in result.stderr
-    assert "dropped: 2 answers of which normalisation leaves nothing" in result.stdout
+    assert "skipped: 1 (no answer of which normalisation leaves anything), 1 (no answer), 1 (no text)" in result.stdout
+    assert f"skipped: {file}, line 2: no answer of which normalisation leaves anything (id 'b')" in result.stderr
+    assert "dropped: 2 answers that are empty after normalisation" in result.stdout
 
 
 def test_a_table_that_pandas_wrote_has_whole_numbers_and_names_the_row_without_an_answer(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_table_that_pandas_wrote_has_whole_numbers_and_names_the_row_without_a
     result = run(file, "--out", tmp_path / "out.jsonl")
     expected = [Question("1", "When was it built?", ["1911"]), Question("2", "How many kilns?", ["7"])]
     assert read_questions(tmp_path / "out.jsonl") == expected
-    assert f"left out: {file}, line 4: no answer (id '3')" in result.stderr
+    assert f"skipped: {file}, line 4: no answer (id '3')" in result.stderr
 
 
 def test_unanswerable_questions_of_musique_are_left_out(tmp_path: Path) -> None:

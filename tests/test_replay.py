@@ -190,7 +190,7 @@ def test_the_command_asks_how_earlier_journals_count(
     found = CliRunner().invoke(learn, [*files, "--out", str(tmp_path / "out"), *options])
     assert isinstance(found.exception, UsageError) and said in str(found.exception)
     odd = CliRunner().invoke(learn, [*files[:3], "--out", str(tmp_path / "out")])
-    assert isinstance(odd.exception, UsageError) and "with the file of its weights behind it" in str(odd.exception)
+    assert isinstance(odd.exception, UsageError) and "followed by the file of its weights" in str(odd.exception)
     assert not (tmp_path / "out").exists()
 
 

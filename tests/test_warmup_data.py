@@ -403,7 +403,7 @@ def test_ready_trajectories_warm_a_model_up_without_an_index(
 
 def test_questions_still_need_an_index(folder: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:
     words = ["warmup", folder / "questions.jsonl", "--out", tmp_path / "m", "--model", tiny_checkpoint]
-    with pytest.raises(UsageError, match=r"questions\.jsonl: holds questions; say in which index"):
+    with pytest.raises(UsageError, match=r"questions\.jsonl: has questions, not trajectories; name the index"):
         exsearch(list(map(str, words)), standalone_mode=False)
 
 

@@ -1,4 +1,4 @@
-"""`exsearch data retrieve`: pair every question with its top documents."""
+"""`exsearch data retrieve`: retrieve documents for every question of a file."""
 
 from pathlib import Path
 
@@ -51,10 +51,10 @@ def retrieve(
 
     config = settings(recipe, overrides)
     require_apart(out, [questions, Path(config.data.record) if config.data.record else None])
-    chosen = read_questions(questions, unanswered=layout == "ours", emptied=layout == "ours")
+    records = read_questions(questions, unanswered=layout == "ours", emptied=layout == "ours")
     with resumable_retriever(config, index, out) as retriever:
         fingerprint = retriever.fingerprint
-        paired = pair(chosen, retriever, k)
+        paired = pair(records, retriever, k)
         count = write_jsonl(out, paired) if layout == "ours" else write_json_list(out, map(paired_of, paired))
     if as_json:
         click.echo(json.dumps({"questions": count, "k": k, "index": fingerprint, "out": str(out)}))

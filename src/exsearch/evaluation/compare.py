@@ -10,8 +10,8 @@ from exsearch.evaluation.folder import Evaluated
 from exsearch.evaluation.scores import LIKELIHOODS, Figure, QuestionScore, are_of_one_event
 from exsearch.questions.question import Question
 
-FEWEST = 6
-"""Questions that must differ before a difference can be told apart. With five, a sign test is at 2 / 2^5 > 0.05 even
+MIN_DIFFERING = 6
+"""Questions that must differ before a difference can be significant. With five, a sign test is at 2 / 2^5 > 0.05 even
 where all five point the same way; an interval of resampled means is too narrow there."""
 UNKNOWN = "unknown"
 """Names the group of questions whose hops or type are not known."""
@@ -38,8 +38,8 @@ class Difference(msgspec.Struct, frozen=True):
     differing: int
     """Questions on which the two are not equal."""
 
-    told_apart: bool
-    """Whether the interval leaves out zero and enough questions differ."""
+    significant: bool = msgspec.field(name="told_apart")
+    """Whether the interval excludes zero and at least MIN_DIFFERING questions differ. `told_apart` in files."""
 
 
 class Group(msgspec.Struct, frozen=True):
@@ -220,7 +220,7 @@ def _difference(rows: list[Row], metric: str) -> Difference:
         b=_mean(after),
         difference=found,
         differing=differing,
-        told_apart=(found.low > 0 or found.high < 0) and differing >= FEWEST,
+        significant=(found.low > 0 or found.high < 0) and differing >= MIN_DIFFERING,
     )
 
 

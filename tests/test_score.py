@@ -244,7 +244,7 @@ def test_missing_empty_and_extra_predictions_are_named_and_only_answers_count(qu
 def test_gold_answers_of_which_nothing_is_left_are_named(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "q.jsonl", [Question("v", "Which vitamin is retinol?", ["A"]), QUESTIONS[0]])
     text = run(written(tmp_path / "a.json", {"v": "A"}), "--questions", tmp_path / "q.jsonl")
-    assert "squad leaves nothing of a gold answer of 1 (v)" in text
+    assert "squad leaves an empty gold answer for 1 (v)" in text
 
 
 def test_a_difference_is_paired_under_each_normaliser(questions: Path, tmp_path: Path) -> None:

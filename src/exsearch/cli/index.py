@@ -83,7 +83,8 @@ def _compression(
     compression, expected = compress_to(corpus, budget, check_parameters(retriever, parameters))
     click.echo(
         f"{compression.token_bytes} bytes per token: about {as_size(expected)}, "
-        f"{compression.recall_lost:.1f} points of recall@5 below uncompressed vectors (measured with the embedded encoder)",
+        f"{compression.recall_lost:.1f} points of recall@5 below uncompressed vectors (measured with the embedded "
+        "encoder)",
         err=True,
     )
     return {"token_bytes": compression.token_bytes}

@@ -50,10 +50,8 @@ def score(
     from exsearch.questions.question import read_questions
 
     if normaliser not in ("all", *NORMALISERS):
-        names_of_all = ", ".join(NORMALISERS)
-        raise UsageError(
-            f"no normaliser {normaliser!r}{nearest(normaliser, list(NORMALISERS))}; all, or {names_of_all}"
-        )
+        choices = ", ".join(NORMALISERS)
+        raise UsageError(f"no normaliser {normaliser!r}{nearest(normaliser, list(NORMALISERS))}; all, or {choices}")
     if bool(url) != bool(judge_model):
         raise UsageError("--judge and --judge-model go together: a URL, and the model's name there")
     if judge_key_file and not url:
@@ -68,9 +66,9 @@ def score(
     rescored = report(gold, files, scored)
     if as_json:
         click.echo(msgspec.json.encode(rescored).decode())
-        _named(f"{name} leaves an empty gold answer for", ids, "every answer that becomes empty matches it")
+        return
     for name, ids in rescored.emptied.items():
-        _named(f"{name} leaves nothing of a gold answer of", ids, "any answer of which nothing is left matches it")
+        _named(f"{name} leaves an empty gold answer for", ids, "every answer that becomes empty matches it")
     for each in rescored.predictions:
         _print(each, len(names) > 1)
     if rescored.difference:

@@ -75,7 +75,7 @@ def test_a_grammar_that_is_none_is_refused(name: str, message: str) -> None:
 
 
 def test_a_weighting_that_is_none_is_refused() -> None:
-    with pytest.raises(xs.UsageError, match="is no function"):
+    with pytest.raises(xs.UsageError, match="not a function"):
         weighting_of(xs.WeighConfig(weighting="mine:number"))
     sample = xs.Sample(0.0, 0.0, 0.0, exact_match=1.0, f1=1.0, gain=None)
     with pytest.raises(xs.UsageError, match=r"one number of 0 or more for each of 1 samples, not \[-1.0\]"):

@@ -414,7 +414,7 @@ def test_what_two_processes_wrote_twice_is_kept_once_and_the_rest_set_aside(
     chat: ChatFormat, journal: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = doubled(journal, lambda record: record["cost"].update(model_seconds=9.0))
-    with pytest.raises(UsageError, match=r"q\d/\d is there twice, drawn by one seed: two processes"):
+    with pytest.raises(UsageError, match=r"q\d/\d occurs twice, drawn from one seed: two processes"):
         weigh(list(read_jsonl(journal, Trajectory)), QUESTIONS, WeighConfig())
     agent = make_agent(chat)
     explore(agent, QUESTIONS, EXPLORE, 3, journal)

@@ -141,7 +141,7 @@ def beyond(trajectory: Trajectory) -> Trajectory:
     [
         Wrong(
             shifted,
-            r"trajectory q0/\d is from another model: decoded with this one's tokenizer, its tokens do not contain its answer",
+            r"trajectory q0/\d is from another model: decoded with this one's tokenizer, its tokens do not",
         ),
         Wrong(beyond, r"trajectory q0/\d is from another model"),
         Wrong(

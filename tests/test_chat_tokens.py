@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammar import Action
-from exsearch.agent.grammars.known import GRAMMARS
+from exsearch.agent.grammars.registry import GRAMMARS
 from exsearch.agent.transcript import Transcript
 from exsearch.config import AgentConfig, GrammarName
 from exsearch.core.errors import UsageError

@@ -284,7 +284,7 @@ def test_rows_left_out_are_listed_in_order_and_the_first_shown(tmp_path: Path) -
     result = import_corpus(write(tmp_path, content), tmp_path / "corpus", segment_rows=3)
     assert (result.passages, result.malformed, result.duplicates) == (8, 4, 4)
     assert [line for line, _, _ in left_out(result)] == list(range(9, 17))
-    assert len(result.first) == importing.FEW
+    assert len(result.first) == importing.MAX_EXAMPLES_SHOWN
     assert result.first[0] == "line 9: the id occurs twice, passage 1 of the corpus has it (id 'g0')"
     assert result.rejected == tmp_path / "corpus/rejected.jsonl"
 

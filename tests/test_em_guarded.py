@@ -108,7 +108,7 @@ def interrupted(*words: Any, **named: Any) -> None:
         slow(guard_module, "Journals", 2),  # calls: warm-up, iter-1 in two parts, ...
         slow(guard_module, "Journals", 3),
         slow(guarded, "write_json", 1),
-        (guarded, "put_in_place", 1),
+        (guarded, "replace_atomically", 1),
         slow(guarded, "remove", 1),
         slow(guarded, "remove", 4),
     ],

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import exsearch as xs
-from exsearch.agent.grammars.known import make_grammar
+from exsearch.agent.grammars.registry import make_grammar
 from exsearch.config import parse_config
 from exsearch.core.named import find_own, is_own
 from exsearch.em.weigh import weighting_of

@@ -215,7 +215,7 @@ def test_a_server_that_never_answers_or_drips_is_given_up() -> None:
 
 
 def test_an_answer_without_end_is_not_read_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "_MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(remote, "_MAX_BYTES", 1 << 20)
     with (
         serving(lambda asked: (200, {}, b" " * (2 << 20))) as server,
         pytest.raises(RetrievalError, match="longer than 1 MiB"),

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from exsearch.agent.chat_template import ChatTemplate, Pieces
 from exsearch.agent.control_tokens import ControlTokens
-from exsearch.agent.grammars.known import make_grammar
+from exsearch.agent.grammars.registry import make_grammar
 from exsearch.agent.in_context import InContext
 from exsearch.config import AgentConfig
 from exsearch.core.errors import UsageError

@@ -19,7 +19,7 @@ from exsearch.agent.rollout import Draw
 from exsearch.agent.trajectory import Number, Trajectory
 from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.core.journal import Journal
-from exsearch.core.jsonl import set_damaged_aside, write_jsonl
+from exsearch.core.jsonl import quarantine_damaged_lines, write_jsonl
 from exsearch.core.locks import sole_writer
 from exsearch.core.progress import Progress, progress
 from exsearch.core.tokens import TokenIds
@@ -27,7 +27,7 @@ from exsearch.effects import Settings
 from exsearch.processes import coroutines
 from exsearch.questions.question import Question
 
-MOST_FAILED = 0.1
+MAX_FAILED_SHARE = 0.1
 """Share of trajectories that retriever or engine may fail."""
 Found = dict[Number, Trajectory]
 """The trajectories of one question."""
@@ -57,15 +57,15 @@ class Journals:
         draw: Draw,
         *,
         settings: Settings | None = None,
-        forget_failed: bool = False,
+        drop_failed: bool = False,
     ) -> None:
-        """Name them; with `forget_failed`, what retriever or engine failed is taken out, so that it is made again.
+        """Name them; with `drop_failed`, what retriever or engine failed is taken out, so that it is made again.
 
         `settings` are what the trajectories depend on, where that is not all that the agents' do.
         """
         self._agents, self._sets, self._draw = agents, sets, draw
         self._settings = agents.settings if settings is None else settings
-        self._forget_failed = forget_failed
+        self._drop_failed = drop_failed
         self._stack = ExitStack()
         self._opened: dict[Path, _Opened] = {}
 
@@ -112,7 +112,7 @@ class Journals:
                 "alone; taken for made by these, as far as its trajectories tell",
                 file=sys.stderr,
             )
-        if self._forget_failed and (failed := _failed(work.done)):
+        if self._drop_failed and (failed := _failed(work.done)):
             print(f"{path}: {len(failed)} trajectories had failed and are made again", file=sys.stderr)
             kept = [each for each in kept if _family(each) not in failed]
             write_jsonl(path, kept)
@@ -152,13 +152,13 @@ class Journals:
 
 def read_journal(path: Path) -> list[Trajectory]:
     """Return what a journal holds, repaired as for going on with it; an empty one is made if there is none."""
-    for fault in set_damaged_aside(path, Trajectory):
+    for fault in quarantine_damaged_lines(path, Trajectory):
         print(f"{fault}: set aside in {path.name}.damaged, and made again", file=sys.stderr)
     with Journal(path) as journal:
         return _complete(journal)
 
 
-def few_failed(trajectories: list[Trajectory]) -> str:
+def check_failures(trajectories: list[Trajectory]) -> str:
     """Return how many trajectories retriever or engine failed, and how the first; nothing if they failed none.
 
     Raises ExSearchError if they failed so many that what is made of the others would be that of an outage.
@@ -168,7 +168,7 @@ def few_failed(trajectories: list[Trajectory]) -> str:
         return ""
     told = f"{len(failed)} of {len(trajectories)} trajectories failed, that of {failed[0].question_id!r} with: "
     told += failed[0].stop_detail or failed[0].stop_reason
-    if len(failed) > MOST_FAILED * len(trajectories):
+    if len(failed) > MAX_FAILED_SHARE * len(trajectories):
         raise ExSearchError(f"{told}. The same command makes these again")
     return told
 

@@ -8,7 +8,7 @@ import msgspec
 
 from exsearch.agent.asking import SearchAgent
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.grammars.known import make_grammar
+from exsearch.agent.grammars.registry import make_grammar
 from exsearch.agent.trajectory import Trajectory
 from exsearch.agent.transcript import is_chat
 from exsearch.config import AgentConfig, Config, ModelConfig

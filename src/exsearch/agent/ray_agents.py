@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.grammars.known import make_grammar
+from exsearch.agent.grammars.registry import make_grammar
 from exsearch.agent.loading import load_agent, load_chat, load_retriever
 from exsearch.agent.rollout import Draw
 from exsearch.agent.trajectory import Trajectory

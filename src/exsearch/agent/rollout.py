@@ -14,10 +14,10 @@ import msgspec
 from exsearch.agent.budget import Budget
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.episode import Episode
-from exsearch.agent.grammars.known import make_grammar
+from exsearch.agent.grammars.registry import make_grammar
 from exsearch.agent.scoring import Scorer
-from exsearch.agent.searching import Searcher
-from exsearch.agent.speaking import Speaking
+from exsearch.agent.search_queue import SearchQueue
+from exsearch.agent.stop_strings import TurnReader
 from exsearch.agent.trajectory import StopReason, Trajectory
 from exsearch.agent.transcript import Transcript
 from exsearch.config import AgentConfig, RolloutConfig
@@ -90,8 +90,8 @@ class Agent:
             **on_each("agent", config),
         }
         """What its trajectories depend on, by key; of what only names a file or a model, what it stands for."""
-        self._speaking = Speaking(chat, self.grammar.stops)
-        self._searcher = Searcher(retriever, config.passages, self.limits)
+        self._turn_reader = TurnReader(chat, self.grammar.stops)
+        self._search_queue = SearchQueue(retriever, config.passages, self.limits)
 
     def close(self) -> None:
         """Free the memory of the model."""
@@ -185,9 +185,9 @@ class Agent:
 
     async def _speak(self, episode: Episode, seat: Seat, draw: Draw) -> None:
         """Let the model take its next turn."""
-        sampling = Sampling(self.config.turn_tokens, self._speaking.stop_ids, draw.temperature, draw.top_p)
+        sampling = Sampling(self.config.turn_tokens, self._turn_reader.stop_ids, draw.temperature, draw.top_p)
         seed, start = derive_seed(episode.seed, episode.turns), time.monotonic()
-        speak = partial(self._speaking.turn, seat) if self.grammar.stops else seat.generate
+        speak = partial(self._turn_reader.turn, seat) if self.grammar.stops else seat.generate
         try:
             async with asyncio.timeout(self.limits.turn_seconds):
                 completion = await speak(episode.transcript.token_ids, sampling, seed)
@@ -211,5 +211,5 @@ class Agent:
         """Search and show the passages."""
         start = time.monotonic()
         page = 1 + episode.asked_before(query) if self.config.repeated == "next" else 1
-        hits = await self._searcher.search(query, page)
+        hits = await self._search_queue.search(query, page)
         episode.searched(query, hits, time.monotonic() - start)

@@ -97,7 +97,7 @@ class Narrator:
             click.secho(f"  no answer: {episode.stop_reason}", fg="red")
             return
         click.secho(f"  answer  {printable(episode.answer)}", fg="green", bold=True)
-        from exsearch.evaluation.reading import supports
+        from exsearch.evaluation.evidence_metrics import supports
 
         for number, step in enumerate(episode.steps, start=1):
             for hit in step.hits:

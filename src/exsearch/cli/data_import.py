@@ -66,7 +66,7 @@ def import_(
 
 
 def _describe(out: Path, imported: "Imported") -> None:
-    from exsearch.questions.importer import FEW, reasons
+    from exsearch.questions.importer import MAX_EXAMPLES_SHOWN, reasons
 
     formats = ", ".join(imported.formats)
     click.echo(f"{out}: {imported.questions} questions ({formats}), {imported.answers} answers")
@@ -101,7 +101,7 @@ def _describe(out: Path, imported: "Imported") -> None:
     if imported.empty_answers:
         click.echo(f"dropped: {imported.empty_answers} answers that are empty after normalisation")
     click.echo(f"leaks: {len(imported.leaks)} questions occur in another file or twice")
-    for leak in imported.leaks[:FEW]:
+    for leak in imported.leaks[:MAX_EXAMPLES_SHOWN]:
         click.echo(f"  {leak.id}: also {leak.other} in {leak.file}", err=True)
-    if len(imported.leaks) > FEW:
-        click.echo(f"  and {len(imported.leaks) - FEW} more; --json lists all", err=True)
+    if len(imported.leaks) > MAX_EXAMPLES_SHOWN:
+        click.echo(f"  and {len(imported.leaks) - MAX_EXAMPLES_SHOWN} more; --json lists all", err=True)

@@ -44,13 +44,13 @@ def retrieve(
 
     from exsearch.agent.loading import resumable_retriever
     from exsearch.compat.searchlm.formats import paired_of
-    from exsearch.core.atomic import require_apart
+    from exsearch.core.atomic import require_distinct_paths
     from exsearch.core.jsonl import write_json_list, write_jsonl
     from exsearch.questions.question import read_questions
     from exsearch.questions.with_hits import pair
 
     config = settings(recipe, overrides)
-    require_apart(out, [questions, Path(config.data.record) if config.data.record else None])
+    require_distinct_paths(out, [questions, Path(config.data.record) if config.data.record else None])
     records = read_questions(questions, unanswered=layout == "ours", emptied=layout == "ours")
     with resumable_retriever(config, index, out) as retriever:
         fingerprint = retriever.fingerprint

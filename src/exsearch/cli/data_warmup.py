@@ -76,7 +76,7 @@ def warmup(
 
     from exsearch.agent.chat import ChatFormat
     from exsearch.agent.loading import resumable_retriever
-    from exsearch.core.atomic import require_apart
+    from exsearch.core.atomic import require_distinct_paths
     from exsearch.core.errors import UsageError
     from exsearch.core.jsonl import write_json, write_jsonl
     from exsearch.engine.builtin import resolve_model
@@ -88,7 +88,7 @@ def warmup(
     if bool(teacher) != bool(teacher_model):
         raise UsageError("--teacher and --teacher-model go together: the URL, and the model's name there")
     config = settings(recipe, overrides, model__path=model, warmup__gold=gold)
-    require_apart(out, [questions])
+    require_distinct_paths(out, [questions])
     records = read_questions(questions, limit)
     chat = ChatFormat.load(resolve_model(config.model.path), config.agent)
     quality = Quality(chat)

@@ -255,7 +255,7 @@ def _open(index: Path, corpus: Path | None, force: bool, processes: int = 1) -> 
 
 def _listen(app: "Starlette", host: str, port: int, key: str | None, seconds: float) -> None:
     from exsearch.network.loopback import is_loopback
-    from exsearch.serving.listen import make_server, open_socket
+    from exsearch.serving.uvicorn_server import make_server, open_socket
 
     if not is_loopback(host) and key is None:
         click.echo(f"warning: anyone who reaches {host} can search here; set a key (--api-key-file)", err=True)

@@ -8,7 +8,7 @@ from typing import BinaryIO
 import msgspec
 import pyarrow as pa
 
-from exsearch.core.atomic import behind_link, put_in_place, remove
+from exsearch.core.atomic import behind_link, remove, replace_atomically
 from exsearch.core.errors import UsageError
 from exsearch.core.fingerprint import fingerprint
 from exsearch.core.foreign import PARQUET
@@ -24,7 +24,7 @@ from exsearch.corpus.store import Corpus, none_deleted, refuse_to_replace
 from exsearch.corpus.tables import HUB, is_saved_dataset, open_dataset, open_parquet
 from exsearch.corpus.writer import SEGMENT_ROWS, CorpusWriter, discard_unlisted
 
-FEW = 5
+MAX_EXAMPLES_SHOWN = 5
 """So many of the rows left out are shown."""
 _CHUNK = 2048
 """At most so many rows that are left out are held in memory; after so many, a wrong kind of file is recognised."""
@@ -110,7 +110,7 @@ def import_corpus(
             remove(partial)
             raise
         job.complete()
-        put_in_place(partial, folder)
+        replace_atomically(partial, folder)
     return msgspec.structs.replace(imported, rejected=imported.rejected and out / imported.rejected.name)
 
 
@@ -165,7 +165,7 @@ class _Import:
         if not any(counts):
             remove(self._rejected)
             return Imported(writer.rows - self._rows_before, *counts, None, [])
-        first = [self._describe(row) for row in islice(read_jsonl(self._rejected, LeftOut), FEW)]
+        first = [self._describe(row) for row in islice(read_jsonl(self._rejected, LeftOut), MAX_EXAMPLES_SHOWN)]
         return Imported(writer.rows - self._rows_before, *counts, self._rejected, first)
 
     def complete(self) -> None:

@@ -29,7 +29,7 @@ def explore(
     retriever or engine failed. Raises UsageError as `Journals` does.
     """
     draw, next_samples = draw_of(config, seed), plan(config)
-    with Journals(agents, {journal: questions}, draw, forget_failed=True) as journals:
+    with Journals(agents, {journal: questions}, draw, drop_failed=True) as journals:
         groups = journals.roll_out(next_samples, config.samples, label)
     return [trajectory for group in groups[journal] for trajectory in group]
 

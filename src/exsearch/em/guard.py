@@ -143,7 +143,7 @@ class Guard:
         answers."""
         journal, questions = self._folder / name / "trajectories.jsonl", self.questions[:count]
         agents = self._agents_for(checkpoint)
-        with Journals(agents, {journal: questions}, self._draw, forget_failed=True) as journals:
+        with Journals(agents, {journal: questions}, self._draw, drop_failed=True) as journals:
             groups = journals.roll_out(first_samples(self._samples), self._samples, f"guard {name}")[journal]
         require_no_outage(journal, [each for group in groups for each in group], journals.failed_before(journal))
         return standing_of(questions, groups)

@@ -6,7 +6,7 @@ from pathlib import Path
 from exsearch.agent.agents import Agents
 from exsearch.agent.rollout import Draw
 from exsearch.config import Config
-from exsearch.core.atomic import put_in_place, remove
+from exsearch.core.atomic import remove, replace_atomically
 from exsearch.core.jsonl import read_json, write_json
 from exsearch.core.seeds import derive_seed
 from exsearch.em.guard import PARTS, Decision, Guard, Standing
@@ -61,7 +61,7 @@ class GuardedSteps:
         if decision.taken:
             part = self._folder.part(name, PARTS[decision.taken.share])
             if part.exists():
-                put_in_place(part, self._folder.checkpoint(name))
+                replace_atomically(part, self._folder.checkpoint(name))
         for share in PARTS:
             remove(self._folder.part(name, PARTS[share]))
         return decision

@@ -13,7 +13,7 @@ import msgspec
 
 from exsearch.agent.agents import Agents, load_agents
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.journal import few_failed
+from exsearch.agent.journal import check_failures
 from exsearch.agent.loading import as_begun, load_retriever
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import Config, load_config
@@ -189,7 +189,7 @@ class EMRun:
                 self.folder.trajectories(name),
                 label=f"{name} explore",
             )
-        if told := few_failed(trajectories):
+        if told := check_failures(trajectories):
             self.say(f"{told}. They get weight 0.")
         weights = weigh(trajectories, questions, self.config.weigh)
         write_jsonl(path, weights)

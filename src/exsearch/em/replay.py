@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.grammars.known import make_grammar
+from exsearch.agent.grammars.registry import make_grammar
 from exsearch.agent.trajectory import Number, Trajectory
 from exsearch.config import AgentConfig, LearnConfig
 from exsearch.core.errors import UsageError

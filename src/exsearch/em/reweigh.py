@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from exsearch.agent.agents import Agents
-from exsearch.agent.journal import few_failed
+from exsearch.agent.journal import check_failures
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import WeighConfig
 from exsearch.core.errors import UsageError
@@ -70,7 +70,7 @@ def reweigh(
 
     with progress(label, len(to_score), 0) as bar:
         scored = coroutines.run(score())
-    few_failed(scored)
+    check_failures(scored)
     now = dict(zip(to_score, scored, strict=True))
     weighed = weigh([now.get(number, old) for number, old in enumerate(trajectories)], questions, config)
     logs = [

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from exsearch.agent.agents import Agents
-from exsearch.agent.journal import Journals, few_failed, first_samples
+from exsearch.agent.journal import Journals, check_failures, first_samples
 from exsearch.agent.origin import check_origin, known_before_loading, origin_of, scored_by_aliases
 from exsearch.agent.rollout import Draw
 from exsearch.agent.trajectory import Cost, Trajectory, answer_logprob
@@ -15,9 +15,9 @@ from exsearch.config import AgentConfig
 from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.core.locks import require_free
 from exsearch.evaluation.bootstrap import figure
+from exsearch.evaluation.evidence_metrics import answer_recorded, grounded, reading
 from exsearch.evaluation.metrics import answer_scores
 from exsearch.evaluation.protocol import PROTOCOL, Protocol, check_protocol, write_protocol
-from exsearch.evaluation.reading import answer_recorded, grounded, reading
 from exsearch.evaluation.scores import (
     QuestionScore,
     Scores,
@@ -68,7 +68,7 @@ def evaluate(agents: Agents, evaluations: list[Evaluation], name: str, label: st
             )
     for evaluation in evaluations:
         write_protocol(evaluation.folder / PROTOCOL, evaluation.protocol)
-    with Journals(agents, sets, GREEDY, forget_failed=True) as journals:
+    with Journals(agents, sets, GREEDY, drop_failed=True) as journals:
         found = journals.roll_out(first_samples(1), 1, label)
     for path, trajectories in found.items():
         require_no_outage(path, [trajectory for [trajectory] in trajectories], journals.failed_before(path))
@@ -80,7 +80,7 @@ def require_no_outage(path: Path, trajectories: list[Trajectory], failed_before:
 
     `failed_before` has the ids of the questions that had failed when this call began; they are named on stderr.
     """
-    told = few_failed(trajectories)
+    told = check_failures(trajectories)
     if any(trajectory.failed and trajectory.question_id not in failed_before for trajectory in trajectories):
         raise ExSearchError(f"{path}: {told}. There is no score before the same command has tried again")
     if told:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from exsearch.agent.grammars.known import make_grammar
+from exsearch.agent.grammars.registry import make_grammar
 from exsearch.config import AgentConfig
 from exsearch.core.errors import UsageError
 from exsearch.core.fingerprint import fingerprint

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from exsearch.core.atomic import require_apart
+from exsearch.core.atomic import require_distinct_paths
 from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import write_jsonl
 from exsearch.corpus.store import Corpus
@@ -18,7 +18,7 @@ from exsearch.questions.readers.annotated import Annotated, LeftOut, NamedPassag
 from exsearch.questions.readers.companions import Companions, read_companions
 from exsearch.questions.readers.formats import TWO_WIKI, QuestionFile, known_formats
 
-FEW = 5
+MAX_EXAMPLES_SHOWN = 5
 """So many of the records left out, and of what is not found or not used, are named."""
 
 
@@ -101,7 +101,7 @@ def import_questions(
     formats mixed in one file, for an id that occurs twice, where no question is left, for a file of sub-questions or
     aliases of which no question has any, and where `out` is a file that is read; `out` is what it was then.
     """
-    require_apart(out, [*files, *against, decompositions, names])
+    require_distinct_paths(out, [*files, *against, decompositions, names])
     job = _Import(against, drop_leaks)
     companions = read_companions(decompositions, names)
     formats = known_formats(companions)
@@ -174,7 +174,7 @@ class _Import:
 
     def _leave_out(self, where: str, reason: str, id: str | None = None) -> bool:
         self.report.left_out[reason] += 1
-        if len(self.report.first_left_out) < FEW:
+        if len(self.report.first_left_out) < MAX_EXAMPLES_SHOWN:
             self.report.first_left_out.append(f"{where}: {reason}" + (f" (id {id!r})" if id is not None else ""))
         return False
 
@@ -208,7 +208,7 @@ class _Import:
         beside = out.with_name(f"{out.name.removesuffix('.jsonl')}.unresolved.jsonl")
         if unresolved:
             write_jsonl(beside, unresolved)
-            report.unresolved, report.first_unresolved = beside, unresolved[:FEW]
+            report.unresolved, report.first_unresolved = beside, unresolved[:MAX_EXAMPLES_SHOWN]
         else:
             beside.unlink(missing_ok=True)
         write_jsonl(out, questions)
@@ -250,7 +250,7 @@ def _usage(path: Path, ids: Collection[str], used: Collection[str], needed: str)
         raise UsageError(
             f"{path}: no question uses any of its {len(ids)} lines (the first is of {unused[0]!r}); needed is {needed}"
         )
-    return Usage(len(ids) - len(unused), len(unused), unused[:FEW])
+    return Usage(len(ids) - len(unused), len(unused), unused[:MAX_EXAMPLES_SHOWN])
 
 
 def _named(read: Annotated) -> list[NamedPassage]:

@@ -25,7 +25,7 @@ from exsearch.wire.client import Found
 from exsearch.wire.registry import CLIENTS
 
 _QUERIES_A_REQUEST = 64
-_MOST_BYTES = 64 << 20
+_MAX_BYTES = 64 << 20
 _LONGEST_WAIT = 60.0
 """Seconds between two attempts; a server that asks for more is given up."""
 _TRY_AGAIN = {429, 502, 503, 504}
@@ -150,8 +150,8 @@ class Remote:
             body = bytearray()
             for chunk in response.iter_bytes():
                 body += chunk
-                if len(body) > _MOST_BYTES:
-                    raise RetrievalError(f"{self._shown}: the answer is longer than {_MOST_BYTES >> 20} MiB")
+                if len(body) > _MAX_BYTES:
+                    raise RetrievalError(f"{self._shown}: the answer is longer than {_MAX_BYTES >> 20} MiB")
                 if time.monotonic() > deadline:  # httpx2 itself only bounds the time between two chunks
                     raise httpx2.ReadTimeout("")
             return response, bytes(body)

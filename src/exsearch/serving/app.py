@@ -21,11 +21,11 @@ from exsearch.corpus.store import Corpus
 from exsearch.retrieval.base import RetrievalError, Retriever
 from exsearch.serving.batching import Batcher
 from exsearch.serving.bodies import read_body
+from exsearch.serving.concurrency import ConcurrencyLimit
 from exsearch.serving.guard import guard
 from exsearch.serving.limits import Limits
 from exsearch.serving.metrics import Metrics
 from exsearch.serving.openapi import openapi, overview
-from exsearch.serving.places import Places
 from exsearch.serving.refusal import refusal
 from exsearch.serving.routes import OpenRoute, OwnRoute
 from exsearch.serving.sites import Sites
@@ -57,7 +57,7 @@ def retrieval_app(
             "/{path:path}",
             service.search,
             methods=["GET", "POST"],
-            middleware=[Middleware(Places, limits.requests, service.counted)],
+            middleware=[Middleware(ConcurrencyLimit, limits.requests, service.counted)],
         ),
     ]
     app = Starlette(
@@ -146,7 +146,7 @@ class _Service:
             self._limits.check(len(asked.urls), k=1)
             return {"result": await asyncio.to_thread(self._pages, asked.urls)}
         queries, k = asked.asks()
-        self._limits.check(len(queries), k, asked.most)
+        self._limits.check(len(queries), k, asked.max_passages)
         faults = [self._limits.unsearchable(query) for query in queries]
         if queries and all(faults):
             raise RequestError(400, f"the query {faults[0]}")

@@ -73,11 +73,11 @@ def _closes(start: Message) -> bool:
     return Headers(raw=start.get("headers", [])).get("connection", "").lower() == "close"
 
 
-async def read_body(request: Request, most: int) -> bytes:
-    """Return the body; raises RequestError if it is longer than `most` bytes, ClientDisconnect."""
+async def read_body(request: Request, limit: int) -> bytes:
+    """Return the body; raises RequestError if it is longer than `limit` bytes, ClientDisconnect."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > most:
-            raise RequestError(413, f"the body is too long, at most {most} bytes are read; send fewer queries at once")
+        if len(body) > limit:
+            raise RequestError(413, f"the body is too long, at most {limit} bytes are read; send fewer queries at once")
     return bytes(body)

@@ -25,11 +25,11 @@ class Limits(msgspec.Struct, frozen=True):
     seconds: float = 60.0
     """For a body to arrive, and then for the search."""
 
-    def check(self, queries: int, k: int, most: int | None = None) -> None:
-        """Raise RequestError if `queries` queries for `k` hits each are too much; `most` can bound k further."""
-        most = self.k if most is None else min(most, self.k)
-        if not 1 <= k <= most:
-            raise RequestError(400, f"the number of passages must be from 1 to {most}, got {k}")
+    def check(self, queries: int, k: int, max_passages: int | None = None) -> None:
+        """Raise RequestError if this many queries for `k` hits each are too much; `max_passages` may limit k further."""
+        limit = self.k if max_passages is None else min(max_passages, self.k)
+        if not 1 <= k <= limit:
+            raise RequestError(400, f"the number of passages must be from 1 to {limit}, got {k}")
         if queries > self.queries:
             raise RequestError(
                 400, f"{queries} queries in one request, at most {self.queries} are answered; send fewer"

@@ -91,7 +91,7 @@ def overview() -> str:
 
 def _get(limits: Limits) -> Schema:
     """Describe the search by GET, which every path takes."""
-    k = {"type": "integer", "minimum": 1, "maximum": min(ColBERT.most, limits.k), "default": 10}
+    k = {"type": "integer", "minimum": 1, "maximum": min(ColBERT.max_passages, limits.k), "default": 10}
     return {
         "summary": f"C: {_summary(ColBERT)}, with the keys in the URL",
         "parameters": [
@@ -126,14 +126,14 @@ def _bound(schema: Schema, request: type[SearchRequest] | type[Access], limits: 
     """Write into the schema of a request what the server refuses of it."""
     schema["description"] = inspect.getdoc(request)
     properties: dict[str, Schema] = schema["properties"]
-    most = min(request.most or limits.k, limits.k) if issubclass(request, SearchRequest) else 0
+    maximum = min(request.max_passages or limits.k, limits.k) if issubclass(request, SearchRequest) else 0
     counts: dict[str, Schema] = {}
     for name, before in properties.items():
         kinds = {each.get("type") for each in before.get("anyOf", [before])}
         default = {key: before[key] for key in ("default",) if key in before}
         if "integer" in kinds:
             properties[name] = count_schema(None, "null" in kinds) | default
-            counts[name] = count_schema(most, "null" in kinds)
+            counts[name] = count_schema(maximum, "null" in kinds)
         elif "boolean" in kinds:
             properties[name] = flag_schema() | default
         elif "array" in kinds and request is Access:

@@ -26,10 +26,12 @@ def batch_schema(limits: Limits) -> Schema:
     }
 
 
-def count_schema(most: int | None, nullable: bool) -> Schema:
-    """Return the schema of a number of passages from 1 to `most` (None for no bound)."""
-    number = {"type": "integer", "minimum": 1} if most is None else {"type": "integer", "minimum": 1, "maximum": most}
-    string = {"type": "string", "pattern": "^[1-9][0-9]*$" if most is None else f"^({_numerals(most)})$"}
+def count_schema(maximum: int | None, nullable: bool) -> Schema:
+    """Return the schema of a number of passages from 1 to `maximum` (None for no bound)."""
+    number = (
+        {"type": "integer", "minimum": 1} if maximum is None else {"type": "integer", "minimum": 1, "maximum": maximum}
+    )
+    string = {"type": "string", "pattern": "^[1-9][0-9]*$" if maximum is None else f"^({_numerals(maximum)})$"}
     return {"anyOf": [number, string, *([{"type": "null"}] if nullable else [])]}
 
 
@@ -39,9 +41,9 @@ def flag_schema() -> Schema:
     return {"anyOf": [{"type": "boolean"}, {"enum": [0, 1]}, string]}
 
 
-def _numerals(most: int) -> str:
-    """Return the pattern of the decimal numerals from 1 to `most`."""
-    digits = str(most)
+def _numerals(maximum: int) -> str:
+    """Return the pattern of the decimal numerals from 1 to `maximum`."""
+    digits = str(maximum)
     kinds = [f"[1-9][0-9]{{{length}}}" for length in range(len(digits) - 1)]  # the shorter ones
     for place, digit in enumerate(digits):  # as long, and smaller from this place on
         lowest = 1 if place == 0 else 0

@@ -8,7 +8,7 @@ import msgspec
 from exsearch.agent.budget import MIN_PASSAGE_TOKENS, Budget
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammar import Action
-from exsearch.agent.grammars.known import GRAMMARS, grammar_class, make_grammar
+from exsearch.agent.grammars.registry import GRAMMARS, grammar_class, make_grammar
 from exsearch.agent.trajectory import Step, StopReason, Trajectory
 from exsearch.agent.transcript import Transcript
 from exsearch.config import AgentConfig, WarmupConfig

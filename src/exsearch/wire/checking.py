@@ -49,11 +49,11 @@ def need_object(value: Any, what: str, **kinds: type | tuple[type, ...]) -> dict
     return dict(value)
 
 
-def need_documents(value: Any, most: int, what: str) -> list[Any]:
-    """Return the passages of one query: one to `most`."""
+def need_documents(value: Any, k: int, what: str) -> list[Any]:
+    """Return the passages of one query: one to `k`."""
     found = need_list(value, None, what)
     need(len(found) > 0, f"{what} is empty; say what this server has passages for (--query)")
-    need(len(found) <= most, f"{what} has {len(found)} passages, {most} were asked for")
+    need(len(found) <= k, f"{what} has {len(found)} passages, {k} were asked for")
     return found
 
 
@@ -71,9 +71,9 @@ def need_descending(scores: list[float], what: str) -> None:
     need(scores == sorted(scores, reverse=True), f"{what} is not sorted by score: {scores}")
 
 
-def need_scored(value: Any, most: int, what: str) -> list[str]:
+def need_scored(value: Any, k: int, what: str) -> list[str]:
     """Check one query's `{document, score}` list; return the contents."""
-    found = [need_object(item, what, document=dict, score=(int, float)) for item in need_documents(value, most, what)]
+    found = [need_object(item, what, document=dict, score=(int, float)) for item in need_documents(value, k, what)]
     need_descending([item["score"] for item in found], what)
     return [need_contents(item["document"], what) for item in found]
 

@@ -25,7 +25,7 @@ class ColBERT(SearchRequest, frozen=True):
 
     dialect = "C"
     path = "/api/search"
-    most = 100
+    max_passages = 100
 
     query: str
     k: int = 10
@@ -122,9 +122,9 @@ CLIENT = Client("/api/search", False, lambda queries, k: {"query": queries[0], "
 CHECKS = Checks()
 
 
-def _topk(answer: Any, most: int) -> list[str]:
+def _topk(answer: Any, k: int) -> list[str]:
     topk = need_object(answer, "the answer", query=str, topk=list)["topk"]
-    found = need_documents(topk, most, "`topk`")
+    found = need_documents(topk, k, "`topk`")
     for rank, item in enumerate(found, start=1):
         need_object(
             item, "an entry of `topk`", text=str, pid=(int, str), rank=int, score=(int, float), prob=(int, float)

@@ -13,7 +13,7 @@ class SearchRequest(msgspec.Struct, frozen=True):
     dialect: ClassVar[str]
     """A letter, as in docs/reference/wire-formats.md."""
     path: ClassVar[str]
-    most: ClassVar[int | None] = None
+    max_passages: ClassVar[int | None] = None
     """The dialect's own bound of the number of passages."""
 
     def asks(self) -> tuple[list[str], int]:

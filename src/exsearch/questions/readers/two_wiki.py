@@ -20,7 +20,7 @@ from exsearch.questions.readers.supporting import Supported, check_lengths, evid
 
 Triple = tuple[str, str, str]
 _IN_BRACKETS = re.compile(r"\s*\([^)]*\)$")
-_MOST_ORDERED = 6
+_MAX_ORDERED = 6
 """So many hops at most are put in order by trying all orders; the source has up to five."""
 
 
@@ -118,7 +118,7 @@ def _in_order(asked: list[Asked], triples: list[Triple]) -> list[Asked]:
             for sub, (subject, _, object) in zip(order, triples, strict=True)
         )
 
-    orders = permutations(asked) if len(asked) <= _MOST_ORDERED else [tuple(asked)]
+    orders = permutations(asked) if len(asked) <= _MAX_ORDERED else [tuple(asked)]
     return list(max(orders, key=fit))
 
 

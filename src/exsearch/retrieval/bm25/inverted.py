@@ -27,7 +27,7 @@ from exsearch.retrieval.rank import compiled
 CODES = 1 << 16
 _LENGTH_BITS = 11
 _EXACT_LENGTHS = 1 << (_LENGTH_BITS - 1)
-_MOST_OCCURRENCES = 31
+_MAX_OCCURRENCES = 31
 _STEPS_PER_DOUBLING = 128
 
 Numbers = npt.NDArray[np.int64]
@@ -134,7 +134,7 @@ def _encode(occurrences: Numbers, lengths: Numbers) -> npt.NDArray[np.uint16]:
     steps = _STEPS_PER_DOUBLING * np.log2(np.maximum(lengths, _EXACT_LENGTHS) / _EXACT_LENGTHS)
     coarse = _EXACT_LENGTHS + np.minimum(np.rint(steps).astype(np.int64), _EXACT_LENGTHS - 1)
     length = np.where(lengths < _EXACT_LENGTHS, lengths, coarse)
-    return (np.minimum(occurrences, _MOST_OCCURRENCES) << _LENGTH_BITS | length).astype(np.uint16)
+    return (np.minimum(occurrences, _MAX_OCCURRENCES) << _LENGTH_BITS | length).astype(np.uint16)
 
 
 def decoded() -> tuple[Numbers, npt.NDArray[np.float64]]:

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import msgspec
 
-from exsearch.core.atomic import atomic_path, behind_link, put_in_place, remove
+from exsearch.core.atomic import atomic_path, behind_link, remove, replace_atomically
 from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import read_json, write_json
 from exsearch.core.locks import sole_writer
@@ -64,7 +64,7 @@ def build_index(corpus: Corpus, kind: str, out: Path, *, ray: str | None = None,
             except UsageError:
                 remove(partial)  # it would fail again; what else has stopped it may be gone the next time
                 raise
-            put_in_place(partial, folder)
+            replace_atomically(partial, folder)
         (folder / PLAN).unlink()  # last: without it, a finished folder would be taken for another build's and made anew
     return out
 

@@ -24,7 +24,7 @@ _TRAINED_ON = 1 << 15
 _BLOCK = 256
 _LANES = 32
 """Table columns that are summed up at once; a fixed number, so that it is compiled to few instructions."""
-_MOST = 32000
+_MAX_LEVEL = 32000
 """What a sum of table entries comes to at most, so that it fits into 16 bits; on the way there it may wrap around."""
 _UNIT = 256
 """What 1 is stored as in a direction. Components beyond 127 / 256, which are rare, are cut."""
@@ -42,7 +42,7 @@ class QueryTables:
         groups, _, columns = entries.shape
         shape = (columns // _LANES, _LANES)
         self.count = count
-        self.units: Floats = np.maximum(bounds / _MOST, np.float32(1e-20)).reshape(shape)
+        self.units: Floats = np.maximum(bounds / _MAX_LEVEL, np.float32(1e-20)).reshape(shape)
         self.constants = np.rint(constants.reshape(shape) / self.units).astype(np.int16)
         self.entries = np.empty((shape[0], groups, CENTROIDS, _LANES), dtype=np.int16)
         _pack(self.entries, entries, np.float32(1) / self.units)

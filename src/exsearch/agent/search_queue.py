@@ -16,7 +16,7 @@ Asked = tuple[str, int]
 """A query and the page of its ranking that is wanted, from 1."""
 
 
-class Searcher:
+class SearchQueue:
     """Collects queries while the retriever is busy and searches for them together, in a thread of its own.
 
     A query waits no longer than `search_seconds`; then a retriever that does not return is left to itself, and those

@@ -44,7 +44,7 @@ def make_server(app: ASGIApp, seconds: float) -> uvicorn.Server:
     """Return the server of `app`; when told to stop, it finishes what is in flight, within `seconds`."""
     config = uvicorn.Config(
         app,
-        http=Http,
+        http=HardenedHttp,
         ws="none",
         lifespan="on",
         log_level="warning",
@@ -80,7 +80,7 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-class Http(H11Protocol):
+class HardenedHttp(H11Protocol):
     """HTTP that bears with a request line and not with a client that stalls.
 
     The line may hold spaces and bytes that are not ASCII, as hand-made URLs of clients do. A connection is cut off on

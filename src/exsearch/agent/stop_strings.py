@@ -14,7 +14,7 @@ from exsearch.core.tokens import TokenIds
 from exsearch.engine.base import Completion, Sampling, Seat
 
 
-class Speaking:
+class TurnReader:
     """How one grammar's turns end, for one model."""
 
     def __init__(self, chat: ChatFormat, stops: tuple[str, ...]) -> None:

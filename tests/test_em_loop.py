@@ -114,9 +114,9 @@ def test_an_iteration_is_not_learned_from_what_an_outage_has_left(
     monkeypatch.setattr(loop, "explore", lambda *words, **named: [down, *made[1:]])
     monkeypatch.setattr(loop, "weigh", lambda *words: [])
     run.e_step("iter-1", 1, "warmup")
-    assert said[-1] == "1 of 10 trajectories failed, that of 'q' with: no route. They get weight 0."
+    assert said[-1] == "1 of 10 trajectories failed, the first, of 'q', with: no route. They get weight 0."
     monkeypatch.setattr(loop, "explore", lambda *words, **named: [down, down, *made[2:]])
     run.folder.weights("iter-1").unlink()
-    with pytest.raises(ExSearchError, match=r"2 of 10 trajectories failed.*The same command makes these again"):
+    with pytest.raises(ExSearchError, match=r"2 of 10 trajectories failed.*Run the same command again to repeat these"):
         run.e_step("iter-1", 1, "warmup")
     assert not run.folder.weights("iter-1").exists()

@@ -160,7 +160,9 @@ def test_an_outage_is_no_score_and_the_same_call_answers_what_it_took(chat: Chat
     retriever = StaticRetriever([Passage("a", "A", "text")], fails_for="numbers")
     limits = RolloutConfig(in_flight=4, search_retries=0)
     agent = Agent(ScriptedEngine(chat, script), retriever, chat, AGENT, limits)
-    with pytest.raises(ExSearchError, match=r"3 of 3 trajectories failed, that of 'q0' with: .*the index is gone"):
+    with pytest.raises(
+        ExSearchError, match=r"3 of 3 trajectories failed, the first, of 'q0', with: .*the index is gone"
+    ):
         evaluate(agent, evaluations(tmp_path, {"first": FIRST}), "m", "evaluate")
     assert not has_scores(tmp_path / "first")
     retriever.fails_for = None

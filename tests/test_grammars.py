@@ -360,5 +360,5 @@ def test_a_real_engine_says_up_to_a_stop_string_what_it_would_say_without(chat: 
 def test_a_chat_endpoint_is_refused_a_grammar_that_goes_on_within_a_turn(chat: ChatFormat) -> None:
     model = ModelConfig(engine="openai", api="chat", url="http://127.0.0.1:9/v1", name="m")
     config = Config(model=model, agent=AgentConfig(grammar="search-r1"))
-    with pytest.raises(UsageError, match="goes on within one turn"):
+    with pytest.raises(UsageError, match="continues within one turn"):
         load_agent(config, chat, StaticRetriever([]))  # type: ignore[arg-type]

@@ -67,7 +67,7 @@ def test_what_is_not_there_is_named(name: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("mine:Half", "lacks the methods parse, turn"), ("mine:Empty", "is no class derived")]
+    ("name", "message"), [("mine:Half", "lacks the methods parse, turn"), ("mine:Empty", "not a class derived")]
 )
 def test_a_grammar_that_is_none_is_refused(name: str, message: str) -> None:
     with pytest.raises(xs.UsageError, match=message):

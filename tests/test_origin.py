@@ -87,7 +87,11 @@ def refused(agent: Agent, journal: Path, named: str, questions: list[Question] =
 def test_an_exploration_of_an_agent_with_other_settings_is_refused_by_name(
     chat: ChatFormat, journal: Path, change: dict[str, Any], named: str
 ) -> None:
-    refused(make_agent(chat, msgspec.structs.replace(AGENT, **change)), journal, f"made otherwise: {named}. Set it as")
+    refused(
+        make_agent(chat, msgspec.structs.replace(AGENT, **change)),
+        journal,
+        f"made with other settings: {named}. Restore them",
+    )
 
 
 @pytest.mark.parametrize(
@@ -421,7 +425,7 @@ def test_what_two_processes_wrote_twice_is_kept_once_and_the_rest_set_aside(
     assert calls(agent) == 0 and journal.read_bytes() == b"".join(lines)
     aside = list(read_jsonl(journal.with_name("rollouts.jsonl.doubled"), Trajectory))
     assert len(aside) == 8 and all(each.cost.model_seconds == 9.0 for each in aside)
-    assert "8 trajectories were there twice" in capsys.readouterr().err
+    assert "8 duplicate trajectories" in capsys.readouterr().err
     assert weigh(list(read_jsonl(journal, Trajectory)), QUESTIONS, WeighConfig())
 
 

@@ -67,7 +67,7 @@ def test_what_cannot_be_exported_is_refused(
 def test_an_existing_folder_is_left_alone(run: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "notes.txt").write_text("mine")
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="already exists"):
         export(run, tmp_path / "out", None, None)
     assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
 

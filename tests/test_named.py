@@ -85,7 +85,7 @@ def test_a_weighting_that_is_none_is_refused() -> None:
 def test_a_retriever_of_ones_own_is_opened_and_has_no_corpus() -> None:
     assert open_retriever("mine:Empty").search(["a", "b"], 3) == [[], []]
     assert corpus_of("mine:Empty") is None
-    with pytest.raises(xs.UsageError, match="is no class or function that makes a retriever"):
+    with pytest.raises(xs.UsageError, match="not a class or function that returns a retriever"):
         open_retriever("mine:number")
     with pytest.raises(xs.UsageError, match="made no retriever"):
         open_retriever("builtins:dict")

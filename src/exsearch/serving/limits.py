@@ -26,7 +26,7 @@ class Limits(msgspec.Struct, frozen=True):
     """For a body to arrive, and then for the search."""
 
     def check(self, queries: int, k: int, max_passages: int | None = None) -> None:
-        """Raise RequestError if `queries` queries for `k` hits each exceed a limit; `max_passages` may lower that of k."""
+        """Raise RequestError for too many `queries` or hits, `k` per query; `max_passages` may lower the limit of k."""
         limit = self.k if max_passages is None else min(max_passages, self.k)
         if not 1 <= k <= limit:
             raise RequestError(400, f"the number of passages must be from 1 to {limit}, got {k}")

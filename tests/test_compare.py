@@ -195,7 +195,7 @@ def evaluated(protocol: Protocol) -> Evaluated:
 def test_a_refusal_without_a_protocol_file_says_so(pair: tuple[Path, Path], tmp_path: Path) -> None:
     other = write(tmp_path / "other", [row(q.id, 1) for q in ASKED], agent=AgentConfig(passages=7))
     remove(other / PROTOCOL)
-    with pytest.raises(UsageError, match=r"cannot be told, since no protocol\.json goes with .*other"):
+    with pytest.raises(UsageError, match=r"the difference is unknown, because protocol\.json is missing for .*other"):
         compared(pair[0], other)
 
 

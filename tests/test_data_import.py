@@ -331,17 +331,17 @@ REFUSED = {
     "a decomposition of other questions": (
         [two_wiki("a")],
         ["--decompositions", "asked"],
-        "asked: no question uses any of its 1 lines (the first is of 'x'); needed is a question with the `_id` of a",
+        "asked: no question uses any of its 1 lines (the first is of 'x'); it needs a question with the `_id` of a",
     ),
     "a decomposition with other steps": (
         [two_wiki("x")],
         ["--decompositions", "asked"],
-        "asked: no question uses any of its 1 lines (the first is of 'x'); needed is a question with the `_id` of a",
+        "asked: no question uses any of its 1 lines (the first is of 'x'); it needs a question with the `_id` of a",
     ),
     "aliases of other answers": (
         [{**two_wiki("a"), "answer_id": None, "evidences_id": []}],
         ["--aliases", "names"],
-        "names: no question uses any of its 1 lines (the first is of 'Q3'); needed is a question with the `Q_id` of",
+        "names: no question uses any of its 1 lines (the first is of 'Q3'); it needs a question with the `Q_id` of",
     ),
     "a decomposition twice": (
         [two_wiki("x")],
@@ -386,7 +386,7 @@ def test_the_verb_ends_a_mistake_with_exit_code_2(tmp_path: Path) -> None:
     arguments = ["data", "import", str(file), "--out", str(tmp_path / "out.jsonl")]
     done = subprocess.run([sys.executable, "-m", "exsearch.cli.main", *arguments], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
-    hint = "a question without an id is called after its file and number"
+    hint = "a question without an id is named after its file and number"
     assert done.stderr == f"error: {file}, line 2: the id 'a' occurs twice, first in {file}, line 1 ({hint})\n"
 
 
@@ -429,5 +429,5 @@ def test_a_companion_file_without_a_line_is_refused(tmp_path: Path) -> None:
     record = {"_id": "a", "question": "Who?", "answer": "Karn", "type": "comparison", "context": [], "evidences": []}
     source.write_text(json.dumps([record | {"supporting_facts": []}]))
     decompositions.write_text("[]")
-    with pytest.raises(UsageError, match=r"decompositions\.json: (holds no lines|is empty)"):
+    with pytest.raises(UsageError, match=r"decompositions\.json: (has no lines|is empty)"):
         import_questions([source], tmp_path / "out.jsonl", decompositions=decompositions)

@@ -256,9 +256,9 @@ def test_a_warmup_that_was_made_on_another_day_is_accepted(chat: ChatFormat, tmp
     assert dated.day_of(made[0].prompt) == day
     mixed = made + gold(dated, tmp_path / "x.jsonl")
     write_jsonl(tmp_path / "mixed.jsonl", mixed)
-    with pytest.raises(UsageError, match="not those that this model's tokenizer and chat template make"):
+    with pytest.raises(UsageError, match="not those of this model's tokenizer and chat template"):
         read_warmup(tmp_path / "mixed.jsonl", dated)
-    with pytest.raises(UsageError, match="not those that this model's tokenizer and chat template make"):
+    with pytest.raises(UsageError, match="not those of this model's tokenizer and chat template"):
         read_warmup(tmp_path / "w.jsonl", chat)
 
 
@@ -281,7 +281,7 @@ def test_a_journal_goes_on_with_the_day_that_it_began_with(chat: ChatFormat, mod
     with pytest.raises(UsageError, match=rf"j\.jsonl: its prompts state {YESTERDAY} as today's date; set agent\.date"):
         as_begun(other, model, journal)
     plain = save_tiny(tmp_path / "plain", chat)
-    with pytest.raises(UsageError, match=r"j\.jsonl: its prompts are not those that this model's tokenizer"):
+    with pytest.raises(UsageError, match=r"j\.jsonl: its prompts are not those of this model's tokenizer"):
         as_begun(settings, plain, journal)
 
 

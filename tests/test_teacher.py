@@ -218,7 +218,7 @@ def test_the_key_travels_in_the_header(tmp_path: Path, ask: Ask) -> None:
         (("--teacher-model", "big"), "--teacher and --teacher-model go together"),
         (
             ("--teacher", "http://127.0.0.1:9/v1", "--teacher-model", "big", "--set", "agent.grammar=self-ask"),
-            "a teacher writes exsearch alone",
+            "a teacher can only write exsearch",
         ),
     ],
 )

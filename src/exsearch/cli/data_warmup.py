@@ -95,11 +95,11 @@ def warmup(
     with resumable_retriever(config, index, out) as retriever:
         if teacher and teacher_model:
             writer = _teacher(teacher, teacher_model, api_key_file, config, chat, retriever, attempts, out)
-            write_jsonl(out, quality.passing(writer.outcomes(records)))
+            write_jsonl(out, quality.count(writer.outcomes(records)))
             report = quality.report(retriever.fingerprint, teacher_model, writer.cost(price))
         else:
             passages = GoldPassages.of_index(index, config)
-            write_jsonl(out, quality.passing(gold_outcomes(records, retriever, chat, config.agent, passages)))
+            write_jsonl(out, quality.count(gold_outcomes(records, retriever, chat, config.agent, passages)))
             report = quality.report(retriever.fingerprint, GOLD)
     write_json(out.with_suffix(".report.json"), report)
     if as_json:

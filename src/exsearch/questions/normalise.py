@@ -21,7 +21,7 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 
 def normalise(text: str) -> str:
-    """Convert to lower case; drop punctuation, then the articles a, an, the, then surplus white space, in this order."""
+    """Convert to lower case; drop punctuation, then the articles a, an, the, then surplus blanks, in this order."""
     return _without_articles(text.lower().translate(_NOTHING))
 
 

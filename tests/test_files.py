@@ -183,7 +183,7 @@ def test_a_kill_while_the_old_folder_is_removed_leaves_the_new_one(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(atomic, "remove", killed)
-        atomic.put_in_place(tmp_path / "new", tmp_path / "old")
+        atomic.replace_atomically(tmp_path / "new", tmp_path / "old")
     assert (tmp_path / "old" / "file").read_text() == "new"
     with atomic.atomic_path(tmp_path / "old") as temporary:
         temporary.mkdir()

@@ -23,7 +23,7 @@ from exsearch.retrieval.base import RetrievalError, Retriever
 from exsearch.serving.app import retrieval_app
 from exsearch.serving.conformance import DIALECTS, run_checks
 from exsearch.serving.limits import Limits
-from exsearch.serving.listen import Http, open_socket
+from exsearch.serving.uvicorn_server import HardenedHttp, open_socket
 from serving_server import PASSAGES, ScriptedRetriever, running, tiny_index
 
 QUERY = "capital of France"
@@ -374,7 +374,7 @@ def test_the_conformance_suite_refuses_what_is_no_server() -> None:
 def test_a_connection_whose_request_does_not_arrive_is_cut_off(
     index: tuple[Retriever, Corpus], monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
-    monkeypatch.setattr(Http, "head_seconds", 0.3)
+    monkeypatch.setattr(HardenedHttp, "head_seconds", 0.3)
     with running(retrieval_app(*index, Limits())) as url, connected(url) as connection:
         connection.sendall(sent)
         assert ends(connection)
@@ -384,7 +384,7 @@ def test_a_connection_whose_request_does_not_arrive_is_cut_off(
 def test_a_later_request_that_does_not_arrive_is_cut_off_and_an_idle_connection_is_not(
     index: tuple[Retriever, Corpus], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Http, "head_seconds", 0.3)
+    monkeypatch.setattr(HardenedHttp, "head_seconds", 0.3)
     with running(retrieval_app(*index, Limits())) as url, connected(url) as connection:
         for _ in range(2):
             connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -400,7 +400,7 @@ def test_a_later_request_that_does_not_arrive_is_cut_off_and_an_idle_connection_
 def test_a_client_that_does_not_read_holds_a_place_and_is_cut_off(
     index: tuple[Retriever, Corpus], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Http, "reading_seconds", 1.0)
+    monkeypatch.setattr(HardenedHttp, "reading_seconds", 1.0)
     body = json.dumps({"queries": ["x"] * 60_000, "topk": 1, "return_scores": True}).encode()
     head = f"POST /retrieve HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     limits = Limits(requests=1, queries=100_000)

@@ -1,4 +1,4 @@
-"""From settings to an agent: in this process, or on a cluster."""
+"""Loads an agent from settings, in this process or on a cluster."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -8,7 +8,7 @@ import msgspec
 
 from exsearch.agent.asking import SearchAgent
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.grammars.known import make_grammar
+from exsearch.agent.grammars.registry import make_grammar
 from exsearch.agent.trajectory import Trajectory
 from exsearch.agent.transcript import is_chat
 from exsearch.config import AgentConfig, Config, ModelConfig
@@ -26,17 +26,17 @@ from exsearch.retrieval.replay import Recorder
 
 
 def load_retriever(config: Config, index: str) -> Retriever:
-    """Open an index, recording its searches where the settings say so."""
+    """Open an index, and record its searches if the settings say so."""
     record_to = Path(config.data.record) if config.data.record else None
     return open_retriever(index, record_to=record_to, seconds=config.rollout.search_seconds)
 
 
 @contextmanager
 def resumable_retriever(config: Config, index: str, out: Path) -> Iterator[Retriever]:
-    """Open an index for the making of `out`: what was searched for before a kill is not searched for again.
+    """Open an index for a stage that writes `out`, so that searches made before an interruption are not repeated.
 
-    Until `out` is there, searches are recorded beside it, unless the settings record them anyway. Raises UsageError,
-    before anything is searched for, where `out` is a folder.
+    Until `out` exists, searches are recorded next to it, unless the settings record them anyway. Raises UsageError,
+    before any search, if `out` is a folder.
     """
     require_no_folder(out)
     with sole_writer(out):
@@ -54,7 +54,7 @@ def _resumable(config: Config, index: str, out: Path) -> Iterator[Retriever]:
         yield recorder
     except BaseException as error:
         recorder.close()
-        if isinstance(error, UsageError):  # it would fail again
+        if isinstance(error, UsageError):  # a retry would fail again
             file.unlink()
         raise
     recorder.close()
@@ -62,16 +62,16 @@ def _resumable(config: Config, index: str, out: Path) -> Iterator[Retriever]:
 
 
 def load_chat(config: Config, model: Path) -> ChatFormat:
-    """Load how a checkpoint folder is spoken with; behind a chat endpoint thoughts are the server's business."""
+    """Load the chat format of a checkpoint folder; with a chat endpoint, thoughts are handled by the server."""
     chat = ChatFormat.load(model, config.agent)
     return chat.unthinking() if config.model.engine == "openai" and config.model.api == "chat" else chat
 
 
 def as_begun(config: Config, model: Path, *journals: Path) -> Config:
-    """Return the settings with the date that the prompts of these files, as far as they exist, tell for today.
+    """Return the settings with the date that the prompts in these files state as today's, as far as the files exist.
 
-    What an earlier version has begun tells the day on which that was. Raises UsageError if prompts are not those of
-    the settings, so that what follows would continue another conversation.
+    An earlier version started runs with the date of the day. Raises UsageError if the prompts do not follow from the
+    settings, since a resumed run would then continue other conversations.
     """
     for journal in journals:
         begun = _first_prompt(journal)
@@ -81,19 +81,19 @@ def as_begun(config: Config, model: Path, *journals: Path) -> Config:
         day = chat.day_of(begun)
         if day is None:
             raise UsageError(
-                f"{journal}: its prompts are not those that this model's tokenizer and chat template make with these "
+                f"{journal}: its prompts are not those of this model's tokenizer and chat template with these "
                 "settings; choose another file"
             )
         if day != config.agent.date and config.agent.date != AgentConfig().date:
-            raise UsageError(f"{journal}: its prompts tell {day} for today; set agent.date = {day}")
+            raise UsageError(f"{journal}: its prompts state {day} as today's date; set agent.date = {day}")
         return msgspec.structs.replace(config, agent=msgspec.structs.replace(config.agent, date=day))
     return config
 
 
 def _first_prompt(journal: Path) -> TokenIds:
-    """Return the prompt of a file's first trajectory that has one; empty without.
+    """Return the prompt of a file's first trajectory that has one; empty if there is none.
 
-    Damaged lines are passed over: the journal sets them aside when it is opened, and says so.
+    Damaged lines are ignored here; the journal reports and quarantines them when it is opened.
     """
     if not journal.is_file():
         return []
@@ -107,11 +107,11 @@ def _first_prompt(journal: Path) -> TokenIds:
 
 
 def load_agent(config: Config, model: Path, retriever: Retriever) -> SearchAgent:
-    """Load a checkpoint folder in this process; raises UsageError for a grammar that the endpoint cannot speak."""
-    grammar = make_grammar(config.agent)  # before the model: one of the user's own may not be there
+    """Load a checkpoint folder in this process. Raises UsageError for a grammar that the endpoint cannot serve."""
+    grammar = make_grammar(config.agent)  # before the model loads, since the user's own grammar may be missing
     if config.model.engine == "openai" and config.model.api == "chat" and grammar.stops:
         name = config.agent.grammar
-        raise UsageError(f"agent.grammar = {name} goes on within one turn, which model.api = chat cannot do")
+        raise UsageError(f"agent.grammar = {name} continues within one turn, which model.api = chat cannot do")
     chat = load_chat(config, model)
     wish = None if config.agent.thinking == "template" else config.agent.thinking == "on"
     engine = load_engine(model, config.model, chat, config.agent.context, config.rollout.in_flight, wish)
@@ -119,9 +119,9 @@ def load_agent(config: Config, model: Path, retriever: Retriever) -> SearchAgent
 
 
 def model_settings(config: ModelConfig) -> Settings:
-    """Return the settings of a model that what it says depends on, by their keys."""
-    found = on_each("model", config)
+    """Return the model's settings that its output depends on, by key."""
+    settings = on_each("model", config)
     if config.engine == "openai":
-        return found
+        return settings
     precision = str(pick_dtype(config)).removeprefix("torch.")
-    return {"model.engine": config.engine, "model.precision": precision}  # the others are an endpoint's
+    return {"model.engine": config.engine, "model.precision": precision}  # an endpoint decides the others

@@ -1,4 +1,4 @@
-"""What the verbs `warmup` and `learn` have in common: train, log beside the checkpoint, report."""
+"""The common part of the verbs `warmup` and `learn`: train, log next to the checkpoint, report."""
 
 import json
 from collections.abc import Sequence
@@ -31,15 +31,17 @@ def run_training(
 ) -> None:
     """Train `base` on `examples` into the folder `out`, with metrics in `out`.metrics.jsonl.
 
-    `sources` says which journals the examples are from.
+    `sources` describes the journals that the examples come from.
     """
     with sole_writer(out) if is_first() else nullcontext():
         metrics = train_logged(base, examples, out, training, config.model, config.tracking, config.seed, label)
     if not is_first():
         return
     if as_json:
-        told = {"sources": msgspec.to_builtins(sources)} if sources else {}
-        click.echo(json.dumps({"checkpoint": str(out), "examples": len(examples), "metrics": str(metrics), **told}))
+        contributions = {"sources": msgspec.to_builtins(sources)} if sources else {}
+        click.echo(
+            json.dumps({"checkpoint": str(out), "examples": len(examples), "metrics": str(metrics), **contributions})
+        )
         return
     if len(sources) > 1:
         whole = sum(source.weight for source in sources)

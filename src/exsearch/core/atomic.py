@@ -40,7 +40,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
             raise UsageError(
                 f"{target}: a {'folder' if target.is_dir() else 'file'} is in the way; choose another path"
             )
-        put_in_place(temporary, target)
+        replace_atomically(temporary, target)
     except BaseException:
         remove(temporary)
         raise
@@ -65,7 +65,7 @@ def is_taken(target: Path) -> bool:
     return target.exists() and not (target.is_dir() and not children(target))
 
 
-def put_in_place(new: Path, target: Path) -> None:
+def replace_atomically(new: Path, target: Path) -> None:
     """Rename `new` to its sibling `target`, no link, which is replaced if it exists.
 
     No rename can take the place of a folder that is not empty: the old one is renamed, too, and removed in the end,
@@ -129,7 +129,7 @@ def require_no_folder(path: Path) -> None:
         raise UsageError(f"{path}: a folder is in the way; choose another path")
 
 
-def require_apart(out: Path, inputs: Iterable[Path | None]) -> None:
+def require_distinct_paths(out: Path, inputs: Iterable[Path | None]) -> None:
     """Raise UsageError if `out` is one of the files that are read to make it."""
     if any(out.exists() and path.exists() and out.samefile(path) for path in inputs if path is not None):
         raise UsageError(f"{out}: is read, and would be replaced; choose another path to write to")

@@ -72,7 +72,7 @@ def read_jsonl(path: Path, kind: type[T]) -> Iterator[T]:
         raise UsageError(f"{path}: no such file") from None
 
 
-def set_damaged_aside(path: Path, kind: type[T]) -> list[str]:
+def quarantine_damaged_lines(path: Path, kind: type[T]) -> list[str]:
     """Move the lines of a JSONL file that are no `kind` to `FILE.damaged`; return what was wrong with each.
 
     A torn last line is left to `Journal`.

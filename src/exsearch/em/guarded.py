@@ -1,4 +1,4 @@
-"""The steps of a run under its guard: tried, shortened or refused, and what of each is kept in the run folder."""
+"""The steps of a run under its guard: tries, shortens or refuses them, and keeps the results in the run folder."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from exsearch.agent.agents import Agents
 from exsearch.agent.rollout import Draw
 from exsearch.config import Config
-from exsearch.core.atomic import put_in_place, remove
+from exsearch.core.atomic import remove, replace_atomically
 from exsearch.core.jsonl import read_json, write_json
 from exsearch.core.seeds import derive_seed
 from exsearch.em.guard import PARTS, Decision, Guard, Standing
@@ -16,7 +16,7 @@ from exsearch.training.blend import blend
 
 
 class GuardedSteps:
-    """Decides on steps, and remembers what it decided."""
+    """Decides on steps, and keeps each decision, so that a resumed run does not decide again."""
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class GuardedSteps:
         agents_for: Callable[[Path], Agents],
         free_engine: Callable[[], None],
     ) -> None:
-        """Answer the questions as the settings say; the two functions load a checkpoint, and free its memory."""
+        """Set up the guard from the settings. The two functions load a checkpoint, and free its memory."""
         self._config, self._folder, self._free_engine = config, folder, free_engine
         greedy = config.loop.guard_samples == 0
         draw = Draw(
@@ -38,11 +38,11 @@ class GuardedSteps:
         self._guard = Guard(questions, folder.guard, draw, config.loop.guard_samples or 1, agents_for)
 
     def standing(self, model: str, checkpoint: Path) -> Standing:
-        """Return how a model of the run, `warmup` or an iteration, does on the guard's questions."""
+        """Return the figures of a model of the run, `warmup` or an iteration, on the guard's questions."""
         return self._guard.standing(self._known_as(model), checkpoint)
 
     def _known_as(self, model: str) -> str:
-        """Return the name under which the guard has a model: an iteration's is the part of its step that was taken."""
+        """Return the guard's name of a model: for an iteration, that of the share of its step that was taken."""
         file = self._folder.guard_decision(model)
         taken = read_json(file, Decision).taken if file.exists() else None
         return taken.name if taken else model
@@ -50,7 +50,8 @@ class GuardedSteps:
     def decide(self, name: str, previous: str, old: Path) -> Decision:
         """Decide on the step from the model `previous`, the checkpoint `old`, to the one trained in an iteration.
 
-        What is kept of it becomes the iteration's checkpoint; what is decided already only is put in its place.
+        The share that is taken becomes the iteration's checkpoint. A decision made before is not made again; only its
+        checkpoint is moved into place.
         """
         file = self._folder.guard_decision(name)
         if not file.exists():
@@ -58,15 +59,15 @@ class GuardedSteps:
             write_json(file, self._guard.decide(name, before, old, lambda share: self._part(name, old, share)))
         decision = read_json(file, Decision)
         if decision.taken:
-            kept = self._folder.part(name, PARTS[decision.taken.share])
-            if kept.exists():
-                put_in_place(kept, self._folder.checkpoint(name))
+            part = self._folder.part(name, PARTS[decision.taken.share])
+            if part.exists():
+                replace_atomically(part, self._folder.checkpoint(name))
         for share in PARTS:
             remove(self._folder.part(name, PARTS[share]))
         return decision
 
     def _part(self, name: str, old: Path, share: float) -> Path:
-        """Return a model that has gone a share of an iteration's step."""
+        """Return the model at a share of an iteration's step: weights interpolated between the two checkpoints."""
         part, whole = self._folder.part(name, PARTS[share]), self._folder.part(name, PARTS[1.0])
         if share < 1:
             self._free_engine()

@@ -1,7 +1,7 @@
 """The EM loop: warm up, then explore, weigh and learn until validation no longer improves.
 
 Reads top to bottom as the method of DESIGN.md section 2. Every stage leaves a file or folder in the run folder and
-is skipped when that is there, so the same command continues a run that was cut off.
+is skipped if that exists, so running the same command again resumes an interrupted run.
 """
 
 import statistics
@@ -13,7 +13,7 @@ import msgspec
 
 from exsearch.agent.agents import Agents, load_agents
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.journal import few_failed
+from exsearch.agent.journal import check_failures
 from exsearch.agent.loading import as_begun, load_retriever
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import Config, load_config
@@ -54,7 +54,7 @@ class EMRun:
     """One run of the EM loop in one run folder."""
 
     def __init__(self, config: Config, root: Path, say: Say) -> None:
-        """Check the inputs and claim the folder; raises UsageError before any work is done."""
+        """Check the inputs and claim the folder. Raises UsageError before any work is done."""
         self.folder = RunFolder(root, config.tracking)
         config, earlier = self.folder.as_its_version_did(config)
         if earlier:
@@ -67,7 +67,7 @@ class EMRun:
         self.retriever = load_retriever(config, data.index)
         self.questions = RunQuestions.read(config)
         self.gold_passages = GoldPassages.of_index(data.index, config)
-        say(f"Model: {config.model.path}; what is not a folder here is made or fetched once, into your cache folder.")
+        say(f"Model: {config.model.path} (made or downloaded once to the cache folder, unless it is a local folder).")
         self.base = resolve_model(config.model.path)
         self.config, self._spoken = self._as_begun(config)
         self.chat = ChatFormat.load(self.base, self._spoken.agent)
@@ -91,9 +91,10 @@ class EMRun:
         self._guard = GuardedSteps(self.config, self.folder, guard, *use) if guard else None
 
     def _as_begun(self, config: Config) -> tuple[Config, Config]:
-        """Return the settings to claim the folder with and to speak with, by what there is of prompts.
+        """Return the settings to claim the folder with, and those to build prompts with, by the date in existing
+        prompts.
 
-        They differ for a run that an earlier version has begun, whose folder does not name the day that it tells.
+        They differ for a run started by an earlier version, whose config does not record the date in its prompts.
         """
         folder = self.folder
         evaluated = [path / TRAJECTORIES for path in (folder.test_eval("closed-book"), folder.dev_eval("warmup"))]
@@ -101,19 +102,19 @@ class EMRun:
         spoken = as_begun(config, self.base, *ready, folder.warmup_trajectories, *evaluated)
         if (day := spoken.agent.date) == config.agent.date:
             return config, config
-        self.say(f"The chat template is told that today is {day}, as in the prompts that are there.")
+        self.say(f"The chat template gets {day} as today's date, as in the run's existing prompts.")
         known = not folder.config.exists() or load_config(folder.config).agent.date == day
         return (spoken if known else config), spoken
 
     def run(self) -> RunSummary:
-        """Run what is not done yet; return the summary, which is also written to the folder."""
+        """Run what is not done yet. Return the summary, which is also written to the folder."""
         try:
             return self._stages()
         finally:
             self.close()
 
     def close(self) -> None:
-        """Free what was loaded, and let the trackers write what they hold back."""
+        """Free what was loaded, and flush the trackers."""
         self._free_engine()
         self.folder.metrics.close()
 
@@ -144,7 +145,7 @@ class EMRun:
 
     def baselines(self) -> None:
         """Score what every later score must beat."""
-        self.say("Baselines: the untrained model without search, and the commonest training answer.")
+        self.say("Baselines: the untrained model without search, and the most common training answer.")
         agent, spoken = (
             msgspec.structs.replace(config.agent, grammar="closed-book") for config in (self.config, self._spoken)
         )
@@ -162,7 +163,7 @@ class EMRun:
     def warm_up(self) -> None:
         """Teach the grammar by supervised fine-tuning on gold trajectories."""
         if not self._warms_up:
-            self.say("Warm-up: none, the model is taken to know the grammar.")
+            self.say("Warm-up: skipped, the model is assumed to know the grammar.")
             return
         gold = self._gold_trajectories()
         source = self.config.data.warmup or f"of {self.config.warmup.questions} questions"
@@ -188,16 +189,16 @@ class EMRun:
                 self.folder.trajectories(name),
                 label=f"{name} explore",
             )
-        if told := few_failed(trajectories):
-            self.say(f"{told}. They weigh nothing.")
+        if told := check_failures(trajectories):
+            self.say(f"{told}. They get weight 0.")
         weights = weigh(trajectories, questions, self.config.weigh)
         write_jsonl(path, weights)
         return weights
 
     def m_step(self, name: str, explorers: dict[str, Path]) -> list[Source]:
-        """Learn from the weighted trajectories; return what each E-step adds to them.
+        """Learn from the weighted trajectories; return what each E-step contributes.
 
-        `explorers` has the model that explored in each iteration up to this one, which comes last.
+        `explorers` maps each iteration up to this one, which comes last, to the model that explored in it.
         """
         examples, sources = self._m_step.examples(name, explorers)
         if self._guard is not None and self.folder.guard_decision(name).exists():
@@ -220,12 +221,12 @@ class EMRun:
         return decision
 
     def standing(self, model: str) -> Standing:
-        """Return how a model of the run does on the guard's questions."""
+        """Return the figures of a model of the run on the guard's questions."""
         assert self._guard is not None
         return self._guard.standing(model, self._checkpoint(model))
 
     def to_mix_in(self) -> list[Example]:
-        """Return the examples of the warm-up that each M-step learns from, too."""
+        """Return the examples of the warm-up that are added to each M-step."""
         mixed = self.config.learn.warmup_mix
         return self._warmup_examples()[:mixed] if mixed else []
 
@@ -236,7 +237,7 @@ class EMRun:
     def assess(self, name: str) -> None:
         """Evaluate a model on the test, validation and first explored training questions.
 
-        With a guard, its questions take the place of the last two.
+        With a guard, its questions replace the last two.
         """
         sets = {self.folder.test_eval(name): self.questions.test}
         if self._guard is None:
@@ -260,7 +261,7 @@ class EMRun:
         self.say(f"  {name}: exact match {em.mean:.1%} [{em.low:.1%}, {em.high:.1%}], F1 {f1.mean:.1%}, n = {em.n}")
 
     def merit(self, name: str) -> float:
-        """Return what the best iteration is chosen by: exact match on validation questions, or the guard's figure."""
+        """Return the figure that chooses the best iteration: exact match on validation questions, or the guard's."""
         return self.validate(name) if self._guard is None else self.standing(name).merit
 
     def validate(self, name: str) -> float:
@@ -278,7 +279,7 @@ class EMRun:
             comparison = Comparison("warmup", best, paired_difference(before, after))
         train_probability = {name: self._on_training_questions(name) for name in models}
         if self._guard is None and not are_of_one_event([read_scores(self.folder.train_eval(name)) for name in models]):
-            self.say("p(answer) is told of no model: an earlier version scored some of them by aliases alone.")
+            self.say("p(answer) is reported for no model: an earlier version scored some of them with aliases only.")
             train_probability = {}
         summary = RunSummary(
             title=self.config.title,
@@ -293,7 +294,7 @@ class EMRun:
         return summary
 
     def _on_training_questions(self, name: str) -> Figure:
-        """Return a model's p(y | x, z) on training questions: some of those learned from, or the guard's."""
+        """Return a model's p(y | x, z) on training questions: some that were learned from, or the guard's."""
         if self._guard is None:
             return answer_probability(read_scores(self.folder.train_eval(name)))
         return figure(self.standing(name).probability)
@@ -301,7 +302,7 @@ class EMRun:
     def _iteration(
         self, name: str, model: str, weights: WeightSummary, learned: list[Source], decision: Decision | None
     ) -> Iteration:
-        """Sum an iteration up; `model` is what it ended with, the one before if its step was refused."""
+        """Summarise an iteration. `model` is the one it ended with: the previous one if its step was refused."""
         whole = sum(source.weight for source in learned) or 1.0
         return Iteration(
             name=name,
@@ -321,7 +322,7 @@ class EMRun:
         )
 
     def _checkpoint(self, name: str) -> Path:
-        """Return a model's checkpoint; without a warm-up, the model of that name is the base."""
+        """Return a model's checkpoint; without a warm-up, `warmup` is the base model."""
         if name == "warmup" and not self._warms_up:
             return self.base
         return self.folder.checkpoint(name)
@@ -356,7 +357,7 @@ class EMRun:
         return self._agents
 
     def _free_engine(self) -> None:
-        """Drop the engine's memory before the trainer needs it: one device is enough for both."""
+        """Free the engine's memory before the trainer needs it, so that one device is enough for both."""
         if self._agents is not None:
             self._agents.close()
         self._agents = None
@@ -364,7 +365,7 @@ class EMRun:
 
 
 def contents_of(config: Config, base: Path) -> dict[str, str]:
-    """Return, by their keys, what the settings stand for that name something: fingerprints, and the precision here.
+    """Return, by key, fingerprints of the models and files that settings name, and the precision on this machine.
 
     Index and questions are kept whole in a run folder. Raises UsageError if there is no such file.
     """
@@ -379,7 +380,7 @@ def contents_of(config: Config, base: Path) -> dict[str, str]:
 
 
 def _check_scores(config: Config) -> None:
-    """Raise UsageError for a setting that needs scores which exploring will not bring, or a weighting that is none."""
+    """Raise UsageError for a setting that needs scores that exploring will not compute, or for an unknown weighting."""
     weighting_of(config.weigh)
     steps = config.explore.score_steps or config.explore.branches > 1
     if config.weigh.gate_gain and not (steps or config.explore.score_opening):

@@ -1,4 +1,4 @@
-"""The M-step of a run: learn from the rollouts of its E-step, and of earlier ones if asked to."""
+"""The M-step of a run: learn from the rollouts of its E-step, and of earlier ones if the settings say so."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from exsearch.training.start import train
 
 @dataclass(frozen=True)
 class MStep:
-    """Learns in one run folder."""
+    """Trains the models of one run folder."""
 
     config: Config
     folder: RunFolder
@@ -35,14 +35,15 @@ class MStep:
     agents_for: Callable[[Path], Agents]
     """Loads a checkpoint."""
     free_engine: Callable[[], None]
-    """Drops the engine's memory before the trainer needs it: one device is enough for both."""
+    """Frees the engine's memory before the trainer needs it, since both may share one device."""
     say: Callable[[str], None]
 
     def examples(self, name: str, explorers: dict[str, Path]) -> tuple[list[Example], list[Source]]:
-        """Return what the M-step of an iteration learns from, and what each E-step adds to it.
+        """Return the examples for the M-step of an iteration, and what each E-step contributes.
 
-        `explorers` has the model that explored in each iteration up to this one, which comes last. Raises UsageError
-        for a journal that is not of this run, and where a question of the guard is among those learned from.
+        `explorers` maps each iteration up to this one, which comes last, to the model that explored in it. Raises
+        UsageError
+        if a journal is not from this run, or if a question of the guard is among those learned from.
         """
         replayed = [earlier for earlier in explorers if earlier != name and self.config.learn.replay != "none"]
         rollouts = [self._rollouts(name, earlier, explorers) for earlier in [*replayed, name]]
@@ -51,7 +52,7 @@ class MStep:
         return examples, sources
 
     def _rollouts(self, name: str, earlier: str, explorers: dict[str, Path]) -> Rollouts:
-        """Return the rollouts of an E-step with the weights that the M-step of `name` gives them."""
+        """Return the rollouts of an E-step, with the weights to use in the M-step of `name`."""
         journal, weights = self.folder.trajectories(earlier), self.folder.weights(earlier)
         if self.config.learn.replay != "none":
             self._require_own(journal, explorers[earlier])
@@ -65,20 +66,20 @@ class MStep:
         return Rollouts(earlier, journal, weights)
 
     def _require_own(self, journal: Path, explorer: Path) -> None:
-        """Raise UsageError if a journal holds trajectories of another model or question file than the run's."""
+        """Raise UsageError if a journal has trajectories of another model or question file than the run's."""
         known = {question.id for question in self.questions.train}
         model = "" if self.config.model.engine == "openai" else model_fingerprint(explorer)  # an endpoint names its own
         for trajectory in read_jsonl(journal, Trajectory):
             name = f"{journal}: trajectory {trajectory.label}"
             if model and trajectory.model_fingerprint != model:
                 raise UsageError(
-                    f"{name} is of another model than {explorer}, which explored then; restore the journal"
+                    f"{name} is from another model than {explorer}, which explored then; restore the journal"
                 )
             if trajectory.question_id not in known:
-                raise UsageError(f"{name} is of no question in data.train; restore the journal")
+                raise UsageError(f"{name} has no question in data.train; restore the journal")
 
     def learn(self, name: str, base: Path, examples: list[Example], target: Path) -> None:
-        """Train into the folder `target`: once, or in several orders, the mean of whose weights is the result."""
+        """Train into the folder `target`: once, or several times with different orders, averaging the weights."""
         config = self.config.learn
         orders = [self.folder.order(name, number) for number in range(1, config.orders + 1)]
         if config.orders == 1:
@@ -100,7 +101,7 @@ class MStep:
         target: Path,
         seed: int | None = None,
     ) -> None:
-        """Train once, with figures under the name of the stage; `seed` is the run's unless it is given."""
+        """Train once, and log figures under the name of the stage; `seed` defaults to the run's."""
         self.free_engine()
         metrics = self.folder.metrics
         with self.times.of(stage):

@@ -1,4 +1,4 @@
-"""How long each stage of a run took, over all its starts."""
+"""The time that each stage of a run took, over all its starts."""
 
 import time
 from collections.abc import Iterator
@@ -8,19 +8,19 @@ from exsearch.core.jsonl import read_jsonl
 from exsearch.logs.metrics_log import MetricsLog
 
 STAGE = "seconds"
-"""Of the lines in metrics.jsonl that say so."""
+"""Prefix of the keys in metrics.jsonl that hold times."""
 
 
 class StageTimes:
-    """Writes the duration of stages to the run's figures, and sums them up."""
+    """Logs the duration of stages with the run's figures, and sums them."""
 
     def __init__(self, metrics: MetricsLog) -> None:
-        """Keep them in this log."""
+        """Log to `metrics`."""
         self._metrics = metrics
 
     @contextmanager
     def of(self, stage: str) -> Iterator[None]:
-        """Time what is done within, if that takes more than a second: a stage that is done already takes less."""
+        """Time the body of a `with`. A stage that was done already takes under a second, which is not logged."""
         start = time.monotonic()
         yield
         seconds = time.monotonic() - start
@@ -28,7 +28,7 @@ class StageTimes:
             self._metrics.append(STAGE, 0, **{stage: round(seconds, 1)})
 
     def total(self) -> dict[str, float]:
-        """Return the seconds of each stage."""
+        """Return the seconds of each stage, summed over all starts."""
         total: dict[str, float] = {}
         for line in read_jsonl(self._metrics.path, dict[str, str | float]):
             if line["stage"] == STAGE:

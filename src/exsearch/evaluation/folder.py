@@ -1,4 +1,4 @@
-"""An evaluation read back: its scores, the protocol they were taken under, its questions and its answers."""
+"""Reads an evaluation: its scores, their protocol, its questions and its answers."""
 
 from pathlib import Path
 
@@ -25,11 +25,11 @@ class Evaluated(msgspec.Struct, frozen=True):
     folder: Path
     scores: Scores
     protocol: dict[str, object]
-    """The content of protocol.json, without the fingerprint; empty where there is none."""
+    """The content of protocol.json, without the fingerprint; empty if there is none."""
     questions: dict[str, Question]
-    """By id, in order; empty where neither the folder nor its run holds them."""
+    """Questions by id, in order; empty if neither the folder nor its run has them."""
     answers: dict[str, str | None]
-    """By question id; empty where there are no trajectories."""
+    """Answers by question id; empty if there are no trajectories."""
 
     @property
     def figures(self) -> dict[str, Figure]:
@@ -38,17 +38,17 @@ class Evaluated(msgspec.Struct, frozen=True):
 
 
 class _Answer(msgspec.Struct, frozen=True):
-    """The part of a trajectory that is read here."""
+    """The fields of a trajectory that are needed here."""
 
     question_id: str
     answer: str | None
 
 
 def read_evaluation(folder: Path, questions: Path | None = None) -> Evaluated:
-    """Read a folder of `exsearch eval`, or that of a model's evaluation in a run.
+    """Read a folder of `exsearch eval`, or the folder of a model's evaluation in a run.
 
-    Its questions are in `questions` where neither has them. Raises UsageError for a folder without scores, with the
-    protocol of others, or scored on questions that `questions` lacks.
+    `questions` is the file to use if neither has its questions. Raises UsageError for a folder without scores, with
+    another protocol's, or with scores of questions that `questions` does not have.
     """
     if not has_scores(folder):
         raise UsageError(f"{folder}: {_not_finished(folder)}")
@@ -63,16 +63,16 @@ def read_evaluation(folder: Path, questions: Path | None = None) -> Evaluated:
 
 
 def _questions(folder: Path, scores: Scores, named: Path | None) -> dict[str, Question]:
-    """Return the questions of the folder or its run, or else those of the file `named`, which must hold all scored."""
+    """Return the questions of the folder or its run, or else of the file `named`, which must have all scored ones."""
     own = next(iter(_existing(folder, QUESTIONS, _run_questions(folder))), None)
     file = own or named
     if file is None:
         return {}
-    asked = {question.id: question for question in read_questions(file, emptied=True)}
-    lacking = [row.question_id for row in scores.questions if row.question_id not in asked]
+    by_id = {question.id: question for question in read_questions(file, emptied=True)}
+    lacking = [row.question_id for row in scores.questions if row.question_id not in by_id]
     if lacking and own is None:
         raise UsageError(f"{file}: lacks {len(lacking)} questions scored in {folder}, the first {lacking[0]!r}")
-    return asked
+    return by_id
 
 
 def _not_finished(folder: Path) -> str:
@@ -81,11 +81,11 @@ def _not_finished(folder: Path) -> str:
     models = sorted(path.parent for path in folder.glob(f"eval/*/{SCORES}"))
     if models:
         return f"is a run; name the folder of one of its models: {', '.join(map(str, models))}"
-    return f"holds no {SCORES}: no evaluation, or not a finished one"
+    return f"has no {SCORES}: not an evaluation, or an unfinished one"
 
 
 def _protocol(folder: Path, expected: str) -> dict[str, object]:
-    """Return the folder's own protocol or, for a model's test questions, that of its run."""
+    """Return the folder's own protocol or, for a model's test questions, its run's."""
     in_run = folder.resolve().parent
     for path in _existing(folder, PROTOCOL, in_run.parent / PROTOCOL if in_run.name == "eval" else None):
         protocol = read_json(path, dict[str, object])

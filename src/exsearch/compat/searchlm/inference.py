@@ -15,7 +15,7 @@ import msgspec
 
 from exsearch.agent.agents import load_agents
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.journal import few_failed
+from exsearch.agent.journal import check_failures
 from exsearch.agent.loading import as_begun
 from exsearch.compat.searchlm.formats import InferenceFile, output_of, read_source_questions
 from exsearch.config import Config, load_config
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> Path:
     config = as_begun(config, model, journal)
     with closing(load_agents(config, model, index)) as agents:
         trajectories = explore(agents, questions, sampling, config.seed, journal, "inference")
-    if told := few_failed(trajectories):
+    if told := check_failures(trajectories):
         print(f"{told}. They count as wrong", file=sys.stderr)
     chat = ChatFormat.load(model, config.agent)
     by_id = {question.id: question for question in questions}

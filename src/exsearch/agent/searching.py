@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Sequence
 
 from exsearch.config import RolloutConfig
+from exsearch.core.retry import RetryPolicy
 from exsearch.corpus.passage import Hit
 from exsearch.processes.worker import Worker
 from exsearch.retrieval.base import RetrievalError, Retriever
 
 PAUSE = 0.1
 """Seconds before a failed search is tried again for the first time."""
-
 
 Asked = tuple[str, int]
 """A query and the page of its ranking that is wanted, from 1."""
@@ -36,9 +36,9 @@ class Searcher:
 
         `page` counts from 1: those that rank first, the next as many, and so on.
         """
-        for trial in range(self._config.search_retries + 1):
-            if trial:
-                await asyncio.sleep(PAUSE * 2 ** (trial - 1))
+        for pause in RetryPolicy(self._config.search_retries, PAUSE).pauses():
+            if pause:
+                await asyncio.sleep(pause)
             try:
                 async with asyncio.timeout(self._config.search_seconds):
                     return await self._ask((query, page))

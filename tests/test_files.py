@@ -18,7 +18,7 @@ from exsearch.core.atomic import atomic_path, remove, write_text
 from exsearch.core.errors import UsageError
 from exsearch.core.fingerprint import fingerprint
 from exsearch.core.journal import Journal
-from exsearch.core.jsonl import read_json, read_jsonl, write_json, write_jsonl
+from exsearch.core.jsonl import read_growing, read_json, read_jsonl, write_json, write_jsonl
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -118,6 +118,18 @@ def test_a_malformed_line_is_named_by_file_and_number(tmp_path: Path, content: b
         path.write_bytes(content)
     with pytest.raises(UsageError, match=message):
         list(read_jsonl(path, Record))
+
+
+def test_a_file_that_still_grows_may_be_absent_or_torn_at_its_end_and_nowhere_else(tmp_path: Path) -> None:
+    path = tmp_path / "growing.jsonl"
+    assert list(read_growing(path, Record)) == []
+    path.write_bytes(b'{"name":"a"}\n{"na')
+    assert list(read_growing(path, Record)) == [Record("a")]
+    with pytest.raises(UsageError, match="line 2: not valid JSON"):
+        list(read_jsonl(path, Record))
+    path.write_bytes(b'{"na\n{"name":"b"}\n')
+    with pytest.raises(UsageError, match="line 1: not valid JSON"):
+        list(read_growing(path, Record))
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff", b'{"name":1}', None])

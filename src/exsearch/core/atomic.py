@@ -1,5 +1,6 @@
 """Files and folders that are never half-written, and what may be in their way."""
 
+import codecs
 import errno
 import os
 import shutil
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from exsearch.core.errors import UsageError
-from exsearch.core.foreign import HEAD, foreign
+from exsearch.core.foreign import require_text
 from exsearch.core.scratch import scratch
 from exsearch.core.shape import not_utf8
 from exsearch.core.trouble import naming, writing
@@ -160,16 +161,20 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def read_text(path: Path) -> str:
-    """Read a text file, less a byte order mark; raise UsageError naming the file if it is missing or not UTF-8."""
+def read_utf8(path: Path) -> bytes:
+    """Read the bytes of a text file, less a byte order mark; raise UsageError if it is missing, or plainly no UTF-8."""
     try:
         with naming(path):
             content = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UsageError(f"{path}: no such file") from None
-    if said := foreign(content[:HEAD]):
-        raise UsageError(f"{path}: is {said}")
+    require_text(path, content)
+    return content.removeprefix(codecs.BOM_UTF8)
+
+
+def read_text(path: Path) -> str:
+    """Read a text file, less a byte order mark; raise UsageError naming the file if it is missing or not UTF-8."""
     try:
-        return content.decode("utf-8-sig")
+        return read_utf8(path).decode()
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: {not_utf8(error)}") from None

@@ -1,5 +1,7 @@
 """Where sentences end: surely, to take one out of a text, and possibly, to find each in a text."""
 
+from itertools import pairwise
+
 import pytest
 
 from exsearch.core.sentences import sentence_ends, sentence_parts
@@ -18,5 +20,5 @@ from exsearch.core.sentences import sentence_ends, sentence_parts
 )
 def test_a_sure_end_is_a_possible_one(text: str, sure: list[str], possible: list[str]) -> None:
     cuts = [0, *sentence_ends(text), len(text)]
-    assert [text[a:b] for a, b in zip(cuts, cuts[1:], strict=False)] == sure
+    assert [text[a:b] for a, b in pairwise(cuts)] == sure
     assert sentence_parts(text) == possible

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from exsearch.config import RolloutConfig
 from exsearch.core.retry import RetryPolicy
 from exsearch.corpus.passage import Hit
+from exsearch.processes.futures import settle
 from exsearch.processes.worker import Worker
 from exsearch.retrieval.base import RetrievalError, Retriever
 
@@ -63,7 +64,7 @@ class Searcher:
             for page in sorted({page for _, page in batch}):
                 queries = [query for query, asked in batch if asked == page]
                 for query, outcome in zip(queries, await self._outcomes(queries, page), strict=True):
-                    _settle(batch[query, page], outcome)
+                    settle((future, outcome) for future in batch[query, page])
 
     async def _outcomes(self, queries: list[str], page: int) -> Sequence[list[Hit] | RetrievalError]:
         """Search for all at once, or each alone if that fails."""
@@ -84,17 +85,6 @@ class Searcher:
         if self._driver is not None:
             self._driver.cancel()
         self._driver = asyncio.create_task(self._drive()) if self._waiting else None
-
-
-def _settle(waiting: list[asyncio.Future[list[Hit]]], outcome: list[Hit] | RetrievalError) -> None:
-    """Tell all who still wait for a search how it ended."""
-    for future in waiting:
-        if future.done():
-            continue
-        if isinstance(outcome, RetrievalError):
-            future.set_exception(outcome)
-        else:
-            future.set_result(outcome)
 
 
 def _checked(found: list[list[Hit]], queries: list[str], k: int) -> list[list[Hit]]:

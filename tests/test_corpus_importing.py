@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 from exsearch.core.errors import UsageError
 from exsearch.corpus import importing, lines
 from exsearch.corpus.importing import Imported, extend_corpus, import_corpus
-from exsearch.corpus.passage import Passage
-from exsearch.corpus.source import split_contents
+from exsearch.corpus.passage import Passage, split_contents
 from exsearch.corpus.store import Corpus, delete_passages
 
 Left = list[tuple[int, str, str | None]]

@@ -140,6 +140,22 @@ def test_a_wrong_request_gets_a_client_error_that_says_why(
     assert search(url, QUERY)[0] == 200
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"queries": ', "the body: not valid JSON (it ends too early)"),
+        (b'{"queries": NaN}', "the body: not valid JSON (NaN is no JSON; write null)"),
+        (b"", "the body: empty, where JSON must be"),
+        (b"\xff", "the body: not UTF-8 (byte 1)"),
+        (b"\x1f\x8b\x08\x00", "the body: packed by gzip; unpack it first (gunzip)"),
+        (b"[1]", "the body must be a JSON object"),
+    ],
+)
+def test_what_is_wrong_with_a_body_is_said_once(url: str, body: bytes, message: str) -> None:
+    status, _, content = send(url, "/retrieve", body)
+    assert (status, content["message"]) == (400, message)
+
+
 def test_a_client_that_closes_after_a_long_body_still_sees_why_it_was_refused(url: str) -> None:
     status, _, content = send(url, "/retrieve", {"queries": ["x" * 20_000_000]}, {"Connection": "close"})
     assert status == 413

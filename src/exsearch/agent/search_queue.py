@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Sequence
 
 from exsearch.config import RolloutConfig
+from exsearch.core.retry import RetryPolicy
 from exsearch.corpus.passage import Hit
+from exsearch.processes.futures import settle
 from exsearch.processes.worker import Worker
 from exsearch.retrieval.base import RetrievalError, Retriever
 
 PAUSE = 0.1
 """Seconds of pause before the first retry of a failed search."""
-
 
 Asked = tuple[str, int]
 """A query, and the page of its ranking, from 1."""
@@ -36,9 +37,9 @@ class SearchQueue:
 
         `page` counts from 1: the first page has the `k` best hits, the next page the `k` after them, and so on.
         """
-        for trial in range(self._config.search_retries + 1):
-            if trial:
-                await asyncio.sleep(PAUSE * 2 ** (trial - 1))
+        for pause in RetryPolicy(self._config.search_retries, PAUSE).pauses():
+            if pause:
+                await asyncio.sleep(pause)
             try:
                 async with asyncio.timeout(self._config.search_seconds):
                     return await self._ask((query, page))
@@ -63,7 +64,7 @@ class SearchQueue:
             for page in sorted({page for _, page in batch}):
                 queries = [query for query, asked_page in batch if asked_page == page]
                 for query, outcome in zip(queries, await self._outcomes(queries, page), strict=True):
-                    _settle(batch[query, page], outcome)
+                    settle((future, outcome) for future in batch[query, page])
 
     async def _outcomes(self, queries: list[str], page: int) -> Sequence[list[Hit] | RetrievalError]:
         """Search for all queries at once, or one by one if that fails."""
@@ -84,17 +85,6 @@ class SearchQueue:
         if self._driver is not None:
             self._driver.cancel()
         self._driver = asyncio.create_task(self._drive()) if self._waiting else None
-
-
-def _settle(waiting: list[asyncio.Future[list[Hit]]], outcome: list[Hit] | RetrievalError) -> None:
-    """Give the outcome to all that still wait for a search."""
-    for future in waiting:
-        if future.done():
-            continue
-        if isinstance(outcome, RetrievalError):
-            future.set_exception(outcome)
-        else:
-            future.set_result(outcome)
 
 
 def _checked(results: list[list[Hit]], queries: list[str], k: int) -> list[list[Hit]]:

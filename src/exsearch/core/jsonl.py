@@ -57,6 +57,15 @@ def write_json_list(path: Path, records: Iterable[object]) -> int:
 
 def read_jsonl(path: Path, kind: type[T]) -> Iterator[T]:
     """Yield the records of a JSONL file; raise UsageError with file and line at the first that is not a `kind`."""
+    return _records(path, kind, growing=False)
+
+
+def read_growing(path: Path, kind: type[T]) -> Iterator[T]:
+    """Do the same for a file that may be absent or still growing: a torn last line is skipped."""
+    return _records(path, kind, growing=True) if path.is_file() else iter(())
+
+
+def _records(path: Path, kind: type[T], growing: bool) -> Iterator[T]:
     decoder = msgspec.json.Decoder(kind)
     try:
         with naming(path), path.open("rb") as file:
@@ -67,6 +76,8 @@ def read_jsonl(path: Path, kind: type[T]) -> Iterator[T]:
                 try:
                     yield decoder.decode(record)
                 except BROKEN:
+                    if growing and not line.endswith(b"\n"):
+                        return
                     raise UsageError(f"{path}, line {number}: {fault(record, kind)}") from None
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UsageError(f"{path}: no such file") from None

@@ -11,9 +11,9 @@ import pyarrow as pa
 from exsearch.core.atomic import behind_link, remove, replace_atomically
 from exsearch.core.errors import UsageError
 from exsearch.core.fingerprint import fingerprint
-from exsearch.core.foreign import PARQUET
 from exsearch.core.jsonl import read_json, read_jsonl, write_json
 from exsearch.core.locks import sole_writer
+from exsearch.core.parquet import is_parquet
 from exsearch.core.progress import progress
 from exsearch.core.trouble import damage_reason, machine_trouble
 from exsearch.corpus.layout import INFO, Rows, SegmentInfo
@@ -21,7 +21,7 @@ from exsearch.corpus.lines import recognise_lines
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.source import Malformed, Place, Source
 from exsearch.corpus.store import Corpus, none_deleted, refuse_to_replace
-from exsearch.corpus.tables import HUB, is_saved_dataset, open_dataset, open_parquet
+from exsearch.corpus.tables import HUB, is_saved_dataset, open_dataset, parquet_source
 from exsearch.corpus.writer import SEGMENT_ROWS, CorpusWriter, discard_unlisted
 
 MAX_EXAMPLES_SHOWN = 5
@@ -79,11 +79,10 @@ def open_source(name: str) -> Source:
     if path.exists() and not path.is_file():
         raise UsageError(f"{path}: is not a regular file; copy its content to one first")
     try:
-        with path.open("rb") as file:
-            magic = file.read(len(PARQUET))
+        parquet = is_parquet(path)
     except OSError as error:
         raise machine_trouble(error) or UsageError(f"{path}: {error.strerror}") from None
-    return open_parquet(path) if magic == PARQUET else recognise_lines(path)
+    return parquet_source(path) if parquet else recognise_lines(path)
 
 
 def import_corpus(

@@ -1,8 +1,6 @@
 """Passages in text files, plain or gzipped: JSON lines in two shapes, and DPR's tab-separated values."""
 
 import codecs
-import gzip
-import io
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
@@ -12,8 +10,8 @@ from typing import BinaryIO, Literal
 import msgspec
 
 from exsearch.core.errors import UsageError
-from exsearch.core.foreign import GZIP, HEAD, foreign
-from exsearch.core.gzipped import BROKEN_GZIP, gzip_fault
+from exsearch.core.foreign import require_line_feeds, require_text
+from exsearch.core.gzipped import BROKEN_GZIP, gzip_fault, unpacked
 from exsearch.core.ids import Id
 from exsearch.core.quoting import RowError, alike, read_row
 from exsearch.core.shape import BROKEN, fault
@@ -32,11 +30,10 @@ class Lines:
         self._path = path
         self.line, self.offset = start.line, start.offset
         self._given_back: deque[bytes] = deque()
-        packed = raw.read(len(GZIP)) == GZIP
-        raw.seek(0 if packed else start.offset)
-        self._stream: BinaryIO = raw
-        if packed:
-            self._stream = io.BufferedReader(gzip.GzipFile(fileobj=raw), MEGABYTE)
+        self._stream = unpacked(raw)
+        if self._stream is raw:
+            raw.seek(start.offset)
+        else:
             self._skip(start.offset)
 
     def take(self) -> bytes:
@@ -172,15 +169,13 @@ def recognise_lines(path: Path) -> LineSource:
         after = Place(lines.line, lines.offset)
     if not first:
         raise UsageError(f"{path}: is empty")
-    if file_kind := foreign(first[:HEAD]):
-        raise UsageError(f"{path}: is {file_kind}")
+    require_text(path, first)
     if first.lstrip().startswith(b"{"):
         return JsonLines(path, before)
     columns = first.decode(errors="replace").replace('"', "").strip().split("\t")
     if set(_DPR_COLUMNS) <= set(columns):
         return DprFile(path, after, columns)
-    if b"\r" in first.rstrip(b"\r\n"):
-        raise UsageError(f"{path}: its lines end in carriage returns only; save it with line feeds")
+    require_line_feeds(path, first)
     raise UsageError(
         f"{path}: unknown format; known are JSON lines with id, title, text or id, contents, tab-separated values "
         "whose first line names the columns id, text, title (each also gzipped), Parquet, and Hugging Face datasets"

@@ -9,7 +9,7 @@ import msgspec
 
 from exsearch.core.fingerprint import fingerprint
 from exsearch.core.ids import id_text
-from exsearch.corpus.passage import Passage
+from exsearch.corpus.passage import Passage, split_contents
 
 MEGABYTE = 1 << 20
 
@@ -89,14 +89,3 @@ def make_passage(id: object, title: object, text: object, contents: object) -> P
     if not text or text.isspace():
         return Malformed("no text", name)
     return Passage(name, title or "", text)
-
-
-def split_contents(contents: str) -> tuple[str, str]:
-    """Split `contents` into title (its first line, without quotes around it) and text (the rest)."""
-    title, newline, text = contents.partition("\n")
-    if not newline:
-        return "", contents
-    title = title.strip()
-    if len(title) >= 2 and title[0] == title[-1] == '"':
-        title = title[1:-1]
-    return title, text

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from exsearch.core.errors import UsageError
-from exsearch.core.parquet import table_fault
+from exsearch.core.parquet import open_parquet, table_fault
 from exsearch.core.shape import not_utf8
 from exsearch.core.trouble import machine_trouble
 from exsearch.corpus.passage import Passage
@@ -78,12 +77,9 @@ def _passage(values: tuple[object, ...]) -> Passage | Malformed:
         return Malformed(not_utf8(error), values[0] if isinstance(values[0], str) else None)
 
 
-def open_parquet(path: Path) -> TableSource:
-    """Return a Parquet file as a source. Raises UsageError if it is broken or lacks the columns."""
-    try:
-        file = pq.ParquetFile(path, memory_map=True)
-    except (pa.ArrowException, OSError) as error:
-        raise machine_trouble(error, path) or UsageError(f"{path}: {table_fault(error, 'Parquet file')}") from None
+def parquet_source(path: Path) -> TableSource:
+    """Return a Parquet file as a source; raises UsageError if it is broken or lacks the columns."""
+    file = open_parquet(path)
     columns = [name for name in file.schema_arrow.names if name in _COLUMNS]
     groups = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
 

@@ -4,7 +4,6 @@ It reads JSON lines, a JSON list, or `{"output": [...]}` (SearchLM) of records w
 2WikiMultihopQA's `{"answer": {id: text}}`; and `{id: text}`. A file whose scores would be wrong is refused.
 """
 
-import codecs
 import json
 import math
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import Any
 
 import msgspec
 
+from exsearch.core.atomic import read_utf8
 from exsearch.core.errors import UsageError
-from exsearch.core.foreign import HEAD, foreign
 from exsearch.core.ids import id_text
 from exsearch.core.shape import ShapeError, syntax_fault
 from exsearch.questions.question import Question
@@ -63,13 +62,7 @@ class Matched(msgspec.Struct, frozen=True):
 
 def read_predictions(path: Path) -> Predictions:
     """Read a file of predictions. Raises UsageError if it is malformed, ambiguous or has no predictions."""
-    try:
-        content = path.read_bytes()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise UsageError(f"{path}: no such file") from None
-    if file_kind := foreign(content[:HEAD]):
-        raise UsageError(f"{path}: is {file_kind}")
-    content = content.removeprefix(codecs.BOM_UTF8)
+    content = read_utf8(path)
     try:
         whole = _decode(content)
     except ValueError as error:

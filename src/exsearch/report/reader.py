@@ -3,21 +3,17 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
 from exsearch.agent.trajectory import AliasScore, Numbered, Step
 from exsearch.core.atomic import children, is_file
 from exsearch.core.errors import UsageError
-from exsearch.core.jsonl import read_json
-from exsearch.core.shape import BROKEN, fault
+from exsearch.core.jsonl import read_growing, read_json
 from exsearch.core.toml import read_toml
 from exsearch.em.weighted import Weighted
 from exsearch.evaluation.scores import Figure, Scores, has_scores, read_scores
 from exsearch.questions.question import Question
-
-T = TypeVar("T")
 
 
 class Comparison(msgspec.Struct, frozen=True):
@@ -175,24 +171,6 @@ class RunReader:
     def weights(self, iteration: str) -> Iterator[Weighted]:
         """Yield the weights of an iteration."""
         return read_growing(self.path / iteration / "weights.jsonl", Weighted)
-
-
-def read_growing(path: Path, kind: type[T]) -> Iterator[T]:
-    """Yield the records of a JSONL file that may be absent or still growing: a torn last line is left out."""
-    if not path.is_file():
-        return
-    decoder = msgspec.json.Decoder(kind)
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                record = decoder.decode(line)
-            except BROKEN:
-                if not line.endswith(b"\n"):
-                    return
-                raise UsageError(f"{path}, line {number}: {fault(line, kind)}") from None
-            yield record
 
 
 def _evaluation(folder: Path) -> Iterator[bool]:

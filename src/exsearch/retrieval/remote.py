@@ -6,8 +6,6 @@ path, the dialect's own path is used; without both, Search-R1's. `KEY@` before t
 `USER:PASSWORD@` as basic authorisation; neither enters a fingerprint or a message.
 """
 
-import email.utils
-import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,6 +14,7 @@ import msgspec
 
 from exsearch.core.errors import UsageError, nearest
 from exsearch.core.fingerprint import fingerprint
+from exsearch.core.retry import LONGEST_PAUSE, RetryPolicy, retry_after
 from exsearch.core.shape import ShapeError, decode
 from exsearch.corpus.passage import Hit
 from exsearch.network.http_client import client, describe
@@ -26,8 +25,6 @@ from exsearch.wire.registry import CLIENTS
 
 _QUERIES_A_REQUEST = 64
 _MAX_BYTES = 64 << 20
-_LONGEST_WAIT = 60.0
-"""Maximum seconds between two attempts; if a server asks for a longer wait, the request fails."""
 _TRY_AGAIN = {429, 502, 503, 504}
 _BROKEN = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError)
 
@@ -53,7 +50,8 @@ class Remote:
         name, url = _parsed(location)
         self._dialect = CLIENTS[name]
         self._name = name
-        self._timeout, self._retries, self._backoff, self._concurrency = timeout, retries, backoff, concurrency
+        self._timeout, self._concurrency = timeout, concurrency
+        self._policy = RetryPolicy(retries, backoff)
         headers = {}
         if url.username and not url.password:
             headers["Authorization"] = f"Bearer {url.username}"
@@ -122,8 +120,11 @@ class Remote:
 
     def _exchange(self, request: httpx2.Request) -> tuple[int, bytes]:
         """Return status and body; retries where that may help. Raises RetrievalError."""
-        for attempt in range(self._retries + 1):
-            wait = min(self._backoff * 2**attempt, _LONGEST_WAIT) * random.uniform(0.5, 1.0)
+        asked = 0.0
+        for pause in self._policy.pauses():
+            if wait := max(pause, asked):
+                time.sleep(wait)
+            asked = 0.0
             try:
                 response, body = self._once(request)
             except _BROKEN as error:
@@ -136,12 +137,10 @@ class Remote:
                 if response.status_code not in _TRY_AGAIN:
                     return response.status_code, body
                 failure = f"status {response.status_code}"
-                if (wait_asked := _retry_after(response)) > _LONGEST_WAIT:
-                    raise RetrievalError(f"{self._shown}: {failure}, and the server asks to wait {wait_asked:.0f} s")
-                wait = max(wait, wait_asked)
-            if attempt < self._retries:
-                time.sleep(wait)
-        raise RetrievalError(f"{self._shown}: {failure} ({self._retries + 1} attempts)")
+                asked = retry_after(response.headers.get("Retry-After"))
+                if asked > LONGEST_PAUSE:
+                    raise RetrievalError(f"{self._shown}: {failure}, and the server asks to wait {asked:.0f} s")
+        raise RetrievalError(f"{self._shown}: {failure} ({self._policy.retries + 1} attempts)")
 
     def _once(self, request: httpx2.Request) -> tuple[httpx2.Response, bytes]:
         deadline = time.monotonic() + self._timeout
@@ -186,17 +185,6 @@ def _parsed(location: str) -> tuple[str, httpx2.URL]:
             f"{displayed}: put the server's dialect in front ({', '.join(CLIENTS)}), as in skyrl+http://..."
         )
     return name, url
-
-
-def _retry_after(response: httpx2.Response) -> float:
-    """Return the seconds that the server asks to wait, given as a number or as a date."""
-    header = response.headers.get("Retry-After", "")
-    if header.isdecimal():
-        return float(header)
-    try:
-        return email.utils.parsedate_to_datetime(header).timestamp() - time.time()
-    except (ValueError, OverflowError):
-        return 0.0
 
 
 def _reported(body: bytes) -> str | None:

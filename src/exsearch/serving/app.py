@@ -132,7 +132,7 @@ class _Service:
         try:
             keys = decode(body)
         except ShapeError as error:
-            raise RequestError(400, f"the body is not valid JSON: {error}") from None
+            raise RequestError(400, f"the body: {error}") from None
         if not isinstance(keys, dict):
             raise RequestError(400, "the body must be a JSON object")
         kind = request_at(path, keys)

@@ -1,12 +1,12 @@
 """One thread that searches for all clients; requests that arrive while it is busy are searched for together."""
 
 import asyncio
-import contextlib
 import threading
 from dataclasses import dataclass
 from queue import SimpleQueue
 
 from exsearch.corpus.passage import Hit
+from exsearch.processes.futures import settle_from_thread
 from exsearch.processes.stopping import untorn
 from exsearch.retrieval.base import RetrievalError, Retriever
 from exsearch.serving.metrics import Metrics
@@ -63,9 +63,7 @@ class Batcher:
                 group = [job for job in jobs if job.k == k]
                 with untorn():
                     answers = self._answers(group, k)
-                # the loop is closed if the server was stopped by force; nobody is waiting
-                with contextlib.suppress(RuntimeError):
-                    group[0].answer.get_loop().call_soon_threadsafe(_deliver, group, answers)
+                settle_from_thread([(job.answer, answer) for job, answer in zip(group, answers, strict=True)])
 
     def _answers(self, jobs: list[_Job], k: int) -> list[Answer]:
         """Search for the queries of all jobs at once; if that crashes, one by one, so that only a faulty job fails."""
@@ -80,14 +78,3 @@ class Batcher:
                 return [answer for job in jobs for answer in self._answers([job], k)]
             return [error]
         return [[hits[query] for query in job.queries] for job in jobs]
-
-
-def _deliver(jobs: list[_Job], answers: list[Answer]) -> None:
-    """Set the results; runs in the event loop."""
-    for job, answer in zip(jobs, answers, strict=True):
-        if job.answer.done():
-            continue
-        if isinstance(answer, Exception):
-            job.answer.set_exception(answer)
-        else:
-            job.answer.set_result(answer)

@@ -10,10 +10,9 @@ import msgspec
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.trajectory import Trajectory
 from exsearch.core.errors import UsageError
+from exsearch.core.sentences import sentence_parts
 from exsearch.evaluation.metrics import accuracy
 from exsearch.questions.question import Question
-
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
 @dataclass(frozen=True)
@@ -186,4 +185,4 @@ def _words(text: str) -> list[str]:
 
 def _sentences(evidence: str | None) -> list[str]:
     # a text contains itself unless normalisation empties it, as it does the initial in "A. Smith"
-    return [sentence for sentence in _SENTENCE_END.split(evidence or "") if accuracy(sentence, [sentence])]
+    return [sentence for sentence in sentence_parts(evidence or "") if accuracy(sentence, [sentence])]

@@ -4,7 +4,7 @@ import hashlib
 
 import msgspec
 
-from exsearch.corpus.passage import Passage
+from exsearch.corpus.passage import Passage, split_contents
 
 
 def contents_of(passage: Passage) -> str:
@@ -31,13 +31,7 @@ class Document(msgspec.Struct):
 
 def from_contents(contents: str, id: str | int | None) -> Passage:
     """Take the first line, quoted or not, as the title; a text of one line has none."""
-    title, line_feed, text = contents.partition("\n")
-    if not line_feed:
-        return passage_of("", contents, id)
-    title = title.strip()
-    if len(title) > 1 and title[0] == title[-1] == '"':
-        title = title[1:-1]
-    return passage_of(title, text, id)
+    return passage_of(*split_contents(contents), id)
 
 
 def passage_of(title: str, text: str, id: str | int | None) -> Passage:

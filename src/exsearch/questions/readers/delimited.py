@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from exsearch.core.errors import UsageError
+from exsearch.core.foreign import require_line_feeds
 from exsearch.core.quoting import RowError, alike, read_row
 from exsearch.questions.readers.ids import IDS
 
@@ -31,8 +32,7 @@ class Delimited:
         if self._named:
             self.columns = first
         elif self._delimiter == "," or len(first) != len(_DPR_COLUMNS) or not self._is_row(first, first):
-            if b"\r" in line.rstrip(b"\r\n"):
-                raise UsageError(f"{path}: its lines end in carriage returns only; save it with line feeds")
+            require_line_feeds(path, line)
             raise UsageError(f"{path}, line {number}: neither JSON nor column names that include `question`")
 
     def rows(self) -> Iterator[tuple[int, dict[str, str]]]:

@@ -1,21 +1,18 @@
 """Reads the records of a file: JSON lines, a JSON list, Parquet, comma or tab separated values, plain or gzipped."""
 
 import codecs
-import gzip
-import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from exsearch.core.atomic import is_special
 from exsearch.core.errors import UsageError
-from exsearch.core.foreign import GZIP, HEAD, PARQUET, foreign
-from exsearch.core.gzipped import BROKEN_GZIP, gzip_fault
-from exsearch.core.parquet import table_fault
+from exsearch.core.foreign import HEAD, require_text
+from exsearch.core.gzipped import BROKEN_GZIP, gzip_fault, unpacked
+from exsearch.core.parquet import is_parquet, open_parquet, table_fault
 from exsearch.core.shape import BROKEN, ShapeError, decode, fault, not_utf8
 from exsearch.core.trouble import machine_trouble
 from exsearch.questions.readers.delimited import Delimited
@@ -54,14 +51,11 @@ def read_records(path: Path) -> Iterator[Record]:
     if is_special(path):
         raise UsageError(f"{path}: is not a regular file, and is read twice; copy it to one first")
     try:
-        with path.open("rb") as raw:
-            magic = raw.read(len(PARQUET))
-        if magic == PARQUET:
+        if is_parquet(path):
             yield from _rows(path)
             return
-        packed = magic.startswith(GZIP)
         with path.open("rb") as raw:
-            yield from _texts(path, io.BufferedReader(cast(Any, gzip.GzipFile(fileobj=raw))) if packed else raw)
+            yield from _texts(path, unpacked(raw))
     except BROKEN_GZIP as error:
         raise UsageError(f"{path}: broken gzip file: {gzip_fault(error)}") from None
     except OSError as error:
@@ -70,8 +64,7 @@ def read_records(path: Path) -> Iterator[Record]:
 
 def _texts(path: Path, file: BinaryIO) -> Iterator[Record]:
     head = file.read(HEAD)
-    if file_kind := foreign(head):
-        raise UsageError(f"{path}: is {file_kind}")
+    require_text(path, head)
     file.seek(len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0)
     number, line = 0, b"\n"
     while line and not line.strip():
@@ -131,7 +124,7 @@ def _decoded(path: Path, items: list[msgspec.Raw]) -> Iterator[Record]:
 def _rows(path: Path) -> Iterator[Record]:
     number = 0
     try:
-        table = pq.ParquetFile(path)
+        table = open_parquet(path)
         _require_unique(path, table.schema_arrow.names)
         # no reader needs times, and not all of them fit into Python's
         columns = [f.name for f in table.schema_arrow if f.name not in _UNREAD and not pa.types.is_temporal(f.type)]

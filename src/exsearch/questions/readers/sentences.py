@@ -3,8 +3,8 @@
 import re
 from itertools import pairwise
 
-_END = re.compile(r"(?<=[.!?])(?<!\b[A-Z]\.)(?<!\b(?:St|Mr|Ms|Dr|Jr|Sr|No|vs)\.)(?<!\bMrs\.)\s+(?=[\"'(`]*[A-Z0-9])")
-"""End of a sentence, except after the most common abbreviations."""
+from exsearch.core.sentences import sentence_ends
+
 _WORD = re.compile(r"\w+")
 
 
@@ -15,8 +15,8 @@ def sentence_with(answer: str, question: str, text: str) -> str | None:
     No sentence ends within the answer, even if that has full stops.
     """
     answers = [match.span() for match in re.finditer(re.escape(answer), text)]
-    ends = (match.end() for match in _END.finditer(text))
-    cuts = [0, *(end for end in ends if not any(start < end < stop for start, stop in answers)), len(text)]
+    ends = (end for end in sentence_ends(text) if not any(start < end < stop for start, stop in answers))
+    cuts = [0, *ends, len(text)]
     holding = [sentence.strip() for sentence in (text[a:b] for a, b in pairwise(cuts)) if answer in sentence]
     question_words = _words(question)
     return max(holding, key=lambda sentence: len(question_words & _words(sentence)), default=None)

@@ -29,7 +29,7 @@ VLLM = """
 import sys
 from vllm import LLM, SamplingParams
 if __name__ == "__main__":
-    model = LLM(sys.argv[1], max_model_len=512, dtype="float32", enforce_eager=True)
+    model = LLM(sys.argv[1], max_model_len=512, dtype="float32", enforce_eager=True, gpu_memory_utilization=0.5)
     asked = [{"role": "user", "content": sys.argv[2]}]
     [said] = model.chat(asked, SamplingParams(temperature=0.0, max_tokens=24), use_tqdm=False)
     print("said:", said.outputs[0].text)

@@ -13,7 +13,7 @@ VOCABULARY = 97
 
 
 def tiny_llama(
-    vocabulary: int = VOCABULARY, seed: int = 0, spread: float = 0.2, context: int = 2048
+    vocabulary: int = VOCABULARY, seed: int = 0, spread: float = 0.2, context: int = 2048, head_size: int = 8
 ) -> LlamaForCausalLM:
     """Return a random model; a larger `spread` of its weights makes it surer of its next token."""
     config = LlamaConfig(
@@ -23,6 +23,7 @@ def tiny_llama(
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
+        head_dim=head_size,
         max_position_embeddings=context,
         initializer_range=spread,
         tie_word_embeddings=True,
@@ -39,8 +40,8 @@ def tiny_engine(seed: int = 0, seats: int = 64) -> HFEngine:
     return HFEngine(tiny_llama(seed=seed, spread=0.4), f"tiny-{seed}", seats)
 
 
-def save_tiny(folder: Path, chat: ChatFormat, seed: int = 0, spread: float = 0.02) -> Path:
+def save_tiny(folder: Path, chat: ChatFormat, seed: int = 0, spread: float = 0.02, head_size: int = 8) -> Path:
     """Write a random model with the tokenizer of `chat` as a checkpoint folder."""
-    tiny_llama(len(chat.tokenizer), seed, spread).save_pretrained(folder)
+    tiny_llama(len(chat.tokenizer), seed, spread, head_size=head_size).save_pretrained(folder)
     chat.tokenizer.save_pretrained(folder)
     return folder

@@ -1,7 +1,7 @@
 """Attention that reads each key and value once for all query heads that share it.
 
-The implementations of transformers repeat keys and values in memory for grouped queries as soon as there is a mask,
-which for a decoding step is most of the work. Here the query heads of a group become further queries of its key head.
+With a mask, transformers' implementations repeat keys and values in memory for grouped queries, which is most of the
+work of a decoding step. Here the query heads of a group become further queries of their key head.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from exsearch.engine.attending import attend_in_blocks, require_known
 GROUPED = "exsearch_grouped"
 
 _made: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-"""What was made of a pass's mask, for its other layers: by window and by how often it is repeated."""
+"""Masks derived from a pass's mask, cached for its other layers by window and number of repetitions."""
 
 
 def grouped_attention(
@@ -55,7 +55,7 @@ def grouped_attention(
 
 
 def _mask(mask: torch.Tensor, window: int | None, groups: int) -> torch.Tensor:
-    """Return a causal mask, of the last `window` positions alone if there is one, repeated for each head of a group."""
+    """Return a causal mask, limited to the last `window` positions, if any, and repeated per head of a group."""
     made: dict[tuple[int | None, int], torch.Tensor] = _made.setdefault(mask, {})
     if (window, groups) not in made:
         within = mask

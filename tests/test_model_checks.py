@@ -272,7 +272,7 @@ def test_doctor_says_what_a_template_does_with_thoughts_and_dates(chat: ChatForm
     told = json.loads(CliRunner().invoke(doctor, [*words, "--set", "agent.date=2031-07-04"]).stdout.splitlines()[-1])
     assert told["template"] == "the model's own: '2031<|im_end|>...<|im_end|><think>\\n'"
     assert told["stop tokens"] == "<|im_end|>, <|endoftext|>"
-    assert told["date"] == "the template takes 2031-07-04 for today (agent.date)"
+    assert told["date"] == "the template gets 2031-07-04 as today's date (agent.date)"
     assert told["thinking"] == "template: a prompt begins a thought; agent.thinking switches it"
     told = json.loads(CliRunner().invoke(doctor, [*words, "--set", "agent.thinking=off"]).stdout.splitlines()[-1])
     assert told["thinking"] == "off: a prompt begins no thought; agent.thinking switches it"

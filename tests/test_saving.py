@@ -128,7 +128,7 @@ def test_kept_weights_that_do_not_belong_to_the_checkpoint_are_refused(
         known = start_fingerprint(checkpoint, False)
         save_file({"model.norm.weight": torch.ones(5)}, file, metadata={"served": known})
         said = r"model\.norm\.weight does not fit"
-    with pytest.raises(UsageError, match=rf"weights\.safetensors: .*{said}.*; remove .*float32 to go on"):
+    with pytest.raises(UsageError, match=rf"weights\.safetensors: .*{said}.*; remove .*float32 to continue"):
         restore_float32(load_model(checkpoint, torch.float32), checkpoint)
     assert moved(served(checkpoint), start(checkpoint, msgspec.structs.replace(CONFIG, keep_float32=False))) == 0
 

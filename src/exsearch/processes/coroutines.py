@@ -51,9 +51,8 @@ def _run_here(coroutine: Coroutine[Any, Any, T]) -> T:
 def _run_beside(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine in its own thread."""
     with _Beside(coroutine).running() as beside:
-        while not wait(
-            [beside.outcome], _LOOK
-        ).done:  # a signal that another thread received does not interrupt a longer wait
+        # in short waits, since a signal that another thread received does not end a longer one
+        while not wait([beside.outcome], _LOOK).done:
             beside.require_wanted()
     return beside.outcome.result()
 

@@ -30,7 +30,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """
     target = behind_link(target)
     if not target.name:
-        raise UsageError(f"{target}: is a folder; name what to make in it")
+        raise UsageError(f"{target}: is a folder; name the file to write in it")
     if is_special(target):
         raise UsageError(f"{target}: is neither a file nor a folder, and would be replaced; choose another path")
     make_folder(target.parent)
@@ -54,21 +54,20 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 
 def behind_link(target: Path) -> Path:
-    """Return where `target`, a file or folder to be written, really lies: the end of the links, if it is one.
+    """Return where `target`, a file or folder to write, really is: the end of its links, if it is a link.
 
-    Whoever names a link wants the disk behind it, so what is written beside it on the way belongs there, too. The end
-    need not exist.
+    A link stands for the disk behind it, so temporary files belong there too. The end need not exist.
     """
     return Path(os.path.realpath(target)) if target.is_symlink() else target
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, unless they are there; behind links, the ends of which need not exist."""
+    """Create a folder and its parents, unless they exist; also behind links whose ends do not exist."""
     Path(os.path.realpath(folder)).mkdir(parents=True, exist_ok=True)
 
 
 def is_taken(target: Path) -> bool:
-    """Return whether something is at `target`, a folder to be written, beside an empty folder."""
+    """Return whether something other than an empty folder is at `target`, a folder to write."""
     return target.exists() and not (target.is_dir() and not children(target))
 
 
@@ -97,7 +96,7 @@ def replace_atomically(new: Path, target: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a folder with what it holds; a path that is not there is fine."""
+    """Delete a file or a folder with its content; a missing path is not an error."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -105,9 +104,9 @@ def remove(path: Path) -> None:
 
 
 def remove_unless_held(path: Path) -> None:
-    """Delete a folder that nothing names any more, or leave to the next caller what a reader keeps there.
+    """Delete a folder that nothing refers to any longer, or leave it to the next call if a reader still uses it.
 
-    A network drive keeps the files that a reader has open under other names in their folder, which is not empty then.
+    Network drives keep the files that a reader has open under other names in their folder, which is then not empty.
     """
     try:
         remove(path)
@@ -117,7 +116,7 @@ def remove_unless_held(path: Path) -> None:
 
 
 def children(folder: Path) -> list[Path]:
-    """Return what is in a folder, sorted; nothing if it is not there. Unlike `glob`, raises OSError if it is closed."""
+    """Return a folder's content, sorted; empty if it does not exist. Unlike `glob`, raises OSError if unreadable."""
     try:
         return sorted(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
@@ -144,15 +143,15 @@ def _mode(path: Path) -> int:
 
 
 def require_no_folder(path: Path) -> None:
-    """Raise UsageError if a folder is where a file is to be."""
+    """Raise UsageError if a folder is where a file is to be written."""
     if path.is_dir():
         raise UsageError(f"{path}: a folder is in the way; choose another path")
 
 
 def require_distinct_paths(out: Path, inputs: Iterable[Path | None]) -> None:
-    """Raise UsageError if `out` is one of the files that are read to make it."""
+    """Raise UsageError if `out` is one of the files that are read to write it."""
     if any(out.exists() and path.exists() and out.samefile(path) for path in inputs if path is not None):
-        raise UsageError(f"{out}: is read, and would be replaced; choose another path to write to")
+        raise UsageError(f"{out}: is also an input, and would be replaced; choose another output path")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,10 +1,10 @@
-"""The two kinds of failure a user meets. Both print as one line, without a traceback."""
+"""The two kinds of failure that users see. Both print one line, without a traceback."""
 
 from collections.abc import Iterable
 
 
 class ExSearchError(Exception):
-    """Something failed that is not the user's fault, such as a full disk. Exit code 1.
+    """A failure that is not the user's mistake, such as a full disk. Exit code 1.
 
     >>> issubclass(xs.UsageError, xs.ExSearchError)
     True
@@ -18,7 +18,7 @@ class UsageError(ExSearchError):
 
     >>> xs.open_index("work/absent")
     Traceback (most recent call last):
-    exsearch.core.errors.UsageError: work/absent: not an index folder (no index.json); `exsearch index` makes one
+    exsearch.core.errors.UsageError: work/absent: not an index folder (no index.json); create it with `exsearch index`
     """
 
     exit_code = 2

@@ -21,5 +21,5 @@ def unpacked(raw: BinaryIO) -> BinaryIO:
 
 
 def gzip_fault(error: EOFError | zlib.error | gzip.BadGzipFile) -> str:
-    """Return what is wrong, in words that go on after "broken gzip file"."""
+    """Return what is wrong, in words that follow "broken gzip file"."""
     return "it ends too early" if isinstance(error, EOFError) else "its content is damaged"

@@ -24,16 +24,16 @@ def read_json(path: Path, kind: type[T]) -> T:
     """Read a JSON file as `kind`; raise UsageError naming the file if it is missing or malformed."""
     try:
         with naming(path):
-            found: T = decode(path.read_bytes(), kind)
+            record: T = decode(path.read_bytes(), kind)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UsageError(f"{path}: no such file") from None
     except ShapeError as error:
         raise UsageError(f"{path}: {error}") from None
-    return found
+    return record
 
 
 def write_jsonl(path: Path, records: Iterable[object]) -> int:
-    """Write one JSON line a record, atomically; return how many."""
+    """Write one JSON line per record, atomically; return their number."""
     encoder = msgspec.json.Encoder()
     count = 0
     with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -44,7 +44,7 @@ def write_jsonl(path: Path, records: Iterable[object]) -> int:
 
 
 def write_json_list(path: Path, records: Iterable[object]) -> int:
-    """Write a JSON list, one line a record, atomically; return how many. Only one record is held at a time."""
+    """Write a JSON list, one line per record, atomically; return their number. Holds one record in memory."""
     encoder = msgspec.json.Encoder()
     count = 0
     with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -84,9 +84,9 @@ def _records(path: Path, kind: type[T], growing: bool) -> Iterator[T]:
 
 
 def quarantine_damaged_lines(path: Path, kind: type[T]) -> list[str]:
-    """Move the lines of a JSONL file that are no `kind` to `FILE.damaged`; return what was wrong with each.
+    """Move the lines of a JSONL file that are not a `kind` to `FILE.damaged`; return what was wrong with each.
 
-    A torn last line is left to `Journal`.
+    A torn last line is left for `Journal` to handle.
     """
     if not path.is_file():
         return []

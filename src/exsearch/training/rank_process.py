@@ -11,7 +11,7 @@ import time
 import msgspec
 
 from exsearch.core.errors import UsageError
-from exsearch.core.trouble import as_told
+from exsearch.core.trouble import as_user_error
 from exsearch.processes import stopping
 from exsearch.training.job import Job, Report, read_job
 from exsearch.training.launch import REPORT
@@ -44,7 +44,7 @@ def _train(job: Job) -> None:
     except Exception as error:
         if stopping.was_asked():
             os._exit(1)
-        if (user_error := as_told(error)) is None:
+        if (user_error := as_user_error(error)) is None:
             time.sleep(SECONDS_TO_HEAR)
             raise
         _report(Report(0, error=str(user_error), mistake=isinstance(user_error, UsageError)))

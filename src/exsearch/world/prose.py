@@ -1,4 +1,4 @@
-"""Writes the passages of a block: a few sentences an entity, each fact told in exactly one passage."""
+"""Writes the passages of a block: a few sentences per entity, each fact in exactly one passage."""
 
 import random
 import re
@@ -11,9 +11,9 @@ from exsearch.world.entity import Entity, Fact
 from exsearch.world.schema import Relation
 
 _WORDS = (28, 42)
-"""A passage takes further sentences until it has this many words, a number drawn from the range."""
+"""Range of the number of words, drawn per passage, up to which it gets further sentences."""
 _FLAVOUR = 0.3
-"""Chance that a sentence without a fact comes before the facts are used up; at most one does."""
+"""Chance of one sentence without a fact before the facts are used up."""
 _ALIAS = 0.4
 """Chance that a second passage first calls its subject by an alias."""
 _A = re.compile(r"\b([Aa]) (?=[aeiouAEIOU])(?!uni|one|eu|Uni|Eu)")
@@ -34,7 +34,7 @@ def write_passages(block: Block, first_id: int, prefix: str, rng: random.Random)
     """Write the block's passages, in shuffled order, and note which passage tells which fact."""
     drafts: list[tuple[Entity, str, list[str]]] = []
     spare = block.passages - len(block.entities)
-    # The entities with the most left to tell get the second passages.
+    # The entities with the most untold facts get second passages.
     ranked = sorted(block.entities, key=lambda e: (not e.kind.two_passages, -min(len(e.facts), 5), rng.random()))
     doubled = {id(entity) for entity in ranked[:spare]}
     for entity in block.entities:
@@ -61,7 +61,7 @@ def _first_passage(block: Block, entity: Entity, untold: list[Relation], rng: ra
     ]
     opening = rng.choice(openings)
     told = [field for field in fields(opening) if field in own]
-    # A shared name stands here without its description, which the title has.
+    # A shared name appears here without its description, which is in the title.
     text = _fill(block, entity, opening, entity.name.forms[0], rng)
     rest = [relation for relation in untold if relation.name not in told]
     return _continue(block, entity, text, told, rest, rng)

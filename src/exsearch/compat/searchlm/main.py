@@ -7,7 +7,7 @@ import sys
 from typing import NoReturn
 
 from exsearch.core.errors import UsageError, nearest
-from exsearch.core.trouble import as_told
+from exsearch.core.trouble import as_user_error
 from exsearch.processes import stopping
 from exsearch.processes.children import guard_others
 from exsearch.processes.streams import write_any_text
@@ -26,7 +26,7 @@ def main() -> None:
     except KeyboardInterrupt:
         _leave(stopping.STOPPED, 1)
     except Exception as error:
-        if told := as_told(error):
+        if told := as_user_error(error):
             _leave(str(told), told.exit_code)
         if not stopping.was_asked():
             raise

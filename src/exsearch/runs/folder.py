@@ -103,8 +103,7 @@ class RunFolder:
         return unknown_to(read_toml(self.config)) if self.config.exists() else []
 
     def check(self, config: Config, contents: dict[str, str] | None = None) -> list[Change]:
-        """Return the settings that differ from those the run here was started with. Raises UsageError if they change
-        results.
+        """Return the settings that differ from the existing run's. Raises UsageError if they change results.
 
         `config` is from `as_its_version_did`. `contents` has, by key, fingerprints for settings that name files or
         models. Without it, only the others are compared; index and questions are compared by `claim_inputs`.

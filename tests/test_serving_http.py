@@ -144,7 +144,7 @@ def test_a_wrong_request_gets_a_client_error_that_says_why(
     ("body", "message"),
     [
         (b'{"queries": ', "the body: not valid JSON (it ends too early)"),
-        (b'{"queries": NaN}', "the body: not valid JSON (NaN is no JSON; write null)"),
+        (b'{"queries": NaN}', "the body: not valid JSON (NaN is not JSON; write null)"),
         (b"", "the body: empty, where JSON must be"),
         (b"\xff", "the body: not UTF-8 (byte 1)"),
         (b"\x1f\x8b\x08\x00", "the body: packed by gzip; unpack it first (gunzip)"),

@@ -82,8 +82,8 @@ def main() -> None:
     except KeyboardInterrupt:
         _leave(stopping.STOPPED, 1)
     except Exception as error:
-        if told := as_user_error(error):
-            _leave(str(told), told.exit_code)
+        if user_error := as_user_error(error):
+            _leave(str(user_error), user_error.exit_code)
         if not stopping.was_asked():
             raise
         _leave(stopping.STOPPED, 1)  # a library may turn an interruption during its import into another error

@@ -78,8 +78,8 @@ def _not_joined(error: BaseException) -> set[str]:
     for frame, _ in traceback.walk_tb(error.__traceback__):
         report = frame.f_locals.get("loading_info")
         if isinstance(report, LoadStateDictInfo):
-            told = {name: why.rsplit("\nError", 1)[0].splitlines() for name, why in report.conversion_errors.items()}
-            return {f"{name} ({lines[-1]})" if lines else name for name, lines in told.items()}
+            reasons = {name: why.rsplit("\nError", 1)[0].splitlines() for name, why in report.conversion_errors.items()}
+            return {f"{name} ({lines[-1]})" if lines else name for name, lines in reasons.items()}
     return set()
 
 

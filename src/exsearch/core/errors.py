@@ -28,7 +28,7 @@ _SPELLINGS = (("is", "iz"), ("ys", "yz"), ("our", "or"), ("tre", "ter"), ("-", "
 """British and American; letters that some names are written with, and others."""
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: str, choices: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` for the known word closest to `word`, or an empty string.
 
     The same word in another spelling, American or British, is the closest there can be.
@@ -38,7 +38,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """
     import difflib
 
-    plain = {_plain(name): name for name in known}
+    plain = {_plain(name): name for name in choices}
     matches = difflib.get_close_matches(_plain(word), plain, n=1, cutoff=0.5)
     return f"; did you mean {plain[matches[0]]!r}?" if matches else ""
 

@@ -34,7 +34,7 @@ def foreign(head: bytes) -> str | None:
             return f"written in {name}; save it as UTF-8"
     if _WIDE.match(head):
         return "written in UTF-16; save it as UTF-8"
-    return next((said for pattern, said in _PACKED if pattern.match(head)), None)
+    return next((description for pattern, description in _PACKED if pattern.match(head)), None)
 
 
 def require_text(path: Path, head: bytes) -> None:

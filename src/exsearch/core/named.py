@@ -22,9 +22,9 @@ def ours_or_own(ours: Sequence[str]) -> msgspec.Meta:
 
     A message about another text says which of the `names` in their `extra` comes near.
     """
-    known = "|".join(map(re.escape, ours))
+    alternatives = "|".join(map(re.escape, ours))
     words = f"one of {', '.join(ours)}, or your own as module:name"
-    return msgspec.Meta(pattern=rf"\A(?:{known}|{_OWN})\Z", description=words, extra={"names": [*ours]})
+    return msgspec.Meta(pattern=rf"\A(?:{alternatives}|{_OWN})\Z", description=words, extra={"names": [*ours]})
 
 
 def find_own(name: str, key: str) -> Any:

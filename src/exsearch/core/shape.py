@@ -69,8 +69,8 @@ def syntax_fault(content: bytes) -> str:
     """Return why bytes are not valid JSON."""
     if not content.strip():
         return "empty, where JSON must be"
-    if said := foreign(content[:HEAD]):
-        return said
+    if description := foreign(content[:HEAD]):
+        return description
     try:
         text = content.decode()
     except UnicodeDecodeError as error:

@@ -124,10 +124,10 @@ def _refuse_absent_targets(adapter: Path, base: Path, tuned: Any) -> None:
     settings, layers = tuned.peft_config["default"], tuned.base_model
     numbers = {part for name in layers.targeted_module_names for part in name.split(".")}
     numbered = settings.layers_to_transform
-    wanted = [numbered] if isinstance(numbered, int) else numbered or []
+    layer_numbers = [numbered] if isinstance(numbered, int) else numbered or []
     lists = {
         "target_modules": (settings.target_modules, layers.targeted_module_names),
-        "layers_to_transform": (map(str, wanted), numbers),
+        "layers_to_transform": (map(str, layer_numbers), numbers),
         "target_parameters": (settings.target_parameters, layers.targeted_parameter_names),
         "modules_to_save": (settings.modules_to_save, [name for name, _ in layers.model.named_modules()]),
     }

@@ -14,7 +14,7 @@ from exsearch.engine.attending import attend_in_blocks, require_known
 
 GROUPED = "exsearch_grouped"
 
-_made: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+_masks_by_mask: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 """Masks derived from a pass's mask, cached for its other layers by window and number of repetitions."""
 
 
@@ -56,15 +56,15 @@ def grouped_attention(
 
 def _mask(mask: torch.Tensor, window: int | None, groups: int) -> torch.Tensor:
     """Return a causal mask, limited to the last `window` positions, if any, and repeated per head of a group."""
-    made: dict[tuple[int | None, int], torch.Tensor] = _made.setdefault(mask, {})
-    if (window, groups) not in made:
+    cached: dict[tuple[int | None, int], torch.Tensor] = _masks_by_mask.setdefault(mask, {})
+    if (window, groups) not in cached:
         within = mask
         if window is not None:
             own = (mask == 0).sum(dim=-1, keepdim=True) - 1
             position = torch.arange(mask.shape[-1], device=mask.device)
             within = mask.masked_fill(position <= own - window, -torch.inf)
-        made[window, groups] = within.repeat(1, 1, groups, 1) if groups > 1 else within
-    return made[window, groups]
+        cached[window, groups] = within.repeat(1, 1, groups, 1) if groups > 1 else within
+    return cached[window, groups]
 
 
 AttentionInterface.register(GROUPED, grouped_attention)

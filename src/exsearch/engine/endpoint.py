@@ -51,11 +51,11 @@ class Endpoint:
         A gateway may answer with status 200 and an `error` that holds the status of the server behind it. A server that
         says when to come back is waited for, up to a minute.
         """
-        asked = 0.0
+        pause_asked = 0.0
         for pause in RETRY.pauses():
-            if wait := max(pause, asked):
+            if wait := max(pause, pause_asked):
                 await asyncio.sleep(wait)
-            asked = 0.0
+            pause_asked = 0.0
             try:
                 response = await self._client().post(f"{self._address}/{path}", json=body)
             except httpx2.TimeoutException:
@@ -67,8 +67,8 @@ class Endpoint:
             if response.status_code == 200 and isinstance(answer, dict) and reported(answer) is None:
                 return answer
             failed = self._failure(response, answer)
-            asked = retry_after(response.headers.get("Retry-After"))
-            if not (isinstance(failed, RefusedError) and failed.for_now) or asked > LONGEST_PAUSE:
+            pause_asked = retry_after(response.headers.get("Retry-After"))
+            if not (isinstance(failed, RefusedError) and failed.for_now) or pause_asked > LONGEST_PAUSE:
                 break
         raise failed
 

@@ -69,8 +69,8 @@ def _first_right(model: PreTrainedModel, paths: tuple[EnginePath, ...]) -> Verdi
 
     def difference(path: EnginePath) -> float:
         choose_attention(model, own)
-        found, places = _scores(memory_of(model, path, seats=3), ids)
-        return distance(model, found, expected[places])
+        logprobs, places = _scores(memory_of(model, path, seats=3), ids)
+        return distance(model, logprobs, expected[places])
 
     try:
         with seen_through(model):

@@ -77,13 +77,13 @@ def _loaded(folder: Path, dtype: torch.dtype, device: str) -> PreTrainedModel:
     return model
 
 
-def _context(model: PreTrainedModel, asked: int) -> str:
+def _context(model: PreTrainedModel, configured: int) -> str:
     maximum = context_limit(model.config)
     limit = steady_limit(model.config)
     text = "as long as memory allows" if maximum == UNLIMITED else f"at most {maximum:,} tokens"
     if limit is not None and limit.tokens == maximum:
         text += f", beyond which {limit.reason} depend on the length"
-    return f"{text}; agent.context is {asked:,}"
+    return f"{text}; agent.context is {configured:,}"
 
 
 def _date(chat: ChatFormat) -> str:

@@ -64,11 +64,11 @@ def save_checkpoint(
 
 def _cast(model: PreTrainedModel, dtype: torch.dtype) -> None:
     """Convert it to `dtype`, except what its family always loads in float32, such as a router's bias."""
-    kept = {name: tensor.detach() for name, tensor in _tensors(model) if _stays_float32(model, name)}
+    kept_float32 = {name: tensor.detach() for name, tensor in _tensors(model) if _stays_float32(model, name)}
     torch.nn.Module.to(model, dtype)
     for name, tensor in _tensors(model):
-        if name in kept:
-            tensor.data = kept[name]
+        if name in kept_float32:
+            tensor.data = kept_float32[name]
 
 
 def _tensors(model: PreTrainedModel) -> Iterator[tuple[str, torch.Tensor]]:
@@ -104,11 +104,11 @@ def restore_float32(model: PreTrainedModel, checkpoint: Path) -> None:
     advice = f"remove {file.parent} to continue from the rounded weights"
     try:
         probe(file)  # safetensors reports any file that cannot be opened as missing
-        with safe_open(file, framework="pt") as kept:
-            if (kept.metadata() or {}).get(_SERVED) != model_fingerprint(checkpoint):
+        with safe_open(file, framework="pt") as file_content:
+            if (file_content.metadata() or {}).get(_SERVED) != model_fingerprint(checkpoint):
                 raise UsageError(f"{file}: belongs to other weights than those in {checkpoint}; {advice}")
-            for name in kept.keys():  # noqa: SIM118 (no mapping)
-                tensor = kept.get_tensor(name)
+            for name in file_content.keys():  # noqa: SIM118 (no mapping)
+                tensor = file_content.get_tensor(name)
                 if name not in parameters or parameters[name].shape != tensor.shape:
                     raise UsageError(f"{file}: {name} does not fit the model in {checkpoint}; {advice}")
                 parameters[name].copy_(tensor)

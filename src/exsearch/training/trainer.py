@@ -74,7 +74,7 @@ def train_job(job: Job, log: LogStep, rewind: Callable[[int], None], on_ranks: O
     refuse_adapter(job.model)
     if not examples:
         raise ExSearchError(f"{job.label}: nothing to learn from")
-    learned, held = hold_out(examples, config.validation_share, job.seed)
+    trained_on, held_out = hold_out(examples, config.validation_share, job.seed)
     if config.lora_rank and config.frozen_layers:
         raise UsageError("lora_rank and frozen_layers exclude each other: an adapter would change the frozen layers")
     inputs = Inputs.of(base, examples, config, job.seed, dtype)
@@ -86,13 +86,13 @@ def train_job(job: Job, log: LogStep, rewind: Callable[[int], None], on_ranks: O
     if on_ranks is not None:
         on_ranks(job, log, rewind)
         return
-    compute.run(lambda: _train_here(job, learned, held, output, inputs, dtype, log, rewind))
+    compute.run(lambda: _train_here(job, trained_on, held_out, output, inputs, dtype, log, rewind))
 
 
 def _train_here(
     job: Job,
-    learned: list[Example],
-    held: list[Example],
+    trained_on: list[Example],
+    held_out: list[Example],
     output: Path,
     inputs: Inputs,
     dtype: torch.dtype,
@@ -111,7 +111,7 @@ def _train_here(
         if torch.distributed.is_initialized() and ranks.first:
             print(f"  {label}: {learner.description}", file=sys.stderr)
         points = inputs.resume_points(resume_folder(output))
-        _steps(learner, learned, held, config, ranks, seed, points, label, log, rewind)
+        _steps(learner, trained_on, held_out, config, ranks, seed, points, label, log, rewind)
         apart = torch.distributed.is_initialized() or config.quantise != "none"
         weights = _gathered(learner, ranks) if apart else {}
         if ranks.first:
@@ -237,7 +237,7 @@ def make_learner(loss: WeightedLoss, config: TrainingConfig, ranks: Ranks, dtype
 def _steps(
     learner: Learner,
     examples: list[Example],
-    held: list[Example],
+    held_out: list[Example],
     config: TrainingConfig,
     ranks: Ranks,
     seed: int,
@@ -264,8 +264,8 @@ def _steps(
             seconds = time.monotonic() - start
             at_point = (step + 1) % config.save_steps == 0
             validation = {}
-            if held and (at_point or step + 1 == total):
-                validation["validation_loss"] = _validate(learner, held, config, ranks, points, step + 1)
+            if held_out and (at_point or step + 1 == total):
+                validation["validation_loss"] = _validate(learner, held_out, config, ranks, points, step + 1)
             if bar is not None:
                 tokens = sum(len(example.token_ids) for example in batch)
                 figures = {
@@ -313,10 +313,10 @@ def _save_point(learner: Learner, ranks: Ranks, points: Path, step: int) -> None
 
 
 def _validate(
-    learner: Learner, held: list[Example], config: TrainingConfig, ranks: Ranks, points: Path, step: int
+    learner: Learner, held_out: list[Example], config: TrainingConfig, ranks: Ranks, points: Path, step: int
 ) -> float:
     """Return the validation loss; keep the weights if it is the lowest so far."""
-    loss = validation_loss(learner, held, config, ranks)
+    loss = validation_loss(learner, held_out, config, ranks)
     weights = _gathered(learner, ranks)
     if ranks.first:
         keep_if_best(points / BEST, step, loss, weights.items())

@@ -50,8 +50,8 @@ class ZeroLearner:
             raise ExSearchError("ZeRO-3 is set, but the parameters are not sharded over the ranks")
         for name, weight in exact.items():  # DeepSpeed rounded the model before it copied its float32 weights
             self._set_float32(self.parameters[name], weight)
-        cut = "weights, gradients and moments" if stage == 3 else "gradients and moments"
-        self.description = f"DeepSpeed ZeRO-{stage}, {cut} sharded over {ranks.count} ranks on {ranks.device}"
+        sharded = "weights, gradients and moments" if stage == 3 else "gradients and moments"
+        self.description = f"DeepSpeed ZeRO-{stage}, {sharded} sharded over {ranks.count} ranks on {ranks.device}"
 
     def accumulate(self, packed: Packed, factor: float, last: bool) -> torch.Tensor:
         """Run forward and backward; DeepSpeed averages the gradients of ranks."""
@@ -115,8 +115,8 @@ class ZeroLearner:
     def _make_moments(self, step: int) -> None:
         """Create AdamW's moments as zeros, as its first step would: DeepSpeed can only fill existing ones."""
         zero = self._engine.optimizer
-        cut = zero.fp32_partitioned_groups_flat if self._stage == 3 else zero.single_partition_of_fp32_groups
-        for part in cut:
+        shards = zero.fp32_partitioned_groups_flat if self._stage == 3 else zero.single_partition_of_fp32_groups
+        for part in shards:
             moments = {moment: torch.zeros_like(part) for moment in MOMENTS}
             zero.optimizer.state[part] = {"step": torch.tensor(float(step)), **moments}
         if self._stage == 2:

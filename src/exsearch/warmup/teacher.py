@@ -146,7 +146,10 @@ class Teacher:
             return
         asked_before, before = any(attempts.values()), len(attempts[open_question.id])
         journals.roll_out(
-            lambda made: plan(made) if len(made) == before else [], self._attempts, "teacher", only=open_question
+            lambda attempts_so_far: plan(attempts_so_far) if len(attempts_so_far) == before else [],
+            self._attempts,
+            "teacher",
+            only=open_question,
         )
         new = attempts[open_question.id][max(attempts[open_question.id])]
         if new.stop_reason == StopReason.ENGINE_FAILED:

@@ -81,10 +81,10 @@ class Block:
 
     def other(self, kind: str, entity: Entity, rng: random.Random) -> Entity:
         """Return an entity of `kind` that is neither `entity` nor in a fact about it."""
-        known = {id(entity), *(id(tail) for tail in entity.facts.values())}
+        related = {id(entity), *(id(tail) for tail in entity.facts.values())}
         while True:
             candidate = self._often_famous(kind, rng)
-            if id(candidate) not in known:
+            if id(candidate) not in related:
                 return candidate
 
     def _often_famous(self, kind: str, rng: random.Random) -> Entity:
@@ -160,7 +160,7 @@ class Block:
 
     def _honour(self) -> None:
         """Name some things after persons and cities, mostly after famous ones."""
-        taken: set[str] = set()
+        words_taken: set[str] = set()
         for entity in self.entities:
             if not entity.kind.eponyms or self._rng.random() > _EPONYMS:
                 continue
@@ -169,9 +169,9 @@ class Block:
             honoured = self._rng.choice(self._famous[kind] if self._rng.random() < 0.5 else self.of_kind[kind])
             name = from_pattern(pattern, honoured.name.word, {kind: honoured.name.canonical})
             # A city of one word would be ambiguous: something in another block may be named after the word itself.
-            if " " in honoured.name.canonical and not honoured.shared and name.canonical not in taken:
+            if " " in honoured.name.canonical and not honoured.shared and name.canonical not in words_taken:
                 entity.name = name
-                taken.add(name.canonical)
+                words_taken.add(name.canonical)
 
     def _link(self, relation: Relation) -> None:
         for head in self.of_kind[relation.head]:
@@ -194,8 +194,8 @@ class Block:
             return
         tail = head.facts[relation.name] = self._rng.choice(fitting)
         if relation.dates and relation.gap:
-            least, most = relation.gap
-            head.year = tail.year + self._rng.randint(least, min(most, _LAST_YEAR - tail.year))
+            minimum, maximum = relation.gap
+            head.year = tail.year + self._rng.randint(minimum, min(maximum, _LAST_YEAR - tail.year))
 
     def _marry(self) -> None:
         """Pair off persons of about the same age, so that 'spouse' holds both ways."""
@@ -233,8 +233,8 @@ def _fits(relation: Relation, head: Entity, tail: Entity) -> bool:
         return False
     if relation.gap is None or relation.dates:
         return True
-    least, most = relation.gap
-    return least <= head.year - tail.year <= most
+    minimum, maximum = relation.gap
+    return minimum <= head.year - tail.year <= maximum
 
 
 def facts_to_tell(entity: Entity) -> list[Relation]:

@@ -69,10 +69,10 @@ def seed_class(word: str) -> int:
     return zlib.crc32(word.encode()) % SEED_CLASSES
 
 
-def _own(candidates: Iterator[str], wanted: int) -> list[str]:
+def _own(candidates: Iterator[str], wanted_class: int) -> list[str]:
     """Keep the words of class `wanted`, each once."""
-    kept = dict.fromkeys(word for word in candidates if seed_class(word) == wanted)
-    return [word for word in kept if word not in _FAMOUS and not _UGLY.search(word)]
+    words = dict.fromkeys(word for word in candidates if seed_class(word) == wanted_class)
+    return [word for word in words if word not in _FAMOUS and not _UGLY.search(word)]
 
 
 @lru_cache(maxsize=8)
@@ -101,13 +101,13 @@ class NameBook:
     def __init__(self, kind: Kind, seed: int, numbers: int, variants: int) -> None:
         """Prepare names for the numbers below `numbers`, each word in at most `variants` combinations."""
         self.kind, self.numbers, self.variants = kind, numbers, variants
-        wanted = seed % SEED_CLASSES
+        own_class = seed % SEED_CLASSES
         groups = numbers // kind.namesakes + 1
         country = kind.name == "country"
-        self.words = list(short_words(wanted, country))
+        self.words = list(short_words(own_class, country))
         # Long words cost more tokens; they are used when short ones would have to be reused too often.
         if groups > 4 * len(self.words):
-            self.words += long_words(wanted, country)
+            self.words += long_words(own_class, country)
         random.Random(f"names/{kind.name}/{seed}").shuffle(self.words)
 
     @property

@@ -92,11 +92,11 @@ class _Wording:
     def intersection(self, plan: Intersection) -> Question | None:
         work, kind = plan.first.head, plan.first.head.kind.name
         leads = [fact for fact in (plan.find_first, plan.find_second) if fact]
-        named = plan.first.tail_words
+        phrase = plan.first.tail_words
         if plan.find_first:
-            named = self._phrase((plan.find_first,), self._called(plan.find_first.head))
+            phrase = self._phrase((plan.find_first,), self._called(plan.find_first.head))
         other = self._phrase((plan.find_second,), self._called(plan.find_second.head))
-        text = self._which(kind, self._participle(plan.first, named), self._participle(plan.second, other))
+        text = self._which(kind, self._participle(plan.first, phrase), self._participle(plan.second, other))
         own = [self._participle(fact, fact.tail_words) for fact in (plan.first, plan.second)]
         last = SubQuestion(
             self._which(kind, *own),

@@ -84,8 +84,8 @@ class World:
                 raise UsageError(f"no relation {name!r} in the world{nearest(name, list(RELATIONS))}")
         if limit is not None and limit < 0:
             raise UsageError(f"limit {limit}: must be 0 or more")
-        wanted = (question for question in self._numbered(split, relations) if hops is None or question.hops in hops)
-        return islice(wanted, limit)
+        selected = (question for question in self._numbered(split, relations) if hops is None or question.hops in hops)
+        return islice(selected, limit)
 
     def most_questions(self, split: Split) -> int:
         """Return an upper bound of the number of questions of a split, which it nearly reaches."""
@@ -135,12 +135,12 @@ def write_questions(world: World, folder: Path, limits: Mapping[Split, int | Non
 
     A limit of None writes all questions.
     """
-    written: dict[Split, int] = {}
+    counts: dict[Split, int] = {}
     for split, limit in limits.items():
         total = world.most_questions(split) if limit is None else min(limit, world.most_questions(split))
         with progress(f"{split} questions", total) as bar:
-            written[split] = write_jsonl(folder / f"{split}.jsonl", _counted(world.questions(split, limit), bar))
-    return written
+            counts[split] = write_jsonl(folder / f"{split}.jsonl", _counted(world.questions(split, limit), bar))
+    return counts
 
 
 def _counted(questions: Iterator[Question], bar: Progress) -> Iterator[Question]:

@@ -130,7 +130,7 @@ def draw(data: dict[str, object]) -> str:
 
     title = str(data.get("title", "Exact match after each EM iteration"))
     n = data.get("n")
-    questions = "test questions" if n is None else f"{n} test questions a run"
+    questions = "test questions" if n is None else f"{n} test questions per run"
     described = "; ".join(
         f"{label}: "
         + ", ".join(

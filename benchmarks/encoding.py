@@ -166,7 +166,15 @@ def table(result: dict[str, Any]) -> str:
         f"{result['passages']:,} passages of {result['tokens_per_passage']} tokens; the default there is "
         f"`{result['default']}`."
     )
-    heads = ["", "passages/s", "tokens/s", "times torch-float32 (least to most)", "cosine, mean", "least", "ms a query"]
+    heads = [
+        "",
+        "passages/s",
+        "tokens/s",
+        "times torch-float32 (least to most)",
+        "cosine, mean",
+        "least",
+        "ms per query",
+    ]
     lines = [
         [
             name,

@@ -20,7 +20,7 @@ The sides take turns, round after round, each in a process of its own, so that n
   for transformers on processors).
 * `ray`: `ours` in two Ray workers of one core each (with `--ray`).
 
-Rates are trajectories a second, with K = 8 samples a question; beside them stands how many processors were at work.
+Rates are trajectories per second, with K = 8 samples per question, next to the number of processors at work.
 `--extras` also measures the peak memory of 64 trajectories of 2,000 tokens in flight, and what rounding to bfloat16
 does to scores and weights.
 

@@ -209,7 +209,7 @@ def table(result: dict[str, Any]) -> str:
     about = (
         f"`{result['command'].strip()}`: bm25 over {settings['passages']:,} passages, k = {settings['k']}, "
         f"{result['machine']['cores']} cores; {settings['clients']} clients with {settings['queries_per_request']} "
-        "queries a request."
+        "queries per request."
     )
     lines = [
         ["ms of one query, median", f"{latency['in_process_median_ms']:.2f}", f"{latency['http_median_ms']:.2f}"],

@@ -545,7 +545,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
         'id,question,answer\n1,Who?,Karn\n2,"What?,Velm\n3,When?,1821\n4,How",so\n',
         "line 3: a quote opens a cell here that would end 2 lines further on, and swallow rows",
     ),
-    "lines of an old Macintosh": ("Who?,Karn\rWhat?,Velm\r", "its lines end in carriage returns alone"),
+    "lines of an old Macintosh": ("Who?,Karn\rWhat?,Velm\r", "its lines end in carriage returns only"),
     "two columns of one name": ("question,answer,answer\nWho?,Karn,Velm\n", "two columns called 'answer'"),
     "an object over several lines": ('{"question":\n"Who?", "answer": "x"}', "an object must stand on one line"),
     "cells that are no UTF-8": (b"question,answer\nWho?,\xff\n", "line 2: not UTF-8 (byte 6)"),

@@ -21,12 +21,12 @@ T = TypeVar("T")
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Yield a temporary path for `target`, a file or folder to be; rename it on success, delete it on error.
+    """Yield a temporary path for `target`, a file or folder to write; rename it on success, delete it on error.
 
-    An existing target is replaced, behind a link if it is one; UsageError if a folder would be replaced by a file or a
-    file by a folder, or if it is neither. A killed process leaves `target` as it was; the leftover of the killed
-    attempt is removed by the next one. Of several writers at once each has a path of its own (`scratch`), and the last
-    to end wins.
+    An existing target is replaced; if it is a link, its end is. Raises UsageError if a file would replace a folder or a
+    folder a file, or if the target is neither. An interrupted process leaves `target` unchanged; what is left of the
+    attempt is removed by the next one. Several writers at once have separate paths (`scratch`), and the last to end
+    wins.
     """
     target = behind_link(target)
     if not target.name:
@@ -72,10 +72,10 @@ def is_taken(target: Path) -> bool:
 
 
 def replace_atomically(new: Path, target: Path) -> None:
-    """Rename `new` to `target`, no link, on the same disk, which is replaced if it exists.
+    """Rename `new` to `target`, which is on the same disk and not a link; an existing target is replaced.
 
-    No rename can take the place of a folder that is not empty: the old one is renamed, too, to a sibling of `new`, and
-    removed in the end, since a kill while it is removed would leave half of it.
+    A rename cannot replace a folder with content: the old one is renamed too, to a sibling of `new`, and removed last,
+    since an interruption during its removal would leave half of it.
     """
     if not new.is_dir():
         new.replace(target)
@@ -84,14 +84,14 @@ def replace_atomically(new: Path, target: Path) -> None:
     while True:
         remove(replaced)
         if target.is_dir():
-            with suppress(FileNotFoundError):  # another writer has just taken it away
+            with suppress(FileNotFoundError):  # another writer has just removed it
                 target.replace(replaced)
         try:
             new.replace(target)
             break
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise  # else another writer has just put its own there
+                raise  # otherwise, another writer has just put its own there
     remove(replaced)
 
 
@@ -124,18 +124,18 @@ def children(folder: Path) -> list[Path]:
 
 
 def is_file(path: Path) -> bool:
-    """Return whether a file is there; raises OSError where that cannot be told, which `Path.is_file` may call False."""
+    """Return whether a file exists. Raises OSError if that is unknown, for which `Path.is_file` may return False."""
     return stat.S_ISREG(_mode(path))
 
 
 def is_special(path: Path) -> bool:
-    """Return whether something is there that is neither a file nor a folder, such as a pipe or a device."""
+    """Return whether the path is neither a file nor a folder, but something like a pipe or a device."""
     mode = _mode(path)
     return bool(mode) and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _mode(path: Path) -> int:
-    """Return what is there, as `stat` tells it, 0 for nothing: asked once, since another writer may replace it."""
+    """Return the mode by `stat`, 0 if nothing is there; asked only once, since another writer may replace it."""
     try:
         return path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -161,7 +161,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_utf8(path: Path) -> bytes:
-    """Read the bytes of a text file, less a byte order mark; raise UsageError if it is missing, or plainly no UTF-8."""
+    """Read a text file's bytes, without a byte order mark. Raises UsageError if it is missing, or clearly not UTF-8."""
     try:
         with naming(path):
             content = path.read_bytes()
@@ -172,7 +172,7 @@ def read_utf8(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """Read a text file, less a byte order mark; raise UsageError naming the file if it is missing or not UTF-8."""
+    """Read a text file, without a byte order mark. Raises UsageError if it is missing or not UTF-8."""
     try:
         return read_utf8(path).decode()
     except UnicodeDecodeError as error:

@@ -25,13 +25,13 @@ class UsageError(ExSearchError):
 
 
 _SPELLINGS = (("is", "iz"), ("ys", "yz"), ("our", "or"), ("tre", "ter"), ("-", "_"))
-"""British and American; letters that some names are written with, and others."""
+"""British and American spellings; letters with which some names are written, and their equivalents."""
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """Return `; did you mean 'x'?` for the known word closest to `word`, or an empty string.
+    """Return `; did you mean 'x'?` for the choice closest to `word`, or an empty string.
 
-    The same word in another spelling, American or British, is the closest there can be.
+    The same word in the other spelling, American or British, counts as closest.
 
     >>> nearest("normalize", ["normaliser", "normalise"])
     "; did you mean 'normalise'?"
@@ -44,7 +44,7 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
 
 def _plain(word: str) -> str:
-    """Return a word in one of its spellings, to be compared with others."""
+    """Return a word in one of its spellings, for comparison with others."""
     word = word.lower()
     for one, other in _SPELLINGS:
         word = word.replace(one, other)

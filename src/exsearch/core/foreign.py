@@ -38,12 +38,12 @@ def foreign(head: bytes) -> str | None:
 
 
 def require_text(path: Path, head: bytes) -> None:
-    """Raise UsageError, with what to do, if the file at `path` begins with `head` and so is no text in UTF-8."""
-    if said := foreign(head[:HEAD]):
-        raise UsageError(f"{path}: is {said}")
+    """Raise UsageError, with what to do, if the first bytes `head` show that the file at `path` is not UTF-8 text."""
+    if description := foreign(head[:HEAD]):
+        raise UsageError(f"{path}: is {description}")
 
 
 def require_line_feeds(path: Path, line: bytes) -> None:
-    """Raise UsageError if a line of a text is several that end in carriage returns alone."""
+    """Raise UsageError if what should be one line of a text is several, separated by carriage returns only."""
     if b"\r" in line.rstrip(b"\r\n"):
-        raise UsageError(f"{path}: its lines end in carriage returns alone; save it with line feeds")
+        raise UsageError(f"{path}: its lines end in carriage returns only; save it with line feeds")

@@ -21,7 +21,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path, kind: type[T]) -> T:
-    """Read a JSON file as `kind`; raise UsageError naming the file if it is missing or malformed."""
+    """Read a JSON file as `kind`. Raises UsageError, with the file, if it is missing or malformed."""
     try:
         with naming(path):
             record: T = decode(path.read_bytes(), kind)
@@ -56,12 +56,12 @@ def write_json_list(path: Path, records: Iterable[object]) -> int:
 
 
 def read_jsonl(path: Path, kind: type[T]) -> Iterator[T]:
-    """Yield the records of a JSONL file; raise UsageError with file and line at the first that is not a `kind`."""
+    """Yield the records of a JSONL file. Raises UsageError, with file and line, at the first that is not a `kind`."""
     return _records(path, kind, growing=False)
 
 
 def read_growing(path: Path, kind: type[T]) -> Iterator[T]:
-    """Do the same for a file that may be absent or still growing: a torn last line is skipped."""
+    """Do the same for a file that may be missing or still growing; a torn last line is skipped."""
     return _records(path, kind, growing=True) if path.is_file() else iter(())
 
 

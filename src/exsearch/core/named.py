@@ -18,9 +18,9 @@ def is_own(name: str) -> bool:
 
 
 def ours_or_own(ours: Sequence[str]) -> msgspec.Meta:
-    """Return the limits of a text that names one of `ours`, or what the user names as `module:name`.
+    """Return the constraints of a text that names one of `ours`, or something of the user's own as `module:name`.
 
-    A message about another text says which of the `names` in their `extra` comes near.
+    An error about another text suggests the closest of the `names` in their `extra`.
     """
     alternatives = "|".join(map(re.escape, ours))
     words = f"one of {', '.join(ours)}, or your own as module:name"

@@ -1,4 +1,4 @@
-"""Temporary folders next to a file or folder to be written, one per writer; remains of interrupted writers are removed."""
+"""Temporary folders next to a file or folder to be written, one per writer; those of interrupted ones are removed."""
 
 import re
 import secrets
@@ -67,5 +67,5 @@ def _beside(target: Path) -> list[Path]:
 
 
 def _remove(own: Path) -> None:
-    """Delete such a folder; what cannot be deleted, such as open files on a network drive, is left to the next writer."""
+    """Delete such a folder; what cannot be deleted, as open files on a network drive, is left to the next writer."""
     shutil.rmtree(own, ignore_errors=True)

@@ -3,7 +3,7 @@
     python benchmarks/encoding.py [--corpus DIR] [--passages 1024] [--rounds 4]
 
 In each round every back end encodes the same part of the passages, in another order each time, so that what disturbs
-the machine disturbs all of them. Prints passages and tokens a second, the ratio to torch in float32 with the least
+the machine disturbs all of them. Prints passages and tokens per second, the ratio to torch in float32 with the least
 and the greatest of a round, the cosine of each token's vector with that of torch in float32, and the median time of a
 query (a title) by itself, which each library encodes in float32; writes benchmarks/results/encoding.json. The passages
 are those of the built-in world unless a corpus is named.

@@ -322,7 +322,7 @@ def turns(trajectory: Trajectory) -> list[tuple[int, int]]:
 
 
 def loop(task: Task) -> Measured:
-    """Measure one trajectory after another, each scored anew at the end."""
+    """Measure one trajectory after another, each scored again at the end."""
     # every pass of the transformers engine has a row for each seat: this engine has one
     walker = task.agent(in_flight=task.in_flight if task.config.model.engine == "vllm" else 1)
     single = Agent(
@@ -336,7 +336,7 @@ def loop(task: Task) -> Measured:
 
 
 def walk(agent: Agent, task: Task, questions: list[Question]) -> list[Trajectory]:
-    """Roll out one trajectory of each question after another, then score each anew."""
+    """Roll out one trajectory of each question after another, then score each again."""
     draw = Draw(task.seed, task.config.explore.temperature, task.config.explore.top_p)
     trajectories = [trajectory for question in questions for trajectory in agent.rollout([(question, 0)], draw)]
     answers = {question.id: question.answers for question in questions}

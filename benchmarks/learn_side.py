@@ -89,7 +89,7 @@ def exsearch(examples: list[dict[str, Any]], options: argparse.Namespace) -> Res
 
 
 def trainer(examples: list[dict[str, Any]], options: argparse.Namespace) -> Result:
-    """Train by transformers' Trainer: padded, all tokens projected to the vocabulary, four trajectories a pass."""
+    """Train by transformers' Trainer: padded, all tokens projected to the vocabulary, four trajectories per pass."""
     from torch.utils.data import SequentialSampler
     from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForSeq2Seq, Trainer, TrainingArguments
 

@@ -92,7 +92,7 @@ def begin(name: str, out: Path) -> None:
 
 
 def set_limit(size: int | None) -> None:
-    """Let files be so long, or as long as they can be."""
+    """Limit the length of files, or lift the limit."""
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard if size is None else size, hard))
 

@@ -1,4 +1,4 @@
-"""Importing passages: the shapes people have, what is left out and why, and messages that name the line."""
+"""Importing passages: the shapes people have, what is skipped and why, and messages that name the line."""
 
 import csv
 import gzip

@@ -1,4 +1,4 @@
-"""The trainer: resumable to the last bit, LoRA or not, and in an order that the seed alone decides."""
+"""The trainer: resumable to the last bit, LoRA or not, and in an order that only the seed decides."""
 
 import json
 import math

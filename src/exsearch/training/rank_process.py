@@ -20,7 +20,7 @@ from exsearch.training.trainer import train_job
 ENTRY = "exsearch.training.rank_process"
 """This module's name, for whoever starts ranks."""
 SECONDS_TO_HEAR = 3.0
-"""Seconds before reporting an error that another rank may have caused; torchrun ends this rank before that, then."""
+"""Seconds to wait before reporting an error, in case another rank caused it: torchrun then ends this rank meanwhile."""
 
 
 def main() -> None:

@@ -114,7 +114,7 @@ def test_an_example_longer_than_the_model_is_refused_before_training(chat: ChatF
         train(folder, examples, tmp_path / "out", LearnConfig(), CPU, 1, "t", lambda *_: None)
 
     with pytest.raises(
-        UsageError, match=r"an example has 65 tokens, and the model was trained for 64; .* agent.context"
+        UsageError, match=r"an example has 65 tokens, but the model was trained for 64; .* agent.context"
     ):
         learn(65)
     assert not (tmp_path / "out").exists()

@@ -5,7 +5,7 @@
 The JSON holds `title`; `n`, the number of test questions; `runs`, each with a `seed`, its `models` in order and for
 each model an `em` of `mean`, `low` and `high` (95% interval) between 0 and 1, and optionally `guard`, which says of a
 model that its step was shortened (`half`, `quarter`) or `refused`; and, optionally, the baselines `closed_book` and
-`majority`, each a number or a list of numbers, one a run. `"placeholder": true` draws a warning across the picture.
+`majority`, each a number or a list of numbers, one per run. `"placeholder": true` draws a warning across the picture.
 """
 
 import json
@@ -130,7 +130,7 @@ def draw(data: dict[str, object]) -> str:
 
     title = str(data.get("title", "Exact match after each EM iteration"))
     n = data.get("n")
-    questions = "test questions" if n is None else f"{n} test questions a run"
+    questions = "test questions" if n is None else f"{n} test questions per run"
     described = "; ".join(
         f"{label}: "
         + ", ".join(

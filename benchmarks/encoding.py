@@ -3,7 +3,7 @@
     python benchmarks/encoding.py [--corpus DIR] [--passages 1024] [--rounds 4]
 
 In each round every back end encodes the same part of the passages, in another order each time, so that what disturbs
-the machine disturbs all of them. Prints passages and tokens a second, the ratio to torch in float32 with the least
+the machine disturbs all of them. Prints passages and tokens per second, the ratio to torch in float32 with the least
 and the greatest of a round, the cosine of each token's vector with that of torch in float32, and the median time of a
 query (a title) by itself, which each library encodes in float32; writes benchmarks/results/encoding.json. The passages
 are those of the built-in world unless a corpus is named.
@@ -166,7 +166,15 @@ def table(result: dict[str, Any]) -> str:
         f"{result['passages']:,} passages of {result['tokens_per_passage']} tokens; the default there is "
         f"`{result['default']}`."
     )
-    heads = ["", "passages/s", "tokens/s", "times torch-float32 (least to most)", "cosine, mean", "least", "ms a query"]
+    heads = [
+        "",
+        "passages/s",
+        "tokens/s",
+        "times torch-float32 (least to most)",
+        "cosine, mean",
+        "least",
+        "ms per query",
+    ]
     lines = [
         [
             name,

@@ -4,7 +4,7 @@
 
 A trajectory is two tokens z after the question's token, an answer is one token after z, all from a vocabulary of six:
 p(y | x) is an exact sum over 36 trajectories. The E-step takes all of them, each with its probability times its weight;
-the M-step minimises the loss of the trainer. Nothing is sampled, so what differs is the weighting alone:
+the M-step minimises the loss of the trainer. Nothing is sampled, so only the weighting differs:
 
 * `paper`: p(y | x, z), normalised over the trajectories of a question;
 * `reference-v1`: 4 p(y | x, z)^(1 / tokens), not normalised;

@@ -20,7 +20,7 @@ The sides take turns, round after round, each in a process of its own, so that n
   for transformers on processors).
 * `ray`: `ours` in two Ray workers of one core each (with `--ray`).
 
-Rates are trajectories a second, with K = 8 samples a question; beside them stands how many processors were at work.
+Rates are trajectories per second, with K = 8 samples per question, next to the number of processors at work.
 `--extras` also measures the peak memory of 64 trajectories of 2,000 tokens in flight, and what rounding to bfloat16
 does to scores and weights.
 
@@ -322,7 +322,7 @@ def turns(trajectory: Trajectory) -> list[tuple[int, int]]:
 
 
 def loop(task: Task) -> Measured:
-    """Measure one trajectory after another, each scored anew at the end."""
+    """Measure one trajectory after another, each scored again at the end."""
     # every pass of the transformers engine has a row for each seat: this engine has one
     walker = task.agent(in_flight=task.in_flight if task.config.model.engine == "vllm" else 1)
     single = Agent(
@@ -336,7 +336,7 @@ def loop(task: Task) -> Measured:
 
 
 def walk(agent: Agent, task: Task, questions: list[Question]) -> list[Trajectory]:
-    """Roll out one trajectory of each question after another, then score each anew."""
+    """Roll out one trajectory of each question after another, then score each again."""
     draw = Draw(task.seed, task.config.explore.temperature, task.config.explore.top_p)
     trajectories = [trajectory for question in questions for trajectory in agent.rollout([(question, 0)], draw)]
     answers = {question.id: question.answers for question in questions}

@@ -1,4 +1,4 @@
-"""Compare engine, trainer and adapters with transformers alone on every decoder family: docs/explanation/models.md.
+"""Compare engine, trainer and adapters with only transformers on every decoder family: docs/explanation/models.md.
 
     python benchmarks/families.py [FAMILY ...]
 

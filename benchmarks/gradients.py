@@ -9,7 +9,7 @@ with copies of the model or with its parameters cut over the ranks, all weights 
 difference of any element of the gradient, relative to the largest element, and of the gradient's norm. For what is
 cut, the share of the parameters that lies on a rank is counted, not believed.
 
-Prints a table and writes benchmarks/results/gradients.json. Without DeepSpeed, ZeRO is left out.
+Prints a table and writes benchmarks/results/gradients.json. Without DeepSpeed, ZeRO is skipped.
 """
 
 import argparse
@@ -45,7 +45,7 @@ from exsearch.world import World
 RESULT = Path(__file__).parent / "results" / "gradients.json"
 SEED = 1
 WHOLE, SINGLE, HALVES = 100_000, 1, 1_000
-"""Most tokens of a pass: all trajectories in one, each in one of its own, a few together."""
+"""Maximum tokens per pass: all trajectories in one, each in one of its own, a few together."""
 Gradient = dict[str, torch.Tensor]
 
 
@@ -119,7 +119,7 @@ def compare(base: Path, examples: list[Example], lora: int, options: argparse.Na
 
 
 def written_out(base: Path, examples: list[Example], config: TrainingConfig) -> Gradient:
-    """Return the gradient of sum_k w_k (-log p of the loss tokens of k) / sum_k w_k tokens_k by transformers alone."""
+    """Return the gradient of sum_k w_k (-log p of the loss tokens of k) / sum_k w_k tokens_k by transformers only."""
     model, _ = load_for_training(base, config, 0)
     model.set_attn_implementation("sdpa")
     mass = sum(example.weight * example.loss_tokens() for example in examples)

@@ -1,4 +1,4 @@
-"""The M-step beside the trainers that people use: tokens a second and memory, on the same trajectories.
+"""The M-step beside the trainers that people use: tokens per second and memory, on the same trajectories.
 
     make quickstart
     python benchmarks/learn.py --wiki-mini DIR [--run runs/quickstart] [--trl PYTHON]
@@ -9,7 +9,7 @@ The sides take turns, round after round, each in a process of its own:
 
 * `ours`: exsearch, two threads; `ours, 2 ranks`: two processes of one thread each, by torchrun; `ours, lean`: gradient
   checkpointing and passes of 512 tokens.
-* `trainer`: transformers' Trainer, padded, all tokens projected to the vocabulary, four trajectories a pass.
+* `trainer`: transformers' Trainer, padded, all tokens projected to the vocabulary, four trajectories per pass.
 * `trl`: TRL's SFTTrainer with packing, in the environment that --trl names.
 
 All start from the same weights, in float32, full fine-tuning, AdamW, batches of 8 trajectories of weight 1; the
@@ -172,7 +172,7 @@ def ratio(
 def arithmetic(examples: list[Example], batch: int, model: Path) -> dict[str, float]:
     """Return the share of the tokens that each side computes, and how many times as fast that could make us.
 
-    Attention itself is left out: at some hundred tokens it is a few hundredths of the rest.
+    Attention itself is not counted: at some hundred tokens it is a few hundredths of the rest.
     """
     config = AutoConfig.from_pretrained(model)
     head = config.vocab_size * config.hidden_size
@@ -198,8 +198,8 @@ def table(result: dict[str, Any]) -> str:
         f"`{result['command']}`: {told['count']} trajectories of {told['tokens']:.0f} tokens, "
         f"{told['loss_tokens']:.0f} of them with loss; {result['machine']['cores']} cores, {result['precision']}. "
         f"Of the tokens the packed tree computes {share['ours']:.0%} and the padded batches {share['trainer']:.0%}. "
-        f"The projection to the vocabulary is {share['head']:.0%} of a token's work, and ours projects tokens with "
-        f"loss alone. By the number of products, ours / trainer is {share['bound']:.2f} at most."
+        f"The projection to the vocabulary is {share['head']:.0%} of a token's work, and ours projects only tokens "
+        f"with loss. By the number of products, ours / trainer is {share['bound']:.2f} at most."
     )
     lines = [
         [

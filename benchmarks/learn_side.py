@@ -89,7 +89,7 @@ def exsearch(examples: list[dict[str, Any]], options: argparse.Namespace) -> Res
 
 
 def trainer(examples: list[dict[str, Any]], options: argparse.Namespace) -> Result:
-    """Train by transformers' Trainer: padded, all tokens projected to the vocabulary, four trajectories a pass."""
+    """Train by transformers' Trainer: padded, all tokens projected to the vocabulary, four trajectories per pass."""
     from torch.utils.data import SequentialSampler
     from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
@@ -113,7 +113,7 @@ def trainer(examples: list[dict[str, Any]], options: argparse.Namespace) -> Resu
 
 
 def trl(examples: list[dict[str, Any]], options: argparse.Namespace) -> Result:
-    """Train by TRL's SFTTrainer with packing, at most 4,096 tokens a pass."""
+    """Train by TRL's SFTTrainer with packing, at most 4,096 tokens per pass."""
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer

@@ -130,7 +130,7 @@ def at_scale(run: dict[str, Any]) -> str:
     each, last = run["trajectory"], run["iterations"][0]
     learned = last["examples"] / (last["questions"] * run["learned_from"]["samples a question"])
     count = AT_SCALE["questions"] * AT_SCALE["samples"]
-    forward = 2 * AT_SCALE["parameters"] / (AT_SCALE["flops"] * AT_SCALE["utilisation"])  # GPU seconds a token
+    forward = 2 * AT_SCALE["parameters"] / (AT_SCALE["flops"] * AT_SCALE["utilisation"])  # GPU seconds per token
     # A decoding step reads the weights and every trajectory's cache, which is half full on average.
     read = 2 * AT_SCALE["parameters"] + AT_SCALE["batch"] * each["tokens"] / 2 * AT_SCALE["cache_bytes"]
     decode = read / (AT_SCALE["bandwidth"] * AT_SCALE["utilisation"]) / AT_SCALE["batch"]

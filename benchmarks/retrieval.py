@@ -11,7 +11,7 @@
 vectors (retrieval_data.py) and questions, in processes of their own that are pinned to one core and to two. The
 systems take turns, round after round, so that a disturbance of the machine meets all of them. Encoding of passages
 and queries is not part of any figure. An index is built once, on two cores, which takes hours for the largest set:
-`prepare` does that alone, and a stopped one continues with what is missing. Searches are measured anew every time.
+`prepare` does only that, and a stopped one continues with what is missing. Searches are measured again every time.
 Recall is the share of a question's gold passages among the first k.
 
 Each mode prints its table and writes benchmarks/results/retrieval*.json, `compare` one for each comparison and set;
@@ -216,7 +216,7 @@ def measure(
 
 
 def start(script: str, task: str, data: Path, index: Path, cores: int, peers: Path, out: Path, *extra: str) -> None:
-    """Run a system in its environment, on so many cores; end the program if it fails."""
+    """Run a system in its environment, on this many cores; end the program if it fails."""
     python, variables = sys.executable, environment(cores)
     if script == "colbert_plaid":
         home = peers.resolve() / "colbert"

@@ -108,7 +108,7 @@ def quality_table(result: dict[str, Any]) -> str:
 
 def scaling_table(result: dict[str, Any]) -> str:
     """Return the figures by size, and what they come to for Wikipedia if they grow in proportion."""
-    heads = ["index", "passages", "words", "MB on disk", "build s", "build peak MB", "open s", "ms a query"]
+    heads = ["index", "passages", "words", "MB on disk", "build s", "build peak MB", "open s", "ms per query"]
     rows = [
         [
             row["kind"],

@@ -138,7 +138,7 @@ def measure_latency(retriever: Retriever, port: int, queries: list[str], k: int)
 def measure_throughput(
     retriever: Retriever, port: int, queries: list[str], options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Let all clients work through the queries, and search for them in process, the two in turn; queries a second."""
+    """Let all clients work through the queries, and search for them in process, the two in turn; queries per second."""
     requests = [as_request(batch, options.k) for batch in chunks(queries, options.queries_per_request)]
     in_flight = options.clients * options.queries_per_request
     over_http, in_process = [], []
@@ -209,7 +209,7 @@ def table(result: dict[str, Any]) -> str:
     about = (
         f"`{result['command'].strip()}`: bm25 over {settings['passages']:,} passages, k = {settings['k']}, "
         f"{result['machine']['cores']} cores; {settings['clients']} clients with {settings['queries_per_request']} "
-        "queries a request."
+        "queries per request."
     )
     lines = [
         ["ms of one query, median", f"{latency['in_process_median_ms']:.2f}", f"{latency['http_median_ms']:.2f}"],

@@ -65,7 +65,7 @@ def texts(count: int, shared: int, lengths: list[int]) -> list[list[int]]:
 
 
 def engine_rate(threads: int) -> float:
-    """Return the tokens a second that the engine generates and scores, prompts included."""
+    """Return the tokens per second that the engine generates and scores, prompts included."""
     import torch
 
     from exsearch.engine.base import Sampling
@@ -87,7 +87,7 @@ def engine_rate(threads: int) -> float:
 
 
 def trainer_rate(threads: int) -> float:
-    """Return the tokens a second that the trainer learns from, each trajectory counted whole."""
+    """Return the tokens per second that the trainer learns from, each trajectory counted whole."""
     import torch
 
     from exsearch.config import LearnConfig

@@ -19,7 +19,7 @@ from exsearch.config import LearnConfig, ModelConfig
 from exsearch.core.atomic import remove
 from exsearch.core.journal import Journal
 from exsearch.core.jsonl import write_jsonl
-from exsearch.core.trouble import as_told
+from exsearch.core.trouble import as_user_error
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, add_passages, delete_passages, write_corpus
 from exsearch.encoder_training import train as retriever
@@ -75,7 +75,7 @@ def outcome(write: Callable[[Path], object], out: Path) -> tuple[str, str]:
     try:
         write(out)
     except Exception as error:
-        return type(error).__name__, str(as_told(error) or "")
+        return type(error).__name__, str(as_user_error(error) or "")
     return "", ""
 
 
@@ -92,7 +92,7 @@ def begin(name: str, out: Path) -> None:
 
 
 def set_limit(size: int | None) -> None:
-    """Let files be so long, or as long as they can be."""
+    """Limit the length of files, or lift the limit."""
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard if size is None else size, hard))
 

@@ -1,4 +1,4 @@
-"""What the engine and the trainer make of a model, beside what transformers makes of it alone."""
+"""What the engine and the trainer make of a model, beside what only transformers makes of it."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ from exsearch.training.trainer import accumulate_gradient
 from model_families import VOCABULARY, Family
 
 LONGEST = 380
-"""Tokens of a conversation, for models that take so many."""
+"""Tokens of a conversation, for models that take this many."""
 SHORTEST = 48
 """A model that is right for fewer tokens alone counts as refused."""
 EXACT = 1e-4
@@ -44,7 +44,7 @@ class Finding:
     """That was taken; "" if the model is refused."""
     refusal: str = ""
     differences: dict[str, float] = field(default_factory=dict)
-    """From transformers alone."""
+    """From transformers only."""
     limit: int | None = None
     """Beyond how many tokens it is refused, if it is right for fewer."""
     rounding: float = 0.0
@@ -75,7 +75,7 @@ def _found(verdict: Verdict, model: PreTrainedModel) -> Finding:
 
 @torch.inference_mode()
 def plain(model: PreTrainedModel, ids: TokenIds) -> torch.Tensor:
-    """Return log-probs of every word at every place, by transformers alone."""
+    """Return log-probs of every word at every place, by transformers only."""
     found: torch.Tensor = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].float().log_softmax(dim=-1)
     return found
 
@@ -158,7 +158,7 @@ def check_trainer(family: Family) -> Finding:
 
 
 def _plain_gradient(family: Family, examples: list[Example]) -> tuple[float, dict[str, torch.Tensor]]:
-    """Return the mean loss a token and the gradient of the examples one by one, by transformers alone."""
+    """Return the mean loss a token and the gradient of the examples one by one, by transformers only."""
     model = family.model()
     total = torch.zeros(())
     for example in examples:

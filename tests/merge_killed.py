@@ -28,7 +28,7 @@ CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate")
 
 
 def run(action: Callable[[], Any], kill_before: int) -> bool:
-    """Do it in a process that kills itself before so many changes of the disk; return whether it was killed."""
+    """Do it in a process that kills itself before this many changes of the disk; return whether it was killed."""
     process = os.fork()
     if process == 0:
         made = 0

@@ -20,7 +20,7 @@ RECORDED = {
     "What is the capital of France?": "The capital of France is Paris.",
     "Write the numbers from one to five.": "1. 1\n2. 2\n3.",
 }
-"""Greedy answers of the GGUF file as transformers loads it, in float32; the slow test below makes them anew."""
+"""Greedy answers of the GGUF file as transformers loads it, in float32; the slow test below creates them again."""
 
 
 def answers(model_folder: Path, chat: ChatFormat, **load: str) -> dict[str, str]:

@@ -302,7 +302,7 @@ def test_a_run_that_an_earlier_version_began_goes_on_with_its_day(
     run.folder.config.write_text(run.folder.config.read_text().replace("date = ", "# "))  # as it was written then
     again = EMRun(parse_config(tree, [], "test"), root, said.append)
     assert again.chat.agent.date == YESTERDAY and again.protocol.fingerprint == fingerprint
-    assert f"today is {YESTERDAY}" in said[-1]
+    assert f"gets {YESTERDAY} as today's date" in said[-1]
     assert EMRun(parse_config(tree, [], "test"), root, said.append).chat.agent.date == YESTERDAY
 
 

@@ -160,7 +160,7 @@ def test_a_missing_option_is_bad_usage(run: Run, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [
-        (KeyboardInterrupt(), 1, "error: stopped; the same command continues where it was\n"),
+        (KeyboardInterrupt(), 1, "error: interrupted; run the same command again to resume\n"),
         (OSError(28, "No space left on device", "/data/o"), 1, "error: /data/o: No space left on device;"),
     ],
 )

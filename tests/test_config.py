@@ -195,9 +195,9 @@ def test_another_spelling_of_a_word_is_nearer_than_any_other_word(word: str, kno
     ("content", "message"),
     [
         (b"seed = 1\n[explore\n", ", line 2, column 9: not valid TOML: [explore"),
-        (b"title = mine\n", ", line 1, column 9: not valid TOML (a text stands in quotes): title = mine"),
-        (b"seed = 1\n\nseed = 2\n", ", line 3: sets again what is set before: seed = 2"),
-        (b"[loop]\npatience = 1\n[loop]\n", ", line 3: sets again what is set before: [loop]"),
+        (b"title = mine\n", ", line 1, column 9: not valid TOML (texts need quotes): title = mine"),
+        (b"seed = 1\n\nseed = 2\n", ", line 3: sets a key again: seed = 2"),
+        (b"[loop]\npatience = 1\n[loop]\n", ", line 3: sets a key again: [loop]"),
         (b'title = """x\n', ": not valid TOML: it ends too early"),
         (b"a = \xff\n", ": not UTF-8 (byte 5)"),
         ("seed = 1\n".encode("utf-16"), ": is written in UTF-16; save it as UTF-8"),

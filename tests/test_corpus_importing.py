@@ -1,4 +1,4 @@
-"""Importing passages: the shapes people have, what is left out and why, and messages that name the line."""
+"""Importing passages: the shapes people have, what is skipped and why, and messages that name the line."""
 
 import csv
 import gzip
@@ -186,7 +186,7 @@ JSON_ROWS = [
     ('{"id": "b", "text"', "it ends too early", None),
     ('{"id": "b", "text": 3}\n', "'text' must be a text or null, not 3", None),
     ('{"id": 1.5, "text": "x"}', "its id is 1.5; it must be a text or a whole number", None),
-    ('{"id": "b", "title": NaN, "text": "x"}', r"not valid JSON \(NaN is no JSON; write null\)", None),
+    ('{"id": "b", "title": NaN, "text": "x"}', r"not valid JSON \(NaN is not JSON; write null\)", None),
     ('["a"]', "must be an object, not a list", None),
     ('{"id":' * 100_000, "must be an object|nested too deeply", None),
     ('{"id": "a", "title": "x"}', "neither `text` nor `contents`", "a"),
@@ -202,10 +202,10 @@ DPR_ROWS = [
     ("4\ta\tb\tc\n", "has 4 columns, not 3", None),
     ("\ta\tb\n", "its id is empty", None),
     ("4\t\tb\n", "no text", "4"),
-    ('4\t"a"b\tc\n', "text stands between a closing quote and the end of its cell", None),
+    ('4\t"a"b\tc\n', "there is text between a closing quote and the end of its cell", None),
     ('4\t"never closed\tc', "a quote opens a cell and is never closed", None),
     ('4\t"' + "x" * 131_073 + '"\tc\n', "a quoted cell is longer than 131072 characters", None),
-    ('4\ta\rb\t"c"\n', "a carriage return stands in a cell without quotes", None),
+    ('4\ta\rb\t"c"\n', "there is a carriage return in a cell without quotes", None),
     (b"4\t\xff\tc\n", "not UTF-8", None),
     ("1\tagain\tB\n", "the id occurs twice, passage 1 of the corpus has it", "1"),
 ]
@@ -316,7 +316,7 @@ REFUSED = [
     ('{"id": 1, "text": "x"}\n' + "not json\n" * 3, r"input, line 2: .*; 3 of 4 rows are malformed"),
     (
         '{"id":"1","title":NaN,"text":"x"}\n' * 2 + GOOD[:25],
-        r"input, line 1: not valid JSON \(NaN is no JSON; write null\)",
+        r"input, line 1: not valid JSON \(NaN is not JSON; write null\)",
     ),
     ('{"question": "Who?"}\n' * 5000, r"input, line 1: no id; \d+ of \d+ rows are malformed"),
     (b"PAR1 but nothing more", "input: broken Parquet file"),
@@ -344,7 +344,7 @@ def test_a_parquet_file_that_is_torn_or_has_other_columns_is_refused(tmp_path: P
     (tmp_path / "torn").write_bytes(content[:-100])
     (tmp_path / "holed").write_bytes(content[:20] + bytes(30_000) + content[30_020:])
     for name, thing in (("torn", "Parquet file"), ("holed", "table")):
-        with pytest.raises(UsageError, match=f"{name}: broken {thing}; write or fetch it again$"):
+        with pytest.raises(UsageError, match=f"{name}: broken {thing}; write or download it again$"):
             import_corpus(tmp_path / name, tmp_path / "corpus")
     assert not (tmp_path / "corpus").exists()
 

@@ -92,7 +92,7 @@ def write_source(path: Path, count: int, first: int = 0) -> Path:
 
 
 def assert_equal(one: Path, two: Path) -> None:
-    """Two corpus folders with the same rows, in the same segments, and the same rows left out."""
+    """Two corpus folders with the same rows, in the same segments, and the same rows skipped."""
     first, second = Corpus.open(one), Corpus.open(two)
     assert first.fingerprint == second.fingerprint
     assert first.segments == second.segments

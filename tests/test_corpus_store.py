@@ -325,7 +325,7 @@ def test_a_corpus_opened_while_its_segments_are_merged_is_read_again(
     read = store._read_info
     monkeypatch.setattr(store, "_read_info", lambda folder: infos.pop() if infos else read(folder))
     assert list(Corpus.open(tmp_path / "corpus")) == expected
-    assert list(old) == expected[:3], "a reader of before still reads what was merged"
+    assert list(old) == expected[:3], "an earlier reader still reads what was merged"
 
 
 def test_two_writers_do_not_meet(tmp_path: Path) -> None:

@@ -256,7 +256,7 @@ def test_a_file_that_is_read_is_not_written_to(tmp_path: Path, role: str) -> Non
     other = lines(tmp_path / "other.jsonl", {"question": "B?", "answer": "b"})
     before = first.read_bytes(), other.read_bytes()
     words = [first, other] if role == "file" else [first, "--against", other]
-    with pytest.raises(UsageError, match="is read, and would be replaced"):
+    with pytest.raises(UsageError, match="is also an input, and would be replaced"):
         run(*words, "--out", other)
     assert (first.read_bytes(), other.read_bytes()) == before
 

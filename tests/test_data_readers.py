@@ -527,7 +527,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     ),
     "a quote that closes within a cell": (
         'question,answer\nWho?,"Karn\nWhat?,"Velm"\n',
-        "line 2: not quoted as CSV is: text stands between a closing quote and the end of its cell",
+        "line 2: not quoted as CSV is: there is text between a closing quote and the end of its cell",
     ),
     "a stray quote between tabs": (
         'question\tanswer\nWho?\tKarn\n"What?\tVelm\nWhen?\t1821\nHow"\tso\n',
@@ -545,7 +545,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
         'id,question,answer\n1,Who?,Karn\n2,"What?,Velm\n3,When?,1821\n4,How",so\n',
         "line 3: a quote opens a cell here that would end 2 lines further on, and swallow rows",
     ),
-    "lines of an old Macintosh": ("Who?,Karn\rWhat?,Velm\r", "its lines end in carriage returns alone"),
+    "lines of an old Macintosh": ("Who?,Karn\rWhat?,Velm\r", "its lines end in carriage returns only"),
     "two columns of one name": ("question,answer,answer\nWho?,Karn,Velm\n", "two columns called 'answer'"),
     "an object over several lines": ('{"question":\n"Who?", "answer": "x"}', "an object must stand on one line"),
     "cells that are no UTF-8": (b"question,answer\nWho?,\xff\n", "line 2: not UTF-8 (byte 6)"),
@@ -554,10 +554,13 @@ BAD: dict[str, tuple[str | bytes, str]] = {
         gzip.compress(PLAIN.encode() * 99, mtime=0)[:-4] + b"\0\0\0\0",
         ": broken gzip file: its content is damaged",
     ),
-    "torn parquet": (b"PAR1" + b"\0" * 30, ": broken Parquet file; write or fetch it again"),
-    "NaN": ('{"question": "Who?", "answer": NaN}\n', "line 1: not valid JSON (NaN is no JSON; write null)"),
-    "NaN further down": (PLAIN + '{"question": NaN}\n', "line 2: not valid JSON (NaN is no JSON; write null)"),
-    "NaN in a list": ('[{"question": "Who?", "answer": Infinity}]', "not valid JSON (Infinity is no JSON; write null)"),
+    "torn parquet": (b"PAR1" + b"\0" * 30, ": broken Parquet file; write or download it again"),
+    "NaN": ('{"question": "Who?", "answer": NaN}\n', "line 1: not valid JSON (NaN is not JSON; write null)"),
+    "NaN further down": (PLAIN + '{"question": NaN}\n', "line 2: not valid JSON (NaN is not JSON; write null)"),
+    "NaN in a list": (
+        '[{"question": "Who?", "answer": Infinity}]',
+        "not valid JSON (Infinity is not JSON; write null)",
+    ),
     "UTF-16": (PLAIN.encode("utf-16"), ": is written in UTF-16; save it as UTF-8"),
     "UTF-16 without a mark": ("question,answer\nx,y\n".encode("utf-16-le"), ": is written in UTF-16; save it as UTF-8"),
     "packed UTF-16": (

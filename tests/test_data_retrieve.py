@@ -77,7 +77,7 @@ def test_what_cannot_or_must_not_be_replaced_is_refused_before_a_search(
     out = {"a folder": tmp_path, "the recording": tmp_path / "rec.sqlite", "the questions": folder / "questions.jsonl"}
     before = (folder / "questions.jsonl").read_bytes()
     recorded = ["--set", f"data.record={tmp_path / 'rec.sqlite'}"] if case == "the recording" else []
-    with pytest.raises(UsageError, match=r"a folder is in the way|is read, and would be replaced"):
+    with pytest.raises(UsageError, match=r"a folder is in the way|is also an input, and would be replaced"):
         retrieve(folder, out[case], *recorded)
     assert asked == [] and (tmp_path / "rec.sqlite").read_bytes() == b"kept"
     assert (folder / "questions.jsonl").read_bytes() == before

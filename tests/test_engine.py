@@ -31,7 +31,7 @@ prompts = st.lists(st.lists(tokens, min_size=1, max_size=25), min_size=1, max_si
 
 @torch.inference_mode()
 def one_by_one(prompt: TokenIds, sampling: Sampling, seed: int) -> Completion:
-    """Continue one prompt with the plain model, the whole sequence anew for each token."""
+    """Continue one prompt with the plain model, the whole sequence again for each token."""
     noise = uniforms([seed], sampling.max_new_tokens)
     said: TokenIds = []
     logprobs: list[float] = []

@@ -194,7 +194,7 @@ def test_a_server_that_refuses_to_score_alone_still_answers(
             {"error": {"message": "cut off by the provider", "code": 502}, "finish_reason": "error"},
             "cut off by the prov",
         ),
-        ({"text": "half of", "finish_reason": "error"}, "broke off its answer: no reason given"),
+        ({"text": "half of", "finish_reason": "error"}, "aborted its answer: no reason given"),
     ],
 )
 def test_an_answer_that_a_gateway_broke_off_is_no_answer(

@@ -1,4 +1,4 @@
-"""The examples run as their docstrings say, stay short enough to be read, and use the public interface alone."""
+"""The examples run as their docstrings say, stay short enough to be read, and use only the public interface."""
 
 import ast
 import functools

@@ -246,7 +246,7 @@ def test_a_cut_journal_with_branches_is_completed_to_the_same_trajectories(
 
 
 def as_written_once(line: bytes) -> bytes:
-    """A line of a journal of before branches had a number of their own: that was folded into the sample's."""
+    """A line of a journal from before branches had a number of their own: that was folded into the sample's."""
     record = json.loads(line)
     record["sample"] += record.pop("branch") * 1_000_000
     return json.dumps(record).encode() + b"\n"

@@ -57,7 +57,7 @@ def records(journal: Path) -> dict[tuple[str, int], dict[str, object]]:
 
 
 def kill_in_the_middle(process: "subprocess.Popen[bytes]", journal: Path, lines: int, pause: float) -> None:
-    """Kill a process a little after it has written so many further lines."""
+    """Kill a process a little after it has written this many further lines."""
     written = count(journal)
     while process.poll() is None and count(journal) < written + lines:
         time.sleep(0.02)

@@ -184,7 +184,7 @@ def test_the_loss_is_on_what_the_model_said_and_answers_are_scored_in_its_place(
     [said, other] = trajectory.alias_scores
     assert (said.alias, other.alias) == ("Paris", "City of Paris")
     assert said.logprob == pytest.approx(sum(trajectory.logprobs[start:]), abs=1e-4)
-    with pytest.raises(UsageError, match="stands within a turn"):
+    with pytest.raises(UsageError, match="is within a turn"):
         example_from(trajectory, 1.0, "City of Paris", chat)
     assert example_from(trajectory, 1.0, None, chat).token_ids == trajectory.token_ids
 

@@ -37,7 +37,7 @@ def modules(source: Path) -> dict[str, Path]:
 
 
 def imported(path: Path, known: set[str]) -> set[str]:
-    """The modules that a file names: where it is loaded, within functions, for types alone, and in strings."""
+    """The modules that a file names: where it is loaded, within functions, only for types, and in strings."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):

@@ -91,7 +91,7 @@ def test_a_dropped_cap_or_sink_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_attention_refuses_what_it_does_not_know() -> None:
     model = FAMILIES["llama3"].model()
     model.set_attn_implementation(attention.GROUPED)
-    with pytest.raises(UnknownArgumentError, match="LlamaAttention asks of attention: tree_bias"):
+    with pytest.raises(UnknownArgumentError, match="LlamaAttention has unknown attention arguments: tree_bias"):
         model(torch.tensor([[1, 2]]), tree_bias=torch.ones(1))
 
 
@@ -157,7 +157,7 @@ def test_a_model_that_is_right_on_no_path_is_refused_with_the_figure() -> None:
         1e-4,
         {
             "first": "RuntimeError: list index out of range",
-            "second": "log-probs differ by 2.5 from the plain forward's",
+            "second": "log-probs differ by 2.5 from the plain forward pass",
         },
     )
     with pytest.raises(UsageError, match=r"the engine cannot compute this model: log-probs differ by 2\.5 nats"):
@@ -189,7 +189,7 @@ def test_a_model_is_not_judged_by_a_want_of_memory(
 
     with monkeypatch.context() as patch:
         patch.setattr(paths, "memory_of", full)
-        with pytest.raises(ExSearchError, match="out of memory while the model is loaded on cpu; free memory"):
+        with pytest.raises(ExSearchError, match="out of memory while loading the model on cpu; free memory"):
             load_engine(folder, CPU, chat, 512, 2)
     assert not list((own_cache / "exsearch" / "probes").glob("*.json"))
     assert load_engine(folder, CPU, chat, 512, 2).context_size > 0
@@ -220,7 +220,7 @@ def test_a_merge_that_changes_the_model_is_refused() -> None:
     model = FAMILIES["llama3"].model()
     add_lora(model, 2)
     merge_checked(model, lambda: None)
-    with pytest.raises(ExSearchError, match="merging the adapters changes what the model says"):
+    with pytest.raises(ExSearchError, match="merging the adapters changes the model's output"):
         merge_checked(model, lambda: model.base_model.layers[0].mlp.up_proj.base_layer.weight.data.mul_(2))
 
 
@@ -272,7 +272,7 @@ def test_doctor_says_what_a_template_does_with_thoughts_and_dates(chat: ChatForm
     told = json.loads(CliRunner().invoke(doctor, [*words, "--set", "agent.date=2031-07-04"]).stdout.splitlines()[-1])
     assert told["template"] == "the model's own: '2031<|im_end|>...<|im_end|><think>\\n'"
     assert told["stop tokens"] == "<|im_end|>, <|endoftext|>"
-    assert told["date"] == "the template takes 2031-07-04 for today (agent.date)"
+    assert told["date"] == "the template gets 2031-07-04 as today's date (agent.date)"
     assert told["thinking"] == "template: a prompt begins a thought; agent.thinking switches it"
     told = json.loads(CliRunner().invoke(doctor, [*words, "--set", "agent.thinking=off"]).stdout.splitlines()[-1])
     assert told["thinking"] == "off: a prompt begins no thought; agent.thinking switches it"

@@ -226,7 +226,7 @@ def test_a_journal_of_an_earlier_version_is_continued_with_one_warning(
     for warned in (True, False):
         found = explore(make_agent(chat), QUESTIONS, EXPLORE, 3, journal)
         assert timeless(found) == timeless(expected)
-        told = [line for line in capsys.readouterr().err.splitlines() if "of an earlier version" in line]
+        told = [line for line in capsys.readouterr().err.splitlines() if "by an earlier version" in line]
         assert len(told) == warned, "then it is known"
 
 

@@ -21,7 +21,7 @@ SLACK = 3
 
 
 def shown(chat: ChatFormat, grammar: Grammar, passages: list[tuple[str, str]], budget: int) -> tuple[str, int]:
-    """The text of the passages alone, and how many were shortened. Header and passages must keep to the budget."""
+    """Only the text of the passages, and how many were shortened. Header and passages must keep to the budget."""
     hits = [Hit(Passage(str(rank), *each), 1.0, rank) for rank, each in enumerate(passages, start=1)]
     transcript = Transcript(chat, grammar, "?")
     before = len(transcript.token_ids)

@@ -267,5 +267,5 @@ def test_ctrl_c_ends_a_stream_in_a_script(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(xs.UsageError, match="holds no run"):
+    with pytest.raises(xs.UsageError, match="has no run"):
         xs.Run(tmp_path)

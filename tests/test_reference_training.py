@@ -76,7 +76,7 @@ def test_the_commands_of_the_readme_train_on_two_ranks(
             "unknown flag --learning_rat; did you mean '--learning_rate'?",
         ),
         ("sft", "warm-up.json", ["--bf16", "maybe"], "'maybe' is neither True nor False"),
-        ("sft", "warm-up.json", ["--num_train_epochs", "1.5"], "only whole epochs"),
+        ("sft", "warm-up.json", ["--num_train_epochs", "1.5"], "must be a whole number"),
         ("sft", "warm-up.json", ["--learning_rate", "-1"], "out of range"),
         ("sft", "warm-up.json", ["--resume_from_checkpoint", "True"], "there is nothing to continue"),
         ("sft", "warm-up.json", ["--resume_from_checkpoint", "/elsewhere"], "name the output folder"),
@@ -130,7 +130,7 @@ def test_turns_out_of_order_are_refused(chat: ChatFormat, roles: list[str]) -> N
 @pytest.mark.parametrize("weight", [-0.1, float("inf"), float("nan")])
 def test_what_is_no_weight_is_refused(chat: ChatFormat, weight: float) -> None:
     messages = [Message("user", "x"), Message("assistant", "y")]
-    with pytest.raises(UsageError, match="which is no weight"):
+    with pytest.raises(UsageError, match="which is not a valid weight"):
         example_of(Conversation(messages, weight), True, chat, "here")
 
 

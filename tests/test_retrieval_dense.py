@@ -84,7 +84,7 @@ def ids(retriever: Retriever, queries: list[str], k: int) -> list[list[str]]:
 
 
 def expected(encoder: Path, prompts: tuple[str, str] = ("", ""), normalised: bool = True) -> np.ndarray[Any, Any]:
-    """Scores [queries, passages], computed by sentence-transformers alone."""
+    """Scores [queries, passages], computed by sentence-transformers only."""
     model = SentenceTransformer(str(encoder), device="cpu")
     texts = [prompts[0] + query for query in QUERIES], [f"{prompts[1]}{p.title}\n{p.text}" for p in PASSAGES]
     queries, passages = (model.encode(part, prompt="", normalize_embeddings=normalised) for part in texts)

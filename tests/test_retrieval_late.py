@@ -84,7 +84,7 @@ def test_scores_equal_maxsim_computed_naively(index: Path, retriever: late.Late,
         rows = [PASSAGES.index(hit.passage) for hit in hits]
         expected = np.array([(of_query @ vectors[row].T).max(axis=1).sum() for row in rows])
         assert sorted(rows) == [row for row in range(len(PASSAGES)) if len(vectors[row])]
-        rounding = 1e-3 * len(of_query)  # tables hold 16 bits an entry
+        rounding = 1e-3 * len(of_query)  # tables hold 16 bits per entry
         assert [hit.score for hit in hits] == pytest.approx(expected.tolist(), abs=rounding)
         assert np.all(np.diff(expected) < 2 * rounding)
 

@@ -231,7 +231,7 @@ def test_an_answer_without_end_is_not_read_to_it(monkeypatch: pytest.MonkeyPatch
         ("search-r1", b'{"result": [[{"document": {"id": "1"}, "score": 1}]]}', "neither `contents` nor `text`"),
         ("search-r1", b'{"result": []}', "0 answers to 1 queries"),
         ("skyrl", b'{"result": [[], []]}', "2 answers to 1 queries"),
-        ("skyrl", b'{"result": [[{"document": {"contents": "x"}, "score": NaN}]]}', "NaN is no JSON"),
+        ("skyrl", b'{"result": [[{"document": {"contents": "x"}, "score": NaN}]]}', "NaN is not JSON"),
         ("colbert", b'{"error": true, "message": "out of order"}', "reports an error: out of order"),
         ("colbert", b"{}", "no `topk`"),
         ("search-r1", b'{"error": {"message": "index is loading"}}', "the server reports an error: index is loading"),

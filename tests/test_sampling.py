@@ -1,4 +1,4 @@
-"""Drawing tokens: from the right distribution, by one's own seed alone."""
+"""Drawing tokens: from the right distribution, only by one's own seed."""
 
 import pytest
 import torch

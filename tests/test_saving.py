@@ -21,7 +21,7 @@ from tiny_models import save_tiny
 
 BF16 = ModelConfig(device="cpu", precision="bf16")
 CONFIG = LearnConfig(epochs=1, batch_size=4, learning_rate=1e-6, warmup_ratio=0.0, schedule="constant")
-"""Moves weights of about 0.02 by 2e-6, a tenth of what bfloat16 can tell apart there."""
+"""Moves weights of about 0.02 by 2e-6, a tenth of what bfloat16 can distinguish there."""
 EXAMPLES = [Example([5 + n, *range(40, 52 + n), 2], [0, 0, 0] + [1] * (11 + n), 9, 0.2 + n / 8) for n in range(8)]
 
 
@@ -128,7 +128,7 @@ def test_kept_weights_that_do_not_belong_to_the_checkpoint_are_refused(
         known = start_fingerprint(checkpoint, False)
         save_file({"model.norm.weight": torch.ones(5)}, file, metadata={"served": known})
         said = r"model\.norm\.weight does not fit"
-    with pytest.raises(UsageError, match=rf"weights\.safetensors: .*{said}.*; remove .*float32 to go on"):
+    with pytest.raises(UsageError, match=rf"weights\.safetensors: .*{said}.*; remove .*float32 to continue"):
         restore_float32(load_model(checkpoint, torch.float32), checkpoint)
     assert moved(served(checkpoint), start(checkpoint, msgspec.structs.replace(CONFIG, keep_float32=False))) == 0
 

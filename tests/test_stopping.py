@@ -17,7 +17,7 @@ from exsearch.corpus.store import write_corpus
 from exsearch.retrieval.index.build import build_index
 from exsearch.world import World
 
-STOPPED = "error: stopped; the same command continues where it was"
+STOPPED = "error: interrupted; run the same command again to resume"
 AT_ONCE = "error: stopped at once"
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 AGENT = ["agent.turn_tokens=48", "agent.max_steps=2", "rollout.in_flight=8", "explore.samples=4"]

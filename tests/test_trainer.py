@@ -1,4 +1,4 @@
-"""The trainer: resumable to the last bit, LoRA or not, and in an order that the seed alone decides."""
+"""The trainer: resumable to the last bit, LoRA or not, and in an order that only the seed decides."""
 
 import json
 import math
@@ -245,7 +245,10 @@ def test_adapters_on_weights_of_4_bits_are_merged_into_those_of_the_start(
 @pytest.mark.needs("bitsandbytes")
 @pytest.mark.parametrize(
     ("settings", "said"),
-    [({}, "needs lora_rank"), ({"lora_rank": 4, "ranks": 2, "sharding": "fsdp"}, "does not go with sharding = fsdp")],
+    [
+        ({}, "needs lora_rank"),
+        ({"lora_rank": 4, "ranks": 2, "sharding": "fsdp"}, "cannot be combined with sharding = fsdp"),
+    ],
 )
 def test_4_bits_that_cannot_be_trained_are_refused(
     tiny_checkpoint: Path, tmp_path: Path, settings: dict[str, object], said: str

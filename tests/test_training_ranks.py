@@ -142,7 +142,7 @@ def test_a_mistake_found_by_a_rank_is_said_once(tiny_checkpoint: Path, tmp_path:
 def test_what_ends_the_first_rank_is_said_in_one_line_without_the_others(
     tiny_checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    resume_folder(tmp_path / "out").touch()  # the first rank alone writes there; the second waits for it
+    resume_folder(tmp_path / "out").touch()  # only the first rank writes there; the second waits for it
     with pytest.raises(UsageError, match=r"out\.resume.*choose another path"):
         run(tiny_checkpoint, tmp_path / "out", msgspec.structs.replace(CONFIG, ranks=2, save_steps=1))
     assert "Traceback" not in capfd.readouterr().err

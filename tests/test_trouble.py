@@ -15,7 +15,7 @@ from exsearch.core.atomic import children, is_file
 from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.core.journal import Journal
 from exsearch.core.jsonl import write_jsonl
-from exsearch.core.trouble import as_told, machine_trouble, opening, probe, writing
+from exsearch.core.trouble import as_user_error, machine_trouble, opening, probe, writing
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, write_corpus
 from exsearch.questions.question import Question, read_questions
@@ -129,7 +129,9 @@ def test_no_permission_is_named_by_whatever_is_opened(tmp_path: Path) -> None:
 def test_too_little_memory_for_a_mapped_file_is_named(tmp_path: Path) -> None:
     [(kind, message)] = in_trouble("memory", tmp_path).values()
     assert kind == "ExSearchError"
-    assert message.endswith("free memory, or take a machine with more; nothing is lost, the same command continues")
+    assert message.endswith(
+        "free memory, or use a machine with more; nothing is lost; run the same command again to resume"
+    )
     assert "passages.arrow: Cannot allocate memory" in message
 
 
@@ -214,19 +216,19 @@ def test_what_a_command_says_of_what_ends_it(tmp_path: Path) -> None:
         "such": FileNotFoundError(errno.ENOENT, "No such file or directory", "such"),
         "long": OSError(errno.ENAMETOOLONG, "File name too long", "long"),
     }.items():
-        told = as_told(error)
+        told = as_user_error(error)
         assert isinstance(told, UsageError)
         assert str(told) == f"{path}: {error.strerror}; choose another path"
     with pytest.raises(UnicodeEncodeError) as caught:
         os.fsdecode(b"of\xff").encode()
-    told = as_told(caught.value)
+    told = as_user_error(caught.value)
     assert isinstance(told, UsageError)
-    assert str(told) == "'of\\udcff': not UTF-8; rename what has such a name, or name a link to it"
+    assert str(told) == "'of\\udcff': not UTF-8; rename the file, or use a link to it"
     with pytest.raises(UnicodeEncodeError) as caught:
         "\u03a9".encode("latin-1")
     for bug in (caught.value, ValueError("odd"), ConnectionResetError(errno.ECONNRESET, "reset")):
-        assert as_told(bug) is None
-    assert as_told(UsageError("as it was")) is not None
+        assert as_user_error(bug) is None
+    assert as_user_error(UsageError("as it was")) is not None
 
 
 @needs_linux

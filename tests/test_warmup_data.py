@@ -396,7 +396,7 @@ def test_ready_trajectories_warm_a_model_up_without_an_index(
     assert (tmp_path / "m" / "model.safetensors").is_file()
     assert list(read_jsonl(tmp_path / "m.trajectories.jsonl", Trajectory)) == written
     write(tmp_path / "w.jsonl", "--limit", 3)
-    with pytest.raises(UsageError, match="holds a model trained from other inputs"):
+    with pytest.raises(UsageError, match="has a model trained from other inputs"):
         exsearch(list(map(str, words)), standalone_mode=False)
     assert list(read_jsonl(tmp_path / "m.trajectories.jsonl", Trajectory)) == written, "the refused ones are not kept"
 

@@ -54,7 +54,7 @@ def _bytes(regex: str | None) -> Tokenizer:
 
 
 def _metaspace(kind: str, scheme: str) -> Tokenizer:
-    """Like SentencePiece's: blanks are letters, and one is put in front always, at the beginning alone, or never."""
+    """Like SentencePiece's: blanks are letters, and one is put in front always, only at the beginning, or never."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>") if kind == "bpe" else models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
     tokenizer.decoder = decoders.Sequence(

@@ -1,7 +1,7 @@
-"""colbert-ai's PLAID index, 2 bits a dimension, fed with precomputed vectors instead of its encoder.
+"""colbert-ai's PLAID index, 2 bits per dimension, fed with precomputed vectors instead of its encoder.
 
 Indexing and search are its own code with its defaults (centroids by the size of the corpus, 4 rounds of k-means; for
-k = 20 it probes 2 cells a token, threshold 0.45, 1024 candidates). Variant `wide` probes 16 cells, 8192 candidates.
+k = 20 it probes 2 cells per token, threshold 0.45, 1024 candidates). Variant `wide` probes 16 cells, 8192 candidates.
 Only the assignment of vectors to centroids is left to faiss, as k-means is already: torch's maximum over 32,768
 centroids takes five times as long on two cores.
 """

@@ -1,4 +1,4 @@
-"""exsearch's `late` index, built and searched by its own code with its defaults, at 2 bits a dimension like colbert-ai.
+"""exsearch's `late` index, built and searched by its own code with its defaults, at 2 bits per dimension as colbert-ai.
 
 Only its encoder is replaced, by one that looks the vectors up. Finding the candidates is part of the time.
 """

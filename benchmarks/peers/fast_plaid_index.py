@@ -1,4 +1,4 @@
-"""fast-plaid on the processor, at 2 bits a dimension like colbert-ai, with its defaults otherwise."""
+"""fast-plaid on the processor, at 2 bits per dimension like colbert-ai, with its defaults otherwise."""
 
 from pathlib import Path
 

@@ -23,7 +23,7 @@ and, for systems that work on token vectors, in its folder vectors/
     lengths.npy        int32   [passages]             tokens of each passage, at least 1
     queries.npy        float32 [tokens, dimensions]   and query_lengths.npy, the same for the queries
 
-This file needs numpy alone and no other part of the project, since the peers' environments hold neither.
+This file needs only numpy and no other part of the project, since the peers' environments hold neither.
 """
 
 import argparse
@@ -45,7 +45,7 @@ Rows = Sequence[int] | npt.NDArray[Any]
 WARM_UP = 20
 """Queries that are answered before the clock runs, so that what is loaded or compiled at first use is there."""
 SECONDS = 1.0
-"""The queries are answered again until the clock has run for so long."""
+"""The queries are answered again until the clock has run that long."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def size(folder: Path) -> int:
 
 
 def memory() -> dict[str, int]:
-    """Return the process's memory in bytes; mapped files count as far as they were touched, save in `anonymous`.
+    """Return the process's memory in bytes; mapped files count where they were touched, save in `anonymous`.
 
     Not from getrusage: its peak is at least what the parent had when it started this process.
     """

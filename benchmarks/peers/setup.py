@@ -6,7 +6,7 @@ DIR/colbert      a virtual environment with colbert-ai and its compiled extensio
 DIR/tachiom      the unpacked wheel, to be put on PYTHONPATH
 DIR/fast-plaid   a virtual environment with fast-plaid and the build of torch it was made for (about 5 GB, with CUDA)
 
-What is there already is left alone. torch is installed first and alone, so that an index which offers a build
+What exists is kept. torch is installed first, on its own, so that an index which offers a build
 without CUDA is taken at its word: check what `pip download --no-deps torch==2.13.0` fetches before you start.
 """
 

@@ -48,10 +48,10 @@ class SearchAgent(Agent):
         >>> stream.answer
         'Ada Quill'
         """
-        asked, draw = _as_question(question), Draw(seed=seed, temperature=temperature)
+        record, draw = _as_question(question), Draw(seed=seed, temperature=temperature)
 
         async def run(tell: Callable[[Event], None]) -> None:
-            [trajectory] = await self.trajectories(asked, 0, draw, _Teller(tell))
+            [trajectory] = await self.trajectories(record, 0, draw, _Teller(tell))
             tell(trajectory)
 
         return Stream(coroutines.iterate(run))

@@ -150,14 +150,14 @@ class ChatFormat:
 
         Looks ten years back and ahead. If the template does not write a date, returns the date of this format.
         """
-        shown = self._controls.decode(prompt)
-        if not shown.endswith(self._shown.opening):
+        decoded = self._controls.decode(prompt)
+        if not decoded.endswith(self._shown.opening):
             return None
         if prompt[: len(self.head)] == self.head:
             return self.agent.date
         if not self.template.tells_the_date:
             return None
-        text = self._controls.show(shown)
+        text = self._controls.show(decoded)
         today = datetime.datetime.now(datetime.UTC).date()
         days = (today + datetime.timedelta(days=far) for far in (*range(1, -_DAYS, -1), *range(2, _DAYS)))
         alike = (day for day in days if text.startswith(self.template.head(day)))

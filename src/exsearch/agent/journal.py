@@ -237,10 +237,10 @@ async def _run(
         bar.advance(1)
 
     async def all_of(work: _Opened, question: Question) -> None:
-        found = work.done[question.id]
-        while samples := plan(found):
+        trajectories = work.done[question.id]
+        while samples := plan(trajectories):
             await asyncio.gather(*(one(work, question, sample) for sample in samples))
-        if spared := maximum - _roots(found):
+        if spared := maximum - _roots(trajectories):
             bar.advance(spared)
 
     # not a task group, which would raise a group of errors; the end of the event loop cancels what still runs

@@ -62,7 +62,7 @@ def is_recorded(journal: Path) -> bool:
     return origin_path(journal).is_file() or not _holds_any(journal)
 
 
-def check_origin(journal: Path, wanted: Origin) -> None:
+def check_origin(journal: Path, expected: Origin) -> None:
     """Raise UsageError, naming the differences, if a journal's trajectories depend on other things than `wanted`.
 
     A journal passes if it has no trajectories, or if its version did not record what they depend on. Settings that
@@ -73,13 +73,13 @@ def check_origin(journal: Path, wanted: Origin) -> None:
         return
     recorded = read_json(path, Origin)
     before = msgspec.to_builtins(dict(leaves(Config()))) | recorded.settings
-    differing = [key for key, value in wanted.settings.items() if key in before and before[key] != value]
+    differing = [key for key, value in expected.settings.items() if key in before and before[key] != value]
     differences = [
-        _named(key, before[key], wanted.settings[key])
+        _named(key, before[key], expected.settings[key])
         for key in differing
         if key != CHAT_FORMAT or differing == [CHAT_FORMAT]  # it also follows from others, such as the grammar
     ]
-    differences += _other_questions(recorded, wanted)
+    differences += _other_questions(recorded, expected)
     if differences:
         raise UsageError(
             f"{journal}: has trajectories made with other settings: {'; '.join(differences)}. Restore them, choose "
@@ -118,10 +118,10 @@ def _named(key: str, before: object, after: object) -> str:
     return difference(key, before, after)
 
 
-def _other_questions(recorded: Origin, wanted: Origin) -> list[str]:
+def _other_questions(recorded: Origin, expected: Origin) -> list[str]:
     differing = [
         difference(f"question {id!r}, {name}", getattr(recorded.questions[id], name), getattr(record, name))
-        for id, record in wanted.questions.items()
+        for id, record in expected.questions.items()
         for name in Asked.__struct_fields__
         if id in recorded.questions and getattr(recorded.questions[id], name) != getattr(record, name)
     ]

@@ -74,13 +74,13 @@ class Scorer:
         transcript = episode.transcript
         episode.steps = [msgspec.structs.replace(step, answer_logprob=None) for step in episode.steps]
         for start, stop in transcript.turns():
-            said = transcript.token_ids[start:stop]
-            transcript.logprobs[start:stop] = await self.seat.logprobs(transcript.token_ids[:start], said)
-        said = episode.said_answer()
+            turn = transcript.token_ids[start:stop]
+            transcript.logprobs[start:stop] = await self.seat.logprobs(transcript.token_ids[:start], turn)
+        turn = episode.said_answer()
         if episode.alias_scores:
-            episode.alias_scores = await self.spellings(episode, transcript.before_answer, said)
+            episode.alias_scores = await self.spellings(episode, transcript.before_answer, turn)
         if episode.opening_logprob is not None:
             opened = replace(episode, transcript=transcript.at_first_search())
-            counted = said if any(score.said for score in episode.alias_scores) else None
+            counted = turn if any(score.said for score in episode.alias_scores) else None
             opening = await self.spellings(opened, opened.transcript.asked_now(), counted)
             episode.opening_logprob = answer_logprob(opening, "sum") if opening else None

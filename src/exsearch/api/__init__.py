@@ -1,1 +1,1 @@
-"""What `import exsearch` offers beyond the classes and functions of the rooms below: one call for each stage."""
+"""What `import exsearch` offers besides the classes and functions of the other packages: one call per stage."""

@@ -1,4 +1,4 @@
-"""An index by its folder, address or passages."""
+"""Builds an index, or opens one by its folder, URL or recording."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +11,7 @@ from exsearch.retrieval.index.build import build_index as build
 from exsearch.retrieval.open import open_retriever
 
 Index = Retriever | str | Path
-"""An index that is open, or where one is: its folder, the URL of a server, `replay:FILE`."""
+"""An open index, or the location of one: its folder, the URL of a server, or `replay:FILE`."""
 
 
 def build_index(
@@ -20,9 +20,9 @@ def build_index(
     """Build an index of a corpus, or of passages, as the folder `out`; return it open.
 
     `kind` is `bm25`, `late`, `dense`, `plaid` or `hybrid`, and `parameters` are those of the kind, such as `k1=0.9`.
-    The corpus may be open, or a folder; passages alone are kept as one beside the index, in `out`.corpus. What is there
-    already is not built again, and where a build was stopped the same call goes on. Raises UsageError for what no index
-    can be built of.
+    The corpus may be open, or a folder; passages without a corpus are stored as one next to the index, in `out`.corpus.
+    An existing index is not built again, and the same call resumes an interrupted build. Raises UsageError if no index
+    can be built.
 
     >>> index = xs.build_index(world.passages(), "bm25", "work/index")
     >>> [hits] = index.search(["a lighthouse"], k=3)
@@ -41,8 +41,8 @@ def build_index(
 def open_index(location: str | Path, corpus: str | Path | None = None) -> Retriever:
     """Open an index: a folder, the URL of a server, or recorded searches as `replay:FILE`.
 
-    Its `search` takes a list of queries and returns a list of hits for each, best first. `corpus` is where its passages
-    are, if their folder has moved. Raises UsageError for what is no index, RetrievalError if no server answers.
+    Its `search` takes a list of queries and returns a list of hits for each, best first. `corpus` is the folder of its
+    passages, if it has moved. Raises UsageError for an invalid location, and RetrievalError if no server answers.
 
     >>> index = xs.open_index("work/index")
     >>> [[hit]] = index.search(["a lighthouse"], k=1)
@@ -53,5 +53,5 @@ def open_index(location: str | Path, corpus: str | Path | None = None) -> Retrie
 
 
 def opened(index: Index) -> Retriever:
-    """Return an index as it is if it is open, else open it."""
+    """Return an open index as it is, and open any other."""
     return open_index(index) if isinstance(index, (str, Path)) else index

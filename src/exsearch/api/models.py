@@ -1,4 +1,4 @@
-"""A model by its name, and the agent that it is with an index."""
+"""Loads a model by name as an agent with an index."""
 
 from pathlib import Path
 
@@ -10,17 +10,17 @@ from exsearch.core.errors import UsageError
 from exsearch.engine.builtin import resolve_model
 
 Model = str | Path | ModelConfig
-"""A checkpoint folder, a Hugging Face id or `builtin:smollm2-135m`; or all settings of a model, its engine included."""
+"""A checkpoint folder, a Hugging Face id or `builtin:smollm2-135m`; or all settings of a model, including its engine.
+"""
 
 
 def load_agent(
     model: Model, index: Index, config: AgentConfig = AgentConfig(), *, rollout: RolloutConfig = RolloutConfig()
 ) -> SearchAgent:
-    """Load a model that searches an index, as an agent that answers questions, explores and is evaluated.
+    """Load a model that searches an index, as an agent that answers questions, explores and can be evaluated.
 
-    `config` has its grammar and budgets, `rollout` how many trajectories it has room for at once, and its patience.
-    Any object with a `fingerprint` and a `search` like that of `Retriever` will do for an index. Raises UsageError for
-    a model or an index that is none.
+    `config` has its grammar and budgets, `rollout` its concurrency and timeouts. The index can be any object with a
+    `fingerprint` and a `search` like those of `Retriever`. Raises UsageError for an invalid model or index.
 
     >>> agent = xs.load_agent(model, index, xs.AgentConfig(passages=2), rollout=xs.RolloutConfig(in_flight=1))
     >>> agent.config.passages
@@ -34,5 +34,5 @@ def load_agent(
 
 
 def of_model(model: Model) -> ModelConfig:
-    """Return the settings of a model that may be given by its name alone."""
+    """Return the settings of a model that may be given by name only."""
     return model if isinstance(model, ModelConfig) else ModelConfig(path=str(model))

@@ -1,4 +1,4 @@
-"""A whole run of the EM loop: make one, or open what one has left."""
+"""Whole runs of the EM loop: starts one, or opens an existing one."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -22,8 +22,8 @@ from exsearch.runs.folder import RunFolder, RunSummary
 def train(recipe: Config | str | Path, out: str | Path, say: Callable[[str], None] = print) -> "Run":
     """Run the EM loop of a recipe, a file or settings, in the folder `out`; return the run.
 
-    It is what `exsearch train` does: every stage leaves its result in the folder, with a report at the end, and the
-    same call goes on where a run was stopped. `say` gets a line about each stage. Raises UsageError where `out` holds a
+    It does what `exsearch train` does: every stage leaves its result in the folder, with a report at the end, and the
+    same call resumes an interrupted run. `say` is called with a line about each stage. Raises UsageError if `out` has a
     run with other settings that change its results.
 
     >>> run = xs.train("recipes/mine.toml", "runs/mine")  # doctest: +SKIP
@@ -39,9 +39,9 @@ def train(recipe: Config | str | Path, out: str | Path, say: Callable[[str], Non
 
 
 class Run:
-    """The folder of a run of the EM loop, such as `exsearch quickstart` and `exsearch train` leave.
+    """The folder of a run of the EM loop, as `exsearch quickstart` and `exsearch train` leave it.
 
-    Its models are `warmup` and `iter-1`, `iter-2`, ...; where none is named, the one that validation chose.
+    Its models are `warmup` and `iter-1`, `iter-2`, ...; by default, methods use the one chosen by validation.
 
     >>> run = xs.Run("runs/quickstart")  # doctest: +SKIP
     >>> print(run.evaluation("warmup").figures["em"])  # doctest: +SKIP
@@ -52,11 +52,11 @@ class Run:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        """Open the folder; raises UsageError if no run has begun there."""
+        """Open the folder. Raises UsageError if no run was started there."""
         self.folder = Path(folder)
         self._paths = RunFolder(self.folder)
         if not self._paths.config.is_file():
-            raise UsageError(f"{folder}: holds no run (no {self._paths.config.name})")
+            raise UsageError(f"{folder}: has no run (no {self._paths.config.name})")
 
     @cached_property
     def config(self) -> Config:
@@ -65,23 +65,25 @@ class Run:
 
     @property
     def summary(self) -> RunSummary:
-        """What the run came to; raises UsageError where it has not ended yet."""
+        """The results of the run. Raises UsageError if it has not ended yet."""
         if not self._paths.summary.is_file():
-            raise UsageError(f"{self.folder}: the run has not ended yet; the command that began it goes on with it")
+            raise UsageError(
+                f"{self.folder}: the run has not ended yet; run the command that started it again to resume"
+            )
         return read_json(self._paths.summary, RunSummary)
 
     def checkpoint(self, name: str | None = None) -> Path:
-        """Return the checkpoint folder of a model; raises UsageError if there is none yet."""
-        chosen = self.summary.best if name is None else name
-        folder = self._paths.checkpoint(chosen)
-        if chosen == "warmup" and not self.config.warmup.questions and not self.config.data.warmup:
-            return resolve_model(self.config.model.path)  # the model that needed none
+        """Return the checkpoint folder of a model. Raises UsageError if there is none yet."""
+        model = self.summary.best if name is None else name
+        folder = self._paths.checkpoint(model)
+        if model == "warmup" and not self.config.warmup.questions and not self.config.data.warmup:
+            return resolve_model(self.config.model.path)  # the model needed no warm-up
         if not folder.is_dir():
-            raise UsageError(f"{self.folder}: has no model {chosen!r}")
+            raise UsageError(f"{self.folder}: has no model {model!r}")
         return folder
 
     def evaluation(self, name: str | None = None) -> Evaluated:
-        """Return a model's evaluation on the test questions, also that of `closed-book` and `majority`."""
+        """Return a model's evaluation on the test questions; also for `closed-book` and `majority`."""
         return read_evaluation(self._paths.test_eval(self.summary.best if name is None else name))
 
     def load_agent(self, name: str | None = None) -> SearchAgent:

@@ -1,4 +1,4 @@
-"""A retrieval server for as long as a program needs it."""
+"""A retrieval server that runs as long as a program needs it."""
 
 import threading
 from collections.abc import Iterator
@@ -12,16 +12,16 @@ from exsearch.retrieval.index.folder import read_index_info
 from exsearch.retrieval.index.open import open_index
 
 SECONDS = 60.0
-"""For one search, and for what is in flight when the server stops."""
+"""Time limit for a search, and for requests in flight when the server stops."""
 
 
 @contextmanager
 def serve(index: str | Path, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
     """Answer searches of an index folder at the URL that is yielded, in the wire format of any agent or trainer.
 
-    The server runs in a thread until the block ends; port 0 takes a free one. `exsearch serve retrieval` is the server
-    that runs by itself, with limits, keys and replicas. Raises UsageError for what is no index, for a port that is
-    taken, and where the extra `serve` is not installed.
+    The server runs in a thread until the block ends; port 0 chooses a free one. `exsearch serve retrieval` is the
+    stand-alone server, with limits, keys and replicas. Raises UsageError for an invalid index, for a port that is in
+    use, and if the extra `serve` is not installed.
 
     >>> with xs.serve("work/index") as url:
     ...     [[hit]] = xs.open_index(url).search(["a lighthouse"], k=1)

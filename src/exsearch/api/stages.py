@@ -1,4 +1,4 @@
-"""The stages of the EM loop as calls on values; what takes long leaves files, with which the same call goes on."""
+"""The stages of the EM loop as calls on values. Long ones leave files, from which the same call resumes."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -45,22 +45,22 @@ def gold_trajectories(
     corpus: Corpus | None = None,
     seed: int = 0,
 ) -> list[Trajectory]:
-    """Return the annotations of questions as the trajectories that a model learns its grammar from.
+    """Return the annotations of questions as gold trajectories, from which a model learns its grammar.
 
     They are written with the model's tokens and the passages that the index returns. Questions without a decomposition,
-    or whose passages the index does not return, are left out: `exsearch data warmup` says which, and why. `config` says
-    what is recorded of a passage, `agent` in which grammar, with which budgets. With `gold = "insert"`, passages are
-    put in from `corpus`, and `seed` says where. Raises UsageError for questions that are none.
+    or whose passages the index does not return, are skipped: `exsearch data warmup` says which, and why. `config`
+    decides what is recorded from a passage, `agent` the grammar and the budgets. With `gold = "insert"`, missing
+    passages are inserted from `corpus`, at ranks that depend on `seed`. Raises UsageError for invalid questions.
 
     >>> gold = xs.gold_trajectories(model, world.questions("train", 4, hops=[1]), index)
     >>> gold[0].answer is not None, len(gold[0].steps)
     (True, 1)
     """
-    chosen = _sound(questions)
+    valid = _sound(questions)
     folder = resolve_model(of_model(model).path)
     chat = ChatFormat.load(folder, checked(agent))
     passages = GoldPassages(corpus, checked(config), seed)
-    return write_gold(chosen, opened(index), chat, within_context(agent, folder), passages)
+    return write_gold(valid, opened(index), chat, within_context(agent, folder), passages)
 
 
 def explore(
@@ -73,16 +73,16 @@ def explore(
 ) -> list[Trajectory]:
     """E-step, first half: sample `config.samples` trajectories of each question, scored by its gold answers.
 
-    They are kept in the file `out`, one JSON line each as soon as it has ended, and the same call goes on with those
-    that are there. Raises UsageError where `out` holds those of another model, index, question, setting or seed, and
-    ExSearchError where more than a tenth failed by retriever or engine.
+    They are written to the file `out`, one JSON line each as soon as it has ended, and the same call continues with
+    existing ones. Raises UsageError if `out` has trajectories of another model, index, question, setting or seed, and
+    ExSearchError if the retriever or engine failed for more than a tenth.
 
     >>> rollouts = xs.explore(agent, questions, "work/rollouts.jsonl", xs.ExploreConfig(samples=2))
     >>> [(each.question_id, each.sample, each.answer) for each in rollouts]
     [('q1', 0, 'Ada Quill'), ('q1', 1, 'Ada Quill')]
     """
-    chosen = _sound(questions)
-    trajectories = sample(agent, chosen, checked(config), seed, Path(out), Path(out).stem)
+    valid = _sound(questions)
+    trajectories = sample(agent, valid, checked(config), seed, Path(out), Path(out).stem)
     if failures := check_failures(trajectories):
         print(f"{out}: {failures}. They get weight 0", file=sys.stderr)
     return trajectories
@@ -100,10 +100,10 @@ def learn(
 ) -> Path:
     """M-step: fine-tune a model on trajectories, each by its weight; return the checkpoint folder, which is `out`.
 
-    Without weights all count alike: so a model is warmed up on gold trajectories. Those of several E-steps are learned
-    from together where these asked different questions. `agent` says how the trajectories were spoken. Figures go to
-    `out`.metrics.jsonl. A checkpoint that is there stays as it is; the same call goes on where a training was stopped.
-    Raises UsageError where `out` is of other inputs, and for trajectories without their weights or of another model.
+    Without weights, all count alike, as for a warm-up on gold trajectories. Trajectories of several E-steps are learned
+    together if these asked different questions. `agent` has the settings that the trajectories were made with. Figures
+    go to `out`.metrics.jsonl. An existing checkpoint is not changed; the same call resumes an interrupted training.
+    Raises UsageError if `out` is of other inputs, and for trajectories without their weights or of another model.
 
     >>> weights = xs.weigh(rollouts, questions)
     >>> xs.learn(model, rollouts, "work/learned", weights, xs.LearnConfig(epochs=1)).name
@@ -119,7 +119,7 @@ def learn(
     elif isinstance(config, LearnConfig):
         examples = weighted_examples(own, weights, chat, config)
     else:
-        raise UsageError("weights are learned with a LearnConfig; those of a warm-up are all 1")
+        raise UsageError("weights need a LearnConfig; in a warm-up, all weights are 1")
     label = "learn" if isinstance(config, LearnConfig) else "warmup"
     with sole_writer(folder):
         train_logged(base, examples, folder, config, settings, TrackingConfig(), seed, label)
@@ -129,9 +129,9 @@ def learn(
 def evaluate(agent: SearchAgent, questions: Iterable[Question], out: str | Path) -> Evaluated:
     """Answer questions greedily and score the answers; return the figures with their intervals, and each answer.
 
-    The folder `out` is then like that of `exsearch eval`, whose name the evaluation has. What is there is not answered
-    again. Raises UsageError where `out` holds an evaluation of other questions, or under other conditions, and
-    ExSearchError where retriever or engine failed: there would be no score but that of an outage.
+    The folder `out` is then one like `exsearch eval` writes, and gives the evaluation its name. Existing answers are
+    not repeated. Raises UsageError if `out` has an evaluation of other questions or under other conditions, and
+    ExSearchError if the retriever or engine failed, since the score would be that of an outage.
 
     >>> evaluation = xs.evaluate(agent, questions, "work/eval")
     >>> print(evaluation.figures["em"])
@@ -139,10 +139,10 @@ def evaluate(agent: SearchAgent, questions: Iterable[Question], out: str | Path)
     >>> evaluation.answers
     {'q1': 'Ada Quill'}
     """
-    chosen, folder = _sound(questions), Path(out)
-    protocol = make_protocol(agent.config, agent.index_fingerprint, chosen)
-    answer_all(agent, [Evaluation(folder, chosen, protocol)], folder.name, folder.name)
-    write_jsonl(folder / QUESTIONS, chosen)
+    valid, folder = _sound(questions), Path(out)
+    protocol = make_protocol(agent.config, agent.index_fingerprint, valid)
+    answer_all(agent, [Evaluation(folder, valid, protocol)], folder.name, folder.name)
+    write_jsonl(folder / QUESTIONS, valid)
     return read_evaluation(folder)
 
 
@@ -151,7 +151,7 @@ def compare(
 ) -> Comparison:
     """Compare evaluation b with a on the same questions: paired differences, and which questions they come from.
 
-    Each may be named by its folder. `metric` is that by which questions are won and lost. Raises UsageError for
+    Each may be given as its folder. `metric` decides which questions are won and lost. Raises UsageError for
     evaluations under different conditions, unless `across_protocols`, and for a metric that they do not have.
 
     >>> evaluation = xs.evaluate(agent, questions, "work/eval")
@@ -170,5 +170,7 @@ def _sound(questions: Iterable[Question]) -> list[Question]:
 def _answered(trajectory: Trajectory) -> Trajectory:
     if trajectory.answer_start is None:
         name = f"{trajectory.label}"
-        raise UsageError(f"trajectory {name} has no answer to learn; weigh what was explored, and give the weights")
+        raise UsageError(
+            f"trajectory {name} has no answer to learn; weigh explored trajectories, and pass their weights"
+        )
     return trajectory

@@ -65,16 +65,16 @@ def eval_(
 
     grammar = None if baseline == "majority" else baseline
     config = settings(recipe, overrides, model__path=model, rollout__ray=ray, agent__grammar=grammar)
-    chosen = read_questions(questions, limit)
+    records = read_questions(questions, limit)
     if baseline == "majority":
-        protocol = make_protocol(config.agent, load_retriever(config, index).fingerprint, chosen)
-        scores = _majority(train, Evaluation(out, chosen, protocol))
+        protocol = make_protocol(config.agent, load_retriever(config, index).fingerprint, records)
+        scores = _majority(train, Evaluation(out, records, protocol))
     else:
-        check_folder(out, chosen, config.agent)
+        check_folder(out, records, config.agent)
         with closing(make_agents(continuing(config, out / TRAJECTORIES), index)) as agents:
-            protocol = make_protocol(config.agent, agents.index_fingerprint, chosen)
-            [scores] = evaluate(agents, [Evaluation(out, chosen, protocol)], out.name, "evaluate")
-    write_jsonl(out / QUESTIONS, chosen)
+            protocol = make_protocol(config.agent, agents.index_fingerprint, records)
+            [scores] = evaluate(agents, [Evaluation(out, records, protocol)], out.name, "evaluate")
+    write_jsonl(out / QUESTIONS, records)
     report = write_report(out)
     if as_json:
         click.echo(msgspec.json.encode(scores).decode())

@@ -8,7 +8,7 @@ import click
 
 from exsearch import __version__
 from exsearch.core.errors import nearest
-from exsearch.core.trouble import as_told
+from exsearch.core.trouble import as_user_error
 from exsearch.processes import stopping
 from exsearch.processes.children import guard_others
 from exsearch.processes.streams import write_any_text
@@ -82,8 +82,8 @@ def main() -> None:
     except KeyboardInterrupt:
         _leave(stopping.STOPPED, 1)
     except Exception as error:
-        if told := as_told(error):
-            _leave(str(told), told.exit_code)
+        if user_error := as_user_error(error):
+            _leave(str(user_error), user_error.exit_code)
         if not stopping.was_asked():
             raise
         _leave(stopping.STOPPED, 1)  # a library may turn an interruption during its import into another error

@@ -1,1 +1,1 @@
-"""Commands that other code bases' scripts can call instead of their own."""
+"""Commands of other code bases, for scripts that call them."""

@@ -1,1 +1,1 @@
-"""What everything stands on and knows nothing of search: errors, files, texts, numbers."""
+"""Foundations that know nothing about search: errors, files, texts, numbers."""

@@ -21,16 +21,16 @@ T = TypeVar("T")
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Yield a temporary path for `target`, a file or folder to be; rename it on success, delete it on error.
+    """Yield a temporary path for `target`, a file or folder to write; rename it on success, delete it on error.
 
-    An existing target is replaced, behind a link if it is one; UsageError if a folder would be replaced by a file or a
-    file by a folder, or if it is neither. A killed process leaves `target` as it was; the leftover of the killed
-    attempt is removed by the next one. Of several writers at once each has a path of its own (`scratch`), and the last
-    to end wins.
+    An existing target is replaced; if it is a link, its end is. Raises UsageError if a file would replace a folder or a
+    folder a file, or if the target is neither. An interrupted process leaves `target` unchanged; what is left of the
+    attempt is removed by the next one. Several writers at once have separate paths (`scratch`), and the last to end
+    wins.
     """
     target = behind_link(target)
     if not target.name:
-        raise UsageError(f"{target}: is a folder; name what to make in it")
+        raise UsageError(f"{target}: is a folder; name the file to write in it")
     if is_special(target):
         raise UsageError(f"{target}: is neither a file nor a folder, and would be replaced; choose another path")
     make_folder(target.parent)
@@ -54,29 +54,28 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 
 def behind_link(target: Path) -> Path:
-    """Return where `target`, a file or folder to be written, really lies: the end of the links, if it is one.
+    """Return where `target`, a file or folder to write, really is: the end of its links, if it is a link.
 
-    Whoever names a link wants the disk behind it, so what is written beside it on the way belongs there, too. The end
-    need not exist.
+    A link stands for the disk behind it, so temporary files belong there too. The end need not exist.
     """
     return Path(os.path.realpath(target)) if target.is_symlink() else target
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, unless they are there; behind links, the ends of which need not exist."""
+    """Create a folder and its parents, unless they exist; also behind links whose ends do not exist."""
     Path(os.path.realpath(folder)).mkdir(parents=True, exist_ok=True)
 
 
 def is_taken(target: Path) -> bool:
-    """Return whether something is at `target`, a folder to be written, beside an empty folder."""
+    """Return whether something other than an empty folder is at `target`, a folder to write."""
     return target.exists() and not (target.is_dir() and not children(target))
 
 
 def replace_atomically(new: Path, target: Path) -> None:
-    """Rename `new` to `target`, no link, on the same disk, which is replaced if it exists.
+    """Rename `new` to `target`, which is on the same disk and not a link; an existing target is replaced.
 
-    No rename can take the place of a folder that is not empty: the old one is renamed, too, to a sibling of `new`, and
-    removed in the end, since a kill while it is removed would leave half of it.
+    A rename cannot replace a folder with content: the old one is renamed too, to a sibling of `new`, and removed last,
+    since an interruption during its removal would leave half of it.
     """
     if not new.is_dir():
         new.replace(target)
@@ -85,19 +84,19 @@ def replace_atomically(new: Path, target: Path) -> None:
     while True:
         remove(replaced)
         if target.is_dir():
-            with suppress(FileNotFoundError):  # another writer has just taken it away
+            with suppress(FileNotFoundError):  # another writer has just removed it
                 target.replace(replaced)
         try:
             new.replace(target)
             break
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise  # else another writer has just put its own there
+                raise  # otherwise, another writer has just put its own there
     remove(replaced)
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a folder with what it holds; a path that is not there is fine."""
+    """Delete a file or a folder with its content; a missing path is not an error."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -105,9 +104,9 @@ def remove(path: Path) -> None:
 
 
 def remove_unless_held(path: Path) -> None:
-    """Delete a folder that nothing names any more, or leave to the next caller what a reader keeps there.
+    """Delete a folder that nothing refers to any longer, or leave it to the next call if a reader still uses it.
 
-    A network drive keeps the files that a reader has open under other names in their folder, which is not empty then.
+    Network drives keep the files that a reader has open under other names in their folder, which is then not empty.
     """
     try:
         remove(path)
@@ -117,7 +116,7 @@ def remove_unless_held(path: Path) -> None:
 
 
 def children(folder: Path) -> list[Path]:
-    """Return what is in a folder, sorted; nothing if it is not there. Unlike `glob`, raises OSError if it is closed."""
+    """Return a folder's content, sorted; empty if it does not exist. Unlike `glob`, raises OSError if unreadable."""
     try:
         return sorted(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
@@ -125,18 +124,18 @@ def children(folder: Path) -> list[Path]:
 
 
 def is_file(path: Path) -> bool:
-    """Return whether a file is there; raises OSError where that cannot be told, which `Path.is_file` may call False."""
+    """Return whether a file exists. Raises OSError if that is unknown, for which `Path.is_file` may return False."""
     return stat.S_ISREG(_mode(path))
 
 
 def is_special(path: Path) -> bool:
-    """Return whether something is there that is neither a file nor a folder, such as a pipe or a device."""
+    """Return whether the path is neither a file nor a folder, but something like a pipe or a device."""
     mode = _mode(path)
     return bool(mode) and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _mode(path: Path) -> int:
-    """Return what is there, as `stat` tells it, 0 for nothing: asked once, since another writer may replace it."""
+    """Return the mode by `stat`, 0 if nothing is there; asked only once, since another writer may replace it."""
     try:
         return path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -144,15 +143,15 @@ def _mode(path: Path) -> int:
 
 
 def require_no_folder(path: Path) -> None:
-    """Raise UsageError if a folder is where a file is to be."""
+    """Raise UsageError if a folder is where a file is to be written."""
     if path.is_dir():
         raise UsageError(f"{path}: a folder is in the way; choose another path")
 
 
 def require_distinct_paths(out: Path, inputs: Iterable[Path | None]) -> None:
-    """Raise UsageError if `out` is one of the files that are read to make it."""
+    """Raise UsageError if `out` is one of the files that are read to write it."""
     if any(out.exists() and path.exists() and out.samefile(path) for path in inputs if path is not None):
-        raise UsageError(f"{out}: is read, and would be replaced; choose another path to write to")
+        raise UsageError(f"{out}: is also an input, and would be replaced; choose another output path")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -162,7 +161,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_utf8(path: Path) -> bytes:
-    """Read the bytes of a text file, less a byte order mark; raise UsageError if it is missing, or plainly no UTF-8."""
+    """Read a text file's bytes, without a byte order mark. Raises UsageError if it is missing, or clearly not UTF-8."""
     try:
         with naming(path):
             content = path.read_bytes()
@@ -173,7 +172,7 @@ def read_utf8(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """Read a text file, less a byte order mark; raise UsageError naming the file if it is missing or not UTF-8."""
+    """Read a text file, without a byte order mark. Raises UsageError if it is missing or not UTF-8."""
     try:
         return read_utf8(path).decode()
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""A transformers checkpoint is loaded whole or refused: each weight that it lacks would be a random number."""
+"""Loads a transformers checkpoint completely or refuses it: each missing weight would be a random number."""
 
 import traceback
 from collections.abc import Iterable, Iterator
@@ -9,19 +9,19 @@ from typing import Any
 from exsearch.core.errors import UsageError
 
 _NAMED = 3
-"""How many weights of a kind a message names."""
+"""Maximum number of weights of a kind to name in a message."""
 
 
 def load_whole(kind: Any, source: str | Path, *, states_only: bool = False, **options: Any) -> Any:
     """Return what `kind.from_pretrained(source, **options)` loads, in evaluation mode.
 
-    Raises UsageError that names the weights that are missing, unknown to the model, or of another size. With
-    `states_only` the model serves for its last hidden states alone: a pooler may be missing, and the checkpoint may
-    hold a head.
+    Raises UsageError with the names of weights that are missing, unknown to the model, or of another size. With
+    `states_only`, only the model's last hidden states are used: a pooler may be missing, and the checkpoint may have a
+    head.
     """
     with quiet(), explained(source):
         model, report = kind.from_pretrained(source, output_loading_info=True, ignore_mismatched_sizes=True, **options)
-    missing = set(report["missing_keys"])  # a head tied to the embeddings is not among them; a buffer that is kept is
+    missing = set(report["missing_keys"])  # without a head tied to the embeddings; with persistent buffers
     unknown = set(report["unexpected_keys"])
     if states_only:
         missing = {name for name in missing if "pooler" not in name.split(".")}
@@ -31,21 +31,21 @@ def load_whole(kind: Any, source: str | Path, *, states_only: bool = False, **op
     refuse_misfits(
         f"{source}: its weights do not fit the {type(model).__name__} that its config.json describes",
         {"missing": missing, "unknown to the model": unknown, "of another size": resized},
-        "fetch or save the checkpoint again, or correct its config.json",
+        "download or save the checkpoint again, or correct its config.json",
     )
     return model
 
 
 def require_whole(kind: Any, source: str | Path, *, states_only: bool = False, **options: Any) -> None:
-    """Raise UsageError where `load_whole` would. Only the headers of the weights are read."""
+    """Raise UsageError where `load_whole` would. Reads only the headers of the weights."""
     load_whole(kind, source, states_only=states_only, device_map="meta", **options)
 
 
 def refuse_misfits(what: str, misfits: dict[str, set[str]], advice: str) -> None:
-    """Raise UsageError that says `what` is wrong and names some weights of each kind; return if there are none."""
-    named = [f"{kind}: {_some(names)}" for kind, names in misfits.items() if names]
-    if named:
-        raise UsageError(f"{what} ({'; '.join(named)}); {advice}")
+    """Raise UsageError that `what` is wrong, with some weights of each kind; return if there are none."""
+    parts = [f"{kind}: {_some(names)}" for kind, names in misfits.items() if names]
+    if parts:
+        raise UsageError(f"{what} ({'; '.join(parts)}); {advice}")
 
 
 def _some(names: Iterable[str]) -> str:
@@ -56,7 +56,7 @@ def _some(names: Iterable[str]) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers from showing bars, warnings and reports; errors are still raised."""
+    """Keep transformers from printing bars, warnings and reports; errors are still raised."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -69,23 +69,23 @@ def quiet() -> Iterator[None]:
 
 
 def _not_joined(error: BaseException) -> set[str]:
-    """Return the weights, with reasons, that transformers could not put together, such as those of experts.
+    """Return the weights, with reasons, that transformers could not combine, such as those of experts.
 
-    It tells its log which they are, and the error that it is in the log; they are found where the error was raised.
+    It logs which ones they are, and its error only refers to the log; they are found where the error was raised.
     """
     from transformers.utils.loading_report import LoadStateDictInfo
 
     for frame, _ in traceback.walk_tb(error.__traceback__):
         report = frame.f_locals.get("loading_info")
         if isinstance(report, LoadStateDictInfo):
-            told = {name: why.rsplit("\nError", 1)[0].splitlines() for name, why in report.conversion_errors.items()}
-            return {f"{name} ({lines[-1]})" if lines else name for name, lines in told.items()}
+            reasons = {name: why.rsplit("\nError", 1)[0].splitlines() for name, why in report.conversion_errors.items()}
+            return {f"{name} ({lines[-1]})" if lines else name for name, lines in reasons.items()}
     return set()
 
 
 @contextmanager
 def explained(source: str | Path) -> Iterator[None]:
-    """Turn what is raised for a checkpoint that cannot be read into one line."""
+    """Turn errors about an unreadable checkpoint into one line."""
     import torch
     from safetensors import SafetensorError
 
@@ -103,7 +103,7 @@ def explained(source: str | Path) -> Iterator[None]:
         refuse_misfits(
             f"{source}: its weights do not fit the model that its config.json describes",
             {"missing or of another size": _not_joined(error)},
-            "fetch or save the checkpoint again, or correct its config.json",
+            "download or save the checkpoint again, or correct its config.json",
         )
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UsageError(f"{source} cannot be loaded by transformers: {reason}") from None

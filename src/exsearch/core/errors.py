@@ -1,10 +1,10 @@
-"""The two kinds of failure a user meets. Both print as one line, without a traceback."""
+"""The two kinds of failure that users see. Both print one line, without a traceback."""
 
 from collections.abc import Iterable
 
 
 class ExSearchError(Exception):
-    """Something failed that is not the user's fault, such as a full disk. Exit code 1.
+    """A failure that is not the user's mistake, such as a full disk. Exit code 1.
 
     >>> issubclass(xs.UsageError, xs.ExSearchError)
     True
@@ -18,33 +18,33 @@ class UsageError(ExSearchError):
 
     >>> xs.open_index("work/absent")
     Traceback (most recent call last):
-    exsearch.core.errors.UsageError: work/absent: not an index folder (no index.json); `exsearch index` makes one
+    exsearch.core.errors.UsageError: work/absent: not an index folder (no index.json); create it with `exsearch index`
     """
 
     exit_code = 2
 
 
 _SPELLINGS = (("is", "iz"), ("ys", "yz"), ("our", "or"), ("tre", "ter"), ("-", "_"))
-"""British and American; letters that some names are written with, and others."""
+"""British and American spellings; letters with which some names are written, and their equivalents."""
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return `; did you mean 'x'?` for the known word closest to `word`, or an empty string.
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?` for the choice closest to `word`, or an empty string.
 
-    The same word in another spelling, American or British, is the closest there can be.
+    The same word in the other spelling, American or British, counts as closest.
 
     >>> nearest("normalize", ["normaliser", "normalise"])
     "; did you mean 'normalise'?"
     """
     import difflib
 
-    plain = {_plain(name): name for name in known}
+    plain = {_plain(name): name for name in choices}
     matches = difflib.get_close_matches(_plain(word), plain, n=1, cutoff=0.5)
     return f"; did you mean {plain[matches[0]]!r}?" if matches else ""
 
 
 def _plain(word: str) -> str:
-    """Return a word in one of its spellings, to be compared with others."""
+    """Return a word in one of its spellings, for comparison with others."""
     word = word.lower()
     for one, other in _SPELLINGS:
         word = word.replace(one, other)

@@ -1,4 +1,4 @@
-"""Identifying values by their content."""
+"""Identifies values by their content."""
 
 import hashlib
 

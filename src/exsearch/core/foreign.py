@@ -1,4 +1,4 @@
-"""Files that are no text in UTF-8, named by their first bytes: packed ones, tables, and text in another encoding."""
+"""Recognises files that are not UTF-8 text by their first bytes: compressed files, tables, and other encodings."""
 
 import codecs
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 from exsearch.core.errors import UsageError
 
 HEAD = 16
-"""So many bytes tell."""
+"""Number of bytes needed."""
 GZIP = b"\x1f\x8b"
 PARQUET = b"PAR1"
 
@@ -20,30 +20,30 @@ _PACKED = (
     (re.compile(rb"\x28\xb5\x2f\xfd"), "packed by Zstandard; unpack it first (unzstd)"),
     (re.compile(rb"BZh[1-9]1AY&SY"), "packed by bzip2; unpack it first (bunzip2)"),
     (re.compile(rb"\xfd7zXZ\x00"), "packed by xz; unpack it first (unxz)"),
-    (re.compile(rb"PK\x03\x04"), "a ZIP archive; take the file out of it first (unzip)"),
+    (re.compile(rb"PK\x03\x04"), "a ZIP archive; extract the file first (unzip)"),
     (re.compile(re.escape(PARQUET)), "a Parquet file, where text must be"),
 )
 _WIDE = re.compile(rb"[^\0]\0[^\0]\0|\0[^\0]\0[^\0]")
-"""Letters of ASCII in UTF-16, without a mark in front."""
+"""ASCII letters in UTF-16, without a byte order mark."""
 
 
 def foreign(head: bytes) -> str | None:
-    """Return what a file is that begins with these bytes, and what to do; None if nothing speaks against UTF-8."""
+    """Return what kind of file starts with these bytes, and what to do; None if it may be UTF-8."""
     for name, marks in _ENCODINGS:
         if head.startswith(marks):
             return f"written in {name}; save it as UTF-8"
     if _WIDE.match(head):
         return "written in UTF-16; save it as UTF-8"
-    return next((said for pattern, said in _PACKED if pattern.match(head)), None)
+    return next((description for pattern, description in _PACKED if pattern.match(head)), None)
 
 
 def require_text(path: Path, head: bytes) -> None:
-    """Raise UsageError, with what to do, if the file at `path` begins with `head` and so is no text in UTF-8."""
-    if said := foreign(head[:HEAD]):
-        raise UsageError(f"{path}: is {said}")
+    """Raise UsageError, with what to do, if the first bytes `head` show that the file at `path` is not UTF-8 text."""
+    if description := foreign(head[:HEAD]):
+        raise UsageError(f"{path}: is {description}")
 
 
 def require_line_feeds(path: Path, line: bytes) -> None:
-    """Raise UsageError if a line of a text is several that end in carriage returns alone."""
+    """Raise UsageError if what should be one line of a text is several, separated by carriage returns only."""
     if b"\r" in line.rstrip(b"\r\n"):
-        raise UsageError(f"{path}: its lines end in carriage returns alone; save it with line feeds")
+        raise UsageError(f"{path}: its lines end in carriage returns only; save it with line feeds")

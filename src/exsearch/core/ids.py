@@ -1,4 +1,4 @@
-"""Ids as people's files write them, of passages, questions and predictions."""
+"""Ids of passages, questions and predictions, as files write them."""
 
 import math
 
@@ -6,10 +6,10 @@ Id = str | int | float
 
 
 def id_text(id: object) -> str | None:
-    """Return an id as a text; None where there is none: null, NaN (a table's null among numbers), nothing but blanks.
+    """Return an id as a text; None if there is none: null, NaN (a table's null among numbers), or only blanks.
 
-    A table makes floats of integers where a null is among them, so a whole number is written as an integer. Raises
-    ValueError for what is neither a text nor a whole number.
+    Tables convert integers next to nulls to floats, so whole numbers are written as integers. Raises ValueError for
+    anything else than a text or a whole number.
     """
     if isinstance(id, str):
         return id if id.strip() else None
@@ -18,6 +18,6 @@ def id_text(id: object) -> str | None:
     if isinstance(id, float) and id.is_integer():
         id = int(id)
     if isinstance(id, bool) or not isinstance(id, int):
-        shown = str(id) if isinstance(id, float | bool) else "of another kind"
-        raise ValueError(f"its id is {shown}; it must be a text or a whole number")
+        description = str(id) if isinstance(id, float | bool) else "of another kind"
+        raise ValueError(f"its id is {description}; it must be a text or a whole number")
     return str(id)

@@ -18,12 +18,12 @@ T = TypeVar("T")
 class Journal:
     """An append-only JSONL file that survives `kill -9`.
 
-    Every append is flushed to the disk as whole lines. On opening, a torn last line, the mark of a killed
-    writer, is cut off, so that its record is made again.
+    Every append is flushed to disk as whole lines. On opening, a torn last line, left by an interrupted writer, is
+    dropped, so that its record is made again.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open or create the journal at `path`; raise UsageError if a folder is there."""
+        """Open or create the journal at `path`. Raises UsageError if a folder is there."""
         require_no_folder(path)
         self.path = path
         make_folder(path.parent)
@@ -38,9 +38,9 @@ class Journal:
             while end > 0:
                 start = max(0, end - 65536)
                 file.seek(start)
-                found = file.read(end - start).rfind(b"\n")
-                if found >= 0:
-                    end = start + found + 1
+                line_feed = file.read(end - start).rfind(b"\n")
+                if line_feed >= 0:
+                    end = start + line_feed + 1
                     break
                 end = start
             file.truncate(end)
@@ -50,12 +50,12 @@ class Journal:
         return read_jsonl(self.path, kind)
 
     def drop_last(self, count: int) -> None:
-        """Cut off the last `count` lines, the mark of a writer that was killed between the lines of one append."""
+        """Drop the last `count` lines, left by a writer that was interrupted between the lines of one append."""
         lines = self.path.read_bytes().splitlines(keepends=True)
         os.truncate(self.path, sum(map(len, lines[: len(lines) - count])))
 
     def append(self, records: Iterable[object]) -> None:
-        """Append the records in one write and force them to the disk."""
+        """Append the records in one write, and flush them to disk."""
         encoder = msgspec.json.Encoder()
         lines = b"".join(encoder.encode(record) + b"\n" for record in records)
         with writing(self.path):
@@ -64,7 +64,7 @@ class Journal:
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Close the file; nothing can be appended any more."""
+        """Close the file; nothing can be appended afterwards."""
         with writing(self.path):
             self._file.close()
 

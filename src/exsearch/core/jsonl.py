@@ -21,19 +21,19 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path, kind: type[T]) -> T:
-    """Read a JSON file as `kind`; raise UsageError naming the file if it is missing or malformed."""
+    """Read a JSON file as `kind`. Raises UsageError, with the file, if it is missing or malformed."""
     try:
         with naming(path):
-            found: T = decode(path.read_bytes(), kind)
+            record: T = decode(path.read_bytes(), kind)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UsageError(f"{path}: no such file") from None
     except ShapeError as error:
         raise UsageError(f"{path}: {error}") from None
-    return found
+    return record
 
 
 def write_jsonl(path: Path, records: Iterable[object]) -> int:
-    """Write one JSON line a record, atomically; return how many."""
+    """Write one JSON line per record, atomically; return their number."""
     encoder = msgspec.json.Encoder()
     count = 0
     with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -44,7 +44,7 @@ def write_jsonl(path: Path, records: Iterable[object]) -> int:
 
 
 def write_json_list(path: Path, records: Iterable[object]) -> int:
-    """Write a JSON list, one line a record, atomically; return how many. Only one record is held at a time."""
+    """Write a JSON list, one line per record, atomically; return their number. Holds one record in memory."""
     encoder = msgspec.json.Encoder()
     count = 0
     with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -56,12 +56,12 @@ def write_json_list(path: Path, records: Iterable[object]) -> int:
 
 
 def read_jsonl(path: Path, kind: type[T]) -> Iterator[T]:
-    """Yield the records of a JSONL file; raise UsageError with file and line at the first that is not a `kind`."""
+    """Yield the records of a JSONL file. Raises UsageError, with file and line, at the first that is not a `kind`."""
     return _records(path, kind, growing=False)
 
 
 def read_growing(path: Path, kind: type[T]) -> Iterator[T]:
-    """Do the same for a file that may be absent or still growing: a torn last line is skipped."""
+    """Do the same for a file that may be missing or still growing; a torn last line is skipped."""
     return _records(path, kind, growing=True) if path.is_file() else iter(())
 
 
@@ -84,9 +84,9 @@ def _records(path: Path, kind: type[T], growing: bool) -> Iterator[T]:
 
 
 def quarantine_damaged_lines(path: Path, kind: type[T]) -> list[str]:
-    """Move the lines of a JSONL file that are no `kind` to `FILE.damaged`; return what was wrong with each.
+    """Move the lines of a JSONL file that are not a `kind` to `FILE.damaged`; return what was wrong with each.
 
-    A torn last line is left to `Journal`.
+    A torn last line is left for `Journal` to handle.
     """
     if not path.is_file():
         return []

@@ -1,4 +1,4 @@
-"""The right to write a folder or a file, which one process has at a time."""
+"""Locks on folders and files: one process at a time may write."""
 
 import os
 import socket
@@ -14,10 +14,10 @@ from exsearch.core.errors import UsageError
 
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
-    """Hold the right to write `folder`, or a file; it need not exist yet. UsageError where another process has it.
+    """Lock `folder`, or a file, for writing; it need not exist. Raises UsageError if another process has the lock.
 
-    The right ends with the process that holds it, however that ends. While it lasts, `.NAME.lock` beside it says who
-    that is, and since when.
+    The lock ends with the process that holds it, in whatever way. Meanwhile `.NAME.lock` next to the folder says which
+    process that is, and since when.
     """
     folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -29,21 +29,21 @@ def sole_writer(folder: Path) -> Iterator[None]:
         raise UsageError(f"{folder}: {_holder(path)} is writing it; wait until that is done") from None
     if not isinstance(
         lock, SoftFileLock
-    ):  # which a lock becomes where files cannot be locked; it names its holder itself
-        with suppress(OSError):  # Windows writes to no file that is locked, and a full disk to none
+    ):  # the form of a lock where files cannot be locked; it names its holder itself
+        with suppress(OSError):  # Windows cannot write to a locked file, and a full disk to any
             since = datetime.now().astimezone().isoformat(" ", "seconds")
             path.write_text(f"process {os.getpid()} on {socket.gethostname()}, since {since},\n", encoding="utf-8")
     try:
         yield
     finally:
-        # before the release: a file that another process has locked meanwhile must not be unlinked
-        with suppress(PermissionError):  # Windows does not unlink open files
+        # before the release, so that a file locked by another process meanwhile is not unlinked
+        with suppress(PermissionError):  # Windows cannot unlink open files
             path.unlink()
         lock.release()
 
 
 def require_free(path: Path) -> None:
-    """Raise UsageError where another process writes `path`: to be told so before long work, such as loading a model."""
+    """Raise UsageError if another process is writing `path`; to check before long work, such as loading a model."""
     if path.resolve().parent.is_dir():
         with sole_writer(path):
             pass
@@ -52,5 +52,5 @@ def require_free(path: Path) -> None:
 def _holder(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8").strip() or "another process"
-    except OSError:  # it has ended since, or its system lets no other read what is locked
+    except OSError:  # it has ended since, or its system does not allow reading locked files
         return "another process"

@@ -1,6 +1,6 @@
-"""Arrays in files: written whole, and memory-mapped, read-only.
+"""Arrays in files: written completely, and memory-mapped, read-only.
 
-No file stays open: thousands can be mapped under any limit.
+No file stays open, so thousands can be mapped under any limit.
 """
 
 import ctypes
@@ -17,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 _NPY_LENGTH = slice(8, 10)
-"""Where an .npy file of version 1.0 says how long the rest of its header is."""
+"""Offset in an .npy file of version 1.0 of the length of the rest of its header."""
 
 
 def save_array(path: Path, array: npt.NDArray[Any]) -> None:
-    """Write what `numpy.save` would, to a `path` as it is; raises OSError if not all of it can be written.
+    """Write what `numpy.save` would, to exactly `path`. Raises OSError if not all of it can be written.
 
-    Where a disk becomes full with the last few kilobytes, `numpy.save` says nothing.
+    If a disk becomes full with the last few kilobytes, `numpy.save` reports nothing.
     """
     whole = np.ascontiguousarray(array)
     with path.open("wb") as file:
@@ -32,7 +32,7 @@ def save_array(path: Path, array: npt.NDArray[Any]) -> None:
 
 
 def map_bytes(path: Path) -> npt.NDArray[np.uint8]:
-    """Return the content of a file. It stays readable when the file is deleted; the memory is the system's cache."""
+    """Return the content of a file. It stays readable if the file is deleted; its memory is the system's file cache."""
     with path.open("rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         if size == 0:
@@ -47,7 +47,7 @@ def map_bytes(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def map_array(path: Path) -> npt.NDArray[Any]:
-    """Return the array in a file that `numpy.save` wrote; raises ValueError if the file is not exactly that."""
+    """Return the array in a file written by `numpy.save`. Raises ValueError if the file is not exactly that."""
     content = map_bytes(path)
     length = 10 + int.from_bytes(content[_NPY_LENGTH].tobytes(), "little")
     header = io.BytesIO(content[:length].tobytes())
@@ -57,24 +57,24 @@ def map_array(path: Path) -> npt.NDArray[Any]:
             raise ValueError(path.name)
         shape, by_column, dtype = np.lib.format.read_array_header_1_0(header)
     except ValueError:
-        raise ValueError(f"{path.name} is no array that was written here") from None
+        raise ValueError(f"{path.name} is not an array written by this project") from None
     data = content[header.tell() :]
     if by_column or dtype.hasobject or len(data) != dtype.itemsize * int(np.prod(shape)):
-        raise ValueError(f"{path.name}: {len(data)} bytes are no array of {shape} {dtype}")
+        raise ValueError(f"{path.name}: {len(data)} bytes are not an array of {shape} {dtype}")
     return data.view(dtype).reshape(shape)
 
 
 def load_array(path: Path) -> npt.NDArray[Any]:
-    """Return the array in a file, in memory; raises ValueError if the file holds none."""
+    """Return the array in a file, in memory. Raises ValueError if the file has none."""
     try:
         array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
     except (ValueError, EOFError):
-        raise ValueError(f"{path.name} is no array that was written here") from None
+        raise ValueError(f"{path.name} is not an array written by this project") from None
     return array
 
 
 class _Mapping:
-    """A mapping by the C library: up to Python 3.12, `mmap` keeps a descriptor of its own for each."""
+    """A mapping by the C library, because up to Python 3.12 `mmap` keeps a descriptor open for each."""
 
     def __init__(self, descriptor: int, size: int, path: Path) -> None:
         address = _libc().mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0)
@@ -83,7 +83,7 @@ class _Mapping:
             raise OSError(number, os.strerror(number), str(path))
         self.__array_interface__ = {"version": 3, "data": (address, True), "shape": (size,), "typestr": "|u1"}
         unmapped = weakref.finalize(self, _libc().munmap, address, size)
-        unmapped.atexit = False  # another thread may still read when the interpreter ends
+        unmapped.atexit = False  # another thread may still be reading at interpreter exit
 
 
 @functools.cache

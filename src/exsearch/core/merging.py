@@ -1,23 +1,24 @@
-"""Which segments to merge, so that many small additions leave few segments and each row is rewritten few times.
+"""Decides which segments to merge, so that many small additions leave few segments and each row is rewritten rarely.
 
-A segment of 4^t to 4^(t+1) - 1 rows is of tier t. Segments stand in the order of their rows and only neighbours are
-merged, so the list is read as falling steps: those up to the last one of the highest tier are the first step, those
-after it up to the last one of their highest tier the second, and so on. A step of four segments or more is merged,
-into one of a higher tier. So there are at most three segments a tier, beside those that are too large to be merged:
-n additions of one row leave at most 3 log4(n) + 3 segments, and rewrite each row about log4(n) times.
+A segment with 4^t to 4^(t+1) - 1 rows has tier t. Segments are in the order of their rows and only neighbours are
+merged, so the list is divided into steps: the first step goes up to the last segment of the highest tier, the second
+from there to the last segment of the highest remaining tier, and so on. A step of at least four segments is merged into
+one of a higher tier. So there are at most three segments per tier, besides those that are too large to be merged: n
+additions of one row leave at most 3 log4(n) + 3 segments, and rewrite each row about log4(n) times.
 """
 
 from collections.abc import Sequence
 from itertools import accumulate
 
 FAN_IN = 4
-"""So many segments of a step are merged. More would be rewritten less often, and leave more segments."""
+"""Number of segments in a step from which they are merged. With more, rows are rewritten less, and more segments stay.
+"""
 
 
 def segments_to_merge(sizes: Sequence[int], largest: int) -> list[range]:
     """Return what to merge: runs of neighbours, by their numbers, in order; none of more than `largest` rows.
 
-    A run has at least two members. What remains when all are merged needs no further merge.
+    A run has at least two members. After all these merges, no further merge is needed.
     """
     groups = [range(number, number + 1) for number in range(len(sizes))]
     before = [0, *accumulate(sizes)]
@@ -47,7 +48,7 @@ def _steps(sizes: Sequence[int]) -> list[range]:
 
 
 def _runs(sizes: Sequence[int], step: range, largest: int) -> list[range]:
-    """Cut a step into runs of at most `largest` rows, each as long as can be."""
+    """Divide a step into runs of at most `largest` rows, each as long as possible."""
     runs: list[range] = []
     total = 0
     for number in step:

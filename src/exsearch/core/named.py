@@ -1,4 +1,4 @@
-"""What a user names of their own, as `module:name`, beside what comes with ExSearch."""
+"""What users name of their own, as `module:name`, in addition to what comes with ExSearch."""
 
 import importlib
 import re
@@ -18,23 +18,23 @@ def is_own(name: str) -> bool:
 
 
 def ours_or_own(ours: Sequence[str]) -> msgspec.Meta:
-    """Return the limits of a text that names one of `ours`, or what the user names as `module:name`.
+    """Return the constraints of a text that names one of `ours`, or something of the user's own as `module:name`.
 
-    A message about another text says which of the `names` in their `extra` comes near.
+    An error about another text suggests the closest of the `names` in their `extra`.
     """
-    known = "|".join(map(re.escape, ours))
+    alternatives = "|".join(map(re.escape, ours))
     words = f"one of {', '.join(ours)}, or your own as module:name"
-    return msgspec.Meta(pattern=rf"\A(?:{known}|{_OWN})\Z", description=words, extra={"names": [*ours]})
+    return msgspec.Meta(pattern=rf"\A(?:{alternatives}|{_OWN})\Z", description=words, extra={"names": [*ours]})
 
 
 def find_own(name: str, key: str) -> Any:
-    """Import what `module:name` names; `key` is the setting that names it. Raises UsageError if it is not there.
+    """Import what `module:name` names; `key` is the setting that names it. Raises UsageError if it cannot be imported.
 
-    What fails within the module's own code is told with its kind, since it is the user's to mend.
+    An error in the module's own code is reported with its type, since the user has to fix it.
     """
     module, _, attribute = name.partition(":")
     try:
-        found = importlib.import_module(module)
+        imported = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise UsageError(f"{key} = {name}: importing {module} failed: {error}") from error
@@ -43,6 +43,6 @@ def find_own(name: str, key: str) -> Any:
         ) from None
     except Exception as error:
         raise UsageError(f"{key} = {name}: importing {module} failed: {type(error).__name__}: {error}") from error
-    if not hasattr(found, attribute):
-        raise UsageError(f"{key} = {name}: module {module} has no {attribute}{nearest(attribute, dir(found))}")
-    return getattr(found, attribute)
+    if not hasattr(imported, attribute):
+        raise UsageError(f"{key} = {name}: module {module} has no {attribute}{nearest(attribute, dir(imported))}")
+    return getattr(imported, attribute)

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar with rate and time left on a terminal, a plain line now and then elsewhere."""
+"""Progress of long work: on a terminal, a bar with rate and remaining time; elsewhere, a plain line now and then."""
 
 import sys
 import time
@@ -10,12 +10,12 @@ class Progress:
     """Counts finished units of one piece of work."""
 
     def __init__(self, label: str, total: int, done: int = 0) -> None:
-        """Start at `done` of `total` units; `done` units of earlier work do not count towards the rate."""
+        """Start at `done` of `total` units; these `done` units do not count towards the rate."""
         self.label, self.total, self.done, self._first = label, total, done, done
         self._start = self._last_line = time.monotonic()
 
     def advance(self, units: int = 1, note: str = "") -> None:
-        """Count `units` more; at most one plain line every 10 seconds, and one at the end."""
+        """Count `units` more; print at most one plain line every 10 seconds, and one at the end."""
         self.done += units
         now = time.monotonic()
         if now - self._last_line > 10 or self.done >= self.total:

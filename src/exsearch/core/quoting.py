@@ -1,7 +1,7 @@
-"""Rows of cells in text, quoted as CSV quotes them, or what is wrong with a row in plain words.
+"""Parses rows of cells in text, quoted as in CSV, or explains what is wrong with a row in plain words.
 
-A quoted cell may go on over lines. But where a quote was meant as text, the rows up to the next quote that looks like
-its end are one row to CSV.
+A quoted cell may span lines. But if a quote was meant as text, CSV takes all rows up to the next quote that looks like
+its end as one row.
 """
 
 import csv
@@ -10,15 +10,16 @@ from collections.abc import Callable, Iterator
 from exsearch.core.shape import not_utf8
 
 IsRow = Callable[[list[str], list[str]], bool]
-"""Whether the cells of a line, as many as there are columns, are a row by themselves, not a part of the row given."""
+"""Whether the cells of a line with the right number of them are a row of their own, rather than part of the given row.
+"""
 _REMEDY = 'a cell that begins with a quote must end with one, and a quote within it is written twice ("")'
 
 
 class RowError(ValueError):
-    """A line begins no row; the message says why, in words that go on after the line's number."""
+    """A line does not start a valid row; the message says why, in words that follow the line's number."""
 
     def __init__(self, message: str, more: list[bytes]) -> None:
-        """Say what is wrong, and which lines after the first were taken to find that."""
+        """Keep what is wrong, and which lines after the first were taken to find that."""
         super().__init__(message)
         self.more = more
 
@@ -26,10 +27,11 @@ class RowError(ValueError):
 def read_row(
     first: bytes, take: Callable[[], bytes], delimiter: str, width: int | None = None, is_row: IsRow | None = None
 ) -> list[str]:
-    """Return the cells of the row that begins with the line `first`; `take` gives the next line, nothing at the end.
+    """Return the cells of the row that starts with the line `first`; `take` returns the next line, empty at the end.
 
-    No line is taken that is not of the row. Raises RowError for one that is not quoted as CSV is, is not UTF-8 or has
-    not `width` cells; and, with `is_row`, for one over several lines of which two are rows by themselves.
+    No line is taken that does not belong to the row. Raises RowError for a row that is not quoted as in CSV, is not
+    UTF-8 or does not have `width` cells; and, with `is_row`, for a row over several lines of which two are rows of
+    their own.
     """
     more: list[bytes] = []
     try:
@@ -54,18 +56,18 @@ def read_row(
 
 
 def alike(id: str, other: str) -> bool:
-    """Return whether a cell that stands where ids do may be one, beside another: ids with blanks come in company."""
+    """Return whether a cell in the position of an id can be one, next to another id: ids with blanks are not alone."""
     return not any(map(str.isspace, id)) or any(map(str.isspace, other))
 
 
 def _plain(text: str, delimiter: str) -> list[str]:
-    """Return the cells of a line whose quotes, if it has any, are text."""
+    """Return the cells of a line whose quotes, if any, are text."""
     return text.removesuffix("\n").removesuffix("\r").split(delimiter)
 
 
 def _over_lines(first: str, take: Callable[[], bytes], more: list[bytes], delimiter: str) -> list[str]:
-    """Return the cells of a row that is not whole in its first line; the others it takes are added to `more`."""
-    taken = [first]
+    """Return the cells of a row that spans lines; its further lines are added to `more`."""
+    lines_taken = [first]
     ended = False
 
     def lines() -> Iterator[str]:
@@ -73,22 +75,22 @@ def _over_lines(first: str, take: Callable[[], bytes], more: list[bytes], delimi
         yield first
         while line := take():
             more.append(line)
-            taken.append(line.decode())
-            yield taken[-1]
+            lines_taken.append(line.decode())
+            yield lines_taken[-1]
         ended = True
 
     try:
         return next(csv.reader(lines(), delimiter=delimiter, strict=True))
     except csv.Error:
-        raise RowError(f"not quoted as CSV is: {_fault(taken, ended)}; {_REMEDY}", more) from None
+        raise RowError(f"not quoted as CSV is: {_fault(lines_taken, ended)}; {_REMEDY}", more) from None
 
 
-def _fault(taken: list[str], ended: bool) -> str:
-    """Return why CSV takes these lines for no row; `ended` if there are no more."""
+def _fault(lines_taken: list[str], ended: bool) -> str:
+    """Return why CSV does not accept these lines as a row; `ended` if there are no more."""
     if ended:
         return "a quote opens a cell and is never closed"
-    if sum(map(len, taken)) > csv.field_size_limit():
+    if sum(map(len, lines_taken)) > csv.field_size_limit():
         return f"a quoted cell is longer than {csv.field_size_limit()} characters, or its quote is never closed"
-    if "\r" in "".join(taken).replace("\r\n", ""):
-        return "a carriage return stands in a cell without quotes"
-    return "text stands between a closing quote and the end of its cell"
+    if "\r" in "".join(lines_taken).replace("\r\n", ""):
+        return "there is a carriage return in a cell without quotes"
+    return "there is text between a closing quote and the end of its cell"

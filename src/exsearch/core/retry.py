@@ -1,4 +1,4 @@
-"""How often what failed is tried again, and how long is waited before."""
+"""How often a failed operation is retried, and the pauses between attempts."""
 
 import email.utils
 import random
@@ -7,27 +7,27 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 LONGEST_PAUSE = 60.0
-"""Seconds between two attempts; a server that asks for more is given up."""
+"""Maximum pause in seconds between two attempts; if a server asks for a longer one, the request fails."""
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """So many retries, with pauses that double.
+    """A number of retries, with pauses that double.
 
     >>> [pause > 0 for pause in RetryPolicy(retries=2, pause=0.5).pauses()]
     [False, True, True]
     """
 
     retries: int
-    """Attempts after the first one."""
+    """Maximum number of attempts after the first one."""
     pause: float
-    """Seconds before the first retry, at the most."""
+    """Maximum seconds before the first retry."""
 
     def pauses(self) -> Iterator[float]:
-        """Yield for each attempt the seconds to wait before it: none before the first, up to a minute before others.
+        """Yield the seconds to wait before each attempt: none before the first, at most a minute before others.
 
-        Each is drawn from the upper half of what doubling comes to, so that clients that failed together do not all
-        come back at the same moment.
+        Each pause is drawn from the upper half of the doubled value, so that clients that failed together do not retry
+        at the same moment.
         """
         yield 0.0
         for retry in range(self.retries):
@@ -35,9 +35,9 @@ class RetryPolicy:
 
 
 def retry_after(header: str | None) -> float:
-    """Return the seconds that a Retry-After header asks to wait, as such or as a date (RFC 9110, section 10.2.3).
+    """Return the seconds that a Retry-After header asks to wait, as a number or as a date (RFC 9110, section 10.2.3).
 
-    0 for none, for one that asks for neither, and for a date that is past.
+    0 without a header, for a malformed one, and for a date in the past.
     """
     if header is None:
         return 0.0

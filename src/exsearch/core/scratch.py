@@ -1,4 +1,4 @@
-"""Folders beside a file or folder to be written, one for each writer; what killed writers have left is removed."""
+"""Temporary folders next to a file or folder to be written, one per writer; those of interrupted ones are removed."""
 
 import re
 import secrets
@@ -8,22 +8,22 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # to import it takes a tenth of a second
+if TYPE_CHECKING:  # imported late, since it takes a tenth of a second
     from filelock import BaseFileLock
 
 _TAKEN = (FileExistsError, FileNotFoundError, TimeoutError)
-"""What is raised where another writer has this folder's name, or came before its lock and took it for left."""
+"""Errors if another writer has a folder of this name, or removed it as abandoned before its lock was taken."""
 
 
 @contextmanager
 def scratch(target: Path) -> Iterator[Path]:
-    """Yield a folder of this writer's own beside `target`, `.NAME.TOKEN.partial`, and remove it in the end.
+    """Yield this writer's own folder next to `target`, `.NAME.TOKEN.partial`; remove it at the end.
 
-    It holds `NAME.lock`, which is locked while its writer lives. So a folder whose lock is free was left by a killed
-    writer: such folders are removed first.
+    It contains `NAME.lock`, which is locked while its writer lives. So a folder whose lock is free was left by an
+    interrupted writer; such folders are removed first.
     """
     for left in _beside(target):
-        # one that is locked, is gone meanwhile, or belongs to another user stays: it is in nobody's way
+        # folders that are locked, already gone, or of another user are left, and do no harm
         with suppress(OSError), _lock(left, target):
             _remove(left)
     own, lock = _begin(target)
@@ -35,7 +35,7 @@ def scratch(target: Path) -> Iterator[Path]:
 
 
 def _begin(target: Path) -> tuple[Path, "BaseFileLock"]:
-    """Make a folder and lock it; an OSError names `target`."""
+    """Create a folder and lock it; an OSError names `target`."""
     while True:
         own = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
         lock = _lock(own, target)
@@ -58,7 +58,7 @@ def _lock(own: Path, target: Path) -> "BaseFileLock":
 
 
 def _beside(target: Path) -> list[Path]:
-    """Return the folders of all writers of `target`; none where they may be made, but not listed."""
+    """Return the folders of all writers of `target`; none in a folder that is writable but cannot be listed."""
     name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.partial")
     try:
         return [path for path in target.parent.iterdir() if name.fullmatch(path.name)]
@@ -67,5 +67,5 @@ def _beside(target: Path) -> list[Path]:
 
 
 def _remove(own: Path) -> None:
-    """Delete such a folder; what cannot be deleted, as a network drive's open files, is left to the next writer."""
+    """Delete such a folder; what cannot be deleted, as open files on a network drive, is left to the next writer."""
     shutil.rmtree(own, ignore_errors=True)

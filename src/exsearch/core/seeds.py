@@ -1,4 +1,4 @@
-"""Seeds that are told apart by what they are for."""
+"""Seeds derived from what they are for."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""Where sentences end in a text."""
+"""Finds the ends of sentences in a text."""
 
 import re
 
@@ -10,14 +10,14 @@ _SURE_END = re.compile(f"{_NOT_WITHIN}{_MAY_END}{_NEXT_BEGINS}")
 
 
 def sentence_ends(text: str) -> list[int]:
-    """Return where the next sentence begins: not behind initials and the commonest abbreviations, nor within one."""
+    """Return where the next sentence starts; initials and the most common abbreviations do not end a sentence."""
     return [match.end() for match in _SURE_END.finditer(text)]
 
 
 def sentence_parts(text: str) -> list[str]:
-    """Return what stands between any two points where a sentence may end: no part belongs to two sentences.
+    """Return the parts of a text between any two points where a sentence may end; no part belongs to two sentences.
 
-    To see whether sentences from several places stand there, an abbreviation too many does no harm, an end too few
-    does.
+    For checking whether sentences from several places occur in a text: splitting at an abbreviation does no harm, a
+    missed end of a sentence does.
     """
     return _ANY_END.split(text)

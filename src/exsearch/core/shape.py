@@ -1,7 +1,7 @@
-"""Data from outside in the shape that it must have, or what is wrong with it in plain words.
+"""Decodes data from outside into the required shape, or explains what is wrong in plain words.
 
-msgspec checks the shape, and so decides; what it says of a fault is not shown, since its wording changes with its
-version and speaks to programmers. Here the fault is found again and put into words.
+msgspec decides whether the shape is right. Its error message is not shown, since its wording changes with its version
+and is for programmers: the fault is located again here and put into words.
 """
 
 import datetime
@@ -18,24 +18,25 @@ from exsearch.core.foreign import HEAD, foreign
 
 T = TypeVar("T")
 BROKEN = (msgspec.DecodeError, ValueError, RecursionError)
-"""What msgspec raises for bytes that are no JSON, or JSON of another shape, or hold a number too long for Python."""
+"""msgspec's exceptions for invalid JSON, for JSON of another shape, and for a number too long for Python."""
 
 _NAMES = {
     **{str: "a text", bool: "true or false", int: "a whole number", float: "a number", bytes: "a text"},
     datetime.date: "a day, such as 2026-01-31",
 }
 _OPEN_TEXT = re.compile(r'"(?:[^"\\]|\\.)*\\?', re.DOTALL)
-"""The beginning of a text in JSON, without its end."""
+"""The start of a JSON text without its end."""
 _SHOWN = 40
-"""Characters of a value that a message shows."""
+"""Maximum characters of a value in a message."""
 
 
 class ShapeError(ValueError):
-    """Data has another shape than it must have; the message says where, and what is wrong."""
+    """Data has another shape than required; the message says where, and what is wrong."""
 
 
 def convert(value: Any, kind: type[T], strict: bool = True) -> T:
-    """Return nested dicts, lists and scalars as a `kind`; raise ShapeError. `strict` takes no text for a number."""
+    """Return nested dicts, lists and scalars as a `kind`. Raises ShapeError. `strict` does not accept text for a
+    number."""
     try:
         return msgspec.convert(value, kind, strict=strict)
     except (msgspec.ValidationError, RecursionError):
@@ -43,7 +44,7 @@ def convert(value: Any, kind: type[T], strict: bool = True) -> T:
 
 
 def decode(content: bytes, kind: Any = Any) -> Any:
-    """Return JSON as a `kind`; raise ShapeError."""
+    """Return JSON as a `kind`. Raises ShapeError."""
     try:
         return msgspec.json.decode(content, type=kind)
     except BROKEN:
@@ -51,7 +52,7 @@ def decode(content: bytes, kind: Any = Any) -> Any:
 
 
 def fault(content: bytes, kind: Any) -> str:
-    """Return what is wrong with bytes that msgspec did not read as JSON of a `kind`."""
+    """Return what is wrong with bytes that msgspec could not decode as JSON of a `kind`."""
     try:
         value = msgspec.json.decode(content)
     except BROKEN:
@@ -60,16 +61,16 @@ def fault(content: bytes, kind: Any) -> str:
 
 
 def not_utf8(error: UnicodeDecodeError) -> str:
-    """Return where bytes cease to be UTF-8."""
+    """Return the position at which bytes stop being UTF-8."""
     return f"not UTF-8 (byte {error.start + 1})"
 
 
 def syntax_fault(content: bytes) -> str:
-    """Return why bytes are no JSON."""
+    """Return why bytes are not valid JSON."""
     if not content.strip():
         return "empty, where JSON must be"
-    if said := foreign(content[:HEAD]):
-        return said
+    if description := foreign(content[:HEAD]):
+        return description
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
@@ -78,7 +79,7 @@ def syntax_fault(content: bytes) -> str:
         return "a byte order mark is in front; save it without"
 
     def refuse(constant: str) -> NoReturn:
-        raise ShapeError(f"not valid JSON ({constant} is no JSON; write null)")
+        raise ShapeError(f"not valid JSON ({constant} is not JSON; write null)")
 
     try:
         json.dumps(json.loads(text, parse_constant=refuse), ensure_ascii=False).encode()
@@ -99,7 +100,7 @@ def syntax_fault(content: bytes) -> str:
 
 
 def _misfit(value: Any, kind: Any, strict: bool) -> str:
-    """Return what makes a value no `kind`: the first fault in the order of its fields."""
+    """Return why a value is not a `kind`: the first fault in the order of its fields."""
     try:
         return _at("", value, kind, strict)
     except RecursionError:
@@ -115,7 +116,7 @@ def _accepted(value: Any, kind: Any, strict: bool) -> bool:
 
 
 def _at(path: str, value: Any, kind: Any, strict: bool) -> str:
-    """Return the fault of the value at `path`, which is no `kind`, or of the first part of it that is at fault."""
+    """Return the fault of the value at `path`, which is not a `kind`, or of the first faulty part of it."""
     kind, limits = _without_limits(kind)
     origin, inner = get_origin(kind) or kind, get_args(kind)
     if origin in (Union, types.UnionType):
@@ -157,13 +158,13 @@ def _of_fields(path: str, value: dict[str, Any], kind: Any, strict: bool) -> str
     try:
         msgspec.convert(value, kind, strict=strict, str_keys=True)
     except msgspec.ValidationError as error:
-        if error.__cause__ is not None:  # what `__post_init__` of ours has raised
+        if error.__cause__ is not None:  # raised by a `__post_init__` of this project
             return f"{path!r}: {error.__cause__}" if path else str(error.__cause__)
     return f"{_said(path)}must have another shape"
 
 
 def _of_union(path: str, value: Any, kinds: tuple[Any, ...], strict: bool) -> str:
-    """Return the fault in the member of a union that the value comes nearest to, else what it may be."""
+    """Return the fault in the member of a union that the value is closest to, or otherwise the allowed kinds."""
     for kind in kinds:
         bare, limits = _without_limits(kind)
         origin = get_origin(bare) or bare
@@ -185,7 +186,7 @@ def _meant(value: Any, names: list[str]) -> str:
 
 
 def _without_limits(kind: Any) -> tuple[Any, msgspec.Meta | None]:
-    """Return a type without what it says of its values' range, and that."""
+    """Return a type without its constraints, and the constraints."""
     if get_origin(kind) is Annotated:
         inner, *marks = get_args(kind)
         return inner, next((mark for mark in marks if isinstance(mark, msgspec.Meta)), None)
@@ -193,9 +194,9 @@ def _without_limits(kind: Any) -> tuple[Any, msgspec.Meta | None]:
 
 
 def _limited(limits: msgspec.Meta) -> str:
-    if limits.pattern and limits.description:  # the pattern in words
+    if limits.pattern and limits.description:  # a description replaces the pattern
         return limits.description
-    said = {
+    phrases = {
         "at least": limits.ge,
         "more than": limits.gt,
         "at most": limits.le,
@@ -205,11 +206,11 @@ def _limited(limits: msgspec.Meta) -> str:
         "a multiple of": limits.multiple_of,
         "of the form": limits.pattern,
     }
-    return " and ".join(f"{words} {value}" for words, value in said.items() if value is not None) or "valid"
+    return " and ".join(f"{words} {value}" for words, value in phrases.items() if value is not None) or "valid"
 
 
 def _expected(kind: Any) -> str:
-    """Return what a value of a type is called."""
+    """Return the description of a type's values."""
     kind, _ = _without_limits(kind)
     origin = get_origin(kind) or kind
     if origin is Literal:
@@ -226,7 +227,7 @@ def _expected(kind: Any) -> str:
 
 
 def _any_of(kinds: tuple[Any, ...]) -> str:
-    """Return what a value of one of several types is called; a whole number is a number."""
+    """Return the description of the values of several types; a whole number is a number."""
     return " or ".join(_expected(kind) for kind in kinds if not (kind is int and float in kinds))
 
 
@@ -241,8 +242,8 @@ def _shown(value: Any) -> str:
         return "a list"
     if isinstance(value, bytes | bytearray):
         return "bytes"
-    said = json.dumps(value, ensure_ascii=False, default=str)
-    return said if len(said) <= _SHOWN else f"{said[:_SHOWN]} ..."
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ..."
 
 
 def _key(path: str, name: object) -> str:

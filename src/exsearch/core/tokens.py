@@ -6,9 +6,9 @@ TokenIds = list[int]
 
 
 def common_start(first: TokenIds, second: TokenIds) -> int:
-    """Return how many tokens both begin with."""
-    most = min(len(first), len(second))
-    if first[:most] == second[:most]:
-        return most
-    differs = np.array(first[:most]) != np.array(second[:most])
+    """Return the number of tokens with which both begin."""
+    shorter = min(len(first), len(second))
+    if first[:shorter] == second[:shorter]:
+        return shorter
+    differs = np.array(first[:shorter]) != np.array(second[:shorter])
     return int(differs.argmax())

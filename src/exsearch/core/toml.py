@@ -1,4 +1,4 @@
-"""TOML files, and where one is none."""
+"""TOML files, and where they are malformed."""
 
 import re
 import tomllib
@@ -9,13 +9,13 @@ from exsearch.core.atomic import read_text
 from exsearch.core.errors import UsageError
 
 _PLACE = re.compile(r"\(at line (\d+), column (\d+)\)$")
-"""How tomllib ends a message. In Python 3.14 the error has attributes for it, too."""
+"""The end of tomllib's messages. In Python 3.14, the error also has attributes for it."""
 _SHOWN = 60
-"""Characters of a line that a message shows."""
+"""Maximum characters of a line in a message."""
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file; raise UsageError naming file and line if it is missing or malformed."""
+    """Read a TOML file. Raises UsageError, with file and line, if it is missing or malformed."""
     text = read_text(path)
     try:
         return tomllib.loads(text)
@@ -24,18 +24,18 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def _fault(text: str, error: tomllib.TOMLDecodeError) -> str:
-    """Return where a text ceases to be TOML and, where that is simple, why."""
+    """Return where a text stops being TOML and, in simple cases, why."""
     place = _PLACE.search(str(error))
     if place is None:
         return ": not valid TOML: it ends too early"
     number, column = int(place[1]), int(place[2])
     lines = text.splitlines()
     line = lines[number - 1] if number <= len(lines) else ""
-    shown = line.strip()[:_SHOWN]
+    excerpt = line.strip()[:_SHOWN]
     if _is_toml(line) and _is_toml("\n".join(lines[: number - 1])):
-        return f", line {number}: sets again what is set before: {shown}"
-    hint = " (a text stands in quotes)" if "=" in line else ""
-    return f", line {number}, column {column}: not valid TOML{hint}: {shown}"
+        return f", line {number}: sets a key again: {excerpt}"
+    hint = " (texts need quotes)" if "=" in line else ""
+    return f", line {number}, column {column}: not valid TOML{hint}: {excerpt}"
 
 
 def _is_toml(text: str) -> bool:

@@ -1,6 +1,6 @@
-"""Failures of the machine, told apart from damage: permission, open files, memory, disk space, a drive that is away.
+"""Failures of the machine, as opposed to damaged files: permissions, open files, memory, disk space, missing drives.
 
-After one of these no file has to be made anew, so none is called damaged: the message says what the machine lacks.
+No file has to be recreated after one of these, so none is called damaged: the message says what the machine lacks.
 """
 
 import errno
@@ -18,7 +18,7 @@ _ADVICE = {
     (errno.EROFS,): "mount it for writing, or choose another path",
     (errno.EMFILE,): "raise the limit on open files of this process (ulimit -n)",
     (errno.ENFILE,): "close programs, or raise this machine's limit on open files",
-    (errno.ENOMEM,): "free memory, or take a machine with more",
+    (errno.ENOMEM,): "free memory, or use a machine with more",
     (errno.ENOSPC, errno.EDQUOT): "make room there",
     (errno.EFBIG,): "choose a drive that takes larger files, or raise this process's limit on them (ulimit -f)",
     (
@@ -34,21 +34,21 @@ _ADVICE = {
     ): "the drive or network behind it does not answer: see that it is connected and mounted",
 }
 _BY_NUMBER = {number: advice for numbers, advice in _ADVICE.items() for number in numbers}
-_REST = "nothing is lost, the same command continues"
+_REST = "nothing is lost; run the same command again to resume"
 _DEEPEST = 8
-"""So many errors of a chain are looked at."""
+"""Maximum number of errors to examine in a chain of causes."""
 _DESCRIPTORS = 4
 _BAD_PATH = (errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 _OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _TRIED = 1 << 20
-"""Bytes that a disk must take to count as one that has not failed."""
+"""Bytes that a disk must accept to count as working."""
 
 
 def machine_trouble(error: BaseException, path: Path | None = None) -> ExSearchError | None:
-    """Return what to raise if the machine failed, with what to do; None for every other error.
+    """Return the error to raise if the machine failed, with what to do; None for any other error.
 
-    A library may have put an error of its own in front of the operating system's, so its causes are looked at, too.
-    `path` is named where the error names none.
+    A library may have wrapped the operating system's error in its own, so causes are examined too. `path` is named if
+    the error names no path.
     """
     for cause in islice(_causes(error), _DEEPEST):
         where = _where(cause) or ("" if path is None else f"{path}: ")
@@ -59,8 +59,8 @@ def machine_trouble(error: BaseException, path: Path | None = None) -> ExSearchE
     return None
 
 
-def as_told(error: BaseException) -> ExSearchError | None:
-    """Return what a command says of an error that ends it, in one line; None for a bug, which needs its traceback."""
+def as_user_error(error: BaseException) -> ExSearchError | None:
+    """Return a one-line error for a command that ends with `error`; None for a bug, which needs its traceback."""
     if isinstance(error, ExSearchError):
         return error
     if trouble := machine_trouble(error):
@@ -68,17 +68,17 @@ def as_told(error: BaseException) -> ExSearchError | None:
     if isinstance(error, OSError) and error.errno in _BAD_PATH:
         return UsageError(f"{_where(error)}{error.strerror}; choose another path")
     if isinstance(error, UnicodeEncodeError) and "\udc80" <= error.object[error.start] <= "\udcff":
-        # so Python shows bytes of the command line and of names of files that are not UTF-8
-        return UsageError(f"{error.object!r}: not UTF-8; rename what has such a name, or name a link to it")
+        # this is how Python represents bytes of the command line or of file names that are not UTF-8
+        return UsageError(f"{error.object!r}: not UTF-8; rename the file, or use a link to it")
     return None
 
 
 @contextmanager
 def opening(path: Path, thing: str, remedy: str, *damage: type[Exception]) -> Iterator[None]:
-    """Say what is wrong where the `thing` at `path` cannot be opened: the machine, a missing file, or damage.
+    """Explain why the `thing` at `path` cannot be opened: the machine, a missing file, or damage.
 
-    Takes OSError and the further types in `damage` for its failures. Raises ExSearchError for a failure of the
-    machine, else UsageError with the `remedy`, such as `build it again`. What is either already passes.
+    Treats OSError and the further types in `damage` as its failures. Raises ExSearchError for a failure of the machine,
+    otherwise UsageError with the `remedy`, such as `build it again`. Errors that are either already are passed on.
     """
     try:
         yield
@@ -93,18 +93,18 @@ def opening(path: Path, thing: str, remedy: str, *damage: type[Exception]) -> It
 
 
 def damage_reason(error: BaseException) -> str:
-    """Return, in brackets, what an error says of a damaged file, if the words are ours or the operating system's."""
+    """Return, in brackets, why a file is damaged, if the words are ours or the operating system's."""
     if isinstance(error, OSError):
-        said = error.strerror
+        reason = error.strerror
     else:
         ours = type(error) is ValueError or type(error).__module__.startswith("exsearch.")
-        said = str(error) if ours else None
-    return f" ({said})" if said else ""
+        reason = str(error) if ours else None
+    return f" ({reason})" if reason else ""
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Name `path` in an OSError that names no file, such as that of a drive which fails while a file is read."""
+    """Add `path` to an OSError that names no file, such as that of a drive that fails while a file is read."""
     try:
         yield
     except OSError as error:
@@ -114,9 +114,9 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Tell that a disk takes nothing more by an OSError that names `path`, the file or folder to be written on it.
+    """Report a full or failed disk by an OSError that names `path`, the file or folder being written.
 
-    Libraries raise errors of their own then, some of which do not say why: after one of these, the disk is asked.
+    Libraries raise errors of their own then, some without the cause; after one of these, the disk is tested.
     """
     try:
         yield
@@ -135,7 +135,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def _refused(path: Path) -> OSError | None:
-    """Return what the disk says to some bytes beside `path`, None if it takes them."""
+    """Return the disk's error when writing some bytes next to `path`; None if that works."""
     try:
         with tempfile.TemporaryFile(dir=path.parent) as file:
             file.write(bytes(_TRIED))
@@ -149,8 +149,8 @@ def _refused(path: Path) -> OSError | None:
 def probe(path: Path) -> None:
     """Raise OSError if the file `path`, or a file in the folder `path`, cannot be opened for reading.
 
-    For libraries whose own errors do not tell why. What is not there is left to them. They may open a file again while
-    they have it open, so there must be room for some descriptors.
+    For libraries whose own errors do not include the cause. Missing files are left to them. They may open a file again
+    while it is open, so some spare descriptors are needed.
     """
     if path.is_dir():
         for child in path.iterdir():

@@ -1,16 +1,16 @@
-"""From text to words, for passages and queries alike.
+"""Splits text into words, for passages and queries alike.
 
-A word is a run of letters and digits, one character or more, in lower case. Beyond that:
+A word is a run of at least one letter or digit, in lower case. Beyond that:
 
 * Initials are one word, with spaces or without: `U.S.` and `US` are `us`, `J. R. R.` and `J.R.R.` are `jrr`. `AT&T` is
   one word, and `C++` and `C#` are not `C`.
-* English stop words are left out, unless nothing else is left: the title "It" can be found. The letter of "Vitamin A"
-  is no article: a capital within a sentence or before a full stop, or an `a` that ends the text.
-* Composed and decomposed letters, compatibility forms and cases are the same, and Latin, Greek and Cyrillic letters
-  lose their accents: `dvorak` finds Dvořák, `istanbul` İstanbul, `strasse` Straße. Hebrew and Arabic lose their vowel
-  signs. The marks of other scripts belong to the word.
-* Scripts that do not put spaces between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese), and Korean, which writes
-  particles together with the word, are cut into overlapping pairs of characters.
+* English stop words are dropped, unless nothing else is left: the title "It" can be found. The letter of "Vitamin A" is
+  not an article: a capital within a sentence or before a full stop, or an `a` that ends the text.
+* Composed and decomposed letters, compatibility forms and cases are equal, and Latin, Greek and Cyrillic letters lose
+  their accents: `dvorak` finds Dvořák, `istanbul` İstanbul, `strasse` Straße. Hebrew and Arabic lose their vowel signs.
+  The marks of other scripts belong to the word.
+* Scripts without spaces between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese), and Korean, which joins particles
+  to words, are split into overlapping pairs of characters.
 """
 
 import re
@@ -63,27 +63,27 @@ _REPLACED = {
     **dict.fromkeys("\u00a3\u20ac\u00b0\u00d7\u2032\u2033\u2212", " "),
     **dict(zip("øØđĐðÐħĦıłŁþÞæÆœŒ", re.split(" ", "o o d d d d h h i l l th th ae ae oe oe"), strict=True)),
 }
-"""Apostrophes; what English texts have beside ASCII, so that most of them become ASCII; letters without a
+"""Apostrophes; non-ASCII characters of English texts, so that most of these become ASCII; letters without
 decomposition.
 """
 _FOLDED = re.compile(f"[{_DROPPED}{''.join(_REPLACED)}]")
 
 
 def words(text: str) -> list[str]:
-    """Return the words of `text` in their order, as `Stems` takes them: initials and apostrophes are still there."""
+    """Return the words of `text` in order, in the form for `Stems`: with initials and apostrophes."""
     if not text.isascii():
         text = _fold(text)
     if "A" in text:
         text = _CAPITAL_A.sub("'a", text)
     if (end := text.rstrip(" ?!.")).endswith((" a", "-a")):
         text = f"{end[:-1]}'a"
-    found = _ASCII_WORD.findall(text.lower()) if text.isascii() else _words_of_any_script(text.casefold())
-    return [word for word in found if word not in _LEFT_OUT] or found
+    tokens = _ASCII_WORD.findall(text.lower()) if text.isascii() else _words_of_any_script(text.casefold())
+    return [word for word in tokens if word not in _LEFT_OUT] or tokens
 
 
 def _fold(text: str) -> str:
-    """Return `text` with equal letters written alike, case aside."""
-    # not before normalising: it makes a trade mark TM, which would then be part of the word before it
+    """Return `text` with equal letters written alike, except for case."""
+    # after normalising, which turns a trade mark sign into TM, part of the preceding word
     text = unicodedata.normalize("NFKD", text.replace("\u2122", " "))
     return unicodedata.normalize("NFC", _FOLDED.sub(_replacement, text))
 
@@ -97,22 +97,22 @@ def _words_of_any_script(text: str) -> list[str]:
     runs: list[str] = word.findall(text.replace("_", " "))
     if not _UNSPACED_RUN.search(text):
         return runs
-    found: list[str] = []
+    tokens: list[str] = []
     for run in runs:
         if not _UNSPACED_RUN.search(run):
-            found.append(run)
+            tokens.append(run)
             continue
         for part in _PARTS.findall(run.strip("'")):
             units = character.findall(part) if _UNSPACED_RUN.match(part) else [part]
-            found += map("".join, pairwise(units)) if len(units) > 1 else units
-    return found
+            tokens += map("".join, pairwise(units)) if len(units) > 1 else units
+    return tokens
 
 
 @cache
 def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """Return what matches a word, in a script with spaces, and a character with its marks.
+    """Return patterns of a word, in a script with spaces, and of a character with its marks.
 
-    Python's \\w knows no marks. Collecting them takes a moment, and ASCII needs none.
+    Python's \\w does not include marks. Collecting them takes a moment, and ASCII text does not need them.
     """
     codes = [code for code in range(0x300, 0x20000) if unicodedata.category(chr(code)).startswith("M")]
     starts = [code for code, before in zip(codes, [0, *codes], strict=False) if code != before + 1]

@@ -252,14 +252,14 @@ class _Import:
 
     def _refuse_wrong_kind(self, ended: bool) -> None:
         malformed = self._progress.malformed
-        read = self._writer.rows - self._rows_before + malformed + self._progress.duplicates
-        if malformed and malformed * 2 >= read and (ended or read >= _CHUNK):
+        rows_read = self._writer.rows - self._rows_before + malformed + self._progress.duplicates
+        if malformed and malformed * 2 >= rows_read and (ended or rows_read >= _CHUNK):
             first = next(read_jsonl(self._rejected, LeftOut))
             raise UsageError(
-                f"{self._source.name}, {self._describe(first)}; {malformed} of {read} rows are malformed: "
+                f"{self._source.name}, {self._describe(first)}; {malformed} of {rows_read} rows are malformed: "
                 "this is not a corpus in a known format"
             )
 
     def _describe(self, row: LeftOut) -> str:
-        named = "" if row.id is None else f" (id {row.id!r})"
-        return f"{self._source.counts} {row.line}: {row.reason}{named}"
+        suffix = "" if row.id is None else f" (id {row.id!r})"
+        return f"{self._source.counts} {row.line}: {row.reason}{suffix}"

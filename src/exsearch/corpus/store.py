@@ -78,8 +78,8 @@ class Corpus:
             try:
                 return cls(folder, segments, deleted)
             except FileNotFoundError:
-                known, segments = segments, _read_info(folder).segments
-                if segments == known:
+                previous, segments = segments, _read_info(folder).segments
+                if segments == previous:
                     raise
                 # a writer has merged segments since their names were read
 
@@ -123,13 +123,13 @@ class Corpus:
         for row in (*needed[:1], *needed[-1:]):
             if not 0 <= row < self._count:
                 raise IndexError(f"row {row} of a corpus of {self._count} passages")
-        found: dict[int, Passage] = {}
+        by_row: dict[int, Passage] = {}
         for number, group in groupby(needed, lambda row: bisect_right(self._starts, row) - 1):
             of_segment = list(group)
             segment = self._opened[number]
             passages = segment.read([row - segment.start for row in of_segment])
-            found.update(zip(of_segment, passages, strict=True))
-        return [found[int(row)] for row in rows]
+            by_row.update(zip(of_segment, passages, strict=True))
+        return [by_row[int(row)] for row in rows]
 
     def by_id(self, id: str) -> Passage | None:
         """Return the passage with this id; None if there is none or it is deleted."""

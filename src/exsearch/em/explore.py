@@ -64,13 +64,13 @@ def plan(config: ExploreConfig) -> Plan:
     if not config.first_samples:
         return first_samples(config.samples)
 
-    def next_samples(found: Found) -> list[int]:
+    def next_samples(trajectories: Found) -> list[int]:
         for first in range(0, config.samples, config.first_samples):
             stop = min(first + config.first_samples, config.samples)
-            if samples := [sample for sample in range(first, stop) if (sample, 0) not in found]:
+            if samples := [sample for sample in range(first, stop) if (sample, 0) not in trajectories]:
                 return samples
-            drawn = [trajectory for (sample, _), trajectory in found.items() if sample < stop]
-            if relative_error(drawn) < config.settled:
+            drawn_so_far = [trajectory for (sample, _), trajectory in trajectories.items() if sample < stop]
+            if relative_error(drawn_so_far) < config.settled:
                 return []
         return []
 

@@ -44,8 +44,8 @@ class GuardedSteps:
     def _known_as(self, model: str) -> str:
         """Return the guard's name of a model: for an iteration, that of the share of its step that was taken."""
         file = self._folder.guard_decision(model)
-        taken = read_json(file, Decision).taken if file.exists() else None
-        return taken.name if taken else model
+        share_taken = read_json(file, Decision).taken if file.exists() else None
+        return share_taken.name if share_taken else model
 
     def decide(self, name: str, previous: str, old: Path) -> Decision:
         """Decide on the step from the model `previous`, the checkpoint `old`, to the one trained in an iteration.

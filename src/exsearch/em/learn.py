@@ -27,15 +27,15 @@ def weighted_examples(
     if len(place) < len(weighted):
         raise UsageError("the weights name a trajectory twice; use those of one exploration")
     examples_by_order: dict[int, Example] = {}
-    seen: set[int] = set()
+    numbers: set[int] = set()
     for trajectory in trajectories:
         name = f"trajectory {trajectory.label}"
         number = place.get((trajectory.question_id, trajectory.number))
         if number is None:
             raise UsageError(f"{name} has no weight")
-        if number in seen:
+        if number in numbers:
             raise UsageError(f"{name} occurs twice; use those of one exploration")
-        seen.add(number)
+        numbers.add(number)
         if weighted[number].weight <= 0:
             continue
         if not trajectory.exact:

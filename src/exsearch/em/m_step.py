@@ -67,7 +67,7 @@ class MStep:
 
     def _require_own(self, journal: Path, explorer: Path) -> None:
         """Raise UsageError if a journal has trajectories of another model or question file than the run's."""
-        known = {question.id for question in self.questions.train}
+        question_ids = {question.id for question in self.questions.train}
         model = "" if self.config.model.engine == "openai" else model_fingerprint(explorer)  # an endpoint names its own
         for trajectory in read_jsonl(journal, Trajectory):
             name = f"{journal}: trajectory {trajectory.label}"
@@ -75,7 +75,7 @@ class MStep:
                 raise UsageError(
                     f"{name} is from another model than {explorer}, which explored then; restore the journal"
                 )
-            if trajectory.question_id not in known:
+            if trajectory.question_id not in question_ids:
                 raise UsageError(f"{name} has no question in data.train; restore the journal")
 
     def learn(self, name: str, base: Path, examples: list[Example], target: Path) -> None:

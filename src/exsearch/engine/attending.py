@@ -1,7 +1,7 @@
-"""Softmax attention with what models ask of it beyond a mask: caps on scores, and sinks.
+"""Softmax attention with features beyond a mask: caps on scores, and sinks.
 
-What a model hands to its attention and nobody here knows is an error. Left out, it would change what the model says
-without a word.
+An argument of a model's attention that is unknown here is an error: if it were ignored, the model's output would
+silently change.
 """
 
 from collections.abc import Mapping
@@ -11,8 +11,8 @@ import torch
 from exsearch.core.errors import ExSearchError
 
 BLOCK = 512
-"""Keys of one step. With whole steps alone what a query attends to is summed in one order, however many keys follow
-that it does not see."""
+"""Number of keys per step. With whole steps, a query's sum has the same order however many keys follow that it does not
+see."""
 
 _HARMLESS = frozenset(
     [
@@ -25,20 +25,20 @@ _HARMLESS = frozenset(
         "return_dict",
     ]
 )
-"""Arguments that come by on their way elsewhere."""
+"""Arguments that attention ignores because they are meant for other code."""
 
 
 class UnknownArgumentError(ExSearchError):
-    """A model asks of attention what is not computed here."""
+    """A model's attention needs a feature that is not implemented here."""
 
 
 def require_known(module: torch.nn.Module, others: Mapping[str, object]) -> None:
-    """Raise UnknownArgumentError if a model's attention asks for more than is computed."""
+    """Raise UnknownArgumentError if a model's attention needs a feature that is not implemented."""
     unknown = sorted(
         name for name, value in others.items() if value is not None and value is not False and name not in _HARMLESS
     )
     if unknown:
-        raise UnknownArgumentError(f"{type(module).__name__} asks of attention: {', '.join(unknown)}")
+        raise UnknownArgumentError(f"{type(module).__name__} has unknown attention arguments: {', '.join(unknown)}")
 
 
 def attend_in_blocks(
@@ -53,8 +53,8 @@ def attend_in_blocks(
     """Return attention, (rows, heads, new tokens, width of a value), with capped scores and sinks.
 
     `query` has shape (rows, heads, new tokens, width), `key` and `value` (rows, key heads, seen tokens, width). `mask`
-    is added to the scores: (rows or 1, 1, new tokens, seen tokens). A sink, one a head, is the score of a key that has
-    no value.
+    is added to the scores: (rows or 1, 1, new tokens, seen tokens). A sink, one per head, is the score of a key without
+    a value.
     """
     rows, heads, new, width = query.shape
     shared = key.shape[1]
@@ -74,10 +74,10 @@ def attend_in_blocks(
             scores = torch.tanh(scores / softcap) * softcap
         scores = scores.view(*shape, -1) + mask[:, :, None, :, part]
         peak = torch.maximum(top, scores.amax(dim=-1, keepdim=True)).detach()
-        level = torch.where(peak == -torch.inf, 0.0, peak)  # nothing is seen yet
-        weights, kept = (scores - level).exp(), (top - level).exp()
-        total = total * kept + weights.sum(dim=-1, keepdim=True)
-        seen = weights.to(value.dtype).reshape(rows, shared, -1, weights.shape[-1]) @ value[:, :, part]
-        mixed = mixed * kept + seen.view_as(mixed)
+        level = torch.where(peak == -torch.inf, 0.0, peak)  # no key is visible yet
+        weights, rescale = (scores - level).exp(), (top - level).exp()
+        total = total * rescale + weights.sum(dim=-1, keepdim=True)
+        weighted = weights.to(value.dtype).reshape(rows, shared, -1, weights.shape[-1]) @ value[:, :, part]
+        mixed = mixed * rescale + weighted.view_as(mixed)
         top = peak
     return (mixed / total).to(value.dtype).reshape(rows, heads, new, -1)

@@ -1,7 +1,7 @@
 """Attention that reads each key and value once for all query heads that share it.
 
-The implementations of transformers repeat keys and values in memory for grouped queries as soon as there is a mask,
-which for a decoding step is most of the work. Here the query heads of a group become further queries of its key head.
+With a mask, transformers' implementations repeat keys and values in memory for grouped queries, which is most of the
+work of a decoding step. Here the query heads of a group become further queries of their key head.
 """
 
 from typing import Any
@@ -14,8 +14,8 @@ from exsearch.engine.attending import attend_in_blocks, require_known
 
 GROUPED = "exsearch_grouped"
 
-_made: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-"""What was made of a pass's mask, for its other layers: by window and by how often it is repeated."""
+_masks_by_mask: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+"""Masks derived from a pass's mask, cached for its other layers by window and number of repetitions."""
 
 
 def grouped_attention(
@@ -55,16 +55,16 @@ def grouped_attention(
 
 
 def _mask(mask: torch.Tensor, window: int | None, groups: int) -> torch.Tensor:
-    """Return a causal mask, of the last `window` positions alone if there is one, repeated for each head of a group."""
-    made: dict[tuple[int | None, int], torch.Tensor] = _made.setdefault(mask, {})
-    if (window, groups) not in made:
+    """Return a causal mask, limited to the last `window` positions, if any, and repeated per head of a group."""
+    cached: dict[tuple[int | None, int], torch.Tensor] = _masks_by_mask.setdefault(mask, {})
+    if (window, groups) not in cached:
         within = mask
         if window is not None:
             own = (mask == 0).sum(dim=-1, keepdim=True) - 1
             position = torch.arange(mask.shape[-1], device=mask.device)
             within = mask.masked_fill(position <= own - window, -torch.inf)
-        made[window, groups] = within.repeat(1, 1, groups, 1) if groups > 1 else within
-    return made[window, groups]
+        cached[window, groups] = within.repeat(1, 1, groups, 1) if groups > 1 else within
+    return cached[window, groups]
 
 
 AttentionInterface.register(GROUPED, grouped_attention)

@@ -1,4 +1,4 @@
-"""A list of prompts through an engine at once, for callers that are no coroutines."""
+"""Runs a list of prompts through an engine at once, for callers that are not coroutines."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -21,7 +21,7 @@ def generate(engine: Engine, prompts: list[TokenIds], sampling: Sampling, seeds:
 
 
 def logprobs(engine: Engine, prefixes: list[TokenIds], targets: list[TokenIds]) -> list[list[float]]:
-    """Score each target behind its prefix. Raises EngineError."""
+    """Score each target after its prefix. Raises EngineError."""
 
     async def one(seat: Seat, index: int) -> list[float]:
         return await seat.logprobs(prefixes[index], targets[index])

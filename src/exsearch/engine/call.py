@@ -1,4 +1,4 @@
-"""One request on its way through the engine."""
+"""One request to the engine, while it is processed."""
 
 import asyncio
 import time
@@ -15,13 +15,13 @@ class Call:
     """One `generate` or `logprobs` of a seat."""
 
     seat: int
-    """Number of the conversation."""
+    """Number of the conversation's seat."""
     ids: TokenIds
     sampling: Sampling | None = None
     noise: torch.Tensor | None = None
-    """A uniform number for each token that may be drawn."""
+    """One uniform number per token that may be drawn."""
     target: TokenIds = field(default_factory=list)
-    """What is scored; empty if tokens are drawn."""
+    """Tokens to score; empty if tokens are drawn."""
     output: TokenIds = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     prefilled: int = 0
@@ -30,17 +30,17 @@ class Call:
     started: float = 0.0
     done: "asyncio.Future[None] | None" = None
     dropped: bool = False
-    """Nobody waits for it any more."""
+    """Whether nobody waits for it any longer."""
 
     @property
     def next_token(self) -> int:
         """The token to feed next, whose hidden state predicts the one after it."""
-        said = self.target[: len(self.logprobs)] if self.target else self.output
-        return said[-1] if said else self.ids[-1]
+        tokens = self.target[: len(self.logprobs)] if self.target else self.output
+        return tokens[-1] if tokens else self.ids[-1]
 
     @property
     def finish(self) -> Finish | None:
-        """Why it is over, if it is."""
+        """Why it has ended, or None."""
         if self.sampling is None:
             return "stop" if len(self.logprobs) == len(self.target) else None
         if self.output and self.output[-1] in self.sampling.stop_ids:

@@ -1,4 +1,4 @@
-"""A checkpoint folder as a model of transformers."""
+"""Loads a checkpoint folder as a model of transformers."""
 
 import inspect
 from pathlib import Path
@@ -17,7 +17,7 @@ from exsearch.core.jsonl import read_json
 
 
 class _Stops(msgspec.Struct, frozen=True):
-    """What the settings of a checkpoint say of where to stop."""
+    """The stop tokens in a checkpoint's settings."""
 
     eos_token_id: int | list[int] | None = None
 
@@ -35,18 +35,18 @@ def load_config(folder: Path) -> PreTrainedConfig:
 
 
 def stop_tokens(folder: Path) -> list[int]:
-    """Return the tokens at which a checkpoint folder's generation settings, or its configuration, tell to stop."""
+    """Return the stop tokens in a checkpoint folder's generation settings or, failing that, its configuration."""
     for name in ("generation_config.json", "config.json"):
         file = folder / name
-        if file.is_file() and (found := read_json(file, _Stops)).eos_token_id is not None:
-            return found.eos_token_id if isinstance(found.eos_token_id, list) else [found.eos_token_id]
+        if file.is_file() and (settings := read_json(file, _Stops)).eos_token_id is not None:
+            return settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
     return []
 
 
 def load_model(
     folder: Path, dtype: torch.dtype, quantisation: QuantizationConfigMixin | None = None
 ) -> PreTrainedModel:
-    """Load a causal language model onto the processor. Raises UsageError for a folder that holds none, or a part."""
+    """Load a causal language model into main memory. Raises UsageError for a folder without a whole one."""
     model: PreTrainedModel = load_whole(causal_class(folder), folder, dtype=dtype, quantization_config=quantisation)
     return model
 
@@ -59,17 +59,21 @@ def causal_class(folder: Path) -> Any:
         return _named(folder, architectures)
     kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     takes_text_alone = config.get_text_config(decoder=True) is not config and kind.__name__ not in architectures
-    if takes_text_alone and not kind._keys_to_ignore_on_load_unexpected:  # it would not know the weights for images
+    if (
+        takes_text_alone and not kind._keys_to_ignore_on_load_unexpected
+    ):  # that class does not know the weights for images
         return _named(folder, architectures)
     return AutoModelForCausalLM
 
 
 def _named(folder: Path, architectures: list[str]) -> type[PreTrainedModel]:
-    """Return the class that a configuration names, such as one of text and images that also speaks without images."""
+    """Return the class that a configuration names, such as one for text and images that also works without images."""
     for name in architectures:
         kind = getattr(transformers, name, None)
         if isinstance(kind, type) and issubclass(kind, PreTrainedModel):
             parameters = inspect.signature(kind.forward).parameters
             if kind.can_generate() and "input_ids" in parameters and "decoder_input_ids" not in parameters:
                 return kind
-    raise UsageError(f"{folder}: no causal language model, it holds {', '.join(architectures) or 'none that is named'}")
+    raise UsageError(
+        f"{folder}: not a causal language model, but {', '.join(architectures) or 'one without a named class'}"
+    )

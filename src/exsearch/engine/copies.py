@@ -1,11 +1,11 @@
-"""Several copies of a model, each a process of its own with a share of the seats and of the machine.
+"""Several copies of a model, each in its own process with a share of the seats and of the machine.
 
-A small model spends a part of each pass in Python and in operations too small to be shared out among processors. Two
-copies with a core each are 1.1 (with AMX) to 1.3 times as fast as one on two cores, for twice the memory of the weights
-and some seconds more to start (`load.faster_copies`). On GPUs, each copy has its own.
+A small model spends part of each pass in Python, and in operations too small to divide among processors. Two copies
+with one core each are 1.1 (with AMX) to 1.3 times as fast as one on two cores, for twice the memory for weights and
+some seconds more to start (`load.faster_copies`). On GPUs, each copy has its own.
 
-A conversation stays with one copy; samples of one question go to the same, which computes their common beginning once.
-The copies are alike, so what a conversation is told does not depend on which of them it meets.
+A conversation stays with one copy; samples of a question go to the same copy, which computes their common beginning
+once. All copies are equal, so the results of a conversation do not depend on which one it is assigned to.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from exsearch.processes.children import start_module
 from exsearch.processes.futures import settle_from_thread
 
 _REMEMBERED = 1024
-"""Prompts of which is known where they were met first."""
+"""Number of recent prompts to remember, to route a continuation to the copy that has its cache."""
 _SECONDS_TO_END = 10.0
 
 
@@ -51,10 +51,10 @@ class CopiedEngine:
         copies: int,
         adapter: Path | None,
     ) -> None:
-        """Start the copies and wait until all are ready; raises EngineError if one is not.
+        """Start the copies and wait until all are ready. Raises EngineError if one fails.
 
-        Raises UsageError if the model is refused, and before if the checkpoint or the adapter lacks a weight or has one
-        too many.
+        Raises UsageError if the model is refused, or, before that, if the checkpoint or the adapter has missing or
+        surplus weights.
         """
         require_whole(causal_class(folder), folder)
         if adapter is not None:
@@ -89,7 +89,7 @@ class CopiedEngine:
         return _Seat(self)
 
     def forget(self) -> None:
-        """Drop what free slots hold, so that nothing of earlier work is reused; for measurements."""
+        """Drop the content of free slots, so that no earlier work is reused; for measurements."""
         for copy in self._copies:
             copy.send(Request(-1, -1, "forget"))
 
@@ -99,9 +99,9 @@ class CopiedEngine:
             copy.end()
 
     def choose(self, prompt: TokenIds) -> "_Copy":
-        """Return the copy that met the prompt, if it has room, or the one with the most room; none that is lost.
+        """Return the copy that has seen the prompt, if it has room, or the one with the most room; never a lost one.
 
-        Raises EngineError if all have as many conversations as they can hold, as may be after a loss.
+        Raises EngineError if all have as many conversations as they can take, as may happen after a loss.
         """
         key = hash(tuple(prompt))
         copy = self._met.get(key)
@@ -115,7 +115,7 @@ class CopiedEngine:
         return copy
 
     def count(self) -> None:
-        """Add up what the copies have done."""
+        """Sum the copies' statistics."""
         totals = [msgspec.structs.astuple(copy.stats) for copy in self._copies]
         self.stats = EngineStats(*map(sum, zip(*totals, strict=True)))
 
@@ -153,7 +153,7 @@ class _Seat:
 
 
 class _Copy:
-    """The parent's side of one process."""
+    """This process's side of one copy."""
 
     def __init__(self, settings: CopySettings, engine: CopiedEngine) -> None:
         ours, theirs = socket.socketpair()
@@ -174,11 +174,11 @@ class _Copy:
         self.stats = EngineStats()
 
     def wait_until_ready(self) -> int:
-        """Return the model's context size once it is loaded; raises EngineError, or UsageError if it is refused."""
+        """Return the model's context size once it is loaded. Raises EngineError, or UsageError if it is refused."""
         try:
             ready = msgspec.msgpack.decode(self._connection.recv_bytes(), type=Reply)
         except (EOFError, OSError):
-            raise EngineError("a copy of the model ended while it was loaded") from None
+            raise EngineError("a copy of the model ended while it was being loaded") from None
         if ready.error is not None:
             raise UsageError(ready.error) if ready.mistake else EngineError(ready.error)
         threading.Thread(target=self._listen, name="copy", daemon=True).start()
@@ -205,12 +205,12 @@ class _Copy:
         return reply
 
     def send(self, request: Request) -> None:
-        """Send a request; a copy that is gone is noticed by who waits for an answer."""
+        """Send a request; a lost copy is noticed by whoever waits for an answer."""
         with self._sending, suppress(OSError):
             self._connection.send_bytes(msgspec.msgpack.encode(request))
 
     def end(self) -> None:
-        """End the process: it stops when the connection closes."""
+        """End the process, which stops when the connection closes."""
         with suppress(OSError):
             socket.socket(fileno=os.dup(self._connection.fileno())).shutdown(socket.SHUT_RDWR)
         try:

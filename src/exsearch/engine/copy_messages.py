@@ -1,4 +1,4 @@
-"""What a copy of a model is told by the process that started it, and what it answers."""
+"""Messages between a copy of a model and the process that started it."""
 
 from typing import Literal
 
@@ -9,12 +9,12 @@ from exsearch.engine.base import Completion, EngineStats, Sampling
 
 
 class CopySettings(msgspec.Struct, frozen=True):
-    """What a copy is made of."""
+    """Settings of a copy."""
 
     folder: str
     fingerprint: str
     dtype: str
-    """Name in torch, such as `bfloat16`."""
+    """Name of the type in torch, such as `bfloat16`."""
     device: str
     seats: int
     threads: int
@@ -22,7 +22,7 @@ class CopySettings(msgspec.Struct, frozen=True):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What a copy is asked to do for a seat; `number` names the request, or the one to cancel."""
+    """A request to a copy for a seat; `number` identifies the request, or the one to cancel."""
 
     number: int
     seat: int
@@ -34,13 +34,13 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """A copy's answer; number -1 says that it is ready."""
+    """A copy's answer; number -1 means that it is ready."""
 
     number: int
     completion: Completion | None = None
     logprobs: list[float] = []
     error: str | None = None
     mistake: bool = False
-    """Whether the error is the user's."""
+    """Whether the error is the user's mistake."""
     context_size: int = 0
     stats: EngineStats = msgspec.field(default_factory=EngineStats)

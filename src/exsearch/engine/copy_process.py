@@ -18,9 +18,11 @@ from exsearch.engine.hf import HFEngine
 
 
 def main() -> None:
-    """Load the model, then answer until the connection ends."""
+    """Load the model, then answer requests until the connection closes."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # a batch system tells all processes; this one ends when its starter does
+        signal.signal(
+            number, signal.SIG_IGN
+        )  # a batch system signals all processes; this one ends when its parent does
     connection = Connection(int(sys.argv[1]))
     settings = msgspec.json.decode(sys.argv[2], type=CopySettings)
     torch.set_num_threads(settings.threads)
@@ -38,13 +40,13 @@ def main() -> None:
         return
     try:
         connection.send_bytes(msgspec.msgpack.encode(Reply(-1, context_size=engine.context_size)))
-    except BrokenPipeError:  # who asked for it is gone
+    except BrokenPipeError:  # the parent is gone
         return
     asyncio.run(_Server(engine, connection).serve())
 
 
 class _Server:
-    """Answers requests, many at a time."""
+    """Answers requests, many at the same time."""
 
     def __init__(self, engine: HFEngine, connection: Connection) -> None:
         self._engine, self._connection = engine, connection
@@ -53,7 +55,7 @@ class _Server:
         self._requests: asyncio.Queue[Request] = asyncio.Queue()
 
     async def serve(self) -> None:
-        """Take requests in the order in which they come."""
+        """Take requests in order of arrival."""
         threading.Thread(target=self._receive, args=(asyncio.get_running_loop(),), daemon=True).start()
         while True:
             request = await self._requests.get()
@@ -74,7 +76,7 @@ class _Server:
             try:
                 request = msgspec.msgpack.decode(self._connection.recv_bytes(), type=Request)
             except (EOFError, OSError):
-                os._exit(0)  # at once, in the middle of a pass: who asked is gone
+                os._exit(0)  # at once, even during a pass, since the parent is gone
             loop.call_soon_threadsafe(self._requests.put_nowait, request)
 
     async def _answer(self, request: Request) -> None:

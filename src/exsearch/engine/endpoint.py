@@ -1,4 +1,4 @@
-"""HTTP to an OpenAI-compatible server: requests that are safe to repeat are, and failures say what the server said."""
+"""HTTP to an OpenAI-compatible server: repeats requests where that is safe, and reports the server's error messages."""
 
 import asyncio
 import json
@@ -18,44 +18,44 @@ RETRY = RetryPolicy(retries=3, pause=0.5)
 
 
 class BusyError(EngineError):
-    """The server has no answer now, but may have one later."""
+    """The server cannot answer now, but may later."""
 
 
 class RefusedError(EngineError):
     """The server answers with an error."""
 
     def __init__(self, message: str, status: int) -> None:
-        """Keep what it said, and its status: its own, or that of the server behind it; 0 if it tells none."""
+        """Keep the message, and the status: the server's, or that of a server behind it; 0 if there is none."""
         super().__init__(message)
         self.for_now = status == 429 or status >= 500
-        """Whether another answer may come later."""
+        """Whether a retry may succeed."""
 
 
 class Endpoint:
     """The server at `url`, which ends in `/v1`."""
 
     def __init__(self, url: str, key: str | None, seconds: float) -> None:
-        """Connect on first use; `seconds` is the most that one request may take.
+        """Connect on first use; `seconds` is the time limit of one request.
 
-        Raises UsageError for what is no URL, and for a proxy that cannot be used.
+        Raises UsageError for an invalid URL, and for a proxy that cannot be used.
         """
         self._address, self._seconds = _parsed(url), seconds
         self.url = describe(self._address)
-        """As messages show it: without a password, with the proxy before it."""
+        """The URL as messages show it: without a password, and with the proxy before it."""
         self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         self._clients: dict[int, tuple[asyncio.AbstractEventLoop, httpx2.AsyncClient]] = {}
 
     async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Send a request, again where that is safe and may help; raises EngineError, with the server's own words.
+        """Send a request; retry where that is safe and may help. Raises EngineError, with the server's own message.
 
         A gateway may answer with status 200 and an `error` that holds the status of the server behind it. A server that
         says when to come back is waited for, up to a minute.
         """
-        asked = 0.0
+        pause_asked = 0.0
         for pause in RETRY.pauses():
-            if wait := max(pause, asked):
+            if wait := max(pause, pause_asked):
                 await asyncio.sleep(wait)
-            asked = 0.0
+            pause_asked = 0.0
             try:
                 response = await self._client().post(f"{self._address}/{path}", json=body)
             except httpx2.TimeoutException:
@@ -67,24 +67,24 @@ class Endpoint:
             if response.status_code == 200 and isinstance(answer, dict) and reported(answer) is None:
                 return answer
             failed = self._failure(response, answer)
-            asked = retry_after(response.headers.get("Retry-After"))
-            if not (isinstance(failed, RefusedError) and failed.for_now) or asked > LONGEST_PAUSE:
+            pause_asked = retry_after(response.headers.get("Retry-After"))
+            if not (isinstance(failed, RefusedError) and failed.for_now) or pause_asked > LONGEST_PAUSE:
                 break
         raise failed
 
     def _failure(self, response: httpx2.Response, answer: object) -> EngineError:
-        """Return what to raise for an answer that is none."""
+        """Return the error to raise for an unusable answer."""
         status = response.status_code
         if status == 200 and not isinstance(answer, dict):
             what = "not JSON" if answer is None else "not a JSON object"
             return EngineError(f"{self.url}: the answer is {what}")
-        said = reported(answer) or words(answer if isinstance(answer, dict) else response.text)
+        message = reported(answer) or words(answer if isinstance(answer, dict) else response.text)
         code = _code(answer) if status == 200 else status
         what = f"HTTP {status}" if status != 200 else f"an error {code}" if code else "an error"
-        return RefusedError(f"{self.url}: {what}: {said}", code)
+        return RefusedError(f"{self.url}: {what}: {message}", code)
 
     def _client(self) -> httpx2.AsyncClient:
-        """Return the connections of the running event loop; those of a loop that is gone are dropped."""
+        """Return the HTTP client of the running event loop; those of closed loops are dropped."""
         loop = asyncio.get_running_loop()
         if id(loop) not in self._clients or self._clients[id(loop)][0] is not loop:
             client = async_client(self._address, httpx2.Timeout(self._seconds), self._headers)
@@ -93,7 +93,7 @@ class Endpoint:
 
 
 def _parsed(url: str) -> httpx2.URL:
-    """Return the URL without a slash at its end; raises UsageError if it is none."""
+    """Return the URL without a slash at its end. Raises UsageError if it is invalid."""
     try:
         parsed = httpx2.URL(url.rstrip("/"))
     except httpx2.InvalidURL as error:
@@ -104,9 +104,9 @@ def _parsed(url: str) -> httpx2.URL:
 
 
 def spoken_text(choice: dict[str, Any]) -> str | None:
-    """Return what the model says in a choice of a chat completion, without its thoughts; None if the server gives none.
+    """Return the model's text in a choice of a chat completion, without its thoughts; None if the server returns none.
 
-    Nothing is said where it did not get beyond its thoughts within its tokens: that is no fault of the server.
+    The text is empty if the model spent all its tokens on thoughts, which is not an error of the server.
     """
     message = choice.get("message") or {}
     content = message.get("content")
@@ -117,18 +117,18 @@ def spoken_text(choice: dict[str, Any]) -> str | None:
 
 
 def first_choice(answer: dict[str, Any]) -> dict[str, Any]:
-    """Return the first choice of an answer; raises EngineError if it has none, or one that was broken off."""
+    """Return the first choice of an answer. Raises EngineError if it has none, or one that was aborted."""
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise EngineError("the server's answer has no choices")
     choice: dict[str, Any] = choices[0]
-    if (said := reported(choice)) or choice.get("finish_reason") == "error":
-        raise EngineError(f"the server broke off its answer: {said or 'no reason given'}")
+    if (message := reported(choice)) or choice.get("finish_reason") == "error":
+        raise EngineError(f"the server aborted its answer: {message or 'no reason given'}")
     return choice
 
 
 def _decoded(content: bytes) -> object:
-    """Return JSON decoded, None for what is no JSON."""
+    """Return decoded JSON, None for invalid JSON."""
     try:
         answer: object = json.loads(content)
     except (ValueError, RecursionError):
@@ -137,7 +137,7 @@ def _decoded(content: bytes) -> object:
 
 
 def _code(answer: object) -> int:
-    """Return the status that an `error` tells, 0 if it tells none."""
+    """Return the status in an `error`, 0 if there is none."""
     error = answer.get("error") if isinstance(answer, dict) else None
     code = str(error.get("code")) if isinstance(error, dict) else ""
     return int(code) if code.isdecimal() else 0

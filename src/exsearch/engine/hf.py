@@ -1,11 +1,11 @@
 """The default engine: any transformers causal language model, on CPU or GPU, with continuous batching.
 
 Prompts are fed as they arrive; then all conversations that generate or score advance by one token together, and those
-that are done make room for others at once. What is computed of a conversation is kept for its next turn: see
-engine/slot_memory.py for the fast way and engine/own_memory.py for the general one.
+that are done are replaced at once. A conversation's cache is kept for its next turn: see engine/slot_memory.py for the
+fast way, and engine/own_memory.py for the general one.
 
-What a conversation is told does not depend, in any bit, on its companions, their order, or an interruption, but for
-mixtures of experts in slots: their products of matrices have other shapes with other companions, so that the last bits
+Results of a conversation do not depend, in any bit, on other conversations, their order, or an interruption; except for
+mixtures of experts in slots, whose matrix products have other shapes next to other conversations, so that the last bits
 differ.
 """
 
@@ -42,7 +42,7 @@ class HFEngine:
     scores = True
 
     def __init__(self, model: PreTrainedModel, fingerprint: str, seats: int = 64, path: EnginePath = "slots") -> None:
-        """Wrap a loaded model, without a check that the path is right for it; `load` checks."""
+        """Wrap a loaded model, without checking that the path is right for it; `load` checks."""
         self.model = model.eval()
         self.fingerprint = fingerprint
         self.seats = seats
@@ -52,7 +52,7 @@ class HFEngine:
         self._steady_limit = steady_limit(model.config)
         self._memory: Memory = memory_of(model, path, seats)
         self._closed: list[int] = []
-        """Seats whose conversations are over, but still take room."""
+        """Seats whose conversations are over, but still occupy memory."""
         self._arrived: list[Call] = []
         self._live: list[Call] = []
         self._driver: asyncio.Task[None] | None = None
@@ -70,8 +70,7 @@ class HFEngine:
     ) -> "HFEngine":
         """Load a checkpoint folder, with a LoRA adapter merged into it in memory if there is one.
 
-        Raises UsageError if either lacks a weight or has one too many, and if there is no path on which the model's
-        log-probs are those of transformers.
+        Raises UsageError if either has missing or surplus weights, and if no path gives the log-probs of transformers.
         """
         if adapter is not None:
             check_adapter(adapter, folder)
@@ -89,7 +88,8 @@ class HFEngine:
         path = cast(EnginePath, require_path(verdict, "the engine"))
         if path != "slots":
             print(
-                f"  engine: {path}, for this model is not right in slots ({verdict.rejected['slots']})", file=sys.stderr
+                f"  engine: {path}, because this model does not work in slots ({verdict.rejected['slots']})",
+                file=sys.stderr,
             )
         return cls(model, fingerprint, seats, path)
 
@@ -98,22 +98,22 @@ class HFEngine:
         return _Seat(self)
 
     def forget(self) -> None:
-        """Drop what is kept of closed conversations, so that nothing of earlier work is reused; for measurements."""
+        """Drop the memory of closed conversations, so that no earlier work is reused; for measurements."""
         self._settle()
         self._memory.forget()
 
     def shut_down(self) -> None:
-        """Free the model's memory, as far as nobody else holds it."""
+        """Free the model's memory, unless something else refers to it."""
         del self.model, self._memory
 
-    # Coroutines: waiting for the steps below, which run in the thread that computes.
+    # Coroutines, which wait for the steps below; these run in the compute thread.
 
     async def ask(self, call: Call) -> None:
-        """Wait until the engine is done with the call; raises EngineError."""
+        """Wait until the engine is done with the call. Raises EngineError."""
         longest = len(call.ids) + (call.sampling.max_new_tokens if call.sampling else len(call.target))
         limit = self._steady_limit
         if limit is not None and longest > limit.tokens:
-            raise EngineError(f"{longest} tokens: beyond {limit.tokens} {limit.reason} are others for all tokens")
+            raise EngineError(f"{longest} tokens: beyond {limit.tokens}, {limit.reason} change for all tokens")
         call.done = asyncio.get_running_loop().create_future()
         self._arrived.append(call)
         if self._driver is None or self._driver.done():
@@ -124,9 +124,9 @@ class HFEngine:
             call.dropped = True
 
     async def _drive(self) -> None:
-        """Take steps as long as there is something to do."""
+        """Run steps as long as there is something to do."""
         while self._arrived or self._live:
-            await asyncio.sleep(0)  # who was answered may ask again before the next step
+            await asyncio.sleep(0)  # answered callers may send more before the next step
             arrived, self._arrived = self._arrived, []
             try:
                 finished = await compute.run_async(lambda arrived=arrived: self._step(arrived))  # type: ignore[misc]
@@ -138,7 +138,7 @@ class HFEngine:
                     call.done.set_result(None)
 
     def _fail(self, arrived: list[Call], error: Exception) -> None:
-        """Tell everybody who waits; what the slots hold is no longer known."""
+        """Pass the error to everybody who waits; the slots' content is unknown now."""
         reason = str(error)
         if is_out_of_memory(error):
             reason = f"out of memory with room for {self.seats} conversations; lower rollout.in_flight"
@@ -149,11 +149,11 @@ class HFEngine:
                 call.done.set_exception(EngineError(f"the model failed: {reason}"))
 
     def release(self, seat: int) -> None:
-        """Take note that a conversation is over: a step that is under way still counts on it."""
+        """Note that a conversation is over: a step in progress may still use it."""
         self._closed.append(seat)
 
     def _settle(self) -> None:
-        """Give back what the conversations held that are over."""
+        """Release what finished conversations occupied."""
         closed, self._closed = self._closed, []
         for seat in closed:
             self._memory.release(seat)
@@ -162,7 +162,7 @@ class HFEngine:
 
     @torch.inference_mode()
     def _step(self, arrived: list[Call]) -> list[Call]:
-        """Feed the prompts that arrived, advance everything by one token; return what is done."""
+        """Feed the prompts that arrived, and advance everything by one token; return the finished calls."""
         start = time.monotonic()
         self._settle()
         self._live = [call for call in self._live if not call.dropped]
@@ -182,11 +182,11 @@ class HFEngine:
         return finished
 
     def _advance(self) -> None:
-        """Feed one token of each live call and take what it predicts."""
+        """Feed one token of each live call, and take the token that it predicts."""
         logits = self._memory.advance(self._live)
-        chosen = self._choose(logits)
-        logprobs = (logits.gather(1, chosen[:, None]).squeeze(1) - logits.logsumexp(dim=-1)).tolist()
-        for call, token, logprob in zip(self._live, chosen.tolist(), logprobs, strict=True):
+        tokens = self._choose(logits)
+        logprobs = (logits.gather(1, tokens[:, None]).squeeze(1) - logits.logsumexp(dim=-1)).tolist()
+        for call, token, logprob in zip(self._live, tokens.tolist(), logprobs, strict=True):
             call.logprobs.append(logprob)
             if call.sampling is None:
                 self.stats.scored_tokens += 1
@@ -196,18 +196,18 @@ class HFEngine:
 
     def _choose(self, logits: torch.Tensor) -> torch.Tensor:
         """Return the next token of each live call: drawn, or the target's."""
-        chosen = torch.zeros(len(self._live), dtype=torch.long)
+        tokens = torch.zeros(len(self._live), dtype=torch.long)
         ways: dict[tuple[float, float], list[int]] = {}
         for index, call in enumerate(self._live):
             if call.sampling is None:
-                chosen[index] = call.target[len(call.logprobs)]
+                tokens[index] = call.target[len(call.logprobs)]
             else:
                 ways.setdefault((call.sampling.temperature, call.sampling.top_p), []).append(index)
         for (temperature, top_p), indices in ways.items():
             calls = [self._live[index] for index in indices]
             noise = torch.stack([call.noise[len(call.output)] for call in calls if call.noise is not None])
-            chosen[indices] = draw(logits[indices], noise, temperature, top_p).cpu()
-        return chosen.to(logits.device)
+            tokens[indices] = draw(logits[indices], noise, temperature, top_p).cpu()
+        return tokens.to(logits.device)
 
 
 class _Seat:

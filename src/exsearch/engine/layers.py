@@ -1,11 +1,11 @@
-"""The layers of a decoder, whatever its class calls them."""
+"""Finds the layers of a decoder, whatever its class calls them."""
 
 import torch
 from transformers import PreTrainedModel
 
 
 def text_part(model: PreTrainedModel) -> torch.nn.Module:
-    """Return what computes text of a model that may also see images: its decoder, or the model itself."""
+    """Return the part of a model that computes text: the decoder, if it also sees images, or the model itself."""
     decoder, embeddings = model.get_decoder(), model.get_input_embeddings()
     whole = decoder is None or all(part is not embeddings for part in decoder.modules())
     return model if whole else decoder

@@ -1,4 +1,4 @@
-"""From a model name and settings to a running engine."""
+"""Loads the engine that the settings name."""
 
 import os
 from pathlib import Path
@@ -23,18 +23,18 @@ from exsearch.hardware.memory import is_out_of_memory
 from exsearch.network.api_key import read_api_key
 
 _LARGE, _SMALL = 1 << 30, 1 << 26
-"""Bytes of a checkpoint's weights between which copies may pay: a smaller one says all before copies have started."""
+"""Range of a checkpoint's weights, in bytes, in which copies may pay off: a smaller model is done before they start."""
 _PROCESSORS_EACH, _AMX_PROCESSORS_EACH = 1, 4
 _MAXIMUM_COPIES = 8
 _MEMORY_SHARE = 4
-"""Copies take at most a fourth of the machine's memory for their weights."""
+"""Copies may use a fourth of the machine's memory for their weights."""
 
 
 class Conversation(Protocol):
-    """What an endpoint that speaks text needs to know of token ids."""
+    """What a text-based endpoint needs to convert token ids."""
 
     def encode_said(self, text: str) -> TokenIds:
-        """Return the token ids of a text that the model has said."""
+        """Return the token ids of a text by the model."""
         ...
 
     def decode(self, ids: TokenIds) -> str:
@@ -42,27 +42,28 @@ class Conversation(Protocol):
         ...
 
     def encode_turn(self, text: str) -> TokenIds:
-        """Return the token ids with which the model says a text in a turn of its own, without the stop token."""
+        """Return the token ids of a turn of the model with this text, without the stop token."""
         ...
 
     def decode_turn(self, ids: TokenIds) -> str:
-        """Return what the model says in a turn."""
+        """Return the model's text in a turn."""
         ...
 
     def messages(self, ids: TokenIds) -> list[dict[str, str]]:
-        """Return the conversation whose token ids these are."""
+        """Return the conversation with these token ids."""
         ...
 
 
 def load_engine(
     folder: Path, config: ModelConfig, chat: Conversation, context: int, seats: int, thinking: bool | None = None
 ) -> Engine:
-    """Load a checkpoint folder into the engine that the settings name; raises UsageError.
+    """Load a checkpoint folder into the engine that the settings name. Raises UsageError.
 
-    The transformers engine is refused a context in which the model would contradict itself: see `steady_limit`.
+    The transformers engine refuses a context in which the model would contradict itself: see `steady_limit`.
 
-    `context` bounds a conversation's tokens, `seats` how many conversations there are at once: together, the memory.
-    `thinking` is for an endpoint that writes the prompts itself: whether its model is to think; None leaves it open.
+    `context` limits a conversation's tokens, and `seats` the number of conversations at the same time; together, they
+    limit the memory. `thinking` is for an endpoint that writes the prompts itself: whether its model may think; None
+    leaves its default.
     """
     adapter = Path(config.adapter) if config.adapter else None
     if adapter is not None:
@@ -90,17 +91,17 @@ def load_engine(
         if not is_out_of_memory(error):
             raise
         raise ExSearchError(
-            f"{folder}: out of memory while the model is loaded on {device}; free memory there, or take a smaller model"
+            f"{folder}: out of memory while loading the model on {device}; free memory there, or use a smaller model"
         ) from error
 
 
 def adapter_fingerprint(config: ModelConfig) -> str:
-    """Identify the adapter that the settings name by its content; nothing where they name none."""
+    """Return a fingerprint of the content of the adapter that the settings name; empty without an adapter."""
     return model_fingerprint(Path(config.adapter), SETTINGS) if config.adapter else ""
 
 
 def require_steady(model: PreTrainedConfig, context: int) -> None:
-    """Raise UsageError if conversations of `context` tokens are too long for what a model says to be one thing."""
+    """Raise UsageError if a model's log-probs would be inconsistent in conversations of `context` tokens."""
     limit = steady_limit(model)
     if limit is not None and limit.tokens < min(context, made_for(model)):
         raise UsageError(
@@ -110,13 +111,13 @@ def require_steady(model: PreTrainedConfig, context: int) -> None:
 
 
 def faster_copies(folder: Path, device: str) -> int:
-    """Return how many copies of a model do more together than one that has all processors.
+    """Return the number of copies of a model that are faster together than one copy with all processors.
 
-    Twice the processors are less than twice as fast for one copy, which waits at the end of each small operation for
-    the slower one. On two cores a whole `exsearch explore` of 64 trajectories by SmolLM2-135M took 0.84 of the time
-    with two copies, their start included. Where AMX multiplies, such operations are too little of a pass: a second copy
-    gained a tenth on two cores, which its start takes back, so there each has four. In large models they are few, and
-    copies need memory.
+    Twice the processors make one copy less than twice as fast, since it waits for the slowest at the end of each small
+    operation. On two cores, a whole `exsearch explore` of 64 trajectories by SmolLM2-135M took 0.84 of the time with
+    two copies, including their start. With AMX, such operations are too small a part of a pass: a second copy gained a
+    tenth on two cores, which its start takes back, so each copy gets four. In large models they are few, and copies
+    need memory.
     """
     weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     if device != "cpu" or not _SMALL <= weights <= _LARGE:
@@ -124,7 +125,7 @@ def faster_copies(folder: Path, device: str) -> int:
     amx = torch.cpu.get_capabilities().get("amx_bf16", False)
     by_processors = torch.get_num_threads() // (_AMX_PROCESSORS_EACH if amx else _PROCESSORS_EACH)
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    by_memory = memory // (_MEMORY_SHARE * 2 * weights)  # of bfloat16, computed in float32
+    by_memory = memory // (_MEMORY_SHARE * 2 * weights)  # bfloat16 weights, computed in float32
     return max(min(by_processors, by_memory, _MAXIMUM_COPIES), 1)
 
 

@@ -1,4 +1,4 @@
-"""What an engine needs of whatever remembers conversations for it."""
+"""The interface of a memory of conversations, as an engine needs it."""
 
 from typing import Protocol
 
@@ -8,24 +8,24 @@ from exsearch.engine.call import Call
 
 
 class Memory(Protocol):
-    """Keeps what was computed of conversations, by the numbers of their seats, and computes what is new."""
+    """Keeps computed conversations, by the numbers of their seats, and computes new tokens."""
 
     def prefill(self, call: Call) -> int:
-        """Compute all but the last token of a call's prompt; return how many tokens needed no computing."""
+        """Compute all but the last token of a call's prompt; return how many tokens were cached."""
         ...
 
     def advance(self, calls: list[Call]) -> torch.Tensor:
-        """Feed one token of each call; return the logits behind it, (calls, vocabulary), float32."""
+        """Feed one token of each call; return the logits after it, (calls, vocabulary), float32."""
         ...
 
     def release(self, seat: int) -> None:
-        """A conversation is over."""
+        """Note that a conversation is over."""
         ...
 
     def forget(self) -> None:
-        """Drop what is remembered of conversations that are over."""
+        """Drop the memory of conversations that are over."""
         ...
 
     def clear(self) -> None:
-        """Drop everything: a pass has failed, and what is remembered is no longer known."""
+        """Drop everything: a pass has failed, so the memory's content is unknown."""
         ...

@@ -1,4 +1,4 @@
-"""Adapters merged into the weights under them, and whether the model is the same afterwards."""
+"""Merges adapters into the weights under them, and checks that the model stays the same."""
 
 from collections.abc import Callable
 
@@ -10,16 +10,17 @@ from exsearch.engine.noise import without_noise
 from exsearch.engine.probe import ROUGH_TOLERANCE, TOLERANCE, distance, is_exact, plain_logprobs, probe_tokens
 
 _ROUNDING = 10
-"""How much more than two ways to compute one model its rounded, merged weights may differ."""
+"""Allowed difference of the merged, rounded weights' log-probs, relative to that between two ways to compute a model.
+"""
 
 
 def merge_checked(adapted: PreTrainedModel, merge: Callable[[], object]) -> None:
-    """Let `merge` put a model's adapters into its weights, in place.
+    """Call `merge`, which merges a model's adapters into its weights, in place.
 
-    Raises ExSearchError if the log-probs are others than with the adapters beside the weights.
+    Raises ExSearchError if the log-probs differ from those with separate adapters.
     """
     without_noise(adapted)
-    choose_attention(adapted, "eager")  # the trainer's own knows trees alone
+    choose_attention(adapted, "eager")  # the trainer's own attention only works on trees
     ids = probe_tokens(adapted)
     before = plain_logprobs(adapted, ids)
     merge()
@@ -27,6 +28,6 @@ def merge_checked(adapted: PreTrainedModel, merge: Callable[[], object]) -> None
     allowed = _ROUNDING * TOLERANCE if is_exact(adapted) else ROUGH_TOLERANCE
     if difference > allowed:
         raise ExSearchError(
-            f"merging the adapters changes what the model says: log-probs differ by {difference:.2g} nats, "
+            f"merging the adapters changes the model's output: log-probs differ by {difference:.2g} nats, "
             f"{allowed:g} allowed; train without lora_rank"
         )

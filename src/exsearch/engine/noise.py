@@ -1,7 +1,7 @@
-"""A model that is trained computes what it does when it speaks, without noise.
+"""Makes a model in training compute the same as in generation, without noise.
 
-What is learned are the log-probs of the model that speaks. Drawn at random, a mask would also serve all examples that
-share a beginning, and the gradient of a step would depend on how its examples are packed.
+Training uses the log-probs of the model that generates. A random mask would be shared by all examples with a common
+beginning, and a step's gradient would depend on how its examples are packed.
 """
 
 from collections.abc import Callable
@@ -13,14 +13,14 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 
 def without_noise(model: torch.nn.Module) -> None:
-    """Put a loaded model into evaluation for training: nothing is dropped, shaken or drawn in place of the likeliest.
+    """Put a loaded model into evaluation mode for training: no dropout, no jitter, no random choices.
 
-    Call it after gradient checkpointing is switched on, which transformers leaves out in evaluation: layers that are
-    to be computed again say that they are in training, but are not while they compute.
+    Call it after enabling gradient checkpointing, which transformers skips in evaluation mode: checkpointed layers
+    claim to be in training mode, but compute in evaluation mode.
     """
     model.eval()
     for module in model.modules():
-        if hasattr(module, "layers_are_rescaled"):  # RWKV halves its own weights as soon as it is in evaluation
+        if hasattr(module, "layers_are_rescaled"):  # RWKV halves its own weights when put into evaluation mode
             module.training = True
         if isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing:
             layer: Any = module
@@ -29,13 +29,13 @@ def without_noise(model: torch.nn.Module) -> None:
 
 
 def _compute_again(checkpoint: Callable[..., Any], forward: "partial[Any]", *inputs: Any) -> Any:
-    """Run the forward pass of a layer, its first argument, under `checkpoint`, in evaluation each time."""
+    """Run the forward pass of a layer, its first argument, under `checkpoint`, in evaluation mode each time."""
     layer = forward.args[0]
 
-    def quietly(*given: Any) -> Any:
+    def quietly(*arguments: Any) -> Any:
         layer.training = False
         try:
-            return forward(*given)
+            return forward(*arguments)
         finally:
             layer.training = True
 

@@ -1,15 +1,15 @@
 """Any OpenAI-compatible endpoint as an engine: vLLM, SGLang, llama.cpp, a hosted model.
 
-With `completions` prompts go out as token ids, and what comes back is exact where the server returns token ids and
-log-probs (vLLM does, by `return_token_ids`); where it is seen to tell the sampler's log-probs (vLLM's
-`processed_logprobs`), those of a completion are asked for as a prompt's are. Otherwise, and always with `chat`, the
-server's text is tokenised here: such completions say `exact = False`, and nothing is trained on them unless
-retokenising was asked for and the text comes back the same from its tokens. A target is scored by echoed prompt
-log-probs, which few servers offer.
+With `completions`, prompts are sent as token ids, and results are exact if the server returns token ids and log-probs
+(vLLM does, with `return_token_ids`). If a test shows that it returns the sampler's log-probs (vLLM's
+`processed_logprobs`), log-probs of a completion are requested like those of a prompt. Otherwise, and always with
+`chat`, the server's text is tokenised here: such completions have `exact = False`, and are not trained on, unless
+retokenising is set and the tokens decode to the same text. A target is scored by echoed prompt log-probs, which few
+servers offer.
 
-Log-probs are asked for by `logprobs: 1`, the chosen token's and the likeliest one's: 0 means the chosen one's alone to
-vLLM, but nothing to SGLang where a prompt is echoed. Scores are of the model itself; SGLang samples with log-probs
-after temperature and top-p, which are not used.
+Log-probs are requested with `logprobs: 1`, the chosen token's and the most likely one's: 0 means the chosen one's only
+to vLLM, but none to SGLang if a prompt is echoed. Scores are of the model itself; SGLang samples with log-probs after
+temperature and top-p, which are not used.
 """
 
 from collections.abc import Callable
@@ -25,9 +25,9 @@ from exsearch.processes import coroutines
 
 _PROBED_TOKENS = 8
 _PROBED_TEMPERATURE = 2.0
-"""Half of each logit is gone: what is drawn is unlikely to the model, by nats, and much less so to the sampler."""
+"""Temperature of the test: halves each logit, so a draw is less likely to the model than to the sampler, by nats."""
 _PROBED_DIFFERENCE = 0.5
-"""In nats; rounding to bfloat16 makes a tenth of it."""
+"""Difference in nats that identifies the sampler's log-probs; rounding to bfloat16 makes a tenth of it."""
 
 
 class OpenAIEngine:
@@ -48,9 +48,11 @@ class OpenAIEngine:
         seconds: float = 600.0,
         thinking: bool | None = None,
     ) -> None:
-        """Talk to the server at `url`, which ends in `/v1`; ask it what it can do. Raises UsageError, EngineError.
+        """Connect to the server at `url`, which ends in `/v1`, and test its features. Raises UsageError and
+        EngineError.
 
-        `thinking` asks a server of chats to let its model think or not, as vLLM and SGLang take it; others refuse it.
+        `thinking` tells a chat server whether its model may think, in the form of vLLM and SGLang; other servers reject
+        it.
         """
         self.fingerprint = f"{model}@{api}"
         self.context_size, self.seats, self.stats = context, seats, EngineStats()
@@ -60,20 +62,20 @@ class OpenAIEngine:
         switch = {} if thinking is None else dict.fromkeys(("enable_thinking", "thinking"), thinking)
         self._options = {"chat_template_kwargs": switch} if switch else {}
         self._tells_samplers = False
-        """Whether a completion's log-probs are those after temperature and top-p, not the model's own."""
+        """Whether a completion's log-probs are those after temperature and top-p, rather than the model's own."""
         self.scores = api == "completions" and coroutines.run(self._can_score())
         if self.scores:
             self._tells_samplers = coroutines.run(self._are_samplers())
 
     def open(self) -> "OpenAIEngine":
-        """Return itself: the server finds what a prompt continues, if it can."""
+        """Return itself: the server recognises what a prompt continues, if it can."""
         return self
 
     def close(self) -> None:
-        """Nothing is held between turns."""
+        """Do nothing: nothing is kept between turns."""
 
     def shut_down(self) -> None:
-        """Nothing is held here."""
+        """Do nothing: nothing is kept here."""
 
     async def generate(self, prompt: TokenIds, sampling: Sampling, seed: int) -> Completion:
         """Continue the prompt; see Seat."""
@@ -90,13 +92,15 @@ class OpenAIEngine:
             if self._tells_samplers and (sampling.temperature, sampling.top_p) != (1, 1):
                 logprobs = await self.logprobs(prompt, ids)
             return Completion(ids, logprobs, finish, len(prompt) - cached, cached)
-        said = self._retokenised(choice.get("text"), finish, sampling, len(prompt))
-        if said.exact and said.token_ids and self.scores:
-            said = msgspec.structs.replace(said, logprobs=await self.logprobs(prompt, said.token_ids), scored=True)
-        return said
+        completion = self._retokenised(choice.get("text"), finish, sampling, len(prompt))
+        if completion.exact and completion.token_ids and self.scores:
+            completion = msgspec.structs.replace(
+                completion, logprobs=await self.logprobs(prompt, completion.token_ids), scored=True
+            )
+        return completion
 
     def _common(self, sampling: Sampling, seed: int) -> dict[str, Any]:
-        """Return what a request says of sampling, whatever the prompt is."""
+        """Return the sampling parameters of a request, whatever the prompt is."""
         return {
             "model": self._model,
             "max_tokens": sampling.max_new_tokens,
@@ -106,15 +110,15 @@ class OpenAIEngine:
         }
 
     async def _chat(self, prompt: TokenIds, common: dict[str, Any], sampling: Sampling) -> Completion:
-        asked = common | self._options | {"messages": self._messages(prompt)}
-        answer = await self._endpoint.post("chat/completions", asked)
+        body = common | self._options | {"messages": self._messages(prompt)}
+        answer = await self._endpoint.post("chat/completions", body)
         choice = first_choice(answer)
         finish = "stop" if choice.get("finish_reason") == "stop" else "length"
-        said = self._retokenised(spoken_text(choice), finish, sampling, len(prompt))
-        return _with_usage(said, answer.get("usage") or {})
+        completion = self._retokenised(spoken_text(choice), finish, sampling, len(prompt))
+        return _with_usage(completion, answer.get("usage") or {})
 
     def _retokenised(self, text: object, finish: str, sampling: Sampling, prompt: int) -> Completion:
-        """Return the tokens that this model's tokenizer makes of a server's text, without log-probs."""
+        """Return the tokens of a server's text by this model's tokenizer, without log-probs."""
         if not isinstance(text, str):
             raise EngineError(f"{self._endpoint.url}: the answer has no text")
         stop = sampling.stop_ids[:1] if finish == "stop" else []
@@ -126,7 +130,7 @@ class OpenAIEngine:
         return Completion(ids, [0.0] * len(ids), end, prompt, exact=exact, scored=False)
 
     async def logprobs(self, prefix: TokenIds, target: TokenIds) -> list[float]:
-        """Score the target behind the prefix; see Seat. Raises EngineError if the server has no prompt log-probs."""
+        """Score the target after the prefix; see Seat. Raises EngineError if the server has no prompt log-probs."""
         scored = await self._scored(prefix, target)
         if scored is None:
             raise EngineError(f"{self._endpoint.url}: the server returned no log-probs of the prompt")
@@ -145,10 +149,10 @@ class OpenAIEngine:
         return [float(value) for value in scored] if len(scored) == len(target) and None not in scored else None
 
     async def _can_score(self) -> bool:
-        """Return whether the server tells log-probs of a prompt.
+        """Return whether the server returns log-probs of a prompt.
 
-        An error means that it does not only where it answers a request without them. Raises UsageError where it answers
-        none, such as for a wrong key or name; EngineError where it may later.
+        An error means that it does not only if the server answers the same request without them. Raises UsageError if
+        it answers neither, as for a wrong key or name; EngineError if it may answer later.
         """
         ids = self._encode("one two three")
         try:
@@ -164,13 +168,16 @@ class OpenAIEngine:
             raise UsageError(str(error)) from None
 
     async def _are_samplers(self) -> bool:
-        """Return whether the log-probs of what is sampled differ from those that the same tokens have in a prompt."""
+        """Return whether log-probs of sampled tokens differ from those of the same tokens in a prompt."""
         prompt = self._encode("one two three")
-        said = await self.generate(prompt, Sampling(_PROBED_TOKENS, [], _PROBED_TEMPERATURE), 0)
-        if not said.exact:
+        completion = await self.generate(prompt, Sampling(_PROBED_TOKENS, [], _PROBED_TEMPERATURE), 0)
+        if not completion.exact:
             return False
-        scored = await self.logprobs(prompt, said.token_ids)
-        return max(abs(told - own) for told, own in zip(said.logprobs, scored, strict=True)) > _PROBED_DIFFERENCE
+        scored = await self.logprobs(prompt, completion.token_ids)
+        return (
+            max(abs(returned - own) for returned, own in zip(completion.logprobs, scored, strict=True))
+            > _PROBED_DIFFERENCE
+        )
 
     def _count(self, prompt: int, cached: int, generated: int) -> None:
         self.stats.prefilled_tokens += prompt - cached
@@ -179,7 +186,7 @@ class OpenAIEngine:
 
 
 def _in_tokens(prompt: TokenIds, sampling: Sampling) -> dict[str, Any]:
-    """Return what a request says, beside the usual, so that tokens come and tokens go."""
+    """Return the additional parameters of a request for sending and receiving token ids."""
     return {
         "prompt": prompt,
         "logprobs": 1,
@@ -190,10 +197,10 @@ def _in_tokens(prompt: TokenIds, sampling: Sampling) -> dict[str, Any]:
     }
 
 
-def _with_usage(said: Completion, usage: dict[str, Any]) -> Completion:
-    """Return the completion with the server's own count of tokens, which is what it charges for, if it tells them."""
+def _with_usage(completion: Completion, usage: dict[str, Any]) -> Completion:
+    """Return the completion with the server's own count of tokens, which it charges for, if it returns one."""
     if not usage.get("prompt_tokens"):
-        return said
+        return completion
     cached = int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
     prefilled, generated = int(usage["prompt_tokens"]) - cached, int(usage.get("completion_tokens") or 0)
-    return msgspec.structs.replace(said, prefilled=prefilled, cached=cached, generated=generated)
+    return msgspec.structs.replace(completion, prefilled=prefilled, cached=cached, generated=generated)

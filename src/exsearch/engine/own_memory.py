@@ -1,7 +1,7 @@
-"""Each conversation in a cache of the model's own kind: the general way, for models that slots are wrong for.
+"""Each conversation in a cache of the model's own kind: the general way, for models that do not work in slots.
 
-Passes have one row. What a model remembers of a recurrent kind cannot be cut back to an earlier token, so a copy is
-kept of how it was at the end of each prompt: to score there, or to say something else.
+Passes have one row. Recurrent memory cannot be cut back to an earlier token, so a copy is kept of its state at the end
+of each prompt: to score there, or to generate something else.
 """
 
 import copy
@@ -18,19 +18,19 @@ from exsearch.engine.call import Call
 from exsearch.processes import compute
 
 Continuing = Literal["pieces", "tokens", "whole"]
-"""How more of a conversation is computed: all new tokens in one pass, one by one, or everything anew each time."""
+"""How a conversation is extended: all new tokens in one pass, one by one, or everything computed again each time."""
 
 _CACHES = ("past_key_values", "cache_params", "state")
-"""What models call their memory."""
+"""Names of the cache among a model's outputs."""
 
 
 class NoCacheError(ExSearchError):
-    """A model hands out nothing that a conversation could be continued from."""
+    """A model returns nothing from which a conversation could be continued."""
 
 
 @dataclass
 class _State:
-    """What a model remembers of a conversation."""
+    """A model's memory of a conversation."""
 
     tokens: TokenIds = field(default_factory=list)
     cache: Any = None
@@ -43,14 +43,15 @@ class OwnMemory:
     """See `exsearch.engine.memory.Memory`."""
 
     def __init__(self, model: PreTrainedModel, continuing: Continuing) -> None:
-        """Take a model with the attention that it came with."""
+        """Take a model with its original attention."""
         self._model, self._continuing = model, continuing
         self._device = next(model.parameters()).device
         parameters = inspect.signature(model.forward).parameters
         self._keeps = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
         self._name = next((name for name in _CACHES if name in parameters), None)
         self._states: dict[int, list[_State]] = {}
-        """Of each conversation: at the end of its last prompt, and of what was said or scored behind it."""
+        """Per conversation: the state at the end of its last prompt, and the one after what was generated or scored
+        since."""
 
     def prefill(self, call: Call) -> int:
         """See Memory."""
@@ -59,8 +60,8 @@ class OwnMemory:
             self._states[call.seat] = [_State(needed)]
             return 0
         states = self._states.get(call.seat, [])
-        held = [state for state in states if state.tokens == needed[: len(state.tokens)]]
-        at_prompt = max(held, key=lambda state: len(state.tokens), default=_State())
+        reusable = [state for state in states if state.tokens == needed[: len(state.tokens)]]
+        at_prompt = max(reusable, key=lambda state: len(state.tokens), default=_State())
         cached = len(at_prompt.tokens)
         if new := needed[cached:]:
             at_prompt = at_prompt.copied()
@@ -76,17 +77,17 @@ class OwnMemory:
         return torch.stack([self._feed(self._states[call.seat][-1], [call.next_token]) for call in calls])
 
     def _feed(self, state: _State, ids: TokenIds) -> torch.Tensor:
-        """Compute more of a conversation; return the logits behind it."""
+        """Extend a conversation; return the logits after it."""
         state.tokens = state.tokens + ids
         if self._continuing == "whole":
             return _last(self._model(input_ids=self._row(state.tokens), use_cache=False, **self._keeps))
         if self._name is None:
-            raise NoCacheError(f"{type(self._model).__name__} takes no cache")
-        given = {} if state.cache is None else {self._name: state.cache}
-        output = self._model(input_ids=self._row(ids), use_cache=True, **given, **self._keeps)
+            raise NoCacheError(f"{type(self._model).__name__} does not accept a cache")
+        arguments = {} if state.cache is None else {self._name: state.cache}
+        output = self._model(input_ids=self._row(ids), use_cache=True, **arguments, **self._keeps)
         state.cache = getattr(output, self._name, None)
         if state.cache is None:
-            raise NoCacheError(f"{type(self._model).__name__} hands out no cache")
+            raise NoCacheError(f"{type(self._model).__name__} does not return a cache")
         return _last(output)
 
     def _row(self, ids: TokenIds) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The ways in which the engine can compute a model, and which of them is right for it."""
+"""The ways (paths) in which the engine can compute a model, and the choice of one that is right for it."""
 
 from typing import Literal, get_args
 
@@ -26,28 +26,28 @@ from exsearch.engine.probe import (
 from exsearch.engine.slot_memory import SlotMemory
 
 EnginePath = Literal["slots", "pieces", "tokens", "whole"]
-"""Slots of one buffer; or a cache of the model's own a seat, continued by all new tokens at once or one by one; or no
-memory at all."""
+"""Slots of one buffer; or one cache of the model's own kind per seat, extended by all new tokens at once or one by one;
+or no memory at all."""
 _SCORED = 4
-"""Tokens scored behind each prompt of the probe."""
+"""Number of tokens scored after each prompt of the probe."""
 
 
 def memory_of(model: PreTrainedModel, path: EnginePath, seats: int) -> Memory:
-    """Return what remembers conversations on a path."""
+    """Return the memory for conversations on a path."""
     return SlotMemory(model, seats) if path == "slots" else OwnMemory(model, path)
 
 
 def engine_verdict(model: PreTrainedModel, fingerprint: str, device: str) -> Verdict:
-    """Return the remembered verdict on a loaded model of this fingerprint."""
+    """Return the cached verdict on a loaded model with this fingerprint."""
     identity = [fingerprint, str(model.dtype), device.split(":")[0]]
     return remembered("engine", identity, lambda: judge_engine(model))
 
 
 def judge_engine(model: PreTrainedModel) -> Verdict:
-    """Find the first path that is right for a loaded model, whose attention stays what it is.
+    """Find the first path that is right for a loaded model; the model's attention is not changed.
 
-    A model of fewer bits than float32 is judged in float32 first, where there is room for it: what a path does
-    otherwise than the plain forward may be no more than its rounding, and is wrong all the same.
+    A model with fewer bits than float32 is judged in float32 first, if memory allows: otherwise, a wrong path might be
+    indistinguishable from rounding.
     """
     paths = get_args(EnginePath)
     if is_exact(model) or getattr(model, "is_quantized", False):
@@ -55,7 +55,7 @@ def judge_engine(model: PreTrainedModel) -> Verdict:
     try:
         with in_float32(model):
             exact = _first_right(model, paths)
-    except Exception:  # there is no room for it, or the model computes in its own precision alone
+    except Exception:  # not enough memory, or the model computes only in its own precision
         return _first_right(model, paths)
     if not exact.path:
         return exact if exact.difference is not None else _first_right(model, paths)
@@ -69,8 +69,8 @@ def _first_right(model: PreTrainedModel, paths: tuple[EnginePath, ...]) -> Verdi
 
     def difference(path: EnginePath) -> float:
         choose_attention(model, own)
-        found, places = _scores(memory_of(model, path, seats=3), ids)
-        return distance(model, found, expected[places])
+        logprobs, places = _scores(memory_of(model, path, seats=3), ids)
+        return distance(model, logprobs, expected[places])
 
     try:
         with seen_through(model):
@@ -82,12 +82,12 @@ def _first_right(model: PreTrainedModel, paths: tuple[EnginePath, ...]) -> Verdi
 
 @torch.inference_mode()
 def _scores(memory: Memory, ids: TokenIds) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return log-probs of tokens of a text, and the places before them.
+    """Return log-probs of tokens of a text, and the positions before them.
 
-    Two conversations begin alike and one seat is idle; one conversation is continued twice, one is continued and then
-    taken up again from an earlier turn.
+    Two conversations share a beginning and one seat is idle; one conversation is continued twice, and another is
+    resumed from an earlier turn.
     """
-    found, places = [], []
+    scores, places = [], []
     third = len(ids) // 3
     for ends in ((third, third), (len(ids) - _SCORED, third + 9), (2 * third, 2 * third + 9)):
         calls = [Call(seat, ids[:end], target=ids[end : end + _SCORED]) for seat, end in enumerate(ends)]
@@ -97,6 +97,6 @@ def _scores(memory: Memory, ids: TokenIds) -> tuple[torch.Tensor, torch.Tensor]:
             logprobs = memory.advance(calls).log_softmax(dim=-1).cpu()
             for row, call in enumerate(calls):
                 call.logprobs.append(float(logprobs[row, call.target[number]]))
-                found.append(call.logprobs[-1])
+                scores.append(call.logprobs[-1])
                 places.append(len(call.ids) + number - 1)
-    return torch.tensor(found), torch.tensor(places)
+    return torch.tensor(scores), torch.tensor(places)

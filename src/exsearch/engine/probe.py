@@ -1,9 +1,9 @@
-"""Whether what ExSearch computes of a model is what the model says: compared, on every load, with its plain forward.
+"""Checks on every load that ExSearch computes a model correctly, by comparison with its plain forward pass.
 
-The probe is a text of random tokens longer than the model's windows, which are narrowed for it where they are long.
-It goes through the engine as conversations do: two seats that begin alike and a third that is idle, a prefix that is
-continued twice, tokens scored behind each. The first path on which all log-probs are those of the plain forward is
-taken; if none is, the model is refused.
+The probe is a text of random tokens, longer than the model's windows, which are narrowed if they are long. It goes
+through the engine as conversations do: two seats with a common beginning and an idle third one, a prefix that is
+continued twice, tokens scored after each. The first path whose log-probs all equal those of the plain forward pass is
+used; if there is none, the model is refused.
 """
 
 import importlib.metadata
@@ -28,19 +28,20 @@ from exsearch.engine.limits import context_limit, narrowed, windows_of
 from exsearch.hardware.memory import give_back_memory, is_out_of_memory
 
 TOLERANCE = 1e-4
-"""Nats by which any log-prob may differ from the plain forward's in float32."""
+"""Maximum difference, in nats, of any log-prob from the plain forward pass in float32."""
 ROUGH_TOLERANCE = 0.3
-"""Nats by which they may differ on average where weights or arithmetic have fewer bits, whose rounding alone makes
-tenths of a nat for some tokens."""
+"""Maximum mean difference, in nats, if weights or arithmetic have fewer bits; rounding makes tenths of a nat for some
+tokens."""
 LENGTH = 56
-"""Tokens of the probe."""
+"""Number of tokens of the probe."""
 _WINDOW = 24
-"""What longer windows are narrowed to."""
+"""Size to which longer windows are narrowed."""
 _LONGEST_WINDOW = 160
-"""Windows of so many tokens are still gone beyond as they are."""
+"""Windows up to this size are exceeded by the probe without narrowing."""
 _ROUNDED = (torch.bfloat16, torch.float16)
 _LARGE = 8 << 30
-"""Bytes of weights up to which a processor is trusted to have room for them in float32 as well, for a second."""
+"""Maximum size of weights, in bytes, for which main memory is assumed to have room for float32 as well, for a second.
+"""
 T = TypeVar("T")
 PathName = TypeVar("PathName", bound=str)
 
@@ -49,13 +50,13 @@ class Verdict(msgspec.Struct, frozen=True):
     """Which path a model takes, and why."""
 
     path: str
-    """The first that is right; "" if none is."""
+    """The first path that is right; "" if none is."""
     difference: float | None
-    """Of its log-probs from the plain forward's, in nats: see `distance`; of the best path if none is right, None if
-    there is no figure."""
+    """Difference of its log-probs from the plain forward pass, in nats (see `distance`); that of the best path if none
+    is right, None if unknown."""
     tolerance: float
     rejected: dict[str, str] = {}
-    """Of the paths tried before it, what is wrong with each."""
+    """For the paths tried before, what is wrong with each."""
 
 
 def is_exact(model: PreTrainedModel) -> bool:
@@ -64,30 +65,32 @@ def is_exact(model: PreTrainedModel) -> bool:
 
 
 def tolerance_of(model: PreTrainedModel) -> float:
-    """Return by how many nats log-probs may differ from the plain forward's: see `distance`."""
+    """Return the allowed difference of log-probs from the plain forward pass in nats; see `distance`."""
     return TOLERANCE if is_exact(model) else ROUGH_TOLERANCE
 
 
-def distance(model: PreTrainedModel, found: torch.Tensor, expected: torch.Tensor) -> float:
-    """Return how far log-probs are apart: the largest difference, or the mean one where rounding makes large ones."""
-    apart = (found - expected).abs()
+def distance(model: PreTrainedModel, logprobs: torch.Tensor, expected: torch.Tensor) -> float:
+    """Return the difference of log-probs: the maximum, or the mean if rounding makes large single differences."""
+    apart = (logprobs - expected).abs()
     if not apart.isfinite().all():
         return float("inf")
     return float(apart.max() if is_exact(model) else apart.mean())
 
 
 def probe_tokens(model: PreTrainedModel) -> TokenIds:
-    """Return the text that is compared: random ordinary tokens, no more than the model can take."""
+    """Return the text to compare: random ordinary tokens, at most as many as the model can take."""
     config = model.config.get_text_config(decoder=True)
     special = set(_special_ids(model.config)) | set(_special_ids(config))
     token = torch.ones(1, 1, dtype=torch.long, device=model.device)
     with torch.inference_mode():
-        spoken = model(input_ids=token, use_cache=False).logits.shape[-1]  # not every word that it reads is one it says
+        spoken = model(input_ids=token, use_cache=False).logits.shape[
+            -1
+        ]  # it may read more tokens than it can generate
     ordinary = np.array([token for token in range(min(spoken, 4096)) if token not in special])
     window = max((one for one in windows_of(model) if one <= _LONGEST_WINDOW), default=0)
     length = min(LENGTH + window, context_limit(model.config))
-    chosen: TokenIds = np.random.default_rng(0).choice(ordinary, length).tolist()
-    return chosen
+    tokens: TokenIds = np.random.default_rng(0).choice(ordinary, length).tolist()
+    return tokens
 
 
 def _special_ids(config: PreTrainedConfig) -> Iterator[int]:
@@ -106,15 +109,15 @@ def seen_through(model: PreTrainedModel) -> Iterator[None]:
 
 @contextmanager
 def in_float32(model: PreTrainedModel) -> Iterator[None]:
-    """Let a model compute in float32 for as long as the context lasts, so that rounding hides no other difference.
+    """Let a model compute in float32 while the context lasts, so that rounding does not hide other differences.
 
-    A number of fewer bits is the same in float32, and the same again afterwards. Raises MemoryError, or what torch
-    raises, where there is no room for it.
+    Numbers with fewer bits are exact in float32, and unchanged when converted back. Raises MemoryError, or torch's
+    error, if there is not enough memory.
     """
     rounded = [tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.dtype in _ROUNDED]
-    kept = [tensor.dtype for tensor in rounded]
+    dtypes = [tensor.dtype for tensor in rounded]
     if model.device.type == "cpu" and sum(tensor.nbytes for tensor in rounded) > _LARGE:
-        raise MemoryError("a model so large that float32 might not fit, of which a processor would say nothing")
+        raise MemoryError("float32 might not fit into main memory, where running out is not reported")
     exact_products = torch.backends.cudnn.allow_tf32
     try:
         torch.backends.cudnn.allow_tf32 = False
@@ -123,42 +126,42 @@ def in_float32(model: PreTrainedModel) -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.allow_tf32 = exact_products
-        for tensor, dtype in zip(rounded, kept, strict=True):
+        for tensor, dtype in zip(rounded, dtypes, strict=True):
             tensor.data = tensor.data.to(dtype)
         give_back_memory()
 
 
 @torch.inference_mode()
 def plain_logprobs(model: PreTrainedModel, ids: TokenIds) -> torch.Tensor:
-    """Return the log-prob of each token but the first, by the model's own forward without any memory; on the CPU."""
+    """Return the log-prob of each token but the first, by the model's own forward pass without memory; on the CPU."""
     row = torch.tensor([ids], device=next(model.parameters()).device)
     logits: torch.Tensor = model(input_ids=row, use_cache=False).logits[0, :-1].float()
     return logits.log_softmax(dim=-1).gather(1, row[0, 1:, None])[:, 0].cpu()
 
 
 def judge(paths: Sequence[PathName], tolerance: float, difference: Callable[[PathName], float]) -> Verdict:
-    """Return the first path whose largest difference from the plain forward is within the tolerance."""
+    """Return the first path whose largest difference from the plain forward pass is within the tolerance."""
     rejected: dict[str, str] = {}
     best = float("inf")
     for path in paths:
         try:
-            found = difference(path)
-        except Exception as error:  # whatever a model's code raises: this path is not for it
-            if is_out_of_memory(error):  # now; a verdict is remembered
+            largest = difference(path)
+        except Exception as error:  # a model's code may raise anything; this path does not work for it
+            if is_out_of_memory(error):  # not a property of the model, and verdicts are cached
                 raise
             rejected[path] = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
             continue
-        if found <= tolerance:
-            return Verdict(path, found, tolerance, rejected)
-        rejected[path] = f"log-probs differ by {found:.2g} from the plain forward's"
-        best = min(best, found)
+        if largest <= tolerance:
+            return Verdict(path, largest, tolerance, rejected)
+        rejected[path] = f"log-probs differ by {largest:.2g} from the plain forward pass"
+        best = min(best, largest)
     return Verdict("", best if best < float("inf") else None, tolerance, rejected)
 
 
 def remembered(part: Literal["engine", "trainer"], identity: object, make: Callable[[], Verdict]) -> Verdict:
-    """Return the verdict on a model of this identity; made once a version of ExSearch, torch and transformers.
+    """Return the verdict on a model of this identity, computed once per version of ExSearch, torch and transformers.
 
-    Who else asks for it at the same time waits.
+    Others that ask for it at the same time wait.
     """
     versions = [importlib.metadata.version(name) for name in ("torch", "transformers", "peft")]
     key = fingerprint([part, identity, versions, _code()])
@@ -186,7 +189,7 @@ def require_path(verdict: Verdict, what: str) -> str:
 
 
 def _code() -> str:
-    """Identify the code that is judged."""
+    """Return a fingerprint of the code that is judged."""
     package = Path(__file__).parents[1]
     parts = [package / "engine", package / "hardware", package / "training"]
     return fingerprint([path.read_text(encoding="utf-8") for part in parts for path in sorted(part.rglob("*.py"))])

@@ -1,4 +1,4 @@
-"""Drawing tokens from logits so that a draw depends on its own seed and distribution alone."""
+"""Draws tokens from logits so that a draw depends only on its own seed and distribution."""
 
 import numpy as np
 import torch
@@ -7,13 +7,13 @@ _BLOCK = 256
 
 
 def uniforms(seeds: list[int], count: int) -> torch.Tensor:
-    """Return for each seed `count` uniform numbers in [0, 1), shape (seeds, count): one for each token to draw."""
+    """Return `count` uniform numbers in [0, 1) per seed, one per token to draw, with shape (seeds, count)."""
     rows = [np.random.Generator(np.random.Philox(key=seed)).random(count) for seed in seeds]
     return torch.from_numpy(np.stack(rows))
 
 
 def draw(logits: torch.Tensor, uniform: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
-    """Draw one token a row by inverting the cumulative distribution at `uniform`; greedy at temperature 0.
+    """Draw one token per row by inverting the cumulative distribution at `uniform`; greedy at temperature 0.
 
     `logits` has shape (rows, vocabulary), `uniform` (rows,). Returns token ids of shape (rows,).
     """
@@ -26,28 +26,28 @@ def draw(logits: torch.Tensor, uniform: torch.Tensor, temperature: float, top_p:
 
 
 def _invert(probabilities: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """Return the token of each row at which the cumulative probability passes `uniform`.
+    """Return, for each row, the token at which the cumulative probability exceeds `uniform`.
 
-    First the block of tokens in which that is, then the token in it: summing the whole vocabulary up would cost more
-    than the softmax.
+    First finds the block of tokens that contains it, then the token: a cumulative sum over the whole vocabulary would
+    cost more than the softmax.
     """
     rows, vocabulary = probabilities.shape
     blocks = torch.nn.functional.pad(probabilities, (0, -vocabulary % _BLOCK)).view(rows, -1, _BLOCK)
     up_to = blocks.sum(dim=-1, dtype=torch.float64).cumsum(dim=-1)
-    # The sum may miss 1 by rounding: measure against the sum itself, so that no impossible token is drawn.
+    # The sum may differ from 1 by rounding: compare with the sum itself, so that no impossible token is drawn.
     threshold = (uniform * up_to[:, -1]).unsqueeze(1)
     block = torch.searchsorted(up_to, threshold, right=True).clamp(max=up_to.shape[1] - 1)
     before = torch.where(block > 0, up_to.gather(1, (block - 1).clamp(min=0)), 0.0)
     inside = blocks[torch.arange(rows, device=block.device), block.squeeze(1)].double().cumsum(dim=-1)
     offset = torch.searchsorted(inside, threshold - before, right=True)
-    # rounding may leave the threshold at the block's end: its last possible token then
+    # rounding may leave the threshold at the block's end; then its last possible token is drawn
     last = inside.argmax(dim=-1, keepdim=True)
     return (block * _BLOCK + torch.minimum(offset, last)).squeeze(1)
 
 
 def _nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Zero all but the likeliest tokens that together reach `top_p`."""
+    """Zero all but the most likely tokens that together reach `top_p`."""
     ordered, index = probabilities.sort(dim=-1, descending=True)
     beyond = ordered.cumsum(dim=-1) - ordered >= top_p
-    beyond[:, 0] = False  # the likeliest token stays, also at top_p = 0
+    beyond[:, 0] = False  # the most likely token stays, even at top_p = 0
     return torch.zeros_like(probabilities).scatter(1, index, ordered.masked_fill(beyond, 0))

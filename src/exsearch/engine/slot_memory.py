@@ -1,11 +1,11 @@
-"""Conversations side by side in the slots of one buffer: the fast way, for models that it is right for.
+"""Conversations side by side in the slots of one buffer: the fast way, for models with which it works.
 
 Prompts are fed in chunks, one conversation at a time; then all conversations that generate or score advance by one
-token in one forward pass. A prompt that continues a conversation is computed from where that ended, and what two
-conversations have in common at their start (the K samples of a question) is computed once.
+token in one forward pass. A prompt that continues a conversation is computed from its end, and the common beginning of
+two conversations (the K samples of a question) is computed once.
 
-Every pass has one of a few fixed shapes, (1, chunk) or (slots, 1), with rows and positions that nobody looks at where
-there is less to do. So the same kernels work on a token whatever else is in flight.
+Every pass has one of a few fixed shapes, (1, chunk) or (slots, 1), padded with rows and positions that are ignored. So
+a token is processed by the same kernels whatever else is in progress.
 """
 
 import torch
@@ -19,8 +19,8 @@ from exsearch.engine.slots import Geometry, SlotCache
 from exsearch.processes import compute
 
 CHUNKS = range(16, 257, 16)
-"""Prompt tokens of one pass: the largest as long as there are so many, then the smallest that holds the rest. Which it
-is depends on the conversation alone."""
+"""Prompt tokens per pass: the largest size as long as that many are left, then the smallest that holds the rest. So the
+sizes depend only on the conversation."""
 
 
 class SlotMemory:
@@ -29,7 +29,7 @@ class SlotMemory:
     def __init__(self, model: PreTrainedModel, seats: int) -> None:
         """Take a model; its attention becomes that of engine/attention.py. Raises UnevenCacheError.
 
-        Memory for keys and values grows to `seats` conversations of the longest one's size.
+        Memory for keys and values grows up to `seats` conversations with the length of the longest one.
         """
         parameter = next(model.parameters())
         self._device = parameter.device
@@ -37,16 +37,16 @@ class SlotMemory:
         choose_attention(model, GROUPED)
         self._model, self._seats = model, seats
         self._contents: list[TokenIds] = [[] for _ in range(seats)]
-        """Token ids whose keys and values each slot holds."""
+        """Token ids whose keys and values are in each slot."""
         self._slots: dict[int, int] = {}
-        """Of the conversations that have one."""
+        """Slots of the conversations that have one."""
         self._none = torch.zeros(0, dtype=torch.long, device=self._device)
 
     def prefill(self, call: Call) -> int:
         """See Memory.
 
-        The last token of a prompt is left to compute: its hidden state predicts the next. The beginning of another
-        conversation is taken over up to the end of a chunk, so that chunks begin where they would without it.
+        The last token of a prompt is not computed here: its hidden state predicts the next. The beginning of another
+        conversation is reused up to the end of a chunk, so that chunks start where they would otherwise.
         """
         needed = call.ids[:-1]
         self._cache.reserve(self._seats, max(len(needed), *map(len, self._contents)) + CHUNKS[-1] + 1)
@@ -68,9 +68,9 @@ class SlotMemory:
         return cached
 
     def _take_slot(self, seat: int, needed: TokenIds) -> tuple[int, int]:
-        """Take the free slot that holds most of a new conversation's beginning, or what is least worth keeping.
+        """Take the free slot that has most of a new conversation's beginning, or the one least worth keeping.
 
-        What another slot holds beyond that is copied. Returns the slot and how many tokens it now holds.
+        If another slot has more of it, that is copied. Returns the slot and the number of tokens that it now has.
         """
         common = [common_start(contents, needed) for contents in self._contents]
         free = set(range(self._seats)) - set(self._slots.values())
@@ -87,7 +87,8 @@ class SlotMemory:
         return tokens if tokens == needed else tokens // CHUNKS[-1] * CHUNKS[-1]
 
     def advance(self, calls: list[Call]) -> torch.Tensor:
-        """See Memory. Rows of nobody have a position within the shortest conversation, and are stored out of sight."""
+        """See Memory. Unused rows get a position within the shortest conversation, and are stored in the scratch
+        column."""
         slots = [self._slots[call.seat] for call in calls]
         self._cache.reserve(self._seats, max(len(self._contents[slot]) for slot in slots) + 1)
         tokens = torch.zeros(self._seats, 1, dtype=torch.long)
@@ -123,13 +124,13 @@ class SlotMemory:
         return logits
 
     def release(self, seat: int) -> None:
-        """See Memory; what the slot holds may still serve as a beginning."""
+        """See Memory; the slot's content may still be reused as a beginning."""
         self._slots.pop(seat, None)
 
     def forget(self) -> None:
         """See Memory."""
-        taken = set(self._slots.values())
-        self._contents = [held if slot in taken else [] for slot, held in enumerate(self._contents)]
+        occupied = set(self._slots.values())
+        self._contents = [held if slot in occupied else [] for slot, held in enumerate(self._contents)]
 
     def clear(self) -> None:
         """See Memory."""

@@ -1,8 +1,8 @@
-"""The key-value memory of many sequences side by side, each in a row ("slot") of its own length.
+"""Key-value memory of many sequences side by side, each in a row ("slot") with its own length.
 
-One buffer of shape (layers, slots, key heads, capacity, width) each for keys and values. A forward pass works on a
-contiguous range of slots, so attention reads a view of the buffer and nothing is copied. A single large buffer goes
-back to the system when it is dropped, for the trainer to have; memory for many small ones may stay with the process.
+Keys and values have one buffer each, of shape (layers, slots, key heads, capacity, width). A forward pass works on a
+contiguous range of slots, so attention reads a view of the buffer, without copying. A single large buffer is returned
+to the system when it is freed, so that the trainer can use it; many small ones might stay with the process.
 """
 
 from dataclasses import dataclass
@@ -16,17 +16,17 @@ from exsearch.engine.attention import GROUPED
 from exsearch.engine.attention_choice import attention_of, choose_attention
 
 BLOCK = {torch.float32: 512, torch.bfloat16: 128}
-"""Attention sees a multiple of so many positions, the hidden ones masked: torch's kernels for CPUs go through keys in
-blocks, and with whole blocks alone what a row attends to is summed in one order, however long its neighbours."""
+"""Attention sees a multiple of this many positions, with the surplus masked: torch's CPU kernels process keys in
+blocks, and with whole blocks a row's sum has the same order however long its neighbours are."""
 
 
 class UnevenCacheError(ExSearchError):
-    """A model remembers other things than the same number of keys and values in every layer."""
+    """A model remembers something else than the same number of keys and values in every layer."""
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """The sizes of what a model remembers of a token."""
+    """The sizes of what a model remembers per token."""
 
     layers: int
     heads: int
@@ -36,10 +36,10 @@ class Geometry:
     @classmethod
     @torch.inference_mode()
     def of(cls, model: PreTrainedModel) -> "Geometry":
-        """Measure a model by letting it remember two tokens. Raises UnevenCacheError."""
+        """Measure a model by letting it process two tokens. Raises UnevenCacheError."""
         tokens = torch.ones(1, 2, dtype=torch.long, device=model.device)
         attention = attention_of(model)
-        if attention[""] == GROUPED:  # of another engine on the same model; it needs a mask
+        if attention[""] == GROUPED:  # set by another engine on the same model; it needs a mask
             choose_attention(model, "eager")
         layers = getattr(model(input_ids=tokens, use_cache=True).past_key_values, "layers", [])
         choose_attention(model, attention)
@@ -55,19 +55,19 @@ class Geometry:
             [size] = sizes
             if isinstance(size, tuple) and size[0] == size[2]:
                 return cls(len(layers), size[0], size[1], size[3])
-        shown = ", ".join(sorted(map(str, sizes))) or "nothing"
-        raise UnevenCacheError(f"its layers remember {shown}, not keys and values of one size")
+        contents = ", ".join(sorted(map(str, sizes))) or "nothing"
+        raise UnevenCacheError(f"its layers remember {contents}, not keys and values of one size")
 
 
 class SlotCache(Cache):
-    """A transformers cache whose rows have different lengths; the caller says where new tokens go.
+    """A transformers cache whose rows have different lengths; the caller decides where new tokens go.
 
-    Before each forward pass call `aim`. Attention then sees, for the aimed range of slots, the keys and values of
-    all positions up to the longest; the mask hides what lies behind a row's own length.
+    Call `aim` before each forward pass. Attention then sees, for the chosen range of slots, keys and values of all
+    positions up to the longest row's; the mask hides positions beyond a row's own length.
     """
 
     def __init__(self, geometry: Geometry, dtype: torch.dtype, device: torch.device) -> None:
-        """Start empty; `reserve` allocates."""
+        """Start without memory; `reserve` allocates it."""
         super().__init__(layers=[])
         self._geometry = geometry
         self._dtype, self._device = dtype, device
@@ -85,11 +85,11 @@ class SlotCache(Cache):
         return torch.zeros(shape, dtype=self._dtype, device=self._device)
 
     def reserve(self, slots: int, tokens: int) -> None:
-        """Make room for at least `slots` rows of `tokens` tokens; what is stored stays."""
+        """Make room for at least `slots` rows of `tokens` tokens; stored content is kept."""
         if slots <= self.slots and tokens < self.capacity:
             return
         slots = max(slots, self.slots)
-        capacity = max((tokens // 512 + 1) * 512, self.capacity)  # the last column takes what nobody shall see
+        capacity = max((tokens // 512 + 1) * 512, self.capacity)  # the last column is a scratch column for padding
         self._keys, self._values = (self._grown(old, slots, capacity) for old in (self._keys, self._values))
         self.slots, self.capacity = slots, capacity
 
@@ -99,11 +99,11 @@ class SlotCache(Cache):
         return new
 
     def aim(self, start: int, positions: torch.Tensor, longest: int) -> torch.Tensor:
-        """Send the next forward pass to the slots from `start` on; return its attention mask.
+        """Prepare the next forward pass for the slots from `start` on; return its attention mask.
 
-        `positions`, of shape (rows, new tokens), says where in its row each new token goes, `longest` how many
-        positions of the longest row are to be seen. The mask, of the shape that attention.py wants, is causal within
-        each row and added to the attention scores: a boolean one would be converted again in every layer.
+        `positions`, of shape (rows, new tokens), has each new token's position in its row; `longest` is the number of
+        positions to see in the longest row. The mask has the shape that attention.py needs, is causal within each row,
+        and is added to the attention scores: a boolean one would be converted again in every layer.
         """
         rows = positions.shape[0]
         self._range = slice(start, start + rows)
@@ -122,14 +122,14 @@ class SlotCache(Cache):
         *args: object,
         **kwargs: object,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store the new keys and values of one layer, (rows, heads, new tokens, width); return all visible ones."""
+        """Store the new keys and values of a layer, (rows, heads, new tokens, width); return all visible ones."""
         keys, values = self._keys[layer_idx], self._values[layer_idx]
         keys[self._rows, :, self._positions] = key_states.transpose(1, 2)
         values[self._rows, :, self._positions] = value_states.transpose(1, 2)
         return keys[self._range, :, : self._visible], values[self._range, :, : self._visible]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Return 0: positions are always given explicitly."""
+        """Return 0, since positions are always given explicitly."""
         return 0
 
     def copy(self, source: int, target: int, end: int) -> None:

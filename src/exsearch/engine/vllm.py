@@ -1,10 +1,10 @@
 """vLLM as an engine, in this process: asynchronous, with prefix caching, on GPU or CPU.
 
-A conversation's earlier turns and what samples of a question have in common are found in vLLM's prefix cache. A target
-is scored by forced decoding behind the cached prefix (engine/vllm_forcing.py), with the log-probs from before anything
-was forced: `prompt_logprobs` would compute the whole prefix again.
+vLLM's prefix cache finds a conversation's earlier turns, and what samples of a question have in common. A target is
+scored by forced decoding after the cached prefix (engine/vllm_forcing.py), with the log-probs from before the forcing:
+`prompt_logprobs` would compute the whole prefix again.
 
-What a seed draws depends on the batch it is computed in; vLLM does not promise otherwise.
+What a seed draws depends on the batch in which it is computed, as vLLM does not guarantee otherwise.
 """
 
 import asyncio
@@ -25,11 +25,11 @@ from exsearch.processes.children import guard_others
 T = TypeVar("T")
 FORCING = "exsearch.engine.vllm_forcing:Forcing"
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""Of adapters that vLLM makes room for; one of a rank between two of them gets the room of the larger."""
+"""Ranks of adapters for which vLLM reserves memory; a rank between two of them uses the larger."""
 
 
 class VLLMEngine:
-    """See `exsearch.engine.base.Engine`. It serves one event loop of its own, so that it survives those of callers."""
+    """See `exsearch.engine.base.Engine`. It runs in its own event loop, so that it survives those of callers."""
 
     scores = True
 
@@ -44,9 +44,9 @@ class VLLMEngine:
         data_parallel: int = 1,
         adapter: Path | None = None,
     ) -> None:
-        """Load a checkpoint folder; `context` bounds the memory for keys and values.
+        """Load a checkpoint folder; `context` limits the memory for keys and values.
 
-        Raises UsageError without vLLM, or for an adapter that does not fit.
+        Raises UsageError if vLLM is not installed, or if an adapter does not fit.
         """
         room = _room(check_adapter(adapter, folder, merged=False)) if adapter is not None else 0
         try:
@@ -57,12 +57,12 @@ class VLLMEngine:
         from vllm.platforms import current_platform
 
         self.fingerprint, self.seats, self.stats = fingerprint, seats, EngineStats()
-        # of a GPU's memory, or of the machine's, which copies share and others need too
+        # share of a GPU's or of the machine's memory, which copies and other processes need too
         arguments: dict[str, Any] = {"gpu_memory_utilization": 0.85}
         if current_platform.is_cpu():
-            # with chunked prefill a request with a seed stops the engine on CPUs (the generator has no offset there)
+            # with chunked prefill, a request with a seed crashes the engine on CPUs (its generator has no offset)
             arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(context, 8192)}
-            # only full blocks are found again: of the default 128 tokens, every turn and score computes half anew
+            # only full blocks are cached; with the default of 128 tokens, each call would recompute half a block
             arguments |= {"block_size": 32, "gpu_memory_utilization": 0.5 / data_parallel}
         if adapter is not None:
             from vllm.lora.request import LoRARequest
@@ -92,14 +92,14 @@ class VLLMEngine:
         self._numbers = itertools.count()
 
     def open(self) -> "VLLMEngine":
-        """Return itself: vLLM finds what a prompt continues by its tokens."""
+        """Return itself: vLLM recognises by its tokens what a prompt continues."""
         return self
 
     def close(self) -> None:
-        """Nothing is held between turns; the prefix cache keeps what there is room for."""
+        """Do nothing: the prefix cache keeps what fits."""
 
     def forget(self) -> None:
-        """Empty the prefix cache, so that nothing of earlier work is reused; for measurements."""
+        """Empty the prefix cache, so that no earlier work is reused; for measurements."""
         asyncio.run_coroutine_threadsafe(self._engine.reset_prefix_cache(), self._loop).result()
 
     def shut_down(self) -> None:
@@ -108,11 +108,11 @@ class VLLMEngine:
         self._watchdog.communicate()
         asyncio.run_coroutine_threadsafe(self._stop_listening(), self._loop).result()
         self._engine.shutdown()
-        del self._engine  # at the end of the interpreter its finaliser would fail, and say so
+        del self._engine  # at interpreter exit, its finaliser would fail with a message
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     async def _stop_listening(self) -> None:
-        """End the task that hears of vLLM's processes: it would take their end for a crash and log it as an error."""
+        """End the task that monitors vLLM's processes, which would log their end as a crash."""
         if self._engine.output_handler is not None:
             self._engine.output_handler.cancel()
 
@@ -133,20 +133,20 @@ class VLLMEngine:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         output = await self._elsewhere(self._ask(prompt, parameters))
-        said = output.outputs[0]
+        result = output.outputs[0]
         cached = output.num_cached_tokens or 0
-        self.stats.generated_tokens += len(said.token_ids)
+        self.stats.generated_tokens += len(result.token_ids)
         self._count(len(prompt), cached)
         return Completion(
-            list(said.token_ids),
-            [entry[token].logprob for token, entry in zip(said.token_ids, said.logprobs, strict=True)],
-            "stop" if said.finish_reason == "stop" else "length",
+            list(result.token_ids),
+            [entry[token].logprob for token, entry in zip(result.token_ids, result.logprobs, strict=True)],
+            "stop" if result.finish_reason == "stop" else "length",
             len(prompt) - cached,
             cached,
         )
 
     async def logprobs(self, prefix: TokenIds, target: TokenIds) -> list[float]:
-        """Score the target behind the prefix; see Seat."""
+        """Score the target after the prefix; see Seat."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
@@ -160,26 +160,26 @@ class VLLMEngine:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         output = await self._elsewhere(self._ask(prefix, parameters))
-        said = output.outputs[0]
-        if list(said.token_ids) != target:
-            raise EngineError("vLLM did not say the tokens that it was to score")
+        result = output.outputs[0]
+        if list(result.token_ids) != target:
+            raise EngineError("vLLM did not generate the tokens to be scored")
         self.stats.scored_tokens += len(target)
         self._count(len(prefix), output.num_cached_tokens or 0)
-        return [float(entry[token].logprob) for token, entry in zip(target, said.logprobs, strict=True)]
+        return [float(entry[token].logprob) for token, entry in zip(target, result.logprobs, strict=True)]
 
     def _count(self, tokens: int, cached: int) -> None:
         self.stats.prefilled_tokens += tokens - cached
         self.stats.cached_tokens += cached
 
     async def _ask(self, prompt: TokenIds, parameters: Any) -> Any:
-        """Return the whole output of one request; runs in the engine's loop."""
+        """Return the complete output of one request; runs in the engine's loop."""
         request = {"prompt_token_ids": prompt}, parameters, str(next(self._numbers))
         try:
             outputs = [output async for output in self._engine.generate(*request, lora_request=self._adapter)]
         except Exception as error:
             raise EngineError(f"vLLM failed: {error}") from error
         if not outputs or outputs[-1].outputs[0].finish_reason not in ("stop", "length"):
-            raise EngineError("vLLM gave no output")
+            raise EngineError("vLLM returned no output")
         return outputs[-1]
 
     async def _elsewhere(self, call: Coroutine[Any, Any, T]) -> T:
@@ -196,7 +196,7 @@ async def _made(kind: Any, options: Any) -> Any:
 
 
 def _room(rank: int) -> int:
-    """Return the rank to make room for. Raises UsageError if vLLM has none for an adapter of this one."""
+    """Return the rank to reserve memory for. Raises UsageError if this adapter's rank is too large for vLLM."""
     if rank > RANKS[-1]:
-        raise UsageError(f"model.adapter has rank {rank}, and vLLM has room for {RANKS[-1]}; merge it into the model")
+        raise UsageError(f"model.adapter has rank {rank}, and vLLM allows {RANKS[-1]}; merge it into the model")
     return next(size for size in RANKS if size >= rank)

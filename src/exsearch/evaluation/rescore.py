@@ -88,11 +88,11 @@ def _rescored(file: Matched, scored: Values) -> Rescored:
 
 
 def _emptied(questions: list[Question], normalisers: list[str]) -> dict[str, list[str]]:
-    found = {
+    emptied = {
         name: [q.id for q in questions if not all(NORMALISERS[name](answer) for answer in q.answers)]
         for name in normalisers
     }
-    return {name: ids for name, ids in found.items() if ids}
+    return {name: ids for name, ids in emptied.items() if ids}
 
 
 def _figures(scored: Values) -> Figures:

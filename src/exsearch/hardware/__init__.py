@@ -1,1 +1,1 @@
-"""What this machine computes with: its devices, and its memory."""
+"""The hardware of this machine: devices and memory."""

@@ -1,8 +1,8 @@
-"""float32 layers on AMD's processors, multiplied by oneDNN.
+"""float32 layers on AMD processors, multiplied by oneDNN.
 
-For float32, torch asks MKL, which runs AMD's processors at half of their speed: 224 of 510 GFLOP/s in the layers of
-SmolLM2-135M on two cores of an EPYC with AVX-512 (torch 2.13). On one with AVX2 alone both are equal for many rows, and
-for few oneDNN is up to 1.5 times as fast. It is part of torch, too; its layers without autograd are what torch.compile
+For float32, torch calls MKL, which runs AMD processors at half their speed: 224 of 510 GFLOP/s in the layers of
+SmolLM2-135M on two cores of an EPYC with AVX-512 (torch 2.13). On one with only AVX2, both are equal for many rows, and
+for few rows oneDNN is up to 1.5 times as fast. It is part of torch; its layers without autograd are what torch.compile
 makes of a linear layer, and the gradient is added here.
 """
 
@@ -16,7 +16,7 @@ import torch
 
 @cache
 def is_faster() -> bool:
-    """Return whether this is a processor for which oneDNN is the faster one, and torch has it."""
+    """Return whether oneDNN is faster on this processor, and torch has it."""
     if platform.system() != "Linux" or not torch.backends.mkldnn.is_available():
         return False
     vendor = "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
@@ -24,7 +24,7 @@ def is_faster() -> bool:
 
 
 def use_onednn(model: torch.nn.Module) -> None:
-    """Let a model's linear layers multiply by oneDNN where that is faster; its parameters stay what they are."""
+    """Make a model's linear layers multiply by oneDNN if that is faster; its parameters do not change."""
     if is_faster():
         for module in model.modules():
             if type(module) is torch.nn.Linear:
@@ -32,7 +32,7 @@ def use_onednn(model: torch.nn.Module) -> None:
 
 
 class OneDNNLinear(torch.nn.Linear):
-    """A linear layer that leaves all but float32 on the processor to torch."""
+    """A linear layer that uses oneDNN for float32 on the CPU, and torch for anything else."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return input times the weight, transposed, plus the bias if there is one."""

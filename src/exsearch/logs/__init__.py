@@ -1,1 +1,1 @@
-"""Figures of a run as it goes on, and where they are shown."""
+"""Figures of a run in progress, and the trackers that show them."""

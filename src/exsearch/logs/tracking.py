@@ -1,7 +1,7 @@
-"""Mirrors of a run's metrics.jsonl in the trackers that people look at: trackio, Weights & Biases, TensorBoard.
+"""Mirrors a run's metrics.jsonl to trackers: trackio, Weights & Biases, TensorBoard.
 
-The file stays the truth. Its lines are numbered from 1, and each is shown once under its number, however often the run
-is started: a start shows what a tracker lacks of the file, and goes on in the same tracker's run.
+The file is authoritative. Its lines are numbered from 1, and each is shown once, however often the run is started: each
+start adds the lines that a tracker lacks, and continues the same run in the tracker.
 """
 
 import importlib
@@ -21,7 +21,7 @@ from exsearch.core.fingerprint import fingerprint
 from exsearch.core.jsonl import read_json, write_json
 
 IDENTITY = "tracking.json"
-"""In a run folder: by which id the trackers know the run."""
+"""File in the run folder with the id by which the trackers know the run."""
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -34,10 +34,10 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Mirror(Protocol):
-    """One tracker. It is opened with the first line: until then nothing is made."""
+    """One tracker. It is opened with the first line; nothing is created before."""
 
     def replay(self, lines: Sequence[Line]) -> None:
-        """Show the file as it is now, from its beginning; what is shown already is not shown twice."""
+        """Show the whole file as it is now; lines that are shown already are not shown twice."""
         ...
 
     def append(self, line: Line) -> None:
@@ -45,28 +45,28 @@ class Mirror(Protocol):
         ...
 
     def close(self) -> None:
-        """Write what is still held back."""
+        """Write what is still buffered."""
         ...
 
 
 def open_mirrors(config: TrackingConfig, folder: Path, name: str, identity: Path | None = None) -> list[Mirror]:
-    """Return the trackers of `report_to`, with their files, where they have some, in `folder`. Raises UsageError.
+    """Return the trackers of `report_to`, with their files, if they have any, in `folder`. Raises UsageError.
 
-    `name` is that of the run where the settings have none; the file `identity`, by default in `folder`, keeps the id by
-    which the trackers know it.
+    `name` is the run's name if the settings have none; the file `identity`, by default in `folder`, keeps the id by
+    which the trackers know the run.
     """
     name = config.name or name
-    kept = _Identity(identity or folder / IDENTITY)
+    run_identity = _Identity(identity or folder / IDENTITY)
     kinds: dict[str, Callable[[], Mirror]] = {
-        "trackio": lambda: _trackio(config.project, name, kept),
-        "wandb": lambda: _wandb(config.project, name, kept, folder),
+        "trackio": lambda: _trackio(config.project, name, run_identity),
+        "wandb": lambda: _wandb(config.project, name, run_identity, folder),
         "tensorboard": lambda: _Events(_imported("torch.utils.tensorboard"), folder / "tensorboard" / name),
     }
     return [kinds[kind]() for kind in config.report_to]
 
 
 class _Identity:
-    """The id of a run, drawn when it is first asked for."""
+    """The id of a run, drawn when first needed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -80,21 +80,21 @@ class _Identity:
 
 
 class _Runs:
-    """trackio and wandb: `log` takes the figures of a line and its number."""
+    """trackio and wandb: `log` takes a line's figures and its number."""
 
     def __init__(self, start: Callable[[], tuple[Any, int]]) -> None:
-        """Take what starts a run and returns it with the number of the last line that it has."""
+        """Take a function that starts a run, and returns it with the number of its last line."""
         self._start = start
         self._run: Any = None
         self._shown = 0
 
     def replay(self, lines: Sequence[Line]) -> None:
-        """Log what the run lacks. What was taken back in the file is made again alike, and stays."""
+        """Log what the run lacks. Lines taken back from the file are written again with equal content, and stay."""
         for line in lines:
             self.append(line)
 
     def append(self, line: Line) -> None:
-        """Log the figures under their stage, whose steps are its own."""
+        """Log the figures under their stage, which has steps of its own."""
         if self._run is None:
             self._run, self._shown = self._start()
         if line.number > self._shown:
@@ -116,7 +116,7 @@ class _Events:
         self._writer: Any = None
 
     def replay(self, lines: Sequence[Line]) -> None:
-        """Begin a new file of events, which takes the place of all before, with these lines."""
+        """Start a new file of events, which replaces all earlier ones, with these lines."""
         self.close()
         self._writer = self._library.SummaryWriter(str(self._folder), purge_step=0)
         for line in lines:
@@ -139,24 +139,24 @@ def _trackio(project: str, name: str, identity: _Identity) -> Mirror:
     library = _imported("trackio")
 
     def start() -> tuple[Any, int]:
-        # a run is known by its name alone, and folders of the same name would share one
+        # runs are identified only by name, and folders of the same name would share one
         own = f"{name}-{identity.id()}"
         try:
             run = library.init(project=distinct(project), name=own, resume="allow", embed=False)
         except ValueError as error:
-            raise UsageError(f"tracking.project = {project}: trackio takes no such name ({error})") from None
-        return run, getattr(run, "_next_step", 0) - 1  # it has no public name for the last step
+            raise UsageError(f"tracking.project = {project}: trackio does not accept this name ({error})") from None
+        return run, getattr(run, "_next_step", 0) - 1  # there is no public attribute for the last step
 
     return _Runs(start)
 
 
 def distinct(project: str) -> str:
-    """Return a name of the project for trackio, which drops all but letters, digits, `-` and `_` of it.
+    """Return a name of the project for trackio, which drops all characters but letters, digits, `-` and `_`.
 
-    Projects that differ in nothing else would share a database.
+    Projects that differ only in other characters would share a database.
     """
-    kept = "".join(letter for letter in project if letter.isalnum() or letter in "-_")
-    return project if kept == project else f"{project}-{fingerprint(project)[:6]}"
+    letters = "".join(letter for letter in project if letter.isalnum() or letter in "-_")
+    return project if letters == project else f"{project}-{fingerprint(project)[:6]}"
 
 
 def _wandb(project: str, name: str, identity: _Identity, folder: Path) -> Mirror:
@@ -164,10 +164,10 @@ def _wandb(project: str, name: str, identity: _Identity, folder: Path) -> Mirror
 
     def start() -> tuple[Any, int]:
         make_folder(folder)
-        # without a key, wandb would ask for one on the terminal
+        # without a key, wandb would prompt for one on the terminal
         mode = os.environ.get("WANDB_MODE") or ("online" if library.api.api_key else "offline")
         run = library.init(project=project, name=name, id=identity.id(), resume="allow", dir=folder, mode=mode)
-        # offline it knows nothing of earlier starts: the folder of each is whole
+        # offline, it does not know earlier starts: each has a complete folder
         return run, run.step - 1
 
     return _Runs(start)

@@ -1,1 +1,1 @@
-"""How other machines are spoken with."""
+"""Communication with other machines."""

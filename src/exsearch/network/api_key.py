@@ -1,4 +1,4 @@
-"""API keys, of our servers and of others'."""
+"""API keys, of this project's servers and of others."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from exsearch.core.errors import UsageError
 
 
 def read_api_key(path: Path) -> str:
-    """Return the key in a file, without white space around it; raises UsageError if there is none."""
+    """Return the key in a file, without white space around it. Raises UsageError if there is none."""
     try:
         key = path.read_text(encoding="ascii").strip()
     except FileNotFoundError:
@@ -14,5 +14,5 @@ def read_api_key(path: Path) -> str:
     except UnicodeDecodeError:
         raise UsageError(f"{path}: an API key is plain ASCII, since it travels in an HTTP header") from None
     if not key or not key.isprintable():
-        raise UsageError(f"{path}: must hold one API key on one line")
+        raise UsageError(f"{path}: must contain one API key on one line")
     return key

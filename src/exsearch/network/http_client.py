@@ -1,9 +1,9 @@
-"""How this machine speaks HTTP to others: one kind of client, and one rule for when a proxy stands between.
+"""HTTP clients for other machines: one kind of client, and one rule for when to use a proxy.
 
-A server on this machine is spoken to directly. Any other is spoken to through the proxy that the environment names for
-its scheme (`HTTP_PROXY`, `HTTPS_PROXY`, else `ALL_PROXY`; a lower-case name goes before its upper-case one), unless
-`NO_PROXY` names it: comma-separated domains, which stand for what is below them too, addresses, networks such as
-10.0.0.0/8, each with or without a port, or `*` for all.
+Servers on this machine are contacted directly. Any other server is contacted through the proxy that the environment
+sets for its scheme (`HTTP_PROXY`, `HTTPS_PROXY`, otherwise `ALL_PROXY`; a lower-case name has precedence over its
+upper-case one), unless `NO_PROXY` names the server: comma-separated domains, which include their subdomains, addresses,
+networks such as 10.0.0.0/8, each with or without a port, or `*` for all.
 """
 
 import base64
@@ -23,17 +23,17 @@ from exsearch.core.errors import UsageError
 from exsearch.network.loopback import is_loopback
 
 _DIRECTLY = ("0.0.0.0", "::")
-"""To connect to "any address" is to connect to this machine."""
+"""Connecting to "any address" means connecting to this machine."""
 _PORT = re.compile(r"(?P<host>\[.*\]|[^:]*):(?P<port>[0-9]+)")
 
 
 class Proxy(NamedTuple):
-    """What stands between this machine and a server."""
+    """The proxy for a server."""
 
     url: httpx2.URL
-    """With user and password, if it wants them."""
+    """With user and password, if it needs them."""
     variable: str
-    """The environment variable that names it."""
+    """The environment variable that sets it."""
 
     def __str__(self) -> str:
         """Return it for a message, without its password."""
@@ -41,7 +41,7 @@ class Proxy(NamedTuple):
 
 
 def proxy_of(url: httpx2.URL) -> Proxy | None:
-    """Return the proxy for a URL; raises UsageError, which names the variable, for one that cannot be used."""
+    """Return the proxy for a URL. Raises UsageError, which names the variable, for a proxy that cannot be used."""
     if is_loopback(url.host) or url.host in _DIRECTLY:
         return None
     proxies = getproxies_environment()
@@ -49,30 +49,30 @@ def proxy_of(url: httpx2.URL) -> Proxy | None:
     value = proxies.get(scheme, "").strip()
     if not value or _is_exempt(url, proxies.get("no", "")):
         return None
-    # small letters sort behind capitals
+    # lower-case letters sort after upper-case ones
     variable = max(name for name in os.environ if name.lower() == f"{scheme}_proxy" and os.environ[name])
     try:
         address = httpx2.URL(value if "://" in value else f"http://{value}")
     except httpx2.InvalidURL as error:
         raise UsageError(f"{variable}: not the URL of a proxy ({error}); write it like http://HOST:PORT") from None
-    shown = address.copy_with(username=None, password=None)
+    displayed = address.copy_with(username=None, password=None)
     if address.scheme not in ("http", "https", "socks5", "socks5h") or not address.host:
-        raise UsageError(f"{variable}={shown}: not the URL of a proxy; write it like http://HOST:PORT")
+        raise UsageError(f"{variable}={displayed}: not the URL of a proxy; write it like http://HOST:PORT")
     if address.scheme.startswith("socks"):
         try:
             import socksio  # noqa: F401
         except ImportError:
             raise UsageError(
-                f"{variable}={shown}: SOCKS needs a package that is not installed: python -m pip install socksio; or "
-                f"name {url.host} in NO_PROXY"
+                f"{variable}={displayed}: SOCKS needs a package that is not installed: python -m pip install socksio; "
+                f"or name {url.host} in NO_PROXY"
             ) from None
     return Proxy(address, variable)
 
 
 def describe(url: httpx2.URL) -> str:
-    """Return a URL for a message, without its password and with the proxy before it; raises as `proxy_of` does."""
-    proxy, shown = proxy_of(url), url.copy_with(username=None, password=None)
-    return str(shown) if proxy is None else f"{shown} (through {proxy})"
+    """Return a URL for a message, without its password and with the proxy before it. Raises as `proxy_of` does."""
+    proxy, displayed = proxy_of(url), url.copy_with(username=None, password=None)
+    return str(displayed) if proxy is None else f"{displayed} (through {proxy})"
 
 
 def client(
@@ -82,24 +82,24 @@ def client(
     headers: dict[str, str] | None = None,
     auth: tuple[str, str] | None = None,
 ) -> httpx2.Client:
-    """Return a client for the server of a URL and no other. Safe to share between threads.
+    """Return a client for the server of a URL, and no other. Safe to share between threads.
 
-    Without `limits` there are as many connections as are asked for. Raises UsageError as `proxy_of` does.
+    Without `limits`, the number of connections is not limited. Raises UsageError as `proxy_of` does.
     """
     transport = httpx2.HTTPTransport(proxy=_address(url), limits=limits or httpx2.Limits())
     return httpx2.Client(transport=transport, timeout=timeout, headers=headers, auth=auth)
 
 
 def async_client(url: httpx2.URL, timeout: httpx2.Timeout, headers: dict[str, str] | None = None) -> httpx2.AsyncClient:
-    """Return a client for the server of a URL and no other, in one event loop; see `client`."""
+    """Return a client for the server of a URL, and no other, in one event loop; see `client`."""
     transport = httpx2.AsyncHTTPTransport(proxy=_address(url), limits=httpx2.Limits())
     return httpx2.AsyncClient(transport=transport, timeout=timeout, headers=headers)
 
 
 def connect(url: httpx2.URL, seconds: float) -> socket.socket:
-    """Return a bare connection to the server of a URL, encrypted if that says so; raises OSError, UsageError.
+    """Return a plain connection to the server of a URL, encrypted for https. Raises OSError and UsageError.
 
-    An HTTP proxy makes a tunnel of itself (CONNECT), if it is one that does; through any other there is none.
+    Through an HTTP proxy, it is a tunnel (CONNECT); other proxies are not supported.
     """
     secured, proxy = url.scheme == "https", proxy_of(url)
     port = url.port or (443 if secured else 80)
@@ -108,14 +108,14 @@ def connect(url: httpx2.URL, seconds: float) -> socket.socket:
     elif proxy.url.scheme == "http":
         plain = _tunnel(proxy.url, url.host, port, seconds)
     else:
-        raise OSError(f"no bare connection through {proxy}")
+        raise OSError(f"no plain connection through {proxy}")
     return ssl.create_default_context().wrap_socket(plain, server_hostname=url.host) if secured else plain
 
 
 def check_hub(id: str) -> None:
     """Raise UsageError if `id`, unless it is a folder, is behind a proxy that the model hub's client cannot use.
 
-    That client is the hub's own, and would end in a traceback.
+    That client is the hub's own, and would fail with a traceback.
     """
     from huggingface_hub import constants
 
@@ -144,7 +144,7 @@ def _matches(entry: str, host: str, port: int) -> bool:
     entry = entry.removeprefix("[").removesuffix("]")
     try:
         return ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False)
-    except ValueError:  # one of both is a name
+    except ValueError:  # one of the two is a name
         domain = entry.removeprefix("*").removeprefix(".")
         return bool(domain) and (host == domain or host.endswith(f".{domain}"))
 
@@ -156,5 +156,5 @@ def _tunnel(proxy: httpx2.URL, host: str, port: int, seconds: float) -> socket.s
     try:
         connection.connect()
     except HTTPException as error:
-        raise OSError(f"the proxy did not answer as one ({error})") from None
+        raise OSError(f"the proxy did not answer like one ({error})") from None
     return connection.sock

@@ -1,4 +1,4 @@
-"""Which names and addresses mean this machine."""
+"""Recognises names and addresses of this machine."""
 
 import ipaddress
 import re
@@ -8,11 +8,11 @@ _NUMBERS = re.compile(r"(?:0x[0-9a-f]+|[0-9]+)(?:\.(?:0x[0-9a-f]+|[0-9]+)){0,3}"
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether `host`, a name or an address without brackets, is this machine and nothing else."""
-    host = host.lower().removesuffix(".")  # which says that a name is whole
+    """Return whether `host`, a name or an address without brackets, always means this machine."""
+    host = host.lower().removesuffix(".")  # which marks a fully qualified name
     if host == "localhost" or host.endswith(".localhost"):
         return True
-    if _NUMBERS.fullmatch(host):  # such as 127.1, which whoever connects completes
+    if _NUMBERS.fullmatch(host):  # such as 127.1, which is completed on connecting
         try:
             host = socket.inet_ntoa(socket.inet_aton(host))
         except OSError:

@@ -1,16 +1,16 @@
-"""The errors that servers report in JSON, each in its own way, some with status 200."""
+"""Reads the errors that servers report in JSON, each in its own form, some with status 200."""
 
 import json
 from typing import Any
 
 SHOWN = 200
-"""Characters of a server's own words that a message shows."""
+"""Maximum characters of a server's message to show."""
 
 
 def reported(answer: object) -> str | None:
-    """Return what a decoded answer says of an error; None if it has no `error`, or an empty one.
+    """Return the error message in a decoded answer; None if it has no `error`, or an empty one.
 
-    Such an `error` is a text, an object with a `message`, as OpenAI has it, or true with the `message` beside it.
+    The `error` is a text, an object with a `message`, as in OpenAI's form, or true with a `message` next to it.
     """
     if not isinstance(answer, dict) or not (error := answer.get("error")):
         return None
@@ -18,8 +18,9 @@ def reported(answer: object) -> str | None:
 
 
 def words(error: Any) -> str:
-    """Return what the body of a refusal says: a text, or the `message` (SGLang) or `detail` (FastAPI) of an object."""
+    """Return the message in the body of a refusal: a text, or the `message` (SGLang) or `detail` (FastAPI) of an
+    object."""
     if isinstance(error, dict):
         error = error.get("message") or error.get("detail") or error
-    said = error if isinstance(error, str) else json.dumps(error, ensure_ascii=False)
-    return " ".join(said.split())[:SHOWN] or "no reason given"
+    text = error if isinstance(error, str) else json.dumps(error, ensure_ascii=False)
+    return " ".join(text.split())[:SHOWN] or "no reason given"

@@ -1,1 +1,1 @@
-"""How a process starts, computes, prints and stops, and what it starts."""
+"""How a process starts, computes, prints and stops, and the processes that it starts."""

@@ -1,7 +1,7 @@
-"""Python processes that this one starts. None of them runs a file of the working folder in place of a standard module.
+"""Python processes that this one starts, safe from files of the working folder that shadow standard modules.
 
-`python -m` and multiprocessing put the working folder first where modules are looked for: a user's queue.py or types.py
-would be executed. PYTHONPATH holds as ever.
+`python -m` and multiprocessing put the working folder first on the module path, so that a user's queue.py or types.py
+would be executed. PYTHONPATH works as usual.
 """
 
 import os
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 def start_module(module: str, *words: str, **options: Any) -> "subprocess.Popen[bytes]":
-    """Start `python -m module` with these words; `options` are those of Popen.
+    """Start `python -m module` with these arguments; `options` are those of Popen.
 
-    Ctrl-C in a terminal does not reach it: it ends when its starter does.
+    Ctrl-C in a terminal does not reach it; it ends when its parent does.
     """
-    import subprocess  # not before: every command imports this module
+    import subprocess  # imported late, since every command imports this module
 
     return subprocess.Popen([sys.executable, "-P", "-m", module, *words], start_new_session=True, **options)
 

@@ -1,4 +1,4 @@
-"""Joining a Ray cluster."""
+"""Joins a Ray cluster."""
 
 import contextlib
 import sys
@@ -10,8 +10,8 @@ from exsearch.processes.stopping import handlers_kept
 def join(address: str) -> None:
     """Connect to the cluster at `address` (as for `ray.init`; `local` starts one here). Raises ConnectionError.
 
-    Signals stop this process as before. Workers look for modules where Python and PYTHONPATH have them: Ray would put
-    the working folder first.
+    Signals stop this process as before. Workers import modules from where Python and PYTHONPATH have them; Ray would
+    put the working folder first.
     """
     import ray
 

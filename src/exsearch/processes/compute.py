@@ -1,11 +1,11 @@
-"""The one thread of this process in which torch computes: engines, training, encoders, loading and converting models.
+"""The thread of this process in which torch computes: engines, training, encoders, loading and converting models.
 
-torch's OpenMP runtime keeps a team of threads for every thread that ever opened a parallel region. Once these are more
-than the processors, no team waits at its barriers actively any more, and small operations take three to four times as
-long for the rest of the process. So nothing else may open one, not even once.
+torch's OpenMP runtime keeps a team of threads for every thread that ever opened a parallel region. Once there are more
+of these than processors, teams no longer wait actively at barriers, and small operations take three to four times as
+long for the rest of the process. So no other thread may open one, not even once.
 
-A call from this thread itself is simply made. Processes that share out work, ranks and copies of a model, have such a
-thread each, and a part of the processors.
+Calls from this thread itself are executed directly. Processes that divide work, ranks and copies of a model, have one
+such thread each, and a share of the processors.
 """
 
 import functools
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class _Owner:
-    """The thread, started when it is first needed: torch's number of threads is settled by then."""
+    """The thread, started when first needed, when torch's number of threads is final."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -39,34 +39,34 @@ _owner = _Owner()
 
 
 def run(call: Callable[[], T]) -> T:
-    """Return what `call` returns or raise what it raises, in the thread that computes.
+    """Return what `call` returns, or raise what it raises, in the compute thread.
 
-    Interrupted by Ctrl-C, it raises KeyboardInterrupt once the call has asked `check`, or after some seconds.
+    Ctrl-C raises KeyboardInterrupt once the call has called `check`, or after some seconds.
     """
     worker = _owner.worker
     return call() if worker.is_here else worker.wait_for(call)
 
 
 async def run_async(call: Callable[[], T]) -> T:
-    """Do the same for a coroutine; one that is cancelled does not wait for the call to end."""
+    """Do the same for a coroutine; if it is cancelled, it does not wait for the call to end."""
     worker = _owner.worker
     return call() if worker.is_here else await worker.run(call)
 
 
 def owned(function: Callable[P, T]) -> Callable[P, T]:
-    """Let a function run in the thread that computes, wherever it is called."""
+    """Make a function run in the compute thread, wherever it is called."""
 
     @functools.wraps(function)
-    def run_there(*arguments: P.args, **named: P.kwargs) -> T:
-        return run(lambda: function(*arguments, **named))
+    def run_there(*arguments: P.args, **keywords: P.kwargs) -> T:
+        return run(lambda: function(*arguments, **keywords))
 
     return run_there
 
 
 def check() -> None:
-    """Raise KeyboardInterrupt if nobody waits for this call any more; in any other thread, do nothing.
+    """Raise KeyboardInterrupt if nobody waits for this call any longer; do nothing in any other thread.
 
-    For calls that take long: each micro-batch of a training asks, and each chunk of a prompt.
+    To be called by long calls: each micro-batch of training and each chunk of a prompt does.
     """
     worker = _owner.worker
     if worker.is_here:
@@ -74,7 +74,7 @@ def check() -> None:
 
 
 def _begin_anew() -> None:
-    """A forked process has no thread but its main one."""
+    """Start over in a forked process, which has only its main thread."""
     global _owner
     _owner = _Owner()
 

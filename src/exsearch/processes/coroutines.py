@@ -1,4 +1,4 @@
-"""Running coroutines from code that is none: like asyncio.run, but also in a notebook, and stopped by any signal."""
+"""Runs coroutines from synchronous code: like asyncio.run, but also in a notebook, and stopped by any signal."""
 
 import asyncio
 import queue
@@ -13,14 +13,14 @@ from exsearch.processes import stopping
 
 T = TypeVar("T")
 _LOOK = 0.2
-"""Seconds after which a thread that waits looks whether it is to stop."""
+"""Seconds between two checks of a waiting thread for a stop."""
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Return what a coroutine returns; the first signal cancels it, and raises KeyboardInterrupt here.
+    """Return what a coroutine returns. The first signal cancels it, and raises KeyboardInterrupt here.
 
-    Where an event loop runs already, as in a notebook, it runs in another one meanwhile. If the task that waits for it
-    there is cancelled, which is what `asyncio.run` makes of the first signal, so is the coroutine.
+    If an event loop is running already, as in a notebook, the coroutine runs in another one meanwhile. If the waiting
+    task is cancelled, as `asyncio.run` does at the first signal, so is the coroutine.
     """
     try:
         asyncio.get_running_loop()
@@ -49,19 +49,21 @@ def _run_here(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def _run_beside(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine in a thread of its own."""
+    """Run a coroutine in its own thread."""
     with _Beside(coroutine).running() as beside:
-        while not wait([beside.outcome], _LOOK).done:  # a signal that another thread has taken ends no longer wait
+        # in short waits, since a signal that another thread received does not end a longer one
+        while not wait([beside.outcome], _LOOK).done:
             beside.require_wanted()
     return beside.outcome.result()
 
 
 def iterate(begin: Callable[[Callable[[T], None]], Coroutine[Any, Any, None]]) -> Generator[T, None, None]:
-    """Yield what a coroutine hands to the function that `begin` is given, as it comes; raise what the coroutine raises.
+    """Yield what a coroutine passes to the function that `begin` is given, as it arrives; raise what the coroutine
+    raises.
 
-    It runs in a thread of its own, so also where an event loop runs, and begins with the first item that is asked for.
-    It is cancelled where the iterator is closed before its end, where waiting for an item is interrupted, and where the
-    task that waits is cancelled.
+    It runs in its own thread, so it also works where an event loop runs, and starts when the first item is requested.
+    It is cancelled if the iterator is closed early, if waiting for an item is interrupted, or if the waiting task is
+    cancelled.
     """
     items: queue.SimpleQueue[T | _End] = queue.SimpleQueue()
     with _Beside(begin(items.put)).running() as beside:
@@ -79,14 +81,14 @@ def iterate(begin: Callable[[Callable[[T], None]], Coroutine[Any, Any, None]]) -
 
 
 class _End:
-    """Stands behind the last item."""
+    """Marks the end of the items."""
 
 
 class _Beside(Generic[T]):
-    """A coroutine in a thread of its own."""
+    """A coroutine in its own thread."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, T]) -> None:
-        """Nothing is started yet."""
+        """Prepare it, without starting."""
         self.outcome: Future[T] = Future()
         self._coroutine = coroutine
         self._task: asyncio.Task[Any] | None = None
@@ -94,19 +96,19 @@ class _Beside(Generic[T]):
         self._thread = threading.Thread(target=copy_context().run, args=(self._work,), name="coroutines", daemon=True)
         try:
             self._waiting = asyncio.current_task()
-        except RuntimeError:  # no event loop runs here
+        except RuntimeError:  # no event loop is running here
             self._waiting = None
 
     @contextmanager
     def running(self) -> Iterator["_Beside[T]"]:
-        """Run it meanwhile; it is cancelled where the block is left by an exception."""
+        """Run it meanwhile; it is cancelled if the block is left by an exception."""
         try:
             self._thread.start()
             yield self
         except BaseException:
             self._given_up.set()
             if self._task is not None:
-                with suppress(RuntimeError):  # its loop is closed: it has ended
+                with suppress(RuntimeError):  # its loop is closed, so it has ended
                     self._task.get_loop().call_soon_threadsafe(self._task.cancel)
             if self._thread.is_alive():
                 self._thread.join(stopping.GRACE)

@@ -1,4 +1,4 @@
-"""Futures of an event loop, settled from its own thread or from another."""
+"""Sets the outcomes of an event loop's futures, from its own thread or from another."""
 
 import asyncio
 from collections.abc import Iterable
@@ -7,11 +7,11 @@ from typing import TypeVar
 
 T = TypeVar("T")
 Settled = tuple["asyncio.Future[T]", T | BaseException]
-"""A future, and its outcome: a value, or the error to raise. So no value is an error itself."""
+"""A future, and its outcome: a value, or the error to raise. So no value can itself be an error."""
 
 
 def settle(pairs: Iterable[Settled[T]]) -> None:
-    """Give futures of the running loop their outcomes; one that is done or was cancelled keeps what it has."""
+    """Set the outcomes of futures of the running loop; those that are done or cancelled are not changed."""
     for future, outcome in pairs:
         if future.done():
             continue
@@ -22,7 +22,7 @@ def settle(pairs: Iterable[Settled[T]]) -> None:
 
 
 def settle_from_thread(pairs: list[Settled[T]]) -> None:
-    """Do so from another thread, for futures of one loop; does nothing if that is closed: nobody waits any more."""
+    """Do the same from another thread, for futures of one loop; do nothing if it is closed, since nobody waits then."""
     if pairs:
         with suppress(RuntimeError):
             pairs[0][0].get_loop().call_soon_threadsafe(settle, pairs)

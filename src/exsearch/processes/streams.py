@@ -1,4 +1,4 @@
-"""Standard output in whatever encoding the user's terminal or pipe has."""
+"""Standard output in the encoding of the user's terminal or pipe."""
 
 import codecs
 import io
@@ -8,9 +8,9 @@ _HANDLER = "exsearch.escaped"
 
 
 def write_any_text() -> None:
-    """Have standard output write what its encoding lacks as JSON writes it (`\\u03a9`) instead of failing.
+    """Make standard output write characters that its encoding lacks as JSON does (`\\u03a9`), instead of failing.
 
-    Text stays readable, and what is printed as JSON stays JSON. Streams that know already what to do are left alone.
+    Text stays readable, and JSON stays JSON. Streams with another error handler are not changed.
     """
     codecs.register_error(_HANDLER, _escaped)
     for stream in (sys.stdout, sys.stderr):

@@ -1,4 +1,4 @@
-"""A thread that makes calls for others, one after another."""
+"""A thread that executes calls for others, one after another."""
 
 import asyncio
 import contextvars
@@ -16,19 +16,20 @@ T = TypeVar("T")
 
 @dataclass(eq=False)
 class _Job:
-    """A call, and whom to give its outcome: a value or an error."""
+    """A call, and the function that takes its outcome: a value or an error."""
 
     call: Callable[[], Any]
     settle: Callable[[Any, BaseException | None], None]
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
     given_up: bool = False
-    """Nobody waits for it any more."""
+    """Whether nobody waits for it any longer."""
 
 
 class Worker:
-    """Makes calls in a thread of its own, each in the context variables of its caller.
+    """Executes calls in a thread of its own, each in the context variables of its caller.
 
-    The thread is a daemon: a call that never returns keeps neither its caller, which may stop waiting, nor the process.
+    The thread is a daemon: a call that never returns blocks neither its caller, which may stop waiting, nor the
+    process.
     """
 
     def __init__(self, name: str) -> None:
@@ -40,13 +41,13 @@ class Worker:
 
     @property
     def is_here(self) -> bool:
-        """Whether this is its thread."""
+        """Whether the calling thread is this worker's."""
         return threading.current_thread() is self._thread
 
     async def run(self, call: Callable[[], T]) -> T:
-        """Return what `call` returns or raise what it raises, once its turn has come.
+        """Return what `call` returns, or raise what it raises, once its turn has come.
 
-        If the wait is cancelled, a call that has not begun is left out, and one that asks `check` ends.
+        If the wait is cancelled, a call that has not started is skipped, and one that calls `check` ends.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
@@ -62,36 +63,36 @@ class Worker:
             raise
 
     def wait_for(self, call: Callable[[], T]) -> T:
-        """Do the same for a caller that is no coroutine.
+        """Do the same for a caller that is not a coroutine.
 
-        If the wait is interrupted, by Ctrl-C, a call that asks `check` now and then has some seconds to end as it must.
+        If Ctrl-C interrupts the wait, a call that calls `check` regularly has some seconds to end properly.
         """
-        done = threading.Event()
+        finished = threading.Event()
         outcome: list[tuple[Any, BaseException | None]] = []
 
         def settle(value: T, error: BaseException | None) -> None:
             outcome.append((value, error))
-            done.set()
+            finished.set()
 
         job = _Job(call, settle)
         self._jobs.put(job)
         try:
-            done.wait()
+            finished.wait()
         except BaseException:
             job.given_up = True
-            done.wait(stopping.GRACE)
+            finished.wait(stopping.GRACE)
             raise
         [(value, error)] = outcome
         if error is not None:
             try:
                 raise error
             finally:
-                del error, outcome  # else it and its traceback, with all that hangs on it, would refer to each other
+                del error, outcome  # otherwise, the error and its traceback would form a reference cycle
         result: T = value
         return result
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt, in this thread, if nobody waits for the call under way any more."""
+        """Raise KeyboardInterrupt, in this thread, if nobody waits for the current call any longer."""
         if self._current is not None and self._current.given_up:
             raise KeyboardInterrupt
 
@@ -100,7 +101,7 @@ class Worker:
             job = self._jobs.get()
             with stopping.untorn():
                 self._make(job)
-                del job  # here: torch gives the interpreter up where it frees a tensor, too
+                del job  # deleted here, since freeing a tensor makes torch release the interpreter lock
 
     def _make(self, job: _Job) -> None:
         value, error = None, None

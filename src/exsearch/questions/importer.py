@@ -109,12 +109,12 @@ def import_questions(
         if len(job.kept) == limit:
             break
         count = 0
-        for place, read in file:
+        for place, record in file:
             if (decompositions or names) and file.format != TWO_WIKI:
                 raise UsageError(
                     f"{file.path}: is in the format {file.format}; sub-questions and aliases go with {TWO_WIKI}"
                 )
-            count += job.add(file.path, place, read)
+            count += job.add(file.path, place, record)
             if len(job.kept) == limit:
                 break
         if count:
@@ -143,12 +143,12 @@ class _Import:
                 if isinstance(read, Annotated):
                     self._asked.setdefault(_words(read.question), (str(path), read.question.id))
 
-    def add(self, path: Path, place: str, read: Annotated | LeftOut) -> bool:
+    def add(self, path: Path, place: str, record: Annotated | LeftOut) -> bool:
         """Keep a record, unless something is wrong with it; return whether it is kept."""
         where = f"{path}, {place}"
-        if isinstance(read, LeftOut):
-            return self._leave_out(where, read.reason)
-        question = read.question
+        if isinstance(record, LeftOut):
+            return self._leave_out(where, record.reason)
+        question = record.question
         if question.id in self._places:
             raise UsageError(
                 f"{where}: the id {question.id!r} occurs twice, first in {self._places[question.id]} "
@@ -169,7 +169,7 @@ class _Import:
                 return self._leave_out(where, "asked elsewhere or twice", question.id)
         self._asked.setdefault(words, (str(path), question.id))
         self.report.empty_answers += len(question.answers) - len(answers)
-        self.kept.append(msgspec.structs.replace(read, question=msgspec.structs.replace(question, answers=answers)))
+        self.kept.append(msgspec.structs.replace(record, question=msgspec.structs.replace(question, answers=answers)))
         return True
 
     def _leave_out(self, where: str, reason: str, id: str | None = None) -> bool:
@@ -181,11 +181,11 @@ class _Import:
     def count_used(self, companions: Companions, decompositions: Path | None, names: Path | None) -> None:
         """Count which lines of the companion files belong to imported questions. Raises UsageError if none do."""
         if decompositions is not None:
-            decomposed = {read.question.id for read in self.kept if read.decomposed}
+            decomposed = {record.question.id for record in self.kept if record.decomposed}
             needed = "a question with the `_id` of a line and as many triples as that has sub-questions"
             self.report.decompositions = _usage(decompositions, companions.decompositions, decomposed, needed)
         if names is not None:
-            aliased = {id for read in self.kept for id in read.aliased}
+            aliased = {id for record in self.kept for id in record.aliased}
             needed = "a question with the `Q_id` of a line as its `answer_id` or in its `evidences_id`"
             self.report.aliases = _usage(names, companions.names, aliased, needed)
 
@@ -194,11 +194,11 @@ class _Import:
         report = self.report
         finder = None
         if corpus is not None:
-            finder = GoldFinder(corpus, (named for read in self.kept for named in _named(read)))
+            finder = GoldFinder(corpus, (named for record in self.kept for named in _named(record)))
         unresolved: list[Unresolved] = []
         questions = []
-        for read in self.kept:
-            question = self._resolved(read, finder, unresolved)
+        for record in self.kept:
+            question = self._resolved(record, finder, unresolved)
             questions.append(question)
             report.questions += 1
             report.answers += len(question.answers)
@@ -214,12 +214,12 @@ class _Import:
         write_jsonl(out, questions)
         return report
 
-    def _resolved(self, read: Annotated, finder: GoldFinder | None, unresolved: list[Unresolved]) -> Question:
+    def _resolved(self, record: Annotated, finder: GoldFinder | None, unresolved: list[Unresolved]) -> Question:
         """Return a question with the ids of its passages.
 
         If one of its gold passages is missing, it gets none of them: recall over the others would be too high.
         """
-        ids_by_passage = {passage: _find(passage, finder) for passage in _named(read)}
+        ids_by_passage = {passage: _find(passage, finder) for passage in _named(record)}
         missing = {_key(passage): passage for passage, ids in ids_by_passage.items() if not ids}
         there = {_key(passage) for passage, ids in ids_by_passage.items() if ids} - missing.keys()
         self.report.gold_found += len(there)
@@ -228,12 +228,12 @@ class _Import:
             self.report.gold_without_corpus += len(missing)
         else:
             self.report.gold_unresolved += len(missing)
-            unresolved += [Unresolved(read.question.id, passage) for passage in missing.values()]
-        complete = all(ids_by_passage[passage] for passage in read.gold)
-        subs = zip(read.question.sub_questions, read.of_sub_questions, strict=True)
+            unresolved += [Unresolved(record.question.id, passage) for passage in missing.values()]
+        complete = all(ids_by_passage[passage] for passage in record.gold)
+        subs = zip(record.question.sub_questions, record.of_sub_questions, strict=True)
         return msgspec.structs.replace(
-            read.question,
-            gold_passages=list(dict.fromkeys(id for passage in read.gold for id in ids_by_passage[passage]))
+            record.question,
+            gold_passages=list(dict.fromkeys(id for passage in record.gold for id in ids_by_passage[passage]))
             if complete
             else [],
             sub_questions=[
@@ -255,8 +255,8 @@ def _usage(path: Path, ids: Collection[str], used: Collection[str], needed: str)
     return Usage(len(ids) - len(unused), len(unused), unused[:MAX_EXAMPLES_SHOWN])
 
 
-def _named(read: Annotated) -> list[NamedPassage]:
-    return [*read.gold, *(named for named in read.of_sub_questions if named)]
+def _named(record: Annotated) -> list[NamedPassage]:
+    return [*record.gold, *(passage for passage in record.of_sub_questions if passage)]
 
 
 def _key(passage: NamedPassage) -> tuple[str | None, ...]:

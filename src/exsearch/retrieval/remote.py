@@ -120,11 +120,11 @@ class Remote:
 
     def _exchange(self, request: httpx2.Request) -> tuple[int, bytes]:
         """Return status and body; retries where that may help. Raises RetrievalError."""
-        asked = 0.0
+        pause_asked = 0.0
         for pause in self._policy.pauses():
-            if wait := max(pause, asked):
+            if wait := max(pause, pause_asked):
                 time.sleep(wait)
-            asked = 0.0
+            pause_asked = 0.0
             try:
                 response, body = self._once(request)
             except _BROKEN as error:
@@ -137,9 +137,9 @@ class Remote:
                 if response.status_code not in _TRY_AGAIN:
                     return response.status_code, body
                 failure = f"status {response.status_code}"
-                asked = retry_after(response.headers.get("Retry-After"))
-                if asked > LONGEST_PAUSE:
-                    raise RetrievalError(f"{self._shown}: {failure}, and the server asks to wait {asked:.0f} s")
+                pause_asked = retry_after(response.headers.get("Retry-After"))
+                if pause_asked > LONGEST_PAUSE:
+                    raise RetrievalError(f"{self._shown}: {failure}, and the server asks to wait {pause_asked:.0f} s")
         raise RetrievalError(f"{self._shown}: {failure} ({self._policy.retries + 1} attempts)")
 
     def _once(self, request: httpx2.Request) -> tuple[httpx2.Response, bytes]:

@@ -1,1 +1,1 @@
-"""What one training run leaves on the disk."""
+"""The files that a training run writes."""

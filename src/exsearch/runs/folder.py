@@ -1,4 +1,4 @@
-"""The run folder: where each stage of a run leaves its result, and how a later start finds it."""
+"""The run folder: where each stage of a run writes its result, and how a later start finds it."""
 
 from pathlib import Path
 
@@ -47,18 +47,18 @@ class Iteration(msgspec.Struct, frozen=True):
     sample_exact_match: float
     any_exact_match: float
     examples: int
-    """Trajectories that the M-step learned from."""
+    """Number of trajectories that the M-step learned from."""
     validation_em: float
     mean_answer_probability: float | None = None
     """Mean p(y | x, z) of the E-step's samples, 0 for those without an answer; None in older files."""
     malformed: float | None = None
     """Share of the E-step's samples that ended as malformed; None in older files."""
     sources: dict[str, float] = {}
-    """From which E-step the weight comes that the M-step learned by: shares, by iteration."""
+    """Shares of the M-step's weight by the iteration whose E-step it comes from."""
     ratios_worth: dict[str, float] = {}
-    """Of each earlier E-step that was weighed again: the effective sample size of its importance ratios."""
+    """Effective sample size of the importance ratios, by earlier iteration whose E-step was reweighed."""
     guard: str = ""
-    """What became of the step, in a sentence; empty without a guard."""
+    """What became of the step, as a sentence; empty without a guard."""
 
 
 class RunSummary(msgspec.Struct, frozen=True):
@@ -71,11 +71,11 @@ class RunSummary(msgspec.Struct, frozen=True):
     comparison: Comparison | None
     iterations: list[Iteration]
     train_answer_probability: dict[str, Figure] = {}
-    """Mean p(y | x, z) of each model on the same training questions, greedy, 0 where it gave no answer."""
+    """Mean p(y | x, z) of each model on the same training questions, greedy, 0 for no answer."""
 
 
 class RunFolder:
-    """Paths of one run. A stage is complete when its file or folder exists: all are renamed into place."""
+    """Paths of one run. A stage is complete when its file or folder exists, since all are renamed into place."""
 
     def __init__(self, root: Path, tracking: TrackingConfig | None = None) -> None:
         """Name the folder; nothing is created yet."""
@@ -83,10 +83,10 @@ class RunFolder:
         self.metrics = MetricsLog(root / "metrics.jsonl", open_mirrors(tracking, root, root.name) if tracking else ())
 
     def as_its_version_did(self, config: Config) -> tuple[Config, str]:
-        """Return a config as the version meant it that began the run here, and a sentence about what that means.
+        """Return a config with the behaviour of the version that started the run here, and a sentence about it.
 
-        What that version had no setting for stays as it did it, whatever the config says: nothing of the method changes
-        within a run. The sentence is empty for a run that knows all settings, and where there is none.
+        Settings that that version did not have keep its behaviour, whatever the config says: nothing of the method
+        changes within a run. The sentence is empty if the version had all settings, or if there is no run.
         """
         unknown = self._unknown()
         if not unknown:
@@ -99,14 +99,14 @@ class RunFolder:
         return as_earlier(config, unknown), f"Begun by an earlier version, so this run goes on as it did: {as_it_did}."
 
     def _unknown(self) -> list[str]:
-        """Return the settings that the version had none of which began the run here."""
+        """Return the settings that did not exist in the version that started the run here."""
         return unknown_to(read_toml(self.config)) if self.config.exists() else []
 
     def check(self, config: Config, contents: dict[str, str] | None = None) -> list[Change]:
-        """Return the settings that the run that is here was begun with otherwise; raises UsageError for results' sake.
+        """Return the settings that differ from the existing run's. Raises UsageError if they change results.
 
-        `config` is one of `as_its_version_did`. `contents` says, by their keys, what settings that name something stand
-        for. Without it only the others are compared; index and questions are compared by `claim_inputs`.
+        `config` is from `as_its_version_did`. `contents` has, by key, fingerprints for settings that name files or
+        models. Without it, only the others are compared; index and questions are compared by `claim_inputs`.
         """
         if not self.config.exists():
             return []
@@ -117,7 +117,7 @@ class RunFolder:
             for key, content in contents.items():
                 if begun.get(key, content) != content:
                     refused.append(other_content(key, begun[key], content))
-                elif key not in begun:  # of an earlier version
+                elif key not in begun:  # started by an earlier version
                     refused += [str(change) for change in found if change.key == key]
         if refused:
             raise UsageError(
@@ -127,9 +127,9 @@ class RunFolder:
         return found
 
     def claim(self, config: Config, contents: dict[str, str] | None = None) -> list[Change]:
-        """Write the config and what its names stand for; the same as `check` for a run that is already here.
+        """Write the config and the fingerprints of what its names mean; for an existing run, do the same as `check`.
 
-        Without `contents` a run that is here keeps its config.
+        Without `contents`, an existing run keeps its config.
         """
         found = self.check(config, contents)
         if contents is not None or not self.config.exists():
@@ -139,9 +139,9 @@ class RunFolder:
         return found
 
     def claim_inputs(self, protocol: Protocol, splits: dict[str, list[Question]]) -> None:
-        """Write the questions and what scores depend on; raises UsageError if the run that is here has others.
+        """Write the questions and the conditions of scores. Raises UsageError if the run here has others.
 
-        A file may have changed under its name: what is here would pass for scores of it.
+        A file may have changed under its name, and the results here would be taken for results on it.
         """
         for split, questions in splits.items():
             used = self.questions(split)
@@ -164,16 +164,16 @@ class RunFolder:
 
     @property
     def contents(self) -> Path:
-        """Return the file that says what the settings that name files and models stand for."""
+        """Return the file with fingerprints of the files and models that settings name."""
         return self.root / "contents.json"
 
     def questions(self, split: str) -> Path:
-        """Return the file of the questions this run used."""
+        """Return the file of a split's questions, as used by this run."""
         return self.root / "questions" / f"{split}.jsonl"
 
     @property
     def warmup_trajectories(self) -> Path:
-        """Return the file of gold trajectories that the warm-up learned from."""
+        """Return the file of the warm-up's gold trajectories."""
         return self.root / "warmup-trajectories.jsonl"
 
     def checkpoint(self, name: str) -> Path:
@@ -181,24 +181,24 @@ class RunFolder:
         return self.root / "warmup" if name == "warmup" else self.root / name / "checkpoint"
 
     def part(self, name: str, part: str) -> Path:
-        """Return the folder of a model that has gone a `part` of an iteration's step, until the guard has decided."""
+        """Return the folder of a model after a `part` of an iteration's step, kept until the guard has decided."""
         return self.root / name / part
 
     def order(self, name: str, number: int) -> Path:
-        """Return the folder of a model trained in one of several orders, until these are averaged."""
+        """Return the folder of a model trained in one of several orders, kept until these are averaged."""
         return self.root / name / f"order-{number}"
 
     @property
     def guard(self) -> Path:
-        """Return the folder of what models made of the guard's questions."""
+        """Return the folder of the guard's trajectories."""
         return self.root / "guard"
 
     def guard_decision(self, name: str) -> Path:
-        """Return the file that says what became of an iteration's step."""
+        """Return the file of the decision on an iteration's step."""
         return self.root / name / "guard.json"
 
     def reweighed(self, name: str, earlier: str) -> Path:
-        """Return the weights that the M-step of an iteration gives to the trajectories of an earlier one."""
+        """Return the weights of an earlier iteration's trajectories in the M-step of an iteration."""
         return self.root / name / "reweighed" / f"{earlier}.jsonl"
 
     def trajectories(self, name: str) -> Path:
@@ -223,5 +223,5 @@ class RunFolder:
 
     @property
     def summary(self) -> Path:
-        """Return the file of the run's result."""
+        """Return the file of the run's results."""
         return self.root / "summary.json"

@@ -1,4 +1,4 @@
-"""LoRA adapters: in which layers of a model they are put, and which are left out."""
+"""LoRA adapters: which layers of a model get one, and which do not."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
     from peft import LoraModel
 
 _FUSED = ("out_proj", "conv1d")
-"""Layers of Mamba whose weights its kernels take without calling the layer."""
+"""Layers of Mamba whose weights its kernels use without calling the layer."""
 _WITH_MAMBA = frozenset(["falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"])
-"""Model types of which peft refuses adapters there."""
+"""Model types for which peft refuses adapters on these."""
 
 
 @dataclass(frozen=True)
 class Adapted:
-    """What adapters would cover of a model."""
+    """What adapters would cover in a model."""
 
     layers: dict[str, int]
-    """How many layers of each name get one."""
+    """Number of layers with an adapter, by name."""
     share: float
-    """Of the weights outside the embeddings, those that adapters change."""
+    """Share of the weights outside the embeddings that adapters change."""
 
 
 def add_lora(model: PreTrainedModel, rank: int) -> "LoraModel":
-    """Freeze the model and put LoRA adapters into its linear layers; return what can merge them.
+    """Freeze the model and add LoRA adapters to its linear layers; return what can merge them.
 
-    Raises UsageError for a model whose layers share weights: each would be changed by the adapters of all.
+    Raises UsageError for a model whose layers share weights, since each would be changed by the adapters of all.
     """
     from peft import LoraConfig, LoraModel
 
@@ -54,7 +54,7 @@ def add_lora(model: PreTrainedModel, rank: int) -> "LoraModel":
 
 
 def adapted_by(model: PreTrainedModel) -> Adapted:
-    """Put adapters into a model and say where they are. Raises UsageError."""
+    """Add adapters to a model, and return where they are. Raises UsageError."""
     whole = sum(parameter.numel() for parameter in model.parameters())
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
     embedded = {id(weight): weight.numel() for part in ends if part is not None for weight in part.parameters()}
@@ -80,20 +80,20 @@ def _linear_layers(model: PreTrainedModel) -> dict[str, torch.nn.Module]:
 
 
 def _shared_layers(model: PreTrainedModel) -> list[str]:
-    """Return the first layers that share a weight; none if all have their own."""
-    seen: dict[int, str] = {}
+    """Return the first layers found that share a weight; none if each has its own."""
+    names: dict[int, str] = {}
     for name, module in _linear_layers(model).items():
-        other = seen.setdefault(id(module.weight), name)
+        other = names.setdefault(id(module.weight), name)
         if other != name:
             return [other, name]
     return []
 
 
 def _unfit_layers(model: PreTrainedModel) -> list[str]:
-    """Return the linear layers that an adapter would break, or would be without effect in until it is merged.
+    """Return the linear layers that an adapter would break, or in which it would have no effect until it is merged.
 
-    Those return more than a product of their input, such as routers, or the model takes their weights without calling
-    them, or they see images.
+    These return more than a product of their input, such as routers, or the model uses their weights without calling
+    them, or they process images.
     """
     layers = _linear_layers(model)
     textual = set(text_part(model).modules())

@@ -9,11 +9,11 @@ from exsearch.engine.attending import UnknownArgumentError, attend_in_blocks, re
 from exsearch.training.tree import Node
 
 TREE = "exsearch_tree"
-"""The name under which models find it: `attn_implementation`."""
+"""Name under which models find it: `attn_implementation`."""
 
 
 class Layout:
-    """The nodes of a tree as attention needs them. Masks are made once for all layers."""
+    """The nodes of a tree, as attention needs them. Masks are computed once for all layers."""
 
     def __init__(self, nodes: list[Node]) -> None:
         """Take the nodes in the order of their tokens."""
@@ -22,7 +22,7 @@ class Layout:
         self._masks: dict[tuple[int, int | None, bool], torch.Tensor | None] = {}
 
     def mask(self, number: int, window: int | None, like: torch.Tensor, always: bool = False) -> torch.Tensor | None:
-        """Return what is added to a node's scores, (tokens, tokens seen); None for a triangle, if not `always`."""
+        """Return the mask to add to a node's scores, (tokens, tokens seen); None for a triangle, unless `always`."""
         if (number, window, always) not in self._masks:
             self._masks[number, window, always] = _mask(self.nodes[number], window, like, always)
         return self._masks[number, window, always]
@@ -45,19 +45,19 @@ def tree_attention(
     """Return attention, (1, tokens, heads, width).
 
     `query` has shape (1, heads, tokens, width), `key` and `value` (1, key heads, tokens, width). `layout` comes from
-    the call of the model, which hands on what it does not know. Raises UnknownArgumentError, also for a layer that is
-    not handed the layout.
+    the model's call, since models pass on arguments that they do not know. Raises UnknownArgumentError, also for a
+    layer that does not get the layout.
     """
     require_known(module, others)
     if layout is None:
-        raise UnknownArgumentError(f"{type(module).__name__} is not told which tokens belong together")
+        raise UnknownArgumentError(f"{type(module).__name__} does not pass on which tokens belong together")
     special = softcap is not None or s_aux is not None
     queries, keys, values = (tensor.split(layout.lengths, dim=2) for tensor in (query, key, value))
     mixed = []
     for number, node in enumerate(layout.nodes):
-        seen = [*node.ancestors, number]
+        visible = [*node.ancestors, number]
         mask = layout.mask(number, sliding_window, query, always=special)
-        seen_keys, seen_values = (torch.cat([parts[one] for one in seen], dim=2) for parts in (keys, values))
+        seen_keys, seen_values = (torch.cat([parts[one] for one in visible], dim=2) for parts in (keys, values))
         if mask is not None and special:
             attended = attend_in_blocks(
                 queries[number], seen_keys, seen_values, mask[None, None], scaling, softcap, s_aux

@@ -1,4 +1,4 @@
-"""Which examples make up which optimiser step, and how a step is cut to fit into memory."""
+"""Assigns examples to optimiser steps, and divides a step's examples into parts that fit into memory."""
 
 import random
 from bisect import bisect_left
@@ -22,7 +22,7 @@ def steps_per_epoch(count: int, batch_size: int) -> int:
 def batch_of_step(examples: list[Example], step: int, batch_size: int, seed: int) -> list[Example]:
     """Return the examples of optimiser step `step`, counted from 0 over all epochs.
 
-    Each epoch is a new shuffle that depends on the seed and the epoch alone, so a resumed run sees the same order.
+    Each epoch is a new shuffle that depends only on the seed and the epoch, so a resumed run sees the same order.
     """
     epoch, batch = divmod(step, steps_per_epoch(len(examples), batch_size))
     order = list(range(len(examples)))
@@ -33,11 +33,12 @@ def batch_of_step(examples: list[Example], step: int, batch_size: int, seed: int
 def micro_batches(
     batch: list[Example], max_tokens: int, multiple: int = 1, packing: Packing = "tree"
 ) -> list[list[Example]]:
-    """Cut a batch into parts of at most `max_tokens` tokens to compute, one example at least, and of similar sizes.
+    """Divide a batch into parts of similar size, each of at most `max_tokens` tokens to compute, or of a single
+    example.
 
-    Examples that begin alike stay together, since what they share is computed once. There are as many parts as
-    `max_tokens` asks for, rounded up to a multiple of `multiple`, so that each rank has as many; or fewer, if that
-    would cost more. Rows are padded to the longest, which counts, and stay with others of their length.
+    Examples that begin alike stay together, since a shared beginning is computed once. The number of parts is the one
+    that `max_tokens` requires, rounded up to a multiple of `multiple`, so that each rank has equally many; or fewer, if
+    that would cost more. Rows are padded to the longest, which counts, and are grouped by length.
     """
     if packing == "single":
         return [[example] for example in batch]
@@ -65,7 +66,7 @@ def micro_batches(
 
 
 def _cut_rows(batch: list[Example], max_tokens: int, multiple: int) -> list[list[Example]]:
-    """Cut a batch into parts of at most `max_tokens` tokens, padding included, longest examples first."""
+    """Divide a batch into parts of at most `max_tokens` tokens, padding included, longest examples first."""
     ordered = sorted(batch, key=lambda example: (-len(example.token_ids), example.token_ids))
 
     def cut(limit: int) -> list[list[Example]]:
@@ -82,10 +83,10 @@ def _cut_rows(batch: list[Example], max_tokens: int, multiple: int) -> list[list
 
 
 def packed_of_rank(parts: list[list[Example]], ranks: Ranks, packing: Packing = "tree") -> list[Packed]:
-    """Return what this rank computes of a batch that is cut into parts.
+    """Return what this rank computes of a batch that is divided into parts.
 
-    Every rank makes as many passes as any other, since they meet in each: who has no part left repeats the first one
-    with weight 0.
+    All ranks run the same number of forward passes, because each ends in a collective. A rank without work repeats its
+    first part with weight 0.
     """
     rounds = -(-len(parts) // ranks.count)
     places = range(ranks.rank, rounds * ranks.count, ranks.count)
@@ -98,6 +99,6 @@ def _idle(packed: Packed) -> Packed:
 
 
 def _shared(a: Example, b: Example) -> int:
-    """Return how many tokens two examples begin with, if they are enough to be shared."""
+    """Return the number of tokens with which both examples begin, 0 if they are too few to be shared."""
     same = common_tokens([a, b])
     return same if same >= MIN_SHARED else 0

@@ -1,7 +1,7 @@
-"""Weights between those of several checkpoints: a part of a step, or the mean of several.
+"""Interpolates the weights of several checkpoints: a part of a step, or a mean.
 
-Between two models that were trained from one another the loss is nearly flat, so that a part of a step does a part of
-what the whole one does, and the mean of two is about as good as the better (model soups: arXiv 2203.05482; WARP: arXiv
+Between two models, one trained from the other, the loss is nearly flat: part of a step has part of the whole step's
+effect, and the mean of two models is about as good as the better one (model soups: arXiv 2203.05482; WARP: arXiv
 2406.16768).
 """
 
@@ -23,10 +23,11 @@ from exsearch.training.saving import JOB, restore_float32, save_checkpoint, star
 
 @compute.owned
 def blend(parts: list[tuple[Path, float]], output: Path, model: ModelConfig, keep_float32: bool) -> None:
-    """Write the sum of checkpoints of one model, each times its share, as a checkpoint; one that is there is kept.
+    """Write the weighted sum of checkpoints of one model as a checkpoint; an existing one from the same parts is kept.
 
-    The shares sum to 1. With `keep_float32` the sum is that of the weights kept in float32, and is kept so itself; else
-    of those that are served. A checkpoint of other parts is replaced. Raises ExSearchError for models of other shapes.
+    The shares sum to 1. With `keep_float32`, the weights kept in float32 are summed, and the result is kept in float32
+    too; otherwise, the rounded weights are summed. A checkpoint of other parts is replaced. Raises ExSearchError for
+    models with different shapes.
     """
     assert math.isclose(sum(share for _, share in parts), 1.0), parts
     dtype = pick_dtype(model)
@@ -50,7 +51,9 @@ def blend(parts: list[tuple[Path, float]], output: Path, model: ModelConfig, kee
                 restore_float32(other, path)
             added = dict(other.named_parameters())
             if {n: p.shape for n, p in added.items()} != {n: p.shape for n, p in sums.items()}:
-                raise ExSearchError(f"{first} and {path} are models of other shapes; their weights have no sum")
+                raise ExSearchError(
+                    f"{first} and {path} are models with different shapes; their weights cannot be summed"
+                )
             for name, parameter in sums.items():
                 parameter.add_(added[name], alpha=share)
     save_checkpoint(blended, first, output, dtype, {"job": job, "shares": shares}, keep_float32)

@@ -1,4 +1,4 @@
-"""What the trainer learns from: tokens, which of them carry loss, and the weight of the whole."""
+"""Training examples: tokens, which of them carry loss, and the weight of the whole."""
 
 import math
 from dataclasses import dataclass
@@ -20,16 +20,16 @@ class Example:
     """Loss tokens before this index belong to log p(z | x), those from it on to log p(y | x, z)."""
     weight: float = 1.0
     credits: list[float] | None = None
-    """Factor of each token's loss, where turns do not count alike."""
+    """Factor of each token's loss, if turns count differently."""
     question_id: str = ""
-    """What it answers: examples of one question are learned from or validated on together."""
+    """Its question; examples of one question are either all trained on or all validated on."""
 
     def token_weight(self, position: int) -> float:
         """Return the weight of a token."""
         return self.weight if self.credits is None else self.weight * self.credits[position]
 
     def loss_tokens(self) -> int:
-        """Return how many tokens carry loss; a first token cannot, since nothing predicts it."""
+        """Return the number of tokens that carry loss; a first token cannot, since nothing predicts it."""
         return sum(self.loss_mask[1:])
 
 
@@ -38,9 +38,9 @@ def example_from(
 ) -> Example:
     """Return the example that teaches a trajectory and the answer `target`; None keeps the model's own answer.
 
-    The trajectory's tokens are taken as they are, never re-tokenised. With `step_credit`, the turns before the answer
-    count by what they brought: see `turn_credits`. Raises UsageError for a target where the answer stands within a
-    turn, as in grammars with stop strings.
+    The trajectory's tokens are used as they are, never re-tokenised. With `step_credit`, the turns before the answer
+    are weighted by their gain: see `turn_credits`. Raises UsageError for a target if the answer is within a turn, as in
+    grammars with stop strings.
     """
     start = trajectory.answer_start
     if start is None:
@@ -49,8 +49,8 @@ def example_from(
     if target is not None:
         if start and mask[start - 1] and is_one_turn(trajectory.grammar):
             raise UsageError(
-                f"trajectory {trajectory.label}: its answer stands within a turn, so that no "
-                "gold answer can be put in its place; weigh with rft or em"
+                f"trajectory {trajectory.label}: its answer is within a turn, so that no "
+                "gold answer can replace it; weigh with rft or em"
             )
         answer = chat.answer_ids(target, behind_thought=bool(start and mask[start - 1]))
         ids, mask = ids[:start] + answer, mask[:start] + [1] * len(answer)
@@ -61,7 +61,7 @@ def example_from(
     for position in range(start):
         if mask[position]:
             turn += not mask[position - 1]
-            if turn < len(turns):  # what is thought before the answer is no turn of its own
+            if turn < len(turns):  # thoughts before the answer are not a separate turn
                 credits[position] = turns[turn]
     return Example(ids, mask, start, weight, credits, trajectory.question_id)
 
@@ -69,16 +69,16 @@ def example_from(
 def turn_credits(trajectory: Trajectory, step_credit: float) -> list[float]:
     """Return the factor of each turn before the answer, one on average: the softmax of `step_credit` times its gain.
 
-    The gain of a turn is the rise, in nats, of log p(y | x, ...) from before the search that it asks for to after the
-    fact recorded of it; the last turn, which asks for none, has that of the last search. Raises UsageError for a
-    trajectory whose steps were not scored.
+    The gain of a turn is the rise, in nats, of log p(y | x, ...) from before the search that it makes to after the fact
+    recorded from it; the last turn, which makes none, has that of the last search. Raises UsageError for a trajectory
+    whose steps were not scored.
     """
     after = [step.answer_logprob for step in trajectory.steps]
     if trajectory.opening_logprob is None or None in after:
         name = f"{trajectory.label}"
         raise UsageError(f"trajectory {name}: learn.step_credit needs trajectories explored with explore.score_steps")
-    known = [trajectory.opening_logprob, *(value for value in after if value is not None)]
-    gains = [new - old for old, new in pairwise(known)]
+    scores = [trajectory.opening_logprob, *(value for value in after if value is not None)]
+    gains = [new - old for old, new in pairwise(scores)]
     exponents = [step_credit * gain for gain in [*gains, *gains[-1:]]]
     shares = [math.exp(exponent - max(exponents)) for exponent in exponents]
     return [share * len(shares) / sum(shares) for share in shares]

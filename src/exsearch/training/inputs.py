@@ -1,4 +1,4 @@
-"""All that comes into a training run, as its checkpoint and its resume points remember it."""
+"""All inputs of a training run, as recorded in its checkpoint and its resume points."""
 
 import sys
 from dataclasses import dataclass
@@ -25,28 +25,29 @@ SAME_RESULT = {
     "gradient_checkpointing": False,
     "save_steps": 1,
 }
-"""Settings that change no result, by `effects.py`, each at the value that stands for all in a fingerprint."""
+"""Settings without effect on results (see `effects.py`), each at the value used for it in fingerprints."""
 _LATER = {key.partition(".")[2]: value for key, value in EARLIER.items() if key.partition(".")[2] in _FIELDS}
-"""Settings that earlier versions did not have, with what those did."""
+"""Settings that earlier versions did not have, with the behaviour of those versions."""
 _Earlier = msgspec.defstruct("_Earlier", [(name, kind) for name, kind in _FIELDS.items() if name not in _LATER])
-"""The settings that they had: where the others are at what those did, the fingerprint is the one that they gave."""
+"""The settings that they had: if the others have those versions' behaviour, the fingerprint is the one they computed.
+"""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a training run begins with, apart from the settings that change no result."""
+    """What a training run starts from, without the settings that do not change results."""
 
     parts: dict[str, Any]
-    """Settings, and fingerprints of the rest, by the names that a message calls them."""
+    """Settings, and fingerprints of the rest, by the names used in messages."""
     job: str
     """Fingerprint of all of it."""
     earlier: str
-    """The one that earlier versions gave it: of DeepSpeed's file they took the name alone, and they left `save_steps`
-    out also where it says when the validation loss is taken."""
+    """Fingerprint by earlier versions, which used only the name of DeepSpeed's file, and ignored `save_steps` even
+    where it decides when the validation loss is computed."""
 
     @classmethod
     def of(cls, base: Path, examples: list[Example], config: TrainingConfig, seed: int, dtype: torch.dtype) -> "Inputs":
-        """Read what is to be trained. Raises UsageError for a file of DeepSpeed's settings that is not there."""
+        """Read the inputs of a training run. Raises UsageError if the file of DeepSpeed's settings is missing."""
         before = msgspec.structs.replace(config, **SAME_RESULT)
         now = msgspec.structs.replace(before, deepspeed=zero_fingerprint(config.deepspeed))
         if config.validation_share:
@@ -61,36 +62,37 @@ class Inputs:
         return cls({**others, "examples": fingerprint(examples), **settings}, job, earlier)
 
     def record(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps of it."""
+        """Return what a checkpoint records of it."""
         return {"job": self.job, "inputs": self.parts}
 
     def require_same(self, output: Path) -> None:
-        """Raise UsageError, which names what differs, if the checkpoint in `output` was trained from anything else."""
-        kept = read_json(output / JOB, dict[str, Any])
-        if kept.get("job") in (self.job, self.earlier):
+        """Raise UsageError, naming what differs, if the checkpoint in `output` was trained from anything else."""
+        recorded = read_json(output / JOB, dict[str, Any])
+        if recorded.get("job") in (self.job, self.earlier):
             return
-        parts = kept.get("inputs") or {}
+        parts = recorded.get("inputs") or {}
         parts = _LATER | parts if parts else {}
         differing = [
             f"{name} = {parts[name]} there, {value} here"
             for name, value in self.parts.items()
             if name in parts and parts[name] != value
         ]
-        named = f" ({', '.join(differing)})" if differing else ""
-        raise UsageError(f"{output}: holds a model trained from other inputs or settings{named}; choose another folder")
+        names = f" ({', '.join(differing)})" if differing else ""
+        raise UsageError(f"{output}: has a model trained from other inputs or settings{names}; choose another folder")
 
     def resume_points(self, folder: Path) -> Path:
-        """Return where in `folder` this run has its resume points; says on stderr that those of others are left."""
+        """Return the folder in `folder` for this run's resume points; print on stderr if those of other runs are
+        ignored."""
         for job in (self.job, self.earlier):
             if (folder / job).exists():
                 return folder / job
         if folder.exists():
-            print(f"  {folder}: its resume points are of other inputs or settings; begun anew", file=sys.stderr)
+            print(f"  {folder}: its resume points are of other inputs or settings; starting over", file=sys.stderr)
         return folder / self.job
 
 
 def _as_known(config: TrainingConfig) -> msgspec.Struct:
-    """Return settings as an earlier version knew them, if it did what these ask for."""
+    """Return settings in the form of an earlier version, if they ask for that version's behaviour."""
     values = msgspec.structs.asdict(config)
     if any(values[name] != value for name, value in _LATER.items()):
         return config

@@ -1,4 +1,4 @@
-"""A training run as a record that travels to the processes that share it."""
+"""A training run as a record, which is sent to the processes that share it."""
 
 import mmap
 from dataclasses import dataclass
@@ -23,28 +23,28 @@ class Job:
     seed: int
     label: str
     section: str
-    """Of the settings, with a dot."""
+    """Section of the settings, with a dot."""
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What a rank reports, one JSON line on its standard output: steps the first rank alone, an error any of them."""
+    """A report of a rank, one JSON line on its standard output: steps by the first rank only, an error by any rank."""
 
     step: int
     figures: dict[str, float] | None = None
-    """Of the step; None where the run continues behind it."""
+    """Figures of the step; None if the run resumes after it."""
     error: str = ""
     """Why it ended early."""
     mistake: bool = False
-    """Whether that is the user's."""
+    """Whether that is the user's mistake."""
 
 
 def write_job(file: IO[bytes], job: Job) -> None:
-    """Write a job for processes that have the file open, too."""
+    """Write a job for processes that also have the file open."""
     file.write(msgspec.msgpack.encode(job))
     file.flush()
 
 
 def read_job(descriptor: int) -> Job:
-    """Read what `write_job` wrote; others may do so at the same time."""
+    """Read a job written by `write_job`; others may read it at the same time."""
     with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as content:
         return msgspec.msgpack.decode(content, type=Job)

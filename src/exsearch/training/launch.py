@@ -1,4 +1,4 @@
-"""Training on several ranks of this machine: torchrun starts them, and they report to this process."""
+"""Training on several ranks of this machine, started by torchrun, which report to this process."""
 
 import os
 import subprocess
@@ -17,9 +17,9 @@ from exsearch.processes.children import start_module
 from exsearch.training.job import Job, Report, write_job
 
 REPORT = "exsearch-report "
-"""Before a report on standard output, where libraries print, too."""
+"""Prefix of a report on standard output, where libraries print as well."""
 SECONDS_TO_END = 15.0
-"""Given to ranks that are asked to stop; one that waits for a lost one may not hear of it."""
+"""Seconds given to ranks that are asked to stop; one that waits for a lost rank may not notice."""
 
 
 def train_on_ranks(
@@ -27,10 +27,10 @@ def train_on_ranks(
 ) -> None:
     """Run a job on `config.ranks` processes, each of which starts with the module `entry`.
 
-    Raises what the first of them raised, or ExSearchError if one was lost.
+    Raises the error that the first of them raised, or ExSearchError if one was lost.
     """
     failed: ExSearchError | None = None
-    with tempfile.TemporaryFile() as file:  # it has no name, so nothing of it stays, however this ends
+    with tempfile.TemporaryFile() as file:  # without a name, so that nothing is left behind
         write_job(file, job)
         reading, writing = os.pipe()
         with os.fdopen(reading, encoding="utf-8", errors="replace") as lines:
@@ -55,33 +55,33 @@ def train_on_ranks(
         raise failed
     if torchrun.returncode:
         raise ExSearchError(
-            f"{job.label}: a training process was lost; see above. The same command continues; if it was killed for "
-            f"want of memory, add {less_memory(job.config, job.section)}"
+            f"{job.label}: a training process was lost; see above. Run the same command again to resume; if it "
+            f"ran out of memory, add {less_memory(job.config, job.section)}"
         )
 
 
 @contextmanager
 def explained_if_out_of_memory(label: str, config: TrainingConfig, section: str) -> Iterator[None]:
-    """Turn the want of memory into one line that says which settings need less of it."""
+    """Turn an out-of-memory error into one line that names the settings that need less memory."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         advice = less_memory(config, section)
-        raise ExSearchError(f"{label}: out of memory. Continue with the same command and {advice}") from error
+        raise ExSearchError(f"{label}: out of memory. Resume with the same command and {advice}") from error
 
 
 def less_memory(config: TrainingConfig, section: str) -> str:
-    """Return the options under which a training run needs less memory and has the same result."""
+    """Return the options with which a training run needs less memory for the same result."""
     options = [f"--set {section}micro_batch_tokens={max(config.micro_batch_tokens // 2, 1)}"]
     if not config.gradient_checkpointing:
         options.append(f"--set {section}gradient_checkpointing=true")
-    return f"{' or '.join(options)}, which change memory and time alone"
+    return f"{' or '.join(options)}, which change only memory and time"
 
 
 def _start(entry: str, count: int, job: IO[bytes], reports: int) -> "subprocess.Popen[bytes]":
-    """Start `count` ranks, which read the job from standard input and report to a pipe, which is closed here."""
+    """Start `count` ranks, which read the job from standard input and report to a pipe, whose end here is closed."""
     threads = str(max(1, len(os.sched_getaffinity(0)) // count))
     environment = {"OMP_NUM_THREADS": threads} | os.environ | {"PYTHONSAFEPATH": "1"}
     try:
@@ -91,7 +91,7 @@ def _start(entry: str, count: int, job: IO[bytes], reports: int) -> "subprocess.
 
 
 def _stop(torchrun: "subprocess.Popen[bytes]") -> None:
-    """End the ranks, by force if that takes long: those that are left notice that nobody reads their reports."""
+    """End the ranks, by force if that takes long; remaining ones notice that nobody reads their reports."""
     torchrun.terminate()
     try:
         torchrun.wait(SECONDS_TO_END)

@@ -1,7 +1,7 @@
-"""A model and its optimiser on one rank or several: whole on each of them, or cut over them.
+"""A model and its optimiser, on one rank or several: replicated on all, or sharded over them.
 
-All of them make the same step: gradients are summed over ranks and micro-batches, and the loss is divided by what
-belongs to the whole batch beforehand.
+All of them make the same step: gradients are summed over ranks and micro-batches, and the loss is divided beforehand by
+quantities of the whole batch.
 """
 
 from collections.abc import Iterator
@@ -22,23 +22,23 @@ from exsearch.training.ranks import Ranks
 from exsearch.training.resume import Read
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
-"""What AdamW keeps of each parameter."""
+"""AdamW's state of each parameter."""
 
 
 class Learner(Protocol):
-    """What the trainer needs of a model and its optimiser. All ranks call the same methods in the same order."""
+    """A model and its optimiser, as the trainer needs them. All ranks call the same methods in the same order."""
 
     description: str
-    """What really runs."""
+    """Description of what is running."""
     packing: Packing
-    """How its micro-batches are to be packed."""
+    """How to pack its micro-batches."""
     parameters: dict[str, torch.nn.Parameter]
-    """Those that are trained, by their names in the model."""
+    """The trained parameters, by name in the model."""
 
     def accumulate(self, packed: Packed, factor: float, last: bool) -> torch.Tensor:
-        """Add the gradient of `factor` times the loss of a micro-batch; return the fields of LossSums of this rank.
+        """Add the gradient of `factor` times the loss of a micro-batch; return this rank's fields of LossSums.
 
-        `last` says that it is the step's last one.
+        `last` marks the last micro-batch of a step.
         """
         ...
 
@@ -47,15 +47,15 @@ class Learner(Protocol):
         ...
 
     def step(self, rate: float) -> float:
-        """Make an optimiser step at a learning rate; return the norm of the gradient before clipping."""
+        """Make an optimiser step with a learning rate; return the norm of the gradient before clipping."""
         ...
 
     def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Yield the trained weights by their names in the model, whole, on the processor."""
+        """Yield the trained weights by name in the model, whole, in main memory."""
         ...
 
     def state(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Yield weights and moments, whole, on the processor."""
+        """Yield weights and moments, whole, in main memory."""
         ...
 
     def restore(self, step: int, read: Read) -> None:
@@ -64,7 +64,7 @@ class Learner(Protocol):
 
 
 class TorchLearner:
-    """AdamW by torch: on one rank, on copies of the model (DDP), or cut over the ranks (FSDP2)."""
+    """AdamW by torch: on one rank, replicated (DDP), or sharded over the ranks (FSDP2)."""
 
     def __init__(
         self, loss: WeightedLoss, config: TrainingConfig, ranks: Ranks, dtype: torch.dtype, sharded: bool
@@ -75,41 +75,43 @@ class TorchLearner:
         self.description = f"one process on {ranks.device}"
         if sharded:
             _shard(loss, ranks)
-            self.description = f"FSDP2, weights, gradients and moments cut over {ranks.count} ranks on {ranks.device}"
+            self.description = (
+                f"FSDP2, weights, gradients and moments sharded over {ranks.count} ranks on {ranks.device}"
+            )
         elif ranks.count > 1:
             self._module = DistributedDataParallel(loss, broadcast_buffers=False)
             self.description = f"DDP, {ranks.count} copies on {ranks.device}"
         self.parameters = trained(loss)
         self.packing: Packing = loss.packing
         self._max_norm = config.max_grad_norm
-        # Fused: on two cores the default implementation takes seconds a step, as long as the rest of the step.
+        # Fused: on two cores the default implementation takes seconds per step, as long as the rest of the step.
         self._optimiser = torch.optim.AdamW(
             self.parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
 
     def accumulate(self, packed: Packed, factor: float, last: bool) -> torch.Tensor:
-        """Run forward and backward; gradients of ranks are averaged with the last micro-batch, so count up."""
-        held: AbstractContextManager[object] = nullcontext()
+        """Run forward and backward. Gradients are averaged over ranks, hence the factor `ranks.count`."""
+        no_sync: AbstractContextManager[object] = nullcontext()
         if isinstance(self._module, DistributedDataParallel) and not last:
-            held = self._module.no_sync()
-        with held:
+            no_sync = self._module.no_sync()
+        with no_sync:
             with self._mixed():
-                found: tuple[torch.Tensor, torch.Tensor] = self._module(packed)
-            (found[0] * (factor * self._ranks.count)).backward()
-        return found[1]
+                result: tuple[torch.Tensor, torch.Tensor] = self._module(packed)
+            (result[0] * (factor * self._ranks.count)).backward()
+        return result[1]
 
     def measure(self, packed: Packed) -> torch.Tensor:
         """Run forward."""
         with torch.no_grad(), self._mixed():
-            found: torch.Tensor = self._module(packed)[1]
-        return found
+            measured: torch.Tensor = self._module(packed)[1]
+        return measured
 
     def _mixed(self) -> torch.autocast:
         """Return the context of a forward pass."""
         return torch.autocast(self._ranks.device.split(":")[0], self._dtype, enabled=self._dtype != torch.float32)
 
     def step(self, rate: float) -> float:
-        """Clip, step, forget the gradient."""
+        """Clip, step, and clear the gradient."""
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self._max_norm)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
@@ -132,14 +134,14 @@ class TorchLearner:
 
 
 def trained(loss: WeightedLoss) -> dict[str, torch.nn.Parameter]:
-    """Return the parameters that are trained, by their names in the model."""
+    """Return the parameters that are trained, by name in the model."""
     return {name: p for name, p in loss.model.named_parameters() if p.requires_grad}
 
 
 def torch_state(
     parameters: dict[str, torch.nn.Parameter], optimiser: torch.optim.Optimizer
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield weights and AdamW's moments, whole, on the processor."""
+    """Yield weights and AdamW's moments, whole, in main memory."""
     for name, parameter in parameters.items():
         yield f"weight/{name}", _whole(parameter.detach()).cpu()
         for moment in MOMENTS if parameter in optimiser.state else ():
@@ -153,36 +155,36 @@ def restore_torch(
     step: int,
     read: Read,
 ) -> None:
-    """Set weights and AdamW's moments to those of a step; a parameter that no gradient has reached has no moments."""
+    """Set weights and AdamW's moments to those of a step; a parameter without gradients so far has no moments."""
     for name, parameter in parameters.items():
         weight = read(f"weight/{name}")
-        assert weight is not None, "the point was found to have it"
+        assert weight is not None, "checked when the resume point was opened"
         parameter.copy_(_like(parameter, weight))
         saved = {moment: read(f"{moment}/{name}") for moment in MOMENTS}
         moments = {moment: _like(parameter, value) for moment, value in saved.items() if value is not None}
         if moments:
-            # The fused optimiser counts on the parameter's own device.
+            # The fused optimiser needs the step count on the parameter's device.
             optimiser.state[parameter] = {"step": torch.tensor(float(step), device=parameter.device), **moments}
 
 
 def _shard(loss: WeightedLoss, ranks: Ranks) -> None:
-    """Cut each layer's parameters, and then all others, over the ranks. Raises ExSearchError if they are not."""
+    """Shard each layer's parameters, and then all others, over the ranks. Raises ExSearchError if that fails."""
     mesh = init_device_mesh(ranks.device.split(":")[0], (ranks.count,))
     for layer in decoder_layers(loss.model):
         fully_shard(layer, mesh=mesh)
     fully_shard(loss, mesh=mesh)
     whole = [name for name, parameter in loss.named_parameters() if not isinstance(parameter, DTensor)]
     if whole:
-        raise ExSearchError(f"FSDP2 was asked for, but parameters such as {whole[0]} are not cut over the ranks")
+        raise ExSearchError(f"FSDP2 is set, but parameters such as {whole[0]} are not sharded over the ranks")
 
 
 def _whole(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a tensor that may be cut over the ranks in one piece."""
+    """Return a possibly sharded tensor as a whole."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def _like(parameter: torch.nn.Parameter, value: torch.Tensor) -> torch.Tensor:
-    """Return a value on the parameter's device, cut as it is."""
+    """Return a value on the parameter's device, sharded like it."""
     data = parameter.detach()
     if isinstance(data, DTensor):
         return distribute_tensor(value.to(data.device), data.device_mesh, data.placements)

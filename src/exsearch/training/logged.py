@@ -1,4 +1,4 @@
-"""A training run by itself, outside an EM loop: its figures beside the checkpoint, and in the trackers."""
+"""A training run outside an EM loop: its figures next to the checkpoint, and in the trackers."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def train_logged(
     seed: int,
     label: str,
 ) -> Path:
-    """Train as start.py does, with the figures in `output`.metrics.jsonl, whose path is returned."""
+    """Train as start.py does, with the figures in `output`.metrics.jsonl; return that path."""
     identity = output.with_name(f"{output.name}.{IDENTITY}")
     mirrors = open_mirrors(tracking, output.parent, output.name, identity) if is_first() else []
     metrics = MetricsLog(output.with_name(f"{output.name}.metrics.jsonl"), mirrors)

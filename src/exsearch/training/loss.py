@@ -4,12 +4,12 @@ For a batch of trajectories k with weights w_k it is
 
     sum_k w_k [ a * nll(z_k | x) + b * nll(y | x, z_k) ] / C
 
-with each nll a sum over the model's own tokens, or with `normalise = "trajectory"` a mean over them. C is the weight
-of the loss tokens that a full batch has on average over an epoch, a constant: the gradients of an epoch's steps add up
-to that of the whole objective, and the loss is in nats per weighted token. With `denominator = "batch"`, C is the
-weight of the batch itself, sum_k w_k, or sum_k w_k * tokens_k if `normalise = "token"`: then a trajectory counts for
-more in a batch of little weight, and the loss is in nats per weighted trajectory. C is that of the whole batch of an
-optimiser step, on all ranks, so the gradient does not depend on how the batch is cut into micro-batches.
+with each nll a sum over the model's own tokens, or with `normalise = "trajectory"` a mean over them. C is the average
+weight of the loss tokens of a full batch over an epoch, a constant: the gradients of an epoch's steps add up to that of
+the whole objective, and the loss is in nats per weighted token. With `denominator = "batch"`, C is the weight of the
+batch itself, sum_k w_k, or sum_k w_k * tokens_k if `normalise = "token"`: then a trajectory counts for more in a batch
+of little weight, and the loss is in nats per weighted trajectory. C is that of the whole batch of an optimiser step, on
+all ranks, so the gradient does not depend on how the batch is divided into micro-batches.
 
 With `kl`, c * KL(p || p_start) at each loss token is added, weighted like the token: p_start is the model that training
 started from.
@@ -33,27 +33,27 @@ from exsearch.training.rows import Rows
 from exsearch.training.tree import Node, Tree
 
 Packing = Literal["tree", "rows", "single"]
-"""How a micro-batch is computed: as a tree, as padded rows, or of one example alone."""
+"""How a micro-batch is computed: as a tree, as padded rows, or with only one example."""
 Packed = Tree | Rows
 CHUNK = 1024
-"""Tokens projected to the vocabulary at a time: 200 MB of logits with 49,152 words."""
+"""Number of tokens projected to the vocabulary at a time: 200 MB of logits with 49,152 words."""
 
 
 @dataclass
 class LossSums:
-    """Sums over examples, to be divided when a step is complete."""
+    """Sums over examples, to be divided once a step is complete."""
 
     search_nll: float = 0.0
-    """Weighted, over tokens of log p(z | x), in nats."""
+    """Weighted sum over the tokens of log p(z | x), in nats."""
     answer_nll: float = 0.0
     search_tokens: float = 0.0
     """Weighted number of tokens."""
     answer_tokens: float = 0.0
     kl: float = 0.0
-    """Weighted, over all loss tokens."""
+    """Weighted sum over all loss tokens."""
 
     def per_token(self) -> dict[str, float]:
-        """Return the mean loss a token of both terms and of all, in nats."""
+        """Return the mean loss per token of both terms and of all, in nats."""
         tokens = self.search_tokens + self.answer_tokens
         return {
             "loss": round((self.search_nll + self.answer_nll) / max(tokens, 1e-9), 5),
@@ -64,7 +64,7 @@ class LossSums:
 
 
 def normalised(batch: list[Example], by: Normalisation) -> list[Example]:
-    """Return the examples of an optimiser step, each with the weight of its tokens."""
+    """Return the examples of an optimiser step, weighted so that their tokens add up as `by` says."""
     if by != "trajectory":
         return batch
     return [replace(example, weight=example.weight / example.loss_tokens()) for example in batch]
@@ -76,17 +76,17 @@ def own_denominator(batch: list[Example], by: Normalisation) -> float:
 
 
 def expected_denominator(examples: list[Example], batch_size: int, by: Normalisation) -> float:
-    """Return C of `denominator = "expected"`: the weight of the loss tokens of a full batch, on average over orders."""
+    """Return C of `denominator = "expected"`: the weight of the loss tokens of a full batch, averaged over orders."""
     whole = sum(example.weight * (1 if by == "trajectory" else example.loss_tokens()) for example in examples)
     return whole * min(batch_size, len(examples)) / len(examples)
 
 
 Reference = Callable[[], AbstractContextManager[PreTrainedModel]]
-"""Lends the model that training started from."""
+"""Provides the model that training started from."""
 
 
 class WeightedLoss(torch.nn.Module):
-    """A language model and the loss it learns by."""
+    """A language model and the loss that it is trained with."""
 
     def __init__(
         self,
@@ -95,19 +95,19 @@ class WeightedLoss(torch.nn.Module):
         reference: Reference | None = None,
         packing: Packing = "tree",
     ) -> None:
-        """Take a model; for trees its attention becomes that of training/attention.py.
+        """Take a model; for trees, its attention becomes that of training/attention.py.
 
-        `reference` is for `config.kl`. Raises whatever the model raises where the packing is not for it.
+        `reference` is for `config.kl`. Raises whatever the model raises if the packing does not work for it.
         """
         super().__init__()
         self.model, self.packing = model, packing
         self._forward = _forward_of(model, packing)
         self._config, self._reference = config, reference
         self._start: CausalForward | None = None
-        """Of the reference."""
+        """Forward pass of the reference."""
 
     def train(self, mode: bool = True) -> "WeightedLoss":
-        """Leave the model in the mode that it is in: learners call this, and it is for `without_noise` to say."""
+        """Do not change the model's mode: learners call this, but `without_noise` sets the mode."""
         self.training = mode
         return self
 
@@ -116,8 +116,8 @@ class WeightedLoss(torch.nn.Module):
         weights = torch.tensor(list(packed.targets.values()), device=self.model.device)
         is_answer = torch.tensor([target.is_answer for target in packed.targets], device=self.model.device)
         nll, kl = (weights * self.losses(packed)).unbind()
-        search, answer = (torch.where(chosen, nll, 0.0).sum() for chosen in (~is_answer, is_answer))
-        masses = [torch.where(chosen, weights, 0.0).sum() for chosen in (~is_answer, is_answer)]
+        search, answer = (torch.where(in_term, nll, 0.0).sum() for in_term in (~is_answer, is_answer))
+        masses = [torch.where(in_term, weights, 0.0).sum() for in_term in (~is_answer, is_answer)]
         sums = torch.stack([search.detach(), answer.detach(), *masses, kl.detach().sum()])
         config = self._config
         return config.search_loss * search + config.answer_loss * answer + config.kl * kl.sum(), sums
@@ -137,7 +137,7 @@ class WeightedLoss(torch.nn.Module):
     def _losses(self, hidden: torch.Tensor, tokens: torch.Tensor, start: torch.Tensor | None) -> torch.Tensor:
         """Return -log p of each token and the KL divergence there, (2, tokens).
 
-        Of a whole chunk the logits are made again for the gradient, not kept.
+        The logits of a whole chunk are not kept, but computed again for the gradient.
         """
 
         def of_chunk(hidden: torch.Tensor) -> torch.Tensor:
@@ -149,12 +149,12 @@ class WeightedLoss(torch.nn.Module):
 
         if len(tokens) < CHUNK or not torch.is_grad_enabled():
             return of_chunk(hidden)
-        found: torch.Tensor = checkpoint(of_chunk, hidden, use_reentrant=False)
-        return found
+        losses: torch.Tensor = checkpoint(of_chunk, hidden, use_reentrant=False)
+        return losses
 
     @torch.no_grad()
     def _start_logprobs(self, packed: Packed, places: torch.Tensor) -> list[torch.Tensor | None]:
-        """Return log p_start of the whole vocabulary at each place, chunk by chunk."""
+        """Return log p_start of the whole vocabulary at each position, chunk by chunk."""
         assert self._reference is not None
         with self._reference() as model:
             if self._start is None or self._start.model is not model:
@@ -171,7 +171,7 @@ def _forward_of(model: PreTrainedModel, packing: Packing) -> CausalForward:
 
 
 def _inputs(packed: Packed, device: torch.device) -> dict[str, object]:
-    """Return what a model is given to compute a micro-batch."""
+    """Return the model's inputs for a micro-batch."""
     if isinstance(packed, Tree):
         return {
             "input_ids": torch.tensor([packed.token_ids], device=device),

@@ -1,4 +1,4 @@
-"""What there is to know of a model before it is used: how it is computed, how far it sees, how it speaks."""
+"""Report on a model before it is used: how it is computed, its context, and its chat format."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -24,16 +24,16 @@ from exsearch.training.packing import trainer_verdict
 
 @dataclass(frozen=True)
 class ModelReport:
-    """Findings by their names, in the order in which they are to be read."""
+    """Findings by name, in the order in which to read them."""
 
     lines: dict[str, str]
     refused: list[str]
-    """What the model cannot be used for, and why."""
+    """Why the model cannot be used, if so."""
 
 
 @compute.owned
 def report_on(folder: Path, config: Config) -> ModelReport:
-    """Load a model, twice if the engine's precision is not the trainer's, and look at it. Raises UsageError."""
+    """Load a model, twice if the engine's precision differs from the trainer's, and examine it. Raises UsageError."""
     dtype, device = pick_dtype(config.model), pick_device(config.model)
     model = _loaded(folder, dtype, device)
     windows = ", ".join(map(str, windows_of(model)))
@@ -53,13 +53,13 @@ def report_on(folder: Path, config: Config) -> ModelReport:
     refused = [f"the {part}: {lines[part]}" for part, verdict in verdicts.items() if not verdict.path]
     try:
         adapted = adapted_by(model)
-        named = ", ".join(f"{name} ({count})" for name, count in Counter(adapted.layers).most_common())
-        lines["adapters"] = f"{named}: {adapted.share:.0%} of the weights outside the embeddings"
+        counts = ", ".join(f"{name} ({count})" for name, count in Counter(adapted.layers).most_common())
+        lines["adapters"] = f"{counts}: {adapted.share:.0%} of the weights outside the embeddings"
     except UsageError as error:
         lines["adapters"] = f"none: {error}"
     try:
         chat = ChatFormat.load(folder, config.agent)
-        own = "the model's own" if chat.tokenizer.chat_template else "ExSearch's plain one, for the model has none"
+        own = "the model's own" if chat.tokenizer.chat_template else "ExSearch's plain one, since the model has none"
         lines["template"] = f"{own}: {chat.tokenizer.decode(chat.first_prompt('...'))!r}"
         lines["stop tokens"] = ", ".join(map(str, chat.tokenizer.convert_ids_to_tokens(chat.stop_ids)))
         lines["date"] = _date(chat)
@@ -77,19 +77,19 @@ def _loaded(folder: Path, dtype: torch.dtype, device: str) -> PreTrainedModel:
     return model
 
 
-def _context(model: PreTrainedModel, asked: int) -> str:
-    most = context_limit(model.config)
+def _context(model: PreTrainedModel, configured: int) -> str:
+    maximum = context_limit(model.config)
     limit = steady_limit(model.config)
-    told = "as long as memory allows" if most == UNLIMITED else f"at most {most:,} tokens"
-    if limit is not None and limit.tokens == most:
-        told += f", for beyond them {limit.reason} depend on the length"
-    return f"{told}; agent.context is {asked:,}"
+    text = "as long as memory allows" if maximum == UNLIMITED else f"at most {maximum:,} tokens"
+    if limit is not None and limit.tokens == maximum:
+        text += f", beyond which {limit.reason} depend on the length"
+    return f"{text}; agent.context is {configured:,}"
 
 
 def _date(chat: ChatFormat) -> str:
     if not chat.template.tells_the_date:
         return "none in the template"
-    return f"the template takes {chat.agent.date} for today (agent.date)"
+    return f"the template gets {chat.agent.date} as today's date (agent.date)"
 
 
 def _thinking(chat: ChatFormat) -> str:

@@ -1,4 +1,4 @@
-"""How the examples of a micro-batch can be computed together, and which way is right for a model."""
+"""Ways to compute the examples of a micro-batch together, and the choice of one that is right for a model."""
 
 from pathlib import Path
 from typing import get_args
@@ -26,15 +26,15 @@ from exsearch.training.tree import MIN_SHARED, grow
 
 
 def trainer_verdict(model: PreTrainedModel, base: Path, config: TrainingConfig, device: str) -> Verdict:
-    """Return the remembered verdict on a model that is loaded for training from `base`."""
+    """Return the cached verdict on a model that is loaded for training from `base`."""
     identity = [model_fingerprint(base), config.quantise, config.lora_rank, device.split(":")[0]]
     return remembered("trainer", identity, lambda: judge_trainer(model))
 
 
 def judge_trainer(model: PreTrainedModel) -> Verdict:
-    """Find the first way of packing that is right for a loaded model, whose attention stays what it is.
+    """Find the first way of packing that is right for a loaded model; the model's attention is not changed.
 
-    None is for a model that sees what is behind a token: the loss of a whole text is not that of saying it.
+    None is right for a model that sees later tokens: the loss of a whole text is then not that of generating it.
     """
     own = attention_of(model)
     ids = probe_tokens(model)
@@ -49,8 +49,8 @@ def judge_trainer(model: PreTrainedModel) -> Verdict:
         if packing == "single":
             parts = [line_up([example]) for example in examples]
         with torch.no_grad():
-            found = torch.cat([-loss.losses(part)[0].cpu() for part in parts])
-        return distance(model, found, expected)
+            logprobs = torch.cat([-loss.losses(part)[0].cpu() for part in parts])
+        return distance(model, logprobs, expected)
 
     try:
         with seen_through(model):
@@ -58,7 +58,7 @@ def judge_trainer(model: PreTrainedModel) -> Verdict:
             plain = [plain_logprobs(model, example.token_ids) for example in examples]
             ahead = distance(model, plain[0][: shared - 1], plain[1][: shared - 1]) if shared > 1 else 0.0
             if tolerance_of(model) < ahead < float("inf"):
-                reason = f"what the model says of a token depends on those behind it, by {ahead:.2g} nats"
+                reason = f"its output at a token depends on later tokens, by {ahead:.2g} nats"
                 return Verdict("", None, tolerance_of(model), {"any packing": reason})
             expected = torch.cat([part[first:] for part, first in zip(plain, firsts, strict=True)])
             return judge(get_args(Packing), tolerance_of(model), difference)
@@ -67,5 +67,5 @@ def judge_trainer(model: PreTrainedModel) -> Verdict:
 
 
 def _example(ids: list[int], first: int) -> Example:
-    """Return an example that is learned from its token `first` on."""
+    """Return an example with loss from its token `first` on."""
     return Example(ids, [int(position >= first) for position in range(len(ids))], 1)

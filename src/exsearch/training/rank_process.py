@@ -1,4 +1,6 @@
-"""One rank: `torchrun -m exsearch.training.rank_process`, started by training/launch.py, its job on standard input."""
+"""One rank: `torchrun -m exsearch.training.rank_process`, started by training/launch.py, with its job on standard
+input.
+"""
 
 import os
 import select
@@ -9,27 +11,27 @@ import time
 import msgspec
 
 from exsearch.core.errors import UsageError
-from exsearch.core.trouble import as_told
+from exsearch.core.trouble import as_user_error
 from exsearch.processes import stopping
 from exsearch.training.job import Job, Report, read_job
 from exsearch.training.launch import REPORT
 from exsearch.training.trainer import train_job
 
 ENTRY = "exsearch.training.rank_process"
-"""This module, for whoever starts ranks."""
+"""This module's name, for whoever starts ranks."""
 SECONDS_TO_HEAR = 3.0
-"""Before an error that may be the end of another rank: torchrun ends this one then, which has nothing to add."""
+"""Seconds to wait before reporting an error, in case another rank caused it: torchrun then ends this rank meanwhile."""
 
 
 def main() -> None:
-    """Train; the first rank reports its steps, each rank what ends it: torchrun ends the others when one has failed."""
+    """Train. The first rank reports its steps, each rank its error; torchrun ends the others when one has failed."""
     stopping.listen()
     threading.Thread(target=_end_with_starter, name="starter", daemon=True).start()
     try:
         _train(read_job(sys.stdin.fileno()))
-    except KeyboardInterrupt:  # its starter says so, and waits
+    except KeyboardInterrupt:  # the parent process reports it, and waits
         os._exit(1)
-    stopping.end(0)  # all is written; threads of torch that outlive the interpreter would abort the process
+    stopping.end(0)  # everything is written; threads of torch that outlive the interpreter would abort the process
 
 
 def _train(job: Job) -> None:
@@ -42,23 +44,23 @@ def _train(job: Job) -> None:
     except Exception as error:
         if stopping.was_asked():
             os._exit(1)
-        if (told := as_told(error)) is None:
+        if (user_error := as_user_error(error)) is None:
             time.sleep(SECONDS_TO_HEAR)
             raise
-        _report(Report(0, error=str(told), mistake=isinstance(told, UsageError)))
+        _report(Report(0, error=str(user_error), mistake=isinstance(user_error, UsageError)))
         stopping.leave(1)
 
 
 def _end_with_starter() -> None:
-    """End this process once nobody can read its reports any more."""
+    """End this process when nobody can read its reports any longer."""
     standard_output = select.poll()
-    standard_output.register(sys.stdout.fileno(), 0)  # for its end alone
+    standard_output.register(sys.stdout.fileno(), 0)  # only to notice that it is closed
     standard_output.poll()
     os._exit(1)
 
 
 def _report(report: Report) -> None:
-    # in one piece, since other ranks write to the same pipe: `print` would write the end of the line by itself
+    # in one write, since other ranks write to the same pipe: `print` would write the line end separately
     sys.stdout.write(f"{REPORT}{msgspec.json.encode(report).decode()}\n")
     sys.stdout.flush()
 

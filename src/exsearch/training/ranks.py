@@ -1,4 +1,4 @@
-"""The processes of one training run, as torchrun starts them; without it there is one."""
+"""The processes of one training run, as started by torchrun; without it, there is one."""
 
 import os
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those that train together."""
+    """This process, among those that train together."""
 
     rank: int
     count: int
@@ -19,7 +19,7 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes and reports."""
+        """Whether this process writes and reports."""
         return self.rank == 0
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -29,21 +29,21 @@ class Ranks:
         return tensor
 
     def wait(self) -> None:
-        """Wait until all ranks are here."""
+        """Wait until all ranks have arrived."""
         if self.count > 1:
             dist.barrier()
 
 
 def is_first() -> bool:
-    """Return whether this process is the one to write and report, before it has joined any others."""
+    """Return whether this process writes and reports, before it has joined the others."""
     return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
 def joined_ranks(device: str) -> Iterator[Ranks]:
-    """Join the process group that torchrun's variables describe, for as long as the context lasts.
+    """Join the process group that torchrun's variables describe, while the context lasts.
 
-    `device` is where a single process would train; of several, each takes a GPU of its own.
+    `device` is where a single process would train; with several, each takes its own GPU.
     """
     if "RANK" not in os.environ:
         yield Ranks(0, 1, device)

@@ -1,4 +1,4 @@
-"""Resume points of the trainer: weights and optimiser state in safetensors, written atomically, newest kept."""
+"""Resume points of the trainer: weights and optimiser state in safetensors, written atomically; the newest is kept."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -13,9 +13,9 @@ from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.core.trouble import probe
 
 Read = Callable[[str], torch.Tensor | None]
-"""Returns a tensor of a resume point by its name, None if the point has none of that name."""
+"""Returns a tensor of a resume point by name, None if the point does not have it."""
 Restore = Callable[[int, Read], None]
-"""Takes a step and what reads its tensors."""
+"""Takes a step and a function that reads its tensors."""
 
 
 def save_resume_point(folder: Path, step: int, state: Iterable[tuple[str, torch.Tensor]]) -> None:
@@ -30,31 +30,31 @@ def save_resume_point(folder: Path, step: int, state: Iterable[tuple[str, torch.
 def write_tensors(
     target: Path, tensors: Iterable[tuple[str, torch.Tensor]], about: dict[str, str] | None = None
 ) -> None:
-    """Write named tensors, with metadata, as a safetensors file; nothing is left of it if the disk is full."""
+    """Write named tensors, with metadata, as a safetensors file; nothing is left if the disk is full."""
     try:
         with atomic_path(target) as temporary:
             save_file({name: tensor.contiguous() for name, tensor in tensors}, temporary, metadata=about)
-    except SafetensorError as error:  # what safetensors makes of an operating-system error
-        raise ExSearchError(f"{target}: cannot write it: {error}") from error
+    except SafetensorError as error:  # safetensors' form of an operating-system error
+        raise ExSearchError(f"{target}: cannot be written: {error}") from error
 
 
 def load_resume_point(folder: Path, trained: Iterable[str], restore: Restore) -> int:
-    """Restore the newest readable point and return its step; 0 if there is none.
+    """Restore the newest readable point, and return its step; 0 if there is none.
 
-    Raises UsageError for a point that lacks the weights of one of the parameters `trained`, or has more.
+    Raises UsageError for a point that lacks weights of a parameter in `trained`, or has others.
     """
-    wanted = {f"weight/{name}" for name in trained}
+    expected = {f"weight/{name}" for name in trained}
     for path in reversed(children(folder)):
         if not path.match("step-*.safetensors"):
             continue
         step = int(path.stem.removeprefix("step-"))
         try:
-            probe(path)  # safetensors calls whatever cannot be opened missing
+            probe(path)  # safetensors reports any file that cannot be opened as missing
             with safe_open(path, framework="pt") as file:
-                held = set(file.keys())
-                if strange := wanted ^ {name for name in held if name.startswith("weight/")}:
+                names = set(file.keys())
+                if strange := expected ^ {name for name in names if name.startswith("weight/")}:
                     raise UsageError(f"{path}: a resume point of another model ({min(strange)} differs); remove it")
-                restore(step, lambda name: file.get_tensor(name) if name in held else None)  # noqa: B023
+                restore(step, lambda name: file.get_tensor(name) if name in names else None)  # noqa: B023
         except SafetensorError:
             print(f"  {path.name}: damaged resume point skipped", file=sys.stderr)
             continue

@@ -1,7 +1,7 @@
-"""Examples as rows of their own, padded on the right: the general way, for models that know no tree.
+"""Examples as separate rows, padded on the right: the general way, for models that cannot compute trees.
 
-What follows a token changes nothing for it, so padding behind an example does not either. Where even that is not so in
-a model's own arithmetic, a micro-batch holds one example.
+Tokens do not depend on later ones, so padding after an example does not change it. If a model's arithmetic does not
+guarantee even that, a micro-batch has a single example.
 """
 
 from collections import defaultdict
@@ -16,13 +16,13 @@ class Rows:
     """Examples side by side."""
 
     token_ids: list[list[int]]
-    """Of different lengths; `padded` has equal ones."""
+    """Token ids, with different lengths; `padded` makes them equal."""
     targets: dict[Target, float]
-    """With their weights. A target's place counts through all rows, padding included."""
+    """Targets with their weights; positions count through all rows, including padding."""
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest row."""
+        """Number of tokens of the longest row."""
         return max(map(len, self.token_ids))
 
     def padded(self) -> tuple[list[list[int]], list[list[int]]]:

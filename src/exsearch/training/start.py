@@ -1,4 +1,4 @@
-"""Training in this process, or on several ranks of this machine."""
+"""Starts training, in this process or on several ranks of this machine."""
 
 import os
 from collections.abc import Callable
@@ -25,13 +25,13 @@ def train(
     rewind: Callable[[int], None] = lambda step: None,
     section: str = "",
 ) -> None:
-    """Fine-tune the checkpoint in `base` on weighted examples and write the result to the folder `output`.
+    """Fine-tune the checkpoint in `base` on weighted examples, and write the result to the folder `output`.
 
-    A finished output of the same inputs is left as it is; raises UsageError if it is of others.
+    A finished output of the same inputs is not changed; raises UsageError if it is of others.
 
-    Weights are trained in float32 and saved in the precision of the forward pass, with `config.keep_float32` in both.
-    `log` gets the step (from 1) and its figures; `rewind` is told the step that a resumed run continues from. `section`
-    is that of the settings, with a dot, where the type of `config` does not say it.
+    Weights are trained in float32 and saved in the precision of the forward pass; with `config.keep_float32`, in both.
+    `log` is called with the step (from 1) and its figures, and `rewind` with the step from which a resumed run
+    continues. `section` is the section of the settings, with a dot, if the type of `config` does not determine it.
     """
     section = section or {WarmupConfig: "warmup.", LearnConfig: "learn."}.get(type(config), "")
     config = TrainingConfig(**{name: getattr(config, name) for name in TrainingConfig.__struct_fields__})

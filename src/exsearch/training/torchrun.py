@@ -1,7 +1,7 @@
-"""torchrun without its last words: `python -m exsearch.training.torchrun COUNT MODULE`, started by training/launch.py.
+"""torchrun without its traceback: `python -m exsearch.training.torchrun COUNT MODULE`, started by training/launch.py.
 
-It writes a traceback of its own over every end of a run that is not a success, whether a rank has said why or a signal
-has ended it.
+torchrun prints a traceback of its own whenever a run does not succeed, whether a rank has reported why or a signal has
+ended it.
 """
 
 import logging
@@ -13,7 +13,7 @@ from torch.distributed.run import parse_args, run
 
 
 def main() -> None:
-    """Run the ranks, COUNT processes that start with MODULE; exit code 1 unless all of them succeed."""
+    """Run COUNT ranks, processes that start with MODULE; exit code 1 unless all of them succeed."""
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     words = ["--standalone", f"--nproc-per-node={sys.argv[1]}", "-m", sys.argv[2]]
     try:

@@ -1,7 +1,7 @@
 """One trainer for warm-up (weight 1) and the M-step (weight w_k): AdamW on the weighted loss, resumable.
 
-A resume point holds weights, optimiser state and the step. Data order and learning rate are functions of the step,
-so a run that was killed and continued ends with the same weights as one that was not.
+A resume point has weights, optimiser state and the step. Data order and learning rate are functions of the step, so a
+run that was interrupted and resumed ends with the same weights as one that was not.
 """
 
 import copy
@@ -60,21 +60,21 @@ if TYPE_CHECKING:
     from peft import LoraModel
 
 BEST = "best.safetensors"
-"""Among the resume points: the weights with the lowest validation loss."""
+"""File among the resume points: the weights with the lowest validation loss."""
 LogStep = Callable[[int, dict[str, float]], None]
 OnRanks = Callable[[Job, LogStep, Callable[[int], None]], None]
 
 
 def train_job(job: Job, log: LogStep, rewind: Callable[[int], None], on_ranks: OnRanks | None = None) -> None:
-    """Do what a job says, in this process: all of it, or as one of its ranks; with `on_ranks`, leave it to these.
+    """Execute a job in this process, alone or as one of its ranks; with `on_ranks`, pass it to these.
 
-    A finished output of the same inputs is left as it is; raises UsageError if it is of others.
+    A finished output of the same inputs is not changed; raises UsageError if it is of others.
     """
     base, examples, config, dtype = Path(job.base), job.examples, job.config, pick_dtype(job.model)
     refuse_adapter(job.model)
     if not examples:
         raise ExSearchError(f"{job.label}: nothing to learn from")
-    learned, held = hold_out(examples, config.validation_share, job.seed)
+    trained_on, held_out = hold_out(examples, config.validation_share, job.seed)
     if config.lora_rank and config.frozen_layers:
         raise UsageError("lora_rank and frozen_layers exclude each other: an adapter would change the frozen layers")
     inputs = Inputs.of(base, examples, config, job.seed, dtype)
@@ -86,20 +86,20 @@ def train_job(job: Job, log: LogStep, rewind: Callable[[int], None], on_ranks: O
     if on_ranks is not None:
         on_ranks(job, log, rewind)
         return
-    compute.run(lambda: _train_here(job, learned, held, output, inputs, dtype, log, rewind))
+    compute.run(lambda: _train_here(job, trained_on, held_out, output, inputs, dtype, log, rewind))
 
 
 def _train_here(
     job: Job,
-    learned: list[Example],
-    held: list[Example],
+    trained_on: list[Example],
+    held_out: list[Example],
     output: Path,
     inputs: Inputs,
     dtype: torch.dtype,
     log: LogStep,
     rewind: Callable[[int], None],
 ) -> None:
-    """Do what `train_job` does, in this process: all of it, or as one of its ranks."""
+    """Execute a job as `train_job` does, in this process, alone or as one of its ranks."""
     base, config, seed, label = Path(job.base), job.config, job.seed, job.label
     with explained_if_out_of_memory(label, config, job.section), joined_ranks(pick_device(job.model)) as ranks:
         model, adapted = load_for_training(base, config, seed, dtype)
@@ -111,7 +111,7 @@ def _train_here(
         if torch.distributed.is_initialized() and ranks.first:
             print(f"  {label}: {learner.description}", file=sys.stderr)
         points = inputs.resume_points(resume_folder(output))
-        _steps(learner, learned, held, config, ranks, seed, points, label, log, rewind)
+        _steps(learner, trained_on, held_out, config, ranks, seed, points, label, log, rewind)
         apart = torch.distributed.is_initialized() or config.quantise != "none"
         weights = _gathered(learner, ranks) if apart else {}
         if ranks.first:
@@ -122,39 +122,39 @@ def _train_here(
                 print(f"  {label}: step {best.step} is kept, validation loss {best.loss:.4f}", file=sys.stderr)
                 _set(model, load_file(points / BEST))
             if adapted is not None:
-                merge_checked(model, adapted.merge_and_unload)  # puts ordinary layers back into `model`
+                merge_checked(model, adapted.merge_and_unload)  # restores ordinary layers in `model`
             save_checkpoint(model, base, output, dtype, inputs.record(), config.keep_float32)
             remove(points.parent)
         ranks.wait()
 
 
 def require_length(base: Path, longest: int) -> None:
-    """Raise UsageError if examples of so many tokens are more than a model was made for, or than it is one thing for.
+    """Raise UsageError if examples have more tokens than the model was trained for, or than `steady_limit` allows.
 
-    The latter are lengths at which its log-probs depend on how long an example is.
+    Beyond the latter, log-probs depend on the length of an example.
     """
     model = load_config(base)
-    limit, most = steady_limit(model), made_for(model)
+    limit, trained_for = steady_limit(model), made_for(model)
     if limit is not None and longest > limit.tokens:
         raise UsageError(
             f"an example has {longest} tokens: beyond {limit.tokens} {limit.reason} depend on the length; "
             f"explore with agent.context = {limit.tokens} or less"
         )
-    if longest > most:
+    if longest > trained_for:
         raise UsageError(
-            f"an example has {longest} tokens, and the model was made for {most}; make trajectories with "
-            f"agent.context = {most} or less"
+            f"an example has {longest} tokens, but the model was trained for {trained_for}; make trajectories with "
+            f"agent.context = {trained_for} or less"
         )
 
 
 def refuse_adapter(config: ModelConfig) -> None:
-    """Raise UsageError if the settings put an adapter on the model: what is trained is the model without it."""
+    """Raise UsageError if the settings put an adapter on the model, since training starts from the model without it."""
     if config.adapter:
         raise UsageError("model.adapter is for answering: merge the adapter into the model before training it further")
 
 
 def resume_folder(output: Path) -> Path:
-    """Return where the resume points of the run that writes `output` are."""
+    """Return the folder of the resume points of the run that writes `output`."""
     output = behind_link(output)
     return output.with_name(f"{output.name}.resume")
 
@@ -162,10 +162,11 @@ def resume_folder(output: Path) -> Path:
 def load_for_training(
     base: Path, config: TrainingConfig, seed: int, dtype: torch.dtype = torch.float32
 ) -> "tuple[PreTrainedModel, LoraModel | None]":
-    """Load a checkpoint for training; return it and, with `lora_rank`, what can merge its adapters.
+    """Load a checkpoint for training. Return it and, with `lora_rank`, what can merge its adapters.
 
-    Weights are float32, or 4-bit if `config.quantise` says so, multiplied in `dtype`. With `config.keep_float32` they
-    are those that the checkpoint keeps in float32; those rounded to 4 bits are what it serves. Raises UsageError.
+    Weights are float32, or 4-bit if `config.quantise` says so, multiplied in `dtype`. With `config.keep_float32`, they
+    are the checkpoint's float32 weights; weights to be quantised to 4 bits are the checkpoint's rounded ones. Raises
+    UsageError.
     """
     quantisation = quantisation_of(config, dtype) if config.quantise != "none" else None
     model = load_model(base, torch.float32, quantisation)
@@ -178,19 +179,20 @@ def load_for_training(
     adapted = add_lora(model, config.lora_rank) if config.lora_rank else None
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable()
-        free_at_once()  # who trades time for memory wants the holes between the weights back, too
+        free_at_once()  # trading time for memory includes the holes between the weights
     without_noise(model)
     return model, adapted
 
 
 def quantisation_of(config: TrainingConfig, dtype: torch.dtype) -> BitsAndBytesConfig:
-    """Return how bitsandbytes is to quantise (arXiv 2305.14314). Raises UsageError where that cannot be trained."""
+    """Return the settings for quantising by bitsandbytes (arXiv 2305.14314). Raises UsageError if they cannot be
+    trained."""
     if importlib.util.find_spec("bitsandbytes") is None:
         raise UsageError("quantise = 4bit needs bitsandbytes: pip install 'exsearch[qlora]'")
     if not config.lora_rank:
-        raise UsageError("quantise = 4bit needs lora_rank: weights of 4 bits are not trained, only adapters on them")
+        raise UsageError("quantise = 4bit needs lora_rank: 4-bit weights are not trained, only adapters on them")
     if config.sharding != "none":
-        raise UsageError(f"quantise = 4bit does not go with sharding = {config.sharding}: each rank holds a copy")
+        raise UsageError(f"quantise = 4bit cannot be combined with sharding = {config.sharding}: each rank has a copy")
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -202,7 +204,7 @@ def quantisation_of(config: TrainingConfig, dtype: torch.dtype) -> BitsAndBytesC
 def reference_of(
     model: PreTrainedModel, adapted: "LoraModel | None", config: TrainingConfig, dtype: torch.dtype
 ) -> Reference:
-    """Return what lends the model as it is now: itself without its adapters, or a copy. Raises UsageError."""
+    """Return a context that provides the model as it is now: without its adapters, or a copy. Raises UsageError."""
     if adapted is not None:
 
         @contextmanager
@@ -215,14 +217,14 @@ def reference_of(
 
         return without_adapters
     if config.sharding in ("fsdp", "zero3"):
-        raise UsageError(f"kl with sharding = {config.sharding} needs lora_rank: a copy would lie whole on every rank")
+        raise UsageError(f"kl with sharding = {config.sharding} needs lora_rank: every rank would hold a whole copy")
     copied = copy.deepcopy(model).eval().requires_grad_(False)
     torch.nn.Module.to(copied, dtype)
     return lambda: nullcontext(copied)
 
 
 def make_learner(loss: WeightedLoss, config: TrainingConfig, ranks: Ranks, dtype: torch.dtype) -> Learner:
-    """Return the learner that the settings name. Raises UsageError if they cannot be met."""
+    """Return the learner that the settings name. Raises UsageError if they cannot be satisfied."""
     if config.sharding != "none" and not torch.distributed.is_initialized():
         raise UsageError(f"sharding = {config.sharding} needs several ranks: set ranks, or use torchrun")
     if config.sharding in ("zero2", "zero3"):
@@ -235,7 +237,7 @@ def make_learner(loss: WeightedLoss, config: TrainingConfig, ranks: Ranks, dtype
 def _steps(
     learner: Learner,
     examples: list[Example],
-    held: list[Example],
+    held_out: list[Example],
     config: TrainingConfig,
     ranks: Ranks,
     seed: int,
@@ -244,15 +246,15 @@ def _steps(
     log: LogStep,
     rewind: Callable[[int], None],
 ) -> None:
-    """Make the optimiser steps that the newest resume point lacks."""
+    """Make the optimiser steps after the newest resume point."""
     total = config.epochs * steps_per_epoch(len(examples), config.batch_size)
     expected = config.denominator == "expected"
     constant = expected_denominator(examples, config.batch_size, config.normalise) if expected else None
-    done = load_resume_point(points, learner.parameters, learner.restore)
+    first = load_resume_point(points, learner.parameters, learner.restore)
     if ranks.first:
-        rewind(done)
-    with progress(label, total, done) if ranks.first else nullcontext() as bar:
-        for step in range(done, total):
+        rewind(first)
+    with progress(label, total, first) if ranks.first else nullcontext() as bar:
+        for step in range(first, total):
             torch.manual_seed(derive_seed(seed, "dropout", step))
             batch = batch_of_step(examples, step, config.batch_size, seed)
             start = time.monotonic()
@@ -262,8 +264,8 @@ def _steps(
             seconds = time.monotonic() - start
             at_point = (step + 1) % config.save_steps == 0
             validation = {}
-            if held and (at_point or step + 1 == total):
-                validation["validation_loss"] = _validate(learner, held, config, ranks, points, step + 1)
+            if held_out and (at_point or step + 1 == total):
+                validation["validation_loss"] = _validate(learner, held_out, config, ranks, points, step + 1)
             if bar is not None:
                 tokens = sum(len(example.token_ids) for example in batch)
                 figures = {
@@ -284,7 +286,7 @@ def accumulate_gradient(
 ) -> LossSums:
     """Add the gradient of the loss over a batch, micro-batch by micro-batch, each rank its share; return the sums.
 
-    Without a `denominator`, it is that of a training run in which this batch is all there is.
+    Without a `denominator`, it is the one for training on only this batch.
     """
     if denominator is None:
         is_own = config.denominator == "batch"
@@ -301,7 +303,7 @@ def accumulate_gradient(
 
 
 def _save_point(learner: Learner, ranks: Ranks, points: Path, step: int) -> None:
-    """Write a resume point; all ranks help to put its tensors together."""
+    """Write a resume point; all ranks take part in collecting its tensors."""
     if ranks.first:
         save_resume_point(points, step, learner.state())
     else:
@@ -311,10 +313,10 @@ def _save_point(learner: Learner, ranks: Ranks, points: Path, step: int) -> None
 
 
 def _validate(
-    learner: Learner, held: list[Example], config: TrainingConfig, ranks: Ranks, points: Path, step: int
+    learner: Learner, held_out: list[Example], config: TrainingConfig, ranks: Ranks, points: Path, step: int
 ) -> float:
     """Return the validation loss; keep the weights if it is the lowest so far."""
-    loss = validation_loss(learner, held, config, ranks)
+    loss = validation_loss(learner, held_out, config, ranks)
     weights = _gathered(learner, ranks)
     if ranks.first:
         keep_if_best(points / BEST, step, loss, weights.items())
@@ -322,26 +324,28 @@ def _validate(
 
 
 def _gathered(learner: Learner, ranks: Ranks) -> dict[str, torch.Tensor]:
-    """Return, on the first rank, the weights that the ranks hold together; all help to put them together."""
+    """Return, on the first rank, the weights collected from all ranks; all take part."""
     return {name: tensor for name, tensor in learner.weights() if ranks.first}
 
 
 @torch.no_grad()
 def _set(model: PreTrainedModel, weights: dict[str, torch.Tensor]) -> None:
-    """Set parameters by their names."""
+    """Set parameters by name."""
     parameters = dict(model.named_parameters())
     for name, tensor in weights.items():
         parameters[name].copy_(tensor)
 
 
 def learning_rate(config: TrainingConfig, step: int, total: int) -> float:
-    """Return the rate of a step counted from 0: a linear rise over the warm-up share, then what the schedule says."""
+    """Return the rate of a step counted from 0: a linear rise over the warm-up share, then the schedule."""
     rise = config.warmup_ratio * total
     if step < rise:
         return config.learning_rate * (step + 1) / (rise + 1)
-    gone = (step - rise) / max(total - rise, 1)
-    left = {"cosine": 0.5 * (1 + math.cos(math.pi * gone)), "linear": 1 - gone, "constant": 1.0}[config.schedule]
-    return config.learning_rate * left
+    progress = (step - rise) / max(total - rise, 1)
+    factor = {"cosine": 0.5 * (1 + math.cos(math.pi * progress)), "linear": 1 - progress, "constant": 1.0}[
+        config.schedule
+    ]
+    return config.learning_rate * factor
 
 
 def _freeze(model: PreTrainedModel, layers: int) -> None:

@@ -1,8 +1,8 @@
-"""Examples packed as a tree: tokens that several of them begin with are computed once.
+"""Examples packed as a tree: tokens at which several examples begin alike are computed once.
 
 The samples of a question share its prompt and often their first searches, and all questions share the instruction. A
-token's hidden state depends on the tokens before it alone, so a shared beginning has one hidden state, and what is
-learned behind it is the sum over the examples that it belongs to. The gradient is that of the examples one by one.
+token's hidden state depends only on the tokens before it, so a shared beginning has one hidden state, and the loss
+after it is summed over its examples. The gradient equals that of separate examples.
 """
 
 from collections import defaultdict
@@ -12,7 +12,7 @@ from exsearch.core.tokens import common_start
 from exsearch.training.example import Example
 
 MIN_SHARED = 16
-"""Tokens. A shorter common run is computed again: a node of its own would cost more than it saves."""
+"""Minimum number of tokens of a shared run; a node for a shorter one would cost more than it saves."""
 
 
 @dataclass(frozen=True)
@@ -23,31 +23,31 @@ class Node:
     stop: int
     """Its tokens are `token_ids[start:stop]` of the tree."""
     depth: int
-    """Tokens before it in each of its examples."""
+    """Number of tokens before it in each of its examples."""
     ancestors: tuple[int, ...]
-    """Numbers of the nodes that hold those tokens, from the root."""
+    """Numbers of the nodes with those tokens, from the root."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is to be learned at a token: to say another one next."""
+    """Loss at a token: the model should predict another one next."""
 
     place: int
-    """Of the token before it, in the tree's `token_ids`."""
+    """Position of the token before it in the tree's `token_ids`."""
     token: int
     is_answer: bool
 
 
 @dataclass(frozen=True)
 class Tree:
-    """Packed examples. Nodes come in the order of their tokens, a node behind its ancestors."""
+    """Packed examples. Nodes are in the order of their tokens, each after its ancestors."""
 
     token_ids: list[int]
     positions: list[int]
-    """Of each token in the examples that it belongs to."""
+    """Position of each token in its examples."""
     nodes: list[Node]
     targets: dict[Target, float]
-    """With the sum of the weights that the examples give the token."""
+    """Targets, each with the sum of the weights that the examples give the token."""
 
 
 def grow(examples: list[Example]) -> Tree:
@@ -69,7 +69,7 @@ def grow(examples: list[Example]) -> Tree:
 def _add(
     tree: Tree, examples: list[Example], depth: int, ancestors: tuple[int, ...], places: dict[int, list[int]]
 ) -> None:
-    """Add the tokens from `depth` on of examples that have those before it in common."""
+    """Add the tokens from `depth` on of examples whose earlier tokens are equal."""
     groups: dict[int, list[Example]] = defaultdict(list)
     for example in examples:
         if len(example.token_ids) > depth:
@@ -89,6 +89,8 @@ def _add(
 
 
 def common_tokens(examples: list[Example]) -> int:
-    """Return how many tokens all examples begin with."""
+    """Return the number of tokens with which all examples begin."""
     sequences = [example.token_ids for example in examples]
-    return common_start(min(sequences), max(sequences))  # in order, what these two share all between them share
+    return common_start(
+        min(sequences), max(sequences)
+    )  # what the first and last in sorted order share, all between them share

@@ -1,4 +1,4 @@
-"""Examples that are held out of a training run: the loss on them, and the weights with which it was lowest."""
+"""Examples held out of a training run: the loss on them, and the weights with the lowest loss."""
 
 import sys
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ from exsearch.training.resume import write_tensors
 
 
 def hold_out(examples: list[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
-    """Return the examples to learn from and those to validate on: all of a `share` of the questions, by the seed.
+    """Return the examples to learn from and those to validate on: all those of a `share` of the questions, by the seed.
 
     Raises UsageError if one of the two would be empty.
     """
@@ -31,18 +31,18 @@ def hold_out(examples: list[Example], share: float, seed: int) -> tuple[list[Exa
     questions = sorted(
         {example.question_id for example in examples}, key=lambda question: derive_seed(seed, "validation", question)
     )
-    held = set(questions[: round(share * len(questions))])
-    if not 0 < len(held) < len(questions):
+    held_out = set(questions[: round(share * len(questions))])
+    if not 0 < len(held_out) < len(questions):
         raise UsageError(
-            f"validation_share = {share} of {len(questions)} questions leaves {len(held)} to validate on and "
-            f"{len(questions) - len(held)} to learn from"
+            f"validation_share = {share} of {len(questions)} questions leaves {len(held_out)} to validate on and "
+            f"{len(questions) - len(held_out)} to learn from"
         )
-    return [e for e in examples if e.question_id not in held], [e for e in examples if e.question_id in held]
+    return [e for e in examples if e.question_id not in held_out], [e for e in examples if e.question_id in held_out]
 
 
-def validation_loss(learner: Learner, held: list[Example], config: TrainingConfig, ranks: Ranks) -> float:
-    """Return the weighted mean loss a token of the held-out examples, in nats; each rank computes its share."""
-    parts = micro_batches(held, config.micro_batch_tokens, packing=learner.packing)
+def validation_loss(learner: Learner, held_out: list[Example], config: TrainingConfig, ranks: Ranks) -> float:
+    """Return the weighted mean loss per token of the held-out examples, in nats; each rank computes its share."""
+    parts = micro_batches(held_out, config.micro_batch_tokens, packing=learner.packing)
     packed = packed_of_rank(parts, ranks, learner.packing)
     sums = []
     for part in packed:
@@ -52,14 +52,14 @@ def validation_loss(learner: Learner, held: list[Example], config: TrainingConfi
 
 
 class Best(msgspec.Struct, frozen=True):
-    """When the validation loss was lowest."""
+    """The step at which the validation loss was lowest."""
 
     step: int
     loss: float
 
 
 def keep_if_best(file: Path, step: int, loss: float, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
-    """Write the weights of a step to `file` if no step before had as low a loss."""
+    """Write the weights of a step to `file` if its loss is lower than at all earlier steps."""
     best = read_best(file)
     if best is not None and best.loss <= loss:
         return
@@ -67,9 +67,9 @@ def keep_if_best(file: Path, step: int, loss: float, weights: Iterable[tuple[str
 
 
 def read_best(file: Path) -> Best | None:
-    """Return which step `file` holds the weights of; None if there is none, or it is torn."""
+    """Return the step whose weights are in `file`; None if it does not exist or is torn."""
     try:
-        probe(file)  # safetensors calls whatever cannot be opened missing
+        probe(file)  # safetensors reports any file that cannot be opened as missing
         with safe_open(file, framework="pt") as opened:
             return msgspec.json.decode(opened.metadata()["best"], type=Best)
     except FileNotFoundError:

@@ -1,6 +1,6 @@
 """DeepSpeed's ZeRO as a learner.
 
-Its engine is driven directly: the common wrappers around it leave ranks on processors uncut, and say nothing.
+DeepSpeed's engine is used directly: the common wrappers silently leave parameters whole on CPU ranks.
 """
 
 import os
@@ -19,13 +19,15 @@ from exsearch.training.zero_settings import read_zero_settings
 
 
 class ZeroLearner:
-    """AdamW by DeepSpeed, its state cut over the ranks (ZeRO-2: moments and gradients; ZeRO-3: weights, too)."""
+    """AdamW by DeepSpeed, sharded over the ranks (ZeRO-2: moments and gradients; ZeRO-3: also weights)."""
 
     def __init__(self, loss: WeightedLoss, config: TrainingConfig, ranks: Ranks, dtype: torch.dtype) -> None:
-        """Take a model with float32 weights. Raises UsageError without DeepSpeed, or for a wrong JSON file of its."""
+        """Take a model with float32 weights. Raises UsageError without DeepSpeed, or for an invalid JSON file of its
+        settings.
+        """
         stage = self._stage = int(config.sharding.removeprefix("zero"))
         if ranks.device == "cpu":
-            os.environ["DS_ACCELERATOR"] = "cpu"  # read when DeepSpeed is imported; no setting does it
+            os.environ["DS_ACCELERATOR"] = "cpu"  # read when DeepSpeed is imported; there is no setting for it
         try:
             import deepspeed
         except ImportError:
@@ -45,28 +47,28 @@ class ZeroLearner:
             config=_settings(config, ranks, dtype, stage),
         )
         if stage == 3 and not all(hasattr(parameter, "ds_tensor") for parameter in self.parameters.values()):
-            raise ExSearchError("ZeRO-3 was asked for, but the parameters are not cut over the ranks")
-        for name, weight in exact.items():  # DeepSpeed has rounded the model before it copied its float32 weights
+            raise ExSearchError("ZeRO-3 is set, but the parameters are not sharded over the ranks")
+        for name, weight in exact.items():  # DeepSpeed rounded the model before it copied its float32 weights
             self._set_float32(self.parameters[name], weight)
-        cut = "weights, gradients and moments" if stage == 3 else "gradients and moments"
-        self.description = f"DeepSpeed ZeRO-{stage}, {cut} cut over {ranks.count} ranks on {ranks.device}"
+        sharded = "weights, gradients and moments" if stage == 3 else "gradients and moments"
+        self.description = f"DeepSpeed ZeRO-{stage}, {sharded} sharded over {ranks.count} ranks on {ranks.device}"
 
     def accumulate(self, packed: Packed, factor: float, last: bool) -> torch.Tensor:
         """Run forward and backward; DeepSpeed averages the gradients of ranks."""
         self._engine.set_gradient_accumulation_boundary(last)
         loss, sums = self._engine(packed)
         self._engine.backward(loss * (factor * self._ranks.count), scale_wrt_gas=False)
-        found: torch.Tensor = sums
-        return found
+        all_sums: torch.Tensor = sums
+        return all_sums
 
     def measure(self, packed: Packed) -> torch.Tensor:
         """Run forward."""
         with torch.no_grad():
-            found: torch.Tensor = self._engine(packed)[1]
-        return found
+            measured: torch.Tensor = self._engine(packed)[1]
+        return measured
 
     def step(self, rate: float) -> float:
-        """Clip, step, forget the gradient."""
+        """Clip, step, and clear the gradient."""
         for group in self._engine.optimizer.param_groups:
             group["lr"] = rate
         self._engine.step()
@@ -96,25 +98,25 @@ class ZeroLearner:
         self._make_moments(step)
         for name, parameter in self.parameters.items():
             weight = read(f"weight/{name}")
-            assert weight is not None, "the point was found to have it"
+            assert weight is not None, "checked when the resume point was opened"
             self._set_float32(parameter, weight)
-            # What the next forward pass takes is a copy of that, which DeepSpeed renews only after a step.
+            # The next forward pass uses a copy, which DeepSpeed updates only after a step.
             with torch.no_grad(), deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
                 parameter.copy_(weight)
             for moment in MOMENTS:
                 safe_set_full_optimizer_state(parameter, read(f"{moment}/{name}"), moment)
 
     def _set_float32(self, parameter: torch.nn.Parameter, weight: torch.Tensor) -> None:
-        """Set what the optimiser moves; the forward pass takes a rounded copy of it."""
+        """Set the weight that the optimiser updates; the forward pass uses a rounded copy of it."""
         from deepspeed.utils import safe_set_full_fp32_param
 
         safe_set_full_fp32_param(parameter, weight)
 
     def _make_moments(self, step: int) -> None:
-        """Give AdamW the moments that it makes at its first step, as zeros: DeepSpeed can only fill what is there."""
+        """Create AdamW's moments as zeros, as its first step would: DeepSpeed can only fill existing ones."""
         zero = self._engine.optimizer
-        cut = zero.fp32_partitioned_groups_flat if self._stage == 3 else zero.single_partition_of_fp32_groups
-        for part in cut:
+        shards = zero.fp32_partitioned_groups_flat if self._stage == 3 else zero.single_partition_of_fp32_groups
+        for part in shards:
             moments = {moment: torch.zeros_like(part) for moment in MOMENTS}
             zero.optimizer.state[part] = {"step": torch.tensor(float(step)), **moments}
         if self._stage == 2:
@@ -122,7 +124,7 @@ class ZeroLearner:
 
 
 def _settings(config: TrainingConfig, ranks: Ranks, dtype: torch.dtype, stage: int) -> dict[str, Any]:
-    """Return DeepSpeed's settings: those of the file, with what the trainer decides itself."""
+    """Return DeepSpeed's settings: the file's, and those that the trainer decides itself."""
     settings = read_zero_settings(config.deepspeed) if config.deepspeed else {}
     return settings | {
         "train_batch_size": ranks.count,

@@ -135,7 +135,7 @@ class Teacher:
             yield next((outcome for outcome in checked if outcome.trajectory is not None), checked[-1])
 
     def _depended_on(self) -> Settings:
-        """Return what the teacher's replies depend on: it is shown texts, so another student may learn from them too."""
+        """Return what the teacher's replies depend on. It is shown texts, so another student may use them too."""
         return {key: value for key, value in self._agents.settings.items() if key not in _OF_STUDENT}
 
     def _try(self, questions: list[Question], journals: Journals, plan: Plan) -> None:
@@ -146,7 +146,10 @@ class Teacher:
             return
         asked_before, before = any(attempts.values()), len(attempts[open_question.id])
         journals.roll_out(
-            lambda made: plan(made) if len(made) == before else [], self._attempts, "teacher", only=open_question
+            lambda attempts_so_far: plan(attempts_so_far) if len(attempts_so_far) == before else [],
+            self._attempts,
+            "teacher",
+            only=open_question,
         )
         new = attempts[open_question.id][max(attempts[open_question.id])]
         if new.stop_reason == StopReason.ENGINE_FAILED:

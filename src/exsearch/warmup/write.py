@@ -70,8 +70,8 @@ def gold_outcomes(
         for start in range(0, len(questions), BATCH):
             batch = questions[start : start + BATCH]
             if config.grammar == ONE_SHOT:
-                found = retriever.search([question.text for question in batch], config.passages)
-                for question, hits in zip(batch, found, strict=True):
+                results = retriever.search([question.text for question in batch], config.passages)
+                for question, hits in zip(batch, results, strict=True):
                     yield Outcome(question, _one_shot_trajectory(question, hits, retriever.fingerprint, chat, config))
             else:
                 plans = [plan(question, gold, config) for question in batch]

@@ -64,20 +64,20 @@ def colbert_get(query_string: bytes) -> ColBERT | None:
     """
     raw = query_string.decode("ascii")
     plus_is_space = "%20" not in raw
-    found: dict[str, str] = {}
+    parameters: dict[str, str] = {}
     name = ""
     for piece in raw.split("&"):
         if parameter := re.match(r"(\w+)=", piece):
             name = parameter[1]
-            found.setdefault(name, piece[parameter.end() :])
+            parameters.setdefault(name, piece[parameter.end() :])
         elif name == "query":
-            found[name] += "&" + piece
-    if "query" not in found:
+            parameters[name] += "&" + piece
+    if "query" not in parameters:
         return None
     try:
         values = {
             name: unquote(value.replace("+", " ") if plus_is_space else value, errors="strict")
-            for name, value in found.items()
+            for name, value in parameters.items()
         }
         return convert(values, ColBERT, strict=False)
     except UnicodeDecodeError:
@@ -124,17 +124,17 @@ CHECKS = Checks()
 
 def _topk(answer: Any, k: int) -> list[str]:
     topk = need_object(answer, "the answer", query=str, topk=list)["topk"]
-    found = need_documents(topk, k, "`topk`")
-    for rank, item in enumerate(found, start=1):
+    documents = need_documents(topk, k, "`topk`")
+    for rank, item in enumerate(documents, start=1):
         need_object(
             item, "an entry of `topk`", text=str, pid=(int, str), rank=int, score=(int, float), prob=(int, float)
         )
         need("|" in item["text"], f"no bar between title and text, where SearchLM splits: {item['text'][:80]!r}")
         need(item["rank"] == rank, f"rank {item['rank']} at place {rank}")
-    need_descending([item["score"] for item in found], "`topk`")
-    total = sum(item["prob"] for item in found)
+    need_descending([item["score"] for item in documents], "`topk`")
+    total = sum(item["prob"] for item in documents)
     need(abs(total - 1) < 1e-6, f"`prob` sums to {total}, not to 1")
-    return [item["text"] for item in found]
+    return [item["text"] for item in documents]
 
 
 @CHECKS.add("C", "GET with query and k in the URL")

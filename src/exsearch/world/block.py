@@ -1,4 +1,4 @@
-"""A block: a few hundred entities linked among themselves. A world is a row of independent blocks."""
+"""A block: a few hundred entities linked among themselves. A world is a sequence of independent blocks."""
 
 import random
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ SPLIT_SHARES: dict[Split, float] = {"train": 0.6, "dev": 0.2, "test": 0.2}
 GIVEN_NAMES = [(given, "she", "her") for given in NAMES.women] + [(given, "he", "his") for given in NAMES.men]
 INITIALS = "JMRTCEHLWGSBDAPKNF"
 _FAMILY = ((0, 0), (0, 1), (1, 0), (2, 0))
-"""Given name and middle initial, none or one, of four namesakes in a row: Ann, Ann J., Bea, Cora."""
+"""Given name and middle initial (none or one) of four consecutive namesakes: Ann, Ann J., Bea, Cora."""
 PERSON_VARIANTS = len(GIVEN_NAMES) * len(INITIALS) // 2 // 3 * len(_FAMILY)
 
 
@@ -21,7 +21,7 @@ _LINK_WITHIN_SPLIT = 0.8
 _LINK_TO_FAMOUS = 0.35
 _HOMONYMS = 0.2
 _TITLE_KEPT = {"based_on": 0.6, "album_band": 0.35}
-"""How often a film bears the title of its novel, and an album the name of its band."""
+"""How often a film has the title of its novel, and an album the name of its band."""
 _EPONYMS = 0.5
 _FAMOUS = {"person": 0.2, "city": 0.25}
 """Share of a kind that is famous: mentioned, honoured and related to more often than the others."""
@@ -48,10 +48,10 @@ class Block:
     """The entities of one block and all facts about them."""
 
     def __init__(self, seed: int, number: int, passages: int, books: dict[str, NameBook], room: dict[str, int]) -> None:
-        """Make block `number` of `passages` passages.
+        """Generate block `number` of `passages` passages.
 
-        `room` is the most entities of each kind that any block of the world has: it spaces the numbers of the
-        names, so that no two blocks are dealt the same.
+        `room` is the maximum number of entities of each kind in any block of the world; it spaces the numbers of the
+        names, so that no two blocks are assigned the same name.
         """
         self.passages = passages
         self._rng = random.Random(f"world/{seed}/{number}")
@@ -81,10 +81,10 @@ class Block:
 
     def other(self, kind: str, entity: Entity, rng: random.Random) -> Entity:
         """Return an entity of `kind` that is neither `entity` nor in a fact about it."""
-        known = {id(entity), *(id(tail) for tail in entity.facts.values())}
+        related = {id(entity), *(id(tail) for tail in entity.facts.values())}
         while True:
             candidate = self._often_famous(kind, rng)
-            if id(candidate) not in known:
+            if id(candidate) not in related:
                 return candidate
 
     def _often_famous(self, kind: str, rng: random.Random) -> Entity:
@@ -116,7 +116,7 @@ class Block:
         place = 3 * quartet + _FAMILY[member][0]
         entry, they, their = self._given[(start + place) % len(self._given)]
         given, _, nick = entry.partition(":")
-        # Each time the given names are used up, a surname takes two further initials.
+        # Each time all given names are used, a surname gets two further initials.
         initials = 2 * (place // len(self._given)) + _FAMILY[member][1]
         initial = f"{INITIALS[(start + initials) % len(INITIALS)]}. " if initials else ""
         full = f"{given} {initial}{surname}"
@@ -138,7 +138,7 @@ class Block:
         return Entity(kind, Name(full, tuple(aliases), (full,), surname), split, attributes, born, role.name)
 
     def _share_names(self) -> None:
-        """Let some persons share a name, up to three of different occupations: only these tell them apart."""
+        """Let some persons share a name, up to three of different occupations, which then distinguish them."""
         people = self.of_kind["person"]
         bearers: dict[str, list[Entity]] = {person.name.canonical: [person] for person in people}
         for person in self._rng.sample(people, round(len(people) * _HOMONYMS)):
@@ -152,7 +152,7 @@ class Block:
                 person.attributes["surname"] = others[0].attributes["surname"]
         for others in bearers.values():
             for person in others if len(others) > 1 else ():
-                # An honorific or a nickname would speak for one of them only.
+                # An honorific or a nickname would identify one of them.
                 plain = tuple(alias for alias in person.name.aliases if alias == person.name.word)
                 person.name = Name(person.name.canonical, plain, person.name.forms, person.name.word)
                 person.attributes.pop("nick", None)
@@ -160,7 +160,7 @@ class Block:
 
     def _honour(self) -> None:
         """Name some things after persons and cities, mostly after famous ones."""
-        taken: set[str] = set()
+        words_taken: set[str] = set()
         for entity in self.entities:
             if not entity.kind.eponyms or self._rng.random() > _EPONYMS:
                 continue
@@ -168,10 +168,10 @@ class Block:
             kind = "person" if "{person}" in pattern else "city"
             honoured = self._rng.choice(self._famous[kind] if self._rng.random() < 0.5 else self.of_kind[kind])
             name = from_pattern(pattern, honoured.name.word, {kind: honoured.name.canonical})
-            # A city of one word is no help: another block's thing may be named after the word itself.
-            if " " in honoured.name.canonical and not honoured.shared and name.canonical not in taken:
+            # A city of one word would be ambiguous: something in another block may be named after the word itself.
+            if " " in honoured.name.canonical and not honoured.shared and name.canonical not in words_taken:
                 entity.name = name
-                taken.add(name.canonical)
+                words_taken.add(name.canonical)
 
     def _link(self, relation: Relation) -> None:
         for head in self.of_kind[relation.head]:
@@ -194,11 +194,11 @@ class Block:
             return
         tail = head.facts[relation.name] = self._rng.choice(fitting)
         if relation.dates and relation.gap:
-            least, most = relation.gap
-            head.year = tail.year + self._rng.randint(least, min(most, _LAST_YEAR - tail.year))
+            minimum, maximum = relation.gap
+            head.year = tail.year + self._rng.randint(minimum, min(maximum, _LAST_YEAR - tail.year))
 
     def _marry(self) -> None:
-        """Pair off persons of about one age, so that 'spouse' holds both ways."""
+        """Pair off persons of about the same age, so that 'spouse' holds both ways."""
         single = sorted(self.of_kind["person"], key=lambda person: (SPLITS.index(person.split), person.year))
         while len(single) > 1:
             person = single.pop()
@@ -219,7 +219,7 @@ class Block:
                 country.facts["highest"] = max(mountains, key=lambda peak: int(str(peak.facts["height"])))
 
     def _keep_titles(self) -> None:
-        """Let some films bear the title of their novel and some albums the name of their band."""
+        """Give some films the title of their novel, and some albums the name of their band."""
         for relation, chance in _TITLE_KEPT.items():
             for work in self.of_kind[RELATIONS[relation].head]:
                 origin = work.facts.get(relation)
@@ -233,8 +233,8 @@ def _fits(relation: Relation, head: Entity, tail: Entity) -> bool:
         return False
     if relation.gap is None or relation.dates:
         return True
-    least, most = relation.gap
-    return least <= head.year - tail.year <= most
+    minimum, maximum = relation.gap
+    return minimum <= head.year - tail.year <= maximum
 
 
 def facts_to_tell(entity: Entity) -> list[Relation]:

@@ -1,4 +1,4 @@
-"""The whole schema in one place: every kind, relation and role of the world, as words/*.toml have them."""
+"""The whole schema in one place: every kind, relation and role of the world, as in words/*.toml."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from exsearch.core.toml import read_toml
 from exsearch.world.schema import Kind, Names, Relation, Role
 
 _FILES = ("people", "places", "organisations", "works")
-"""In the order in which a block makes their kinds: what a year is drawn from comes before what it dates."""
+"""Kinds in the order in which a block generates them: what a year is drawn from comes before what it dates."""
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

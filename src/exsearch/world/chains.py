@@ -10,12 +10,12 @@ from exsearch.world.catalogue import RELATIONS
 from exsearch.world.entity import Entity, Fact, Split
 
 Chain = tuple[Fact, ...]
-"""Facts each of which is about the tail of the one before."""
+"""Facts, each about the tail of the one before."""
 
 _WORKS = ("film", "novel", "album", "ship", "museum")
-"""Kinds with one passage an entity, so that one passage tells both facts of an intersection."""
+"""Kinds with one passage per entity, so that one passage states both facts of an intersection."""
 _PAIRS = 400
-"""Comparisons drawn a block before the choice; all pairs would be many thousands."""
+"""Number of comparisons drawn per block before the selection; all pairs would be many thousands."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Finder:
             self._about.setdefault(fact.head, []).append(fact)
 
     def chains(self, hops: int) -> list[Chain]:
-        """Return all chains of `hops` facts that visit no entity and use no relation twice."""
+        """Return all chains of `hops` facts that use no entity and no relation twice."""
         chains: list[Chain] = [(fact,) for fact in self._facts]
         for _ in range(hops - 1):
             chains = [longer for chain in chains for longer in self._extensions(chain)]
@@ -78,13 +78,13 @@ class Finder:
         for fact in self._facts:
             if not fact.relation.literal:
                 leads.setdefault(fact.target, []).append(fact)
-        found: list[Intersection] = []
+        intersections: list[Intersection] = []
         for work in (entity for entity in self._about if entity.kind.name in _WORKS):
             facts = [fact for fact in self._about[work] if fact.relation.participle]
             for pair in combinations(facts, 2):
                 for first, second in (pair, pair[::-1]):
-                    found.extend(self._intersections_of(work, first, second, leads))
-        return found
+                    intersections.extend(self._intersections_of(work, first, second, leads))
+        return intersections
 
     def _intersections_of(
         self, work: Entity, first: Fact, second: Fact, leads: dict[Entity, list[Fact]]
@@ -95,7 +95,7 @@ class Finder:
         to_second = [fact for fact in leads.get(second.target, []) if fact.head is not work]
         if not to_second:
             return
-        # With one constraint named, it must leave several candidates, or the other one would not be needed.
+        # One constraint must leave several candidates, or the other one would not be needed.
         if len(self._satisfying(first)) > 1:
             yield Intersection(first, second, None, self._rng.choice(to_second))
         if to_first:

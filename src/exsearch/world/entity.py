@@ -40,12 +40,12 @@ class Entity:
 
     @property
     def mention(self) -> str:
-        """Words that name it and nothing else in the world, fit for running text."""
+        """Words that name it and nothing else in the world, suitable for running text."""
         return self.described if self.shared else self.name.forms[0]
 
     @property
     def described(self) -> str:
-        """Its name with a word on what it is, where its kind has such a form."""
+        """Its name with a word on what it is, if its kind has such a form."""
         if not self.kind.mention:
             return self.name.forms[0]
         return self.kind.mention.format(name=self.name.canonical, **self.attributes)
@@ -60,7 +60,7 @@ class Fact:
 
     @property
     def tail(self) -> "Entity | int":
-        """What the relation leads to."""
+        """The object of the relation."""
         return self.head.facts[self.relation.name]
 
     @property
@@ -100,5 +100,5 @@ class Fact:
 
     @property
     def tail_words(self) -> str:
-        """The tail as running text has it."""
+        """The tail in the form for running text."""
         return self.tail.mention if isinstance(self.tail, Entity) else self.answers[0]

@@ -1,8 +1,8 @@
-"""Names of the world: invented English-looking words, dealt out so that no two entities share a name.
+"""Names of the world: invented English-looking words, assigned so that no two entities share a name.
 
-Every invented word belongs to exactly one of SEED_CLASSES classes, by a checksum of its letters, and a world
-uses the words of the class `seed % SEED_CLASSES` only. Every title and alias holds an invented word, so the
-worlds of any two seeds of 0..99, or others that differ modulo SEED_CLASSES, have no name in common.
+Every invented word belongs to exactly one of SEED_CLASSES classes, by a checksum of its letters, and a world uses only
+words of the class `seed % SEED_CLASSES`. Every title and alias has an invented word, so the worlds of any two seeds of
+0..99, or others that differ modulo SEED_CLASSES, have no name in common.
 """
 
 import random
@@ -69,10 +69,10 @@ def seed_class(word: str) -> int:
     return zlib.crc32(word.encode()) % SEED_CLASSES
 
 
-def _own(candidates: Iterator[str], wanted: int) -> list[str]:
+def _own(candidates: Iterator[str], wanted_class: int) -> list[str]:
     """Keep the words of class `wanted`, each once."""
-    kept = dict.fromkeys(word for word in candidates if seed_class(word) == wanted)
-    return [word for word in kept if word not in _FAMOUS and not _UGLY.search(word)]
+    words = dict.fromkeys(word for word in candidates if seed_class(word) == wanted_class)
+    return [word for word in words if word not in _FAMOUS and not _UGLY.search(word)]
 
 
 @lru_cache(maxsize=8)
@@ -94,30 +94,30 @@ def long_words(wanted: int, country: bool = False) -> list[str]:
 class NameBook:
     """Deals names of one kind by number: different numbers get different names, neighbours share a word.
 
-    Number n is member `n % namesakes` of group `n // namesakes`. A group has one word; when the words are
-    used up they are dealt again, and each time round a word is combined with patterns it has not had yet.
+    Number n is member `n % namesakes` of group `n // namesakes`. A group has one word; once all words are used they are
+    assigned again, each time with patterns that the word has not had yet.
     """
 
     def __init__(self, kind: Kind, seed: int, numbers: int, variants: int) -> None:
         """Prepare names for the numbers below `numbers`, each word in at most `variants` combinations."""
         self.kind, self.numbers, self.variants = kind, numbers, variants
-        wanted = seed % SEED_CLASSES
+        own_class = seed % SEED_CLASSES
         groups = numbers // kind.namesakes + 1
         country = kind.name == "country"
-        self.words = list(short_words(wanted, country))
-        # Long words cost more tokens; they come in when the short ones would have to be used too often.
+        self.words = list(short_words(own_class, country))
+        # Long words cost more tokens; they are used when short ones would have to be reused too often.
         if groups > 4 * len(self.words):
-            self.words += long_words(wanted, country)
+            self.words += long_words(own_class, country)
         random.Random(f"names/{kind.name}/{seed}").shuffle(self.words)
 
     @property
     def suffices(self) -> bool:
-        """Whether there is a name for every number asked for."""
+        """Whether there is a name for every number."""
         return self.numbers <= self.capacity
 
     @property
     def capacity(self) -> int:
-        """How many different names there are."""
+        """Number of different names."""
         return len(self.words) * (self.variants // self.kind.namesakes) * self.kind.namesakes
 
     def deal(self, number: int) -> tuple[str, int, int]:

@@ -1,4 +1,4 @@
-"""Writes the passages of a block: a few sentences an entity, each fact told in exactly one passage."""
+"""Writes the passages of a block: a few sentences per entity, each fact in exactly one passage."""
 
 import random
 import re
@@ -11,9 +11,9 @@ from exsearch.world.entity import Entity, Fact
 from exsearch.world.schema import Relation
 
 _WORDS = (28, 42)
-"""A passage takes further sentences until it has this many words, a number drawn from the range."""
+"""Range of the number of words, drawn per passage, up to which it gets further sentences."""
 _FLAVOUR = 0.3
-"""Chance that a sentence without a fact comes before the facts are used up; at most one does."""
+"""Chance of one sentence without a fact before the facts are used up."""
 _ALIAS = 0.4
 """Chance that a second passage first calls its subject by an alias."""
 _A = re.compile(r"\b([Aa]) (?=[aeiouAEIOU])(?!uni|one|eu|Uni|Eu)")
@@ -34,7 +34,7 @@ def write_passages(block: Block, first_id: int, prefix: str, rng: random.Random)
     """Write the block's passages, in shuffled order, and note which passage tells which fact."""
     drafts: list[tuple[Entity, str, list[str]]] = []
     spare = block.passages - len(block.entities)
-    # The entities with the most left to tell get the second passages.
+    # The entities with the most untold facts get second passages.
     ranked = sorted(block.entities, key=lambda e: (not e.kind.two_passages, -min(len(e.facts), 5), rng.random()))
     doubled = {id(entity) for entity in ranked[:spare]}
     for entity in block.entities:
@@ -46,9 +46,9 @@ def write_passages(block: Block, first_id: int, prefix: str, rng: random.Random)
             drafts.append((entity, *_second_passage(block, entity, second, rng)))
     rng.shuffle(drafts)
     passages = []
-    for number, (entity, text, told) in enumerate(drafts, start=first_id):
+    for number, (entity, text, told_fields) in enumerate(drafts, start=first_id):
         passages.append(Passage(f"{prefix}{number}", entity.title, text))
-        entity.told.update(dict.fromkeys(told, passages[-1].id))
+        entity.told.update(dict.fromkeys(told_fields, passages[-1].id))
     return passages
 
 
@@ -60,11 +60,11 @@ def _first_passage(block: Block, entity: Entity, untold: list[Relation], rng: ra
         if all(field in own or (field not in RELATIONS and _known(entity, field)) for field in fields(opening))
     ]
     opening = rng.choice(openings)
-    told = [field for field in fields(opening) if field in own]
-    # A shared name stands here without its description, which the title has.
+    told_fields = [field for field in fields(opening) if field in own]
+    # A shared name appears here without its description, which is in the title.
     text = _fill(block, entity, opening, entity.name.forms[0], rng)
-    rest = [relation for relation in untold if relation.name not in told]
-    return _continue(block, entity, text, told, rest, rng)
+    rest = [relation for relation in untold if relation.name not in told_fields]
+    return _continue(block, entity, text, told_fields, rest, rng)
 
 
 def _second_passage(block: Block, entity: Entity, untold: list[Relation], rng: random.Random) -> tuple[str, list[str]]:
@@ -78,12 +78,12 @@ def _second_passage(block: Block, entity: Entity, untold: list[Relation], rng: r
 
 
 def _continue(
-    block: Block, entity: Entity, text: str, told: list[str], rest: list[Relation], rng: random.Random
+    block: Block, entity: Entity, text: str, told_fields: list[str], rest: list[Relation], rng: random.Random
 ) -> tuple[str, list[str]]:
     """Add facts of `rest`, and now and then a sentence that tells none, until the passage is long enough."""
     target = rng.randint(*_WORDS)
     flavours = rng.sample(entity.kind.flavours, 3)
-    told, strayed = list(told), False
+    told_fields, strayed = list(told_fields), False
     while len(text.split()) < target:
         if flavours and (not rest or (not strayed and rng.random() < _FLAVOUR)):
             strayed = True
@@ -92,11 +92,11 @@ def _continue(
             relation = rest.pop(0)
             template = rng.choice(rng.choice((relation.plain, relation.rich)))
             added = _state(entity, relation, template, _ref(entity, rng, template))
-            told.append(relation.name)
+            told_fields.append(relation.name)
         else:
             break
         text = f"{text} {added}"
-    return text, told
+    return text, told_fields
 
 
 def _known(entity: Entity, field: str) -> bool:

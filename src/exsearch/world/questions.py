@@ -1,4 +1,4 @@
-"""Words the questions of a block, with their sub-questions, evidence and gold passages."""
+"""Writes the questions of a block, with their sub-questions, evidence and gold passages."""
 
 import random
 import re
@@ -21,11 +21,11 @@ MIX = {
     "comparison": 0.08,
     "bridge-comparison": 0.05,
 }
-"""Share of each sort of question. The figure of a bridge is its number of hops."""
+"""Share of each sort of question. The number of a bridge is its number of hops."""
 QUESTIONS_PER_PASSAGE = 1.5
-"""At most so many questions a split, for each passage of the split's share of the block."""
+"""Maximum number of questions per split, for each passage of the split's share of the block."""
 _SAME_ANSWER = 1 / 40
-"""At most this share of a block's questions, and at least one of them, may have the same answer."""
+"""Maximum share of a block's questions with the same answer; at least one question may have it."""
 _DESCRIBED = 0.5
 _WORD = re.compile(r"\w+")
 
@@ -47,21 +47,21 @@ def write_questions_of(
     }
     total = block.passages * SPLIT_SHARES[split] * QUESTIONS_PER_PASSAGE
     total = min(total, *(len(makers[sort][0]) / MIX[sort] for sort in ("single", "bridge-2")))
-    most = max(1, round(total * _SAME_ANSWER))
+    maximum = max(1, round(total * _SAME_ANSWER))
     answered: Counter[str] = Counter()
-    asked: set[str] = set()
+    texts: set[str] = set()
     questions: list[Question] = []
     for sort, (plans, make) in makers.items():
-        wanted = round(total * MIX[sort])
+        remaining = round(total * MIX[sort])
         for plan in rng.sample(plans, len(plans)):
-            if wanted == 0:
+            if remaining == 0:
                 break
             question = make(plan)
-            if question and answered[question.answers[0]] < most and question.text not in asked:
+            if question and answered[question.answers[0]] < maximum and question.text not in texts:
                 answered[question.answers[0]] += 1
-                asked.add(question.text)
+                texts.add(question.text)
                 questions.append(question)
-                wanted -= 1
+                remaining -= 1
     rng.shuffle(questions)
     return questions
 
@@ -92,11 +92,11 @@ class _Wording:
     def intersection(self, plan: Intersection) -> Question | None:
         work, kind = plan.first.head, plan.first.head.kind.name
         leads = [fact for fact in (plan.find_first, plan.find_second) if fact]
-        named = plan.first.tail_words
+        phrase = plan.first.tail_words
         if plan.find_first:
-            named = self._phrase((plan.find_first,), self._called(plan.find_first.head))
+            phrase = self._phrase((plan.find_first,), self._called(plan.find_first.head))
         other = self._phrase((plan.find_second,), self._called(plan.find_second.head))
-        text = self._which(kind, self._participle(plan.first, named), self._participle(plan.second, other))
+        text = self._which(kind, self._participle(plan.first, phrase), self._participle(plan.second, other))
         own = [self._participle(fact, fact.tail_words) for fact in (plan.first, plan.second)]
         last = SubQuestion(
             self._which(kind, *own),

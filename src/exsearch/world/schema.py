@@ -1,4 +1,4 @@
-"""The shape of the world's schema: kinds of entity, the relations between them, and their words.
+"""The schema of the world: kinds of entity, the relations between them, and their wording.
 
 The data is in words/*.toml. A template has the fields `{s}`,
 the subject, and `{o}`, the object; `{they}` and `{their}` are the subject's pronouns.

@@ -23,16 +23,16 @@ from exsearch.world.questions import MIX, QUESTIONS_PER_PASSAGE, write_questions
 MIN_PASSAGES = 200
 BLOCK_PASSAGES = 400
 _WINDOW = 8
-"""Blocks whose questions are mixed with each other."""
+"""Number of blocks whose questions are mixed with each other."""
 
 
 class World:
     """The world of a seed: exactly `size` passages, and questions that only they can answer.
 
-    Worlds whose seeds differ modulo 100 share no title and no alias. Passages and questions are made block by
-    block, in memory that does not grow with the world. A fact, that is a pair of a subject and a relation,
-    belongs to the split of its subject, and a question uses facts of its own split only; hence no fact and no
-    gold passage serves two splits.
+    Worlds whose seeds differ modulo 100 share no title and no alias. Passages and questions are generated block by
+    block, in memory that does not grow with the world. A fact, which is a pair of a subject and a relation, belongs to
+    the split of its subject, and a question uses only facts of its own split; so no fact and no gold passage is in two
+    splits.
 
     >>> world = xs.World(seed=1, passages=400)
     >>> len(list(world.passages()))
@@ -43,7 +43,7 @@ class World:
     """
 
     def __init__(self, seed: int, passages: int) -> None:
-        """Describe the world; nothing is made until it is asked for."""
+        """Describe the world; nothing is generated until it is needed."""
         if seed < 0:
             raise UsageError(f"seed {seed}: a world's seed must be 0 or more")
         if passages < MIN_PASSAGES:
@@ -51,8 +51,8 @@ class World:
         self.seed, self.size = seed, passages
         self._blocks = max(1, round(passages / BLOCK_PASSAGES))
         if not all(book.suffices for book in self._books.values()):
-            most = min(book.capacity // self._room[kind] for kind, book in self._books.items()) * BLOCK_PASSAGES
-            raise UsageError(f"{passages} passages: there are names for about {most // 1000}000 only")
+            maximum = min(book.capacity // self._room[kind] for kind, book in self._books.items()) * BLOCK_PASSAGES
+            raise UsageError(f"{passages} passages: there are only names for about {maximum // 1000}000")
 
     def __repr__(self) -> str:
         """Return the call that makes the world."""
@@ -72,8 +72,8 @@ class World:
     ) -> Iterator[Question]:
         """Yield questions of a split, mixed in type and hops.
 
-        With `hops`, those with that many only; with `relations`, those about these relations only, which makes an
-        easier world. A question's id, such as `w7-train-000012`, depends on neither `limit` nor `hops`.
+        `hops` selects questions with these numbers of hops; `relations` those about only these relations, which makes
+        an easier world. A question's id, such as `w7-train-000012`, depends on neither `limit` nor `hops`.
         """
         if split not in SPLITS:
             raise UsageError(f"split {split!r}: must be one of {', '.join(SPLITS)}")
@@ -84,11 +84,11 @@ class World:
                 raise UsageError(f"no relation {name!r} in the world{nearest(name, list(RELATIONS))}")
         if limit is not None and limit < 0:
             raise UsageError(f"limit {limit}: must be 0 or more")
-        wanted = (question for question in self._numbered(split, relations) if hops is None or question.hops in hops)
-        return islice(wanted, limit)
+        selected = (question for question in self._numbered(split, relations) if hops is None or question.hops in hops)
+        return islice(selected, limit)
 
     def most_questions(self, split: Split) -> int:
-        """Return what the number of questions of a split does not exceed and nearly reaches."""
+        """Return an upper bound of the number of questions of a split, which it nearly reaches."""
         rounding = len(MIX) * self._blocks
         return round(self.size * SPLIT_SHARES[split] * QUESTIONS_PER_PASSAGE) + rounding
 
@@ -113,7 +113,7 @@ class World:
 
     @cached_property
     def _room(self) -> dict[str, int]:
-        """The most entities of each kind in a block."""
+        """Maximum number of entities of each kind in a block."""
         sizes = {self.size // self._blocks, -(-self.size // self._blocks)}
         return {kind: max(counts(size)[kind] for size in sizes) for kind in KINDS}
 
@@ -133,14 +133,14 @@ class World:
 def write_questions(world: World, folder: Path, limits: Mapping[Split, int | None]) -> dict[Split, int]:
     """Write `<split>.jsonl` into `folder` for each split of `limits`; return how many questions each has.
 
-    A limit of None writes all there are.
+    A limit of None writes all questions.
     """
-    written: dict[Split, int] = {}
+    counts: dict[Split, int] = {}
     for split, limit in limits.items():
         total = world.most_questions(split) if limit is None else min(limit, world.most_questions(split))
         with progress(f"{split} questions", total) as bar:
-            written[split] = write_jsonl(folder / f"{split}.jsonl", _counted(world.questions(split, limit), bar))
-    return written
+            counts[split] = write_jsonl(folder / f"{split}.jsonl", _counted(world.questions(split, limit), bar))
+    return counts
 
 
 def _counted(questions: Iterator[Question], bar: Progress) -> Iterator[Question]:

@@ -1,1 +1,1 @@
-"""The commands of the paper's first code (SearchLM), with its flags and file formats, on this system's parts."""
+"""The commands of the paper's first code (SearchLM), with its flags and file formats, run by this project's parts."""

@@ -1,4 +1,4 @@
-"""`PROCEDURE=align`: the M-step on what `entropy` wrote, `{"messages", "prob"}`, each with its weight."""
+"""`PROCEDURE=align`: the M-step on the output of `entropy`, `{"messages", "prob"}`, each with its weight."""
 
 import argparse
 

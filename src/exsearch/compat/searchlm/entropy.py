@@ -1,8 +1,8 @@
 """`PROCEDURE=entropy`: the weight of every trajectory, as `{"messages", "prob"}`, for `PROCEDURE=align`.
 
-The gold answer is scored behind the trajectory's other turns, and the answer turn says it afterwards: what is learned
-is to answer rightly from what was found. Trajectories without an answer turn, and those with more than two empty
-facts, get no entry, and the summary counts them.
+The gold answer is scored after the trajectory's other turns, and then replaces the answer turn: the model learns to
+answer rightly from what was found. Trajectories without an answer turn, and those with more than two empty facts, get
+no entry, and the summary counts them.
 """
 
 import argparse
@@ -30,7 +30,7 @@ _EMPTY_FACT = re.compile(r"<FACT>\s*(<(QUERY|THINK|FINAL)>|$)")
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the reference's flags, and the choice of another weighting."""
     parser.add_argument("--model_name_or_path", required=True)
-    parser.add_argument("--inference_file", type=Path, required=True, help="what inference wrote")
+    parser.add_argument("--inference_file", type=Path, required=True, help="output of inference")
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--epo", type=int, required=True, help="number of the iteration, for the output's name")
     parser.add_argument("--weighting", choices=list(WEIGHTINGS), default="reference-v1")
@@ -40,10 +40,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Path:
     """Score, weigh, and write the weights; return the path."""
     outputs = read_json(options.inference_file, InferenceFile).output
-    kept = [output for output in outputs if _usable(output)]
-    if not kept:
+    usable = [output for output in outputs if _usable(output)]
+    if not usable:
         raise UsageError(f"{options.inference_file}: none of {len(outputs)} trajectories has an answer turn")
-    entries = weighted(kept, options.model_name_or_path, options.weighting, options.set)
+    entries = weighted(usable, options.model_name_or_path, options.weighting, options.set)
     target: Path = options.output_dir / f"{options.inference_file.stem}.epo{options.epo}.json"
     write_json(target, entries)
     mean = sum(entry.prob for entry in entries) / len(entries)
@@ -51,32 +51,32 @@ def run(options: argparse.Namespace) -> Path:
     return target
 
 
-def weighted(kept: list[Output], model: str, weighting: str, overrides: list[str]) -> list[Weighted]:
-    """Score every alias behind every trajectory, in one batch, and weigh."""
+def weighted(usable: list[Output], model: str, weighting: str, overrides: list[str]) -> list[Weighted]:
+    """Score every alias after every trajectory, in one batch, and weigh."""
     config = settings(model, overrides)
     folder = resolve_model(model)
     chat = ChatFormat.load(folder, config.agent)
-    prefixes = [_tokens(output.messages[:-1], chat) for output in kept]
-    pairs = [(number, alias) for number, output in enumerate(kept) for alias in output.answer]
+    prefixes = [_tokens(output.messages[:-1], chat) for output in usable]
+    pairs = [(number, alias) for number, output in enumerate(usable) for alias in output.answer]
     targets = [chat.answer_ids(alias) for _, alias in pairs]
     longest = max(len(prefixes[number]) + len(target) for (number, _), target in zip(pairs, targets, strict=True))
     engine = load_engine(folder, config.model, chat, max(longest, config.agent.context), config.rollout.in_flight)
     if longest > engine.context_size:
         raise UsageError(f"a trajectory has {longest} tokens, the model's context {engine.context_size}")
-    scores: list[list[AliasScore]] = [[] for _ in kept]
+    scores: list[list[AliasScore]] = [[] for _ in usable]
     try:
-        found = logprobs(engine, [prefixes[number] for number, _ in pairs], targets)
+        logprobs_of_pairs = logprobs(engine, [prefixes[number] for number, _ in pairs], targets)
     finally:
         engine.shut_down()
-    for (number, alias), values in zip(pairs, found, strict=True):
+    for (number, alias), values in zip(pairs, logprobs_of_pairs, strict=True):
         scores[number].append(AliasScore(alias, sum(values), len(values)))
     records = weigh(
-        [_trajectory(o, s, n) for n, (o, s) in enumerate(zip(kept, scores, strict=True))],
-        list({o.query_id: Question(o.query_id, o.question, o.answer) for o in kept}.values()),
+        [_trajectory(o, s, n) for n, (o, s) in enumerate(zip(usable, scores, strict=True))],
+        list({o.query_id: Question(o.query_id, o.question, o.answer) for o in usable}.values()),
         WeighConfig(weighting=weighting, alias="best"),
     )
     entries = []
-    for output, own, record in zip(kept, scores, records, strict=True):
+    for output, own, record in zip(usable, scores, records, strict=True):
         best = max(own, key=lambda score: score.logprob / score.tokens)
         messages = [*output.messages[:-1], Message("assistant", best.alias)]
         entries.append(Weighted(messages, record.weight, output.query_id, -best.logprob / best.tokens))
@@ -103,7 +103,7 @@ def _tokens(messages: list[Message], chat: ChatFormat) -> TokenIds:
 
 
 def _trajectory(output: Output, scores: list[AliasScore], number: int) -> Trajectory:
-    """Return as much of a trajectory as weighing needs."""
+    """Return the parts of a trajectory that weighing needs."""
     return Trajectory(
         output.query_id, number, [], output.prediction, StopReason.ANSWERED, [], [], [], None, 0, "", "", scores
     )

@@ -1,7 +1,7 @@
-"""What `PROCEDURE=sft` and `PROCEDURE=align` have in common: conversations from a file, flags into settings, training.
+"""Common part of `PROCEDURE=sft` and `PROCEDURE=align`: reads conversations, converts flags to settings, trains.
 
-The flags are those of the reference's README. Where they name what the trainer does by itself, they are checked
-against it. A run that was cut off is continued by the same command, with `--resume_from_checkpoint` or without.
+The flags are those of the reference's README. Flags for what the trainer decides itself are checked against it. The
+same command resumes an interrupted run, with or without `--resume_from_checkpoint`.
 """
 
 import argparse
@@ -27,11 +27,11 @@ from exsearch.training.zero_settings import read_zero_settings
 
 
 class Conversation(msgspec.Struct, frozen=True):
-    """One entry of a file to learn from."""
+    """One conversation of a training file."""
 
     messages: list[Message]
     prob: float | None = None
-    """Its weight, for `align`."""
+    """Weight, for `align`."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -46,22 +46,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--report_to", default="none", help="wandb, tensorboard, trackio or none; several with commas")
     add("--run_name", default="")
     add("--logging_steps", type=int, default=1, help="no effect: every step is logged")
-    add("--cutoff_len", type=int, default=8192, help="most tokens of a conversation; the rest is cut off")
-    add("--max_samples", type=int, help="use only the first so many conversations")
+    add("--cutoff_len", type=int, default=8192, help="maximum number of tokens of a conversation; the rest is cut off")
+    add("--max_samples", type=int, help="maximum number of conversations, from the start of the file")
     add("--save_steps", type=int, default=200, help="steps between resume points")
     add("--per_device_train_batch_size", type=int, default=1)
     add("--gradient_accumulation_steps", type=int, default=1)
     add("--learning_rate", type=float, default=5e-5)
     add("--num_train_epochs", type=float, default=3.0)
     add("--lr_scheduler_type", default="cosine", help="cosine, linear or constant")
-    add("--bf16", **BOOLEAN, help="forward pass in bfloat16; by default where the processor has it")
-    add("--resume_from_checkpoint", default="", help="the output folder: continue, and fail if there is nothing to")
+    add("--bf16", **BOOLEAN, help="forward pass in bfloat16; by default where the hardware supports it")
+    add(
+        "--resume_from_checkpoint", default="", help="the output folder: resume, and fail if there is nothing to resume"
+    )
     add("--seed", type=int, default=0)
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting of learn, such as lora_rank=8")
 
 
 def boolean(word: str) -> bool:
-    """Read a flag's value as the reference's users write it."""
+    """Parse a flag's value as the reference's users write it."""
     if word.lower() in ("true", "1", "yes"):
         return True
     if word.lower() in ("false", "0", "no"):
@@ -73,7 +75,7 @@ BOOLEAN: dict[str, Any] = {"type": boolean, "nargs": "?", "const": True, "defaul
 
 
 def finetune(options: argparse.Namespace, label: str, weighted: bool) -> None:
-    """Fine-tune as the flags say, on this rank. Raises UsageError."""
+    """Fine-tune with the settings of the flags, on this rank. Raises UsageError."""
     zero = read_zero_settings(options.deepspeed) if options.deepspeed else {}
     config, model = training_config(options, zero), model_config(options, zero)
     check_resume(options.resume_from_checkpoint, options.output_dir)
@@ -85,31 +87,31 @@ def finetune(options: argparse.Namespace, label: str, weighted: bool) -> None:
         where = f"{options.dataset_name_or_path}, entry {number}"
         example = example_of(conversation, weighted, chat, where)
         examples.append(cut_off(example, options.cutoff_len))
-    left = [example for example in examples if example.loss_tokens() and example.weight > 0]
-    if not left:
+    trainable = [example for example in examples if example.loss_tokens() and example.weight > 0]
+    if not trainable:
         raise UsageError(
-            f"{options.dataset_name_or_path}: of {len(examples)} conversations none has a weight and, within "
+            f"{options.dataset_name_or_path}: none of {len(examples)} conversations has a weight and, within "
             f"cutoff_len = {options.cutoff_len}, a token to learn"
         )
-    if is_first() and len(left) < len(examples):
-        print(f"{len(examples) - len(left)} of {len(examples)} conversations have nothing to learn from, left out")
+    if is_first() and len(trainable) < len(examples):
+        print(f"{len(examples) - len(trainable)} of {len(examples)} conversations have nothing to learn from, skipped")
     output: Path = options.output_dir
-    metrics = train_logged(base, left, output, config, model, tracking_config(options), options.seed, label)
+    metrics = train_logged(base, trainable, output, config, model, tracking_config(options), options.seed, label)
     if is_first():
-        print(f"{output}: checkpoint after {len(left)} conversations; figures in {metrics}")
+        print(f"{output}: checkpoint after {len(trainable)} conversations; figures in {metrics}")
 
 
 def training_config(options: argparse.Namespace, zero: dict[str, Any]) -> TrainingConfig:
-    """Return the flags as settings of the trainer; `zero` is what DeepSpeed's file says, if one is given."""
+    """Return the trainer's settings for the flags; `zero` is the content of DeepSpeed's file, if one is given."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if options.num_train_epochs != int(options.num_train_epochs):
-        raise UsageError(f"--num_train_epochs {options.num_train_epochs}: only whole epochs are there")
+        raise UsageError(f"--num_train_epochs {options.num_train_epochs}: must be a whole number")
     tree: dict[str, Any] = {
         "epochs": int(options.num_train_epochs),
         "batch_size": options.per_device_train_batch_size * options.gradient_accumulation_steps * world,
         "micro_batch_tokens": options.per_device_train_batch_size * options.cutoff_len,
         "learning_rate": options.learning_rate,
-        "max_grad_norm": 1.0,  # of the trainer that the reference uses, per token as here
+        "max_grad_norm": 1.0,  # the default of the reference's trainer, per token as here
         "warmup_ratio": options.warmup_ratio,
         "schedule": options.lr_scheduler_type,
         "save_steps": options.save_steps,
@@ -125,12 +127,12 @@ def training_config(options: argparse.Namespace, zero: dict[str, Any]) -> Traini
 
 
 def model_config(options: argparse.Namespace, zero: dict[str, Any]) -> ModelConfig:
-    """Return the precision that the flags ask for. Raises UsageError if DeepSpeed's JSON asks for another."""
+    """Return the precision for the flags. Raises UsageError if DeepSpeed's JSON contradicts them."""
     if options.bf16 is None:
         return ModelConfig()
-    asked = zero.get("bf16", {}).get("enabled", options.bf16)
-    if asked != options.bf16:
-        raise UsageError(f"{options.deepspeed}: bf16.enabled is {asked}, and --bf16 says {options.bf16}")
+    enabled = zero.get("bf16", {}).get("enabled", options.bf16)
+    if enabled != options.bf16:
+        raise UsageError(f"{options.deepspeed}: bf16.enabled is {enabled}, and --bf16 says {options.bf16}")
     return ModelConfig(precision="bf16" if options.bf16 else "fp32")
 
 
@@ -143,28 +145,28 @@ def tracking_config(options: argparse.Namespace) -> TrackingConfig:
         raise UsageError(f"--report_to {options.report_to}: {error}") from None
 
 
-def check_resume(asked: str, output: Path) -> None:
-    """Raise UsageError if `--resume_from_checkpoint` asks for what cannot be continued."""
-    if not asked or asked.lower() == "false":
+def check_resume(folder: str, output: Path) -> None:
+    """Raise UsageError if `--resume_from_checkpoint` names something that cannot be resumed."""
+    if not folder or folder.lower() == "false":
         return
     points = resume_folder(output)
-    if asked.lower() != "true" and Path(asked).resolve() not in (output.resolve(), points.resolve()):
-        raise UsageError(f"--resume_from_checkpoint {asked}: name the output folder, {output}")
+    if folder.lower() != "true" and Path(folder).resolve() not in (output.resolve(), points.resolve()):
+        raise UsageError(f"--resume_from_checkpoint {folder}: name the output folder, {output}")
     if not output.exists() and not any(points.glob("*/step-*.safetensors")):
-        raise UsageError(f"--resume_from_checkpoint {asked}: there is nothing to continue; leave the flag out")
+        raise UsageError(f"--resume_from_checkpoint {folder}: there is nothing to resume; remove the flag")
 
 
 def example_of(conversation: Conversation, weighted: bool, chat: ChatFormat, where: str) -> Example:
-    """Return a conversation with the model's turns as what is learned. Raises UsageError naming `where` it is."""
+    """Return a conversation as an example, with loss on the model's turns. Raises UsageError naming `where` it is."""
     roles = [message.role for message in conversation.messages]
     if not roles or roles != ["user", "assistant"] * (len(roles) // 2):
         raise UsageError(f"{where}: messages must be user, assistant, user, ... and end with assistant, not {roles}")
     if weighted == (conversation.prob is None):
-        said = "no prob: weigh it with PROCEDURE=entropy, or use sft" if weighted else "a prob: use PROCEDURE=align"
-        raise UsageError(f"{where}: has {said}")
+        fault = "no prob: weigh it with PROCEDURE=entropy, or use sft" if weighted else "a prob: use PROCEDURE=align"
+        raise UsageError(f"{where}: has {fault}")
     weight = 1.0 if conversation.prob is None else conversation.prob
     if not 0 <= weight < float("inf"):
-        raise UsageError(f"{where}: prob is {weight}, which is no weight")
+        raise UsageError(f"{where}: prob is {weight}, which is not a valid weight")
     ids: list[int] = []
     mask: list[int] = []
     for message in conversation.messages:

@@ -2,10 +2,10 @@
 
 * Questions: a list of `{"query_id", "question", "answer"}`; `answer` is one string or a list of aliases.
 * Questions with documents: as above, and `retrieval`, a list of documents, each one string. The format is documented by
-  the sister project of SearchLM (direct-rag-learning); the strings are those that SearchLM's search function makes.
+  SearchLM's sister project (direct-rag-learning); the strings have the form of SearchLM's search function.
 * Trajectories: `{"score", "output", "config"}`, where `output` is a list of `{"query_id", "question", "answer",
   "prediction", "messages", ...}` and `messages` are the turns as `{"role", "content"}`.
-* Weighted trajectories, what `align` learns from: a list of `{"messages", "prob", ...}`.
+* Weighted trajectories, the input of `align`: a list of `{"messages", "prob", ...}`.
 """
 
 from pathlib import Path
@@ -34,7 +34,7 @@ class SourcePaired(msgspec.Struct, frozen=True):
     query_id: str
     question: str
     answer: str
-    """The canonical alias: SearchLM's code takes one string."""
+    """The canonical alias, since SearchLM's code takes one string."""
     retrieval: list[str]
     """Best first, `Title: TITLE. Content: TEXT`."""
 
@@ -59,7 +59,7 @@ class Output(msgspec.Struct, frozen=True):
 
 
 class InferenceFile(msgspec.Struct, frozen=True):
-    """What `inference` writes and `entropy` reads."""
+    """The output of `inference` and input of `entropy`."""
 
     output: list[Output]
     score: dict[str, float] = {}
@@ -67,27 +67,27 @@ class InferenceFile(msgspec.Struct, frozen=True):
 
 
 class Weighted(msgspec.Struct, frozen=True):
-    """One entry of what `entropy` writes and `align` reads."""
+    """One entry of the output of `entropy`, the input of `align`."""
 
     messages: list[Message]
     prob: float
     query_id: str
     entropy: float
-    """Mean negative log-likelihood of the gold answer's tokens behind the trajectory, in nats."""
+    """Mean negative log-likelihood of the gold answer's tokens after the trajectory, in nats."""
 
 
 def read_source_questions(path: Path, left: int, right: int | None) -> list[Question]:
-    """Return questions `left` to `right`, exclusive, of a question file; raises UsageError naming a wrong entry."""
+    """Return questions `left` to `right`, exclusive, of a question file. Raises UsageError naming an invalid entry."""
     entries = read_json(path, list[SourceQuestion])
     questions: list[Question] = []
-    seen: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     for number, entry in list(enumerate(entries))[left:right]:
         answers = [entry.answer] if isinstance(entry.answer, str) else entry.answer
         answers = [answer for answer in answers if answer.strip()]
         id_ = str(number if entry.query_id is None else entry.query_id)
-        if id_ in seen:
-            raise UsageError(f"{path}, entry {number}: query_id {id_!r} is already that of entry {seen[id_]}")
-        seen[id_] = number
+        if id_ in numbers:
+            raise UsageError(f"{path}, entry {number}: query_id {id_!r} is already that of entry {numbers[id_]}")
+        numbers[id_] = number
         if not entry.question.strip() or not answers:
             raise UsageError(f"{path}, entry {number}: needs a question and an answer")
         questions.append(Question(id_, entry.question, answers))
@@ -97,13 +97,13 @@ def read_source_questions(path: Path, left: int, right: int | None) -> list[Ques
 
 
 def paired_of(paired: PairedQuestion) -> SourcePaired:
-    """Return a question with its documents as the reference has it."""
+    """Return a question with its documents in the reference's form."""
     documents = [f"Title: {hit.title}. Content: {hit.text}" for hit in paired.hits]
     return SourcePaired(paired.id, paired.text, paired.answers[0], documents)
 
 
 def output_of(trajectory: Trajectory, question: Question, chat: ChatFormat) -> Output:
-    """Return a trajectory as the reference writes it."""
+    """Return a trajectory in the reference's form."""
     messages = [Message(**message) for message in chat.messages(trajectory.token_ids)]
     return Output(
         query_id=question.id,

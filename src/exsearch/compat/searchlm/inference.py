@@ -1,8 +1,8 @@
-"""`PROCEDURE=inference`: one trajectory or more a question, as `{"score", "output", "config"}`.
+"""`PROCEDURE=inference`: one or more trajectories per question, as `{"score", "output", "config"}`.
 
-Sampling is that of the reference's paper branch (recipes/reference-v1.toml): the best 3 passages of a search are
-read, at most 20 searches of 64 tokens a turn, temperature 0.8, top_p 0.95. What ended early is in the output too, with
-its reason, and counts as wrong: the reference lost such questions.
+Sampling is that of the reference's paper branch (recipes/reference-v1.toml): the best 3 passages of a search are read,
+at most 20 searches with 64 tokens per turn, temperature 0.8, top_p 0.95. Trajectories that ended early are in the
+output too, with the reason, and count as wrong; the reference lost such questions.
 """
 
 import argparse
@@ -29,23 +29,23 @@ PRESET = Path(__file__).parents[2] / "recipes" / "reference-v1.toml"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the reference's flags, and those that its code had as constants."""
+    """Add the reference's flags, and flags for constants of its code."""
     parser.add_argument("--model_name_or_path", required=True)
     parser.add_argument("--input_file", type=Path, required=True, help="questions: query_id, question, answer")
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--left", type=int, default=0, help="first question")
     parser.add_argument("--right", type=int, help="question to stop before")
     parser.add_argument("--index", help="index folder or URL of a server; default: API_SEARCH of the environment")
-    parser.add_argument("--samples", type=int, default=1, help="trajectories a question")
+    parser.add_argument("--samples", type=int, default=1, help="trajectories per question")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting of a recipe")
 
 
 def run(options: argparse.Namespace) -> Path:
-    """Roll out what the journal beside the output file lacks; write the output file and return its path."""
+    """Roll out what the journal next to the output file lacks; write the output file, and return its path."""
     config = settings(options.model_name_or_path, options.set)
-    index = options.index or os.environ.get("API_SEARCH")  # what the reference's code reads
+    index = options.index or os.environ.get("API_SEARCH")  # as in the reference's code
     if not index:
-        raise UsageError("say where to search: --index FOLDER or URL, or API_SEARCH=http://HOST:PORT")
+        raise UsageError("name the index: --index FOLDER or URL, or API_SEARCH=http://HOST:PORT")
     questions = read_source_questions(options.input_file, options.left, options.right)
     name = f"{options.input_file.stem}.{options.left}-{options.left + len(questions)}"
     model = resolve_model(config.model.path)
@@ -54,8 +54,8 @@ def run(options: argparse.Namespace) -> Path:
     config = as_begun(config, model, journal)
     with closing(load_agents(config, model, index)) as agents:
         trajectories = explore(agents, questions, sampling, config.seed, journal, "inference")
-    if told := check_failures(trajectories):
-        print(f"{told}. They count as wrong", file=sys.stderr)
+    if warning := check_failures(trajectories):
+        print(f"{warning}. They count as wrong", file=sys.stderr)
     chat = ChatFormat.load(model, config.agent)
     by_id = {question.id: question for question in questions}
     outputs = [output_of(trajectory, by_id[trajectory.question_id], chat) for trajectory in trajectories]

@@ -1,4 +1,4 @@
-"""Which procedure runs: named by the environment, as the reference has it."""
+"""Runs the procedure that an environment variable names, as in the reference."""
 
 import argparse
 import importlib
@@ -7,7 +7,7 @@ import sys
 from typing import NoReturn
 
 from exsearch.core.errors import UsageError, nearest
-from exsearch.core.trouble import as_told
+from exsearch.core.trouble import as_user_error
 from exsearch.processes import stopping
 from exsearch.processes.children import guard_others
 from exsearch.processes.streams import write_any_text
@@ -16,7 +16,7 @@ PROCEDURES = {name: f"exsearch.compat.searchlm.{name}" for name in ("sft", "infe
 
 
 def main() -> None:
-    """Run the procedure; one line and exit code 2 for a mistake, 1 for a failure or a stop."""
+    """Run the procedure. One line and exit code 2 for a user's mistake, 1 for a failure or an interruption."""
     write_any_text()
     guard_others()
     stopping.listen()
@@ -26,15 +26,15 @@ def main() -> None:
     except KeyboardInterrupt:
         _leave(stopping.STOPPED, 1)
     except Exception as error:
-        if told := as_told(error):
-            _leave(str(told), told.exit_code)
+        if user_error := as_user_error(error):
+            _leave(str(user_error), user_error.exit_code)
         if not stopping.was_asked():
             raise
-        _leave(stopping.STOPPED, 1)  # a library that is interrupted while it is imported makes another error of it
+        _leave(stopping.STOPPED, 1)  # a library may turn an interruption during its import into another error
 
 
 def _leave(message: str, code: int) -> NoReturn:
-    if os.environ.get("RANK", "0") == "0":  # one of those that torchrun started speaks for all
+    if os.environ.get("RANK", "0") == "0":  # only one of torchrun's processes prints it
         print(f"error: {message}", file=sys.stderr)
     stopping.leave(code)
 
@@ -42,8 +42,8 @@ def _leave(message: str, code: int) -> NoReturn:
 def _run(words: list[str]) -> None:
     name = os.environ.get("PROCEDURE", "")
     if name not in PROCEDURES:
-        known = ", ".join(PROCEDURES)
-        raise UsageError(f"PROCEDURE={name}: set it to one of {known}{nearest(name, list(PROCEDURES))}")
+        choices = ", ".join(PROCEDURES)
+        raise UsageError(f"PROCEDURE={name}: set it to one of {choices}{nearest(name, list(PROCEDURES))}")
     procedure = importlib.import_module(PROCEDURES[name])
     parser = argparse.ArgumentParser(prog=f"PROCEDURE={name} src/run.py", allow_abbrev=False)
     procedure.add_options(parser)

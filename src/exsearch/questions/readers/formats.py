@@ -99,10 +99,10 @@ class QuestionFile:
                 self._recognise(record)
             assert self.format is not None
             try:
-                read = self._formats[self.format].read(record.fields, f"{stem}-{record.number}")
+                content = self._formats[self.format].read(record.fields, f"{stem}-{record.number}")
             except ValueError as error:
                 raise UsageError(f"{self.path}, {record.place}: {error} (read as {self.format})") from None
-            yield record.place, read
+            yield record.place, content
 
     def _recognise(self, record: Record) -> None:
         name = next((name for name, format in self._formats.items() if format.recognises(record.fields)), None)

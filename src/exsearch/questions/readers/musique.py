@@ -94,13 +94,13 @@ def with_steps(question: Question, steps: list[Step]) -> Annotated:
     return Annotated(question, gold if len(gold) == len(passages) else [], passages)
 
 
-def _filled(text: str, earlier: list[Step], asked: str) -> str:
+def _filled(text: str, earlier: list[Step], question: str) -> str:
     """Return a step with references to earlier steps replaced by their answers.
 
     No step refers to itself or to a later one. The question `asked`, which all steps make up, has no references; so
     what stands between the same two words there, as in "the #1 hit", is text.
     """
-    as_asked = set(_BETWEEN_WORDS.findall(asked))
+    as_asked = set(_BETWEEN_WORDS.findall(question))
     literal = {match.start(1) + match[1].index("#") for match in _BETWEEN_WORDS.finditer(text) if match[1] in as_asked}
 
     def answer_of(match: re.Match[str]) -> str:

@@ -50,7 +50,9 @@ class Supported(msgspec.Struct):
             paragraphs = list(zip(paragraphs.title, sentences_of, strict=True))
         return [
             _paragraph(
-                title, [n for name, n in facts if name == title], [cut for name, cut in paragraphs if name == title]
+                title,
+                [n for name, n in facts if name == title],
+                [sentences for name, sentences in paragraphs if name == title],
             )
             for title in dict.fromkeys(title for title, _ in facts)
         ]

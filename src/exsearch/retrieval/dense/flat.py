@@ -99,6 +99,6 @@ def _mapped(segment: Segment, dimensions: int) -> torch.Tensor:
     if path.stat().st_size != 2 * count:
         raise ValueError(f"{path} is incomplete")
     probe(path)
-    # a private mapping, since torch needs a writable one; never written to, and faster than numpy
+    # a private mapping, which is never written to; torch reads it faster than numpy
     mapped = torch.from_file(str(path), shared=False, size=count, dtype=torch.float16)
     return mapped.view(len(segment.rows), dimensions)

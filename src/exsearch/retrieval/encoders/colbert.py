@@ -57,7 +57,7 @@ class ColbertCheckpoint:
         counted = self.mask(dict(features), task=role)["attention_mask"]
         parts = (features["input_ids"], attended, counted)
         # tokens that are neither attended to nor counted are padding
-        return [TokenRow(*(part[row][kept].numpy() for part in parts)) for row, kept in enumerate(attended | counted)]
+        return [TokenRow(*(part[row][mask].numpy() for part in parts)) for row, mask in enumerate(attended | counted)]
 
     def save(self, folder: Path) -> None:
         """Write a folder in sentence-transformers' form."""

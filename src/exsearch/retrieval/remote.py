@@ -12,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import msgspec
 
-from exsearch.core.errors import UsageError, nearest
+from exsearch.core.errors import UsageError
 from exsearch.core.fingerprint import fingerprint
+from exsearch.core.registry import unknown
 from exsearch.core.retry import LONGEST_PAUSE, RetryPolicy, retry_after
 from exsearch.core.shape import ShapeError, decode
 from exsearch.corpus.passage import Hit
@@ -168,7 +169,7 @@ def _parsed(location: str) -> tuple[str, httpx2.URL]:
     name, _, scheme = prefix.rpartition("+")
     displayed = f"{prefix}://{rest.rpartition('@')[2]}"  # without the key
     if name and name not in CLIENTS:
-        raise UsageError(f"{displayed}: unknown dialect (known: {', '.join(CLIENTS)}){nearest(name, list(CLIENTS))}")
+        raise UsageError(f"{displayed}: {unknown(CLIENTS.noun, name, CLIENTS)}")
     try:
         url = httpx2.URL(f"{scheme}://{rest}")
     except httpx2.InvalidURL as error:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 import httpx2
 import msgspec
 
-from exsearch.core.errors import UsageError, nearest
+from exsearch.core.errors import UsageError
+from exsearch.core.registry import unknown
 from exsearch.wire.probe import SECONDS, Probe
 from exsearch.wire.registry import CHECKS
 
@@ -37,7 +38,7 @@ def run_checks(url: str, dialect: str, query: str, api_key: str | None = None) -
     nothing answers there.
     """
     if dialect != "all" and dialect not in DIALECTS:
-        raise UsageError(f"unknown dialect {dialect!r}; known: {', '.join(DIALECTS)}{nearest(dialect, list(DIALECTS))}")
+        raise UsageError(unknown("dialect", dialect, ["all", *DIALECTS]))
     probe = Probe(url, query, api_key)
     try:
         probe.get("/")

@@ -7,6 +7,7 @@ ignored, as by the clients' own servers.
 
 from collections.abc import Collection
 
+from exsearch.core.registry import Registry
 from exsearch.wire import colbert, flashrag, r1_searcher, search_r1, skyrl, zerosearch
 from exsearch.wire.checking import Check
 from exsearch.wire.colbert import ColBERT
@@ -38,22 +39,22 @@ REQUESTS_BY_KEYS: dict[str, list[tuple[frozenset[str], type[SearchRequest] | typ
     },
 }
 """Requests by path: a POST is the first of them all of whose keys are in the body."""
-CLIENTS = {
-    "search-r1": search_r1.CLIENT,
-    "skyrl": skyrl.CLIENT,
-    "colbert": colbert.CLIENT,
-    "r1-searcher": r1_searcher.CLIENT,
-    "flashrag": flashrag.CLIENT,
-    "zerosearch": zerosearch.CLIENT,
+_DIALECTS = {
+    "search-r1": search_r1,
+    "skyrl": skyrl,
+    "colbert": colbert,
+    "r1-searcher": r1_searcher,
+    "flashrag": flashrag,
+    "zerosearch": zerosearch,
 }
+CLIENTS = Registry("dialect", {name: dialect.CLIENT for name, dialect in _DIALECTS.items()})
 """Clients by name; each is used by the project of that name and its relatives.
 
 search-r1: verl, ASearcher, agent-lightning, slime; colbert: SearchLM, DSPy; flashrag: ReSearch, ReCall.
 """
-_DIALECTS = (search_r1, skyrl, colbert, r1_searcher, flashrag, zerosearch)
 CHECKS: list[Check] = [
-    *(check for dialect in _DIALECTS for check in dialect.CHECKS),
-    *(check for dialect in _DIALECTS for check in dialect.REFUSALS),
+    *(check for dialect in _DIALECTS.values() for check in dialect.CHECKS),
+    *(check for dialect in _DIALECTS.values() for check in dialect.REFUSALS),
 ]
 """The checks of a server, in order."""
 

@@ -7,32 +7,33 @@ from exsearch.agent.grammars.r1_searcher import R1SearcherGrammar
 from exsearch.agent.grammars.search_r1 import SearchR1Grammar, ZeroSearchGrammar
 from exsearch.agent.grammars.self_ask import SelfAskGrammar
 from exsearch.config import AgentConfig
-from exsearch.core.errors import UsageError, nearest
-from exsearch.core.named import find_own, is_own
+from exsearch.core.errors import UsageError
+from exsearch.core.registry import Registry
 
-GRAMMARS: dict[str, type[Grammar]] = {
-    "exsearch": ExSearchGrammar,
-    "closed-book": ClosedBookGrammar,
-    "one-shot": OneShotGrammar,
-    "ircot": IRCoTGrammar,
-    "self-ask": SelfAskGrammar,
-    "search-r1": SearchR1Grammar,
-    "zerosearch": ZeroSearchGrammar,
-    "r1-searcher": R1SearcherGrammar,
-}
+GRAMMARS = Registry[type[Grammar]](
+    "grammar",
+    {
+        "exsearch": ExSearchGrammar,
+        "closed-book": ClosedBookGrammar,
+        "one-shot": OneShotGrammar,
+        "ircot": IRCoTGrammar,
+        "self-ask": SelfAskGrammar,
+        "search-r1": SearchR1Grammar,
+        "zerosearch": ZeroSearchGrammar,
+        "r1-searcher": R1SearcherGrammar,
+    },
+    setting="agent.grammar",
+)
 
 
 def grammar_class(name: str) -> type[Grammar]:
     """Return the grammar with a name. Raises UsageError if there is none."""
-    if name in GRAMMARS:
-        return GRAMMARS[name]
-    if not is_own(name):
-        raise UsageError(f"no grammar {name!r}{nearest(name, list(GRAMMARS))}")
-    grammar = find_own(name, "agent.grammar")
-    if not (isinstance(grammar, type) and issubclass(grammar, Grammar)):
+    value = GRAMMARS.ours_or_own(name)
+    if not (isinstance(value, type) and issubclass(value, Grammar)):
         raise UsageError(f"agent.grammar = {name}: not a class derived from exsearch.Grammar")
-    if methods := sorted(grammar.__abstractmethods__):
+    if methods := sorted(value.__abstractmethods__):
         raise UsageError(f"agent.grammar = {name}: lacks the methods {', '.join(methods)}")
+    grammar: type[Grammar] = value
     return grammar
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exsearch.core.errors import UsageError, nearest
+from exsearch.core.errors import UsageError
+from exsearch.core.registry import unknown
 from exsearch.questions.readers.annotated import Annotated, LeftOut
 from exsearch.questions.readers.companions import Companions
 from exsearch.questions.readers.frameworks import (
@@ -80,7 +81,7 @@ class QuestionFile:
     def __init__(self, path: Path, formats: Mapping[str, Format], name: str | None = None) -> None:
         """Read `path` in the format `name`, or in the one recognised from its first record."""
         if name is not None and name not in formats:
-            raise UsageError(f"unknown format {name!r}{nearest(name, list(formats))} (known: {', '.join(formats)})")
+            raise UsageError(unknown("format", name, formats))
         self.path = path
         self.format = name
         """The format's name; None before the first record, if it is to be recognised."""

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from exsearch.core.errors import UsageError
+from exsearch.core.registry import unknown
 from exsearch.hardware.devices import bfloat16_is_fast
 from exsearch.processes import compute
 from exsearch.retrieval.encoders.base import Checkpoint
@@ -54,7 +55,7 @@ def prepare(checkpoint: Checkpoint, backend: str) -> Runner:
     Raises UsageError for an unknown back end or one that is not installed.
     """
     if backend not in get_args(Backend):
-        raise UsageError(f"unknown back end {backend!r} (known: {', '.join(get_args(Backend))})")
+        raise UsageError(unknown("back end", backend, get_args(Backend)))
     runtime, precision = backend.split("-")
     if runtime == "torch":
         return _TorchRunner(checkpoint, precision)

@@ -16,7 +16,7 @@ from exsearch.retrieval.index.folder import EncoderInfo, OpenedIndex, Segment
 
 T = TypeVar("T", bound=msgspec.Struct)
 
-SEGMENTED = {
+SEGMENTED: dict[str, str] = {
     "bm25": "exsearch.retrieval.bm25.bm25:Bm25",
     "late": "exsearch.retrieval.late.late:Late",
     "dense": "exsearch.retrieval.dense.dense:Dense",

@@ -6,13 +6,13 @@ from typing import Any, ClassVar, Protocol, TypeGuard, cast
 
 import msgspec
 
-from exsearch.core.errors import UsageError, nearest
+from exsearch.core.registry import Registry
 from exsearch.corpus.store import Corpus
 from exsearch.retrieval.base import Retriever
 from exsearch.retrieval.index.folder import OpenedIndex
 from exsearch.retrieval.index.kinds import SEGMENTED, Kind, load_class, typed
 
-KINDS = {**SEGMENTED, "hybrid": "exsearch.retrieval.hybrid:Hybrid"}
+KINDS = Registry("retriever kind", {**SEGMENTED, "hybrid": "exsearch.retrieval.hybrid:Hybrid"})
 
 
 class Composite(Protocol):
@@ -42,10 +42,7 @@ class Composite(Protocol):
 
 def kind_class(kind: str) -> Kind | Composite:
     """Import a kind's class. Raises UsageError for an unknown kind."""
-    if kind not in KINDS:
-        suggestion = nearest(kind, list(KINDS))
-        raise UsageError(f"unknown retriever kind {kind!r} (known: {', '.join(KINDS)}){suggestion}")
-    return cast(Kind | Composite, load_class(KINDS[kind]))
+    return cast(Kind | Composite, load_class(KINDS.ours(kind)))
 
 
 def is_composite(kind: Kind | Composite) -> TypeGuard[Composite]:

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from exsearch.core.registry import Registry
 from exsearch.wire import colbert, flashrag, r1_searcher, search_r1, skyrl, zerosearch
 from exsearch.wire.checking import Check
+from exsearch.wire.client import Client
 from exsearch.wire.colbert import ColBERT
 from exsearch.wire.errors import RequestError
 from exsearch.wire.flashrag import FlashRAG, FlashRAGBatch
@@ -47,7 +48,7 @@ _DIALECTS = {
     "flashrag": flashrag,
     "zerosearch": zerosearch,
 }
-CLIENTS = Registry("dialect", {name: dialect.CLIENT for name, dialect in _DIALECTS.items()})
+CLIENTS = Registry[Client]("dialect", {name: dialect.CLIENT for name, dialect in _DIALECTS.items()})
 """Clients by name; each is used by the project of that name and its relatives.
 
 search-r1: verl, ASearcher, agent-lightning, slime; colbert: SearchLM, DSPy; flashrag: ReSearch, ReCall.

@@ -9,7 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from exsearch.agent.grammars.known import GRAMMARS
+from exsearch.agent.grammars.registry import GRAMMARS
 from exsearch.cli.doctor import PURPOSES, doctor
 from exsearch.cli.index import index
 from exsearch.cli.options import BASELINES

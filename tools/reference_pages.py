@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args, get_origin
 import click
 import msgspec
 
-from exsearch.agent.grammars.known import GRAMMARS
+from exsearch.agent.grammars.registry import GRAMMARS
 from exsearch.cli.main import exsearch as command_line
 from exsearch.config import Config, TrainingConfig
 from exsearch.core.atomic import write_text
@@ -34,7 +34,7 @@ from exsearch.wire.registry import CLIENTS
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 REGISTRIES: dict[str, Registry[Any]] = {
-    "agent/grammars/known.py": GRAMMARS,
+    "agent/grammars/registry.py": GRAMMARS,
     "em/weigh.py": WEIGHTINGS,
     "retrieval/index/registry.py": KINDS,
     "wire/registry.py": CLIENTS,

@@ -172,7 +172,7 @@ def test_a_folder_with_another_methods_evaluation_is_refused_though_it_be_unfini
     evaluate(make_agent(chat, "one-shot", lines("Paris")), [evaluation("one-shot")], "m", "evaluate")
     (tmp_path / "scores.json").unlink()
     other = make_agent(chat, "closed-book", lines("Rome"))
-    with pytest.raises(UsageError, match=r'made otherwise: agent\.grammar = "one-shot" -> "closed-book"\. '):
+    with pytest.raises(UsageError, match=r'made with other settings: agent\.grammar = "one-shot" -> "closed-book"\. '):
         evaluate(other, [evaluation("closed-book")], "m", "evaluate")
     with pytest.raises(UsageError, match='another protocol: method = "one-shot" -> "majority"; grammar = '):
         majority([QUESTION], evaluation("one-shot"))
@@ -183,7 +183,7 @@ def test_a_journal_of_another_grammar_is_not_continued(chat: ChatFormat, tmp_pat
     journal, settled = tmp_path / "rollouts.jsonl", ExploreConfig(samples=1)
     [found] = explore(make_agent(chat, "one-shot", lines("Paris")), [QUESTION], settled, 3, journal)
     assert found.grammar == "one-shot"
-    with pytest.raises(UsageError, match=r'made otherwise: agent\.grammar = "one-shot" -> "closed-book"\. '):
+    with pytest.raises(UsageError, match=r'made with other settings: agent\.grammar = "one-shot" -> "closed-book"\. '):
         explore(make_agent(chat, "closed-book", lines("Rome")), [QUESTION], settled, 3, journal)
 
 

@@ -313,7 +313,7 @@ def test_a_folder_that_is_no_finished_evaluation_is_refused(pair: tuple[Path, Pa
     with pytest.raises(UsageError, match="no such folder"):
         read_evaluation(tmp_path / "absent")
     remove(pair[0] / "scores.json")
-    with pytest.raises(UsageError, match=r"holds no scores\.json"):
+    with pytest.raises(UsageError, match=r"has no scores\.json"):
         read_evaluation(pair[0])
 
 

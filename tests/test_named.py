@@ -87,7 +87,7 @@ def test_a_retriever_of_ones_own_is_opened_and_has_no_corpus() -> None:
     assert corpus_of("mine:Empty") is None
     with pytest.raises(xs.UsageError, match="not a class or function that returns a retriever"):
         open_retriever("mine:number")
-    with pytest.raises(xs.UsageError, match="made no retriever"):
+    with pytest.raises(xs.UsageError, match="returned no retriever"):
         open_retriever("builtins:dict")
 
 

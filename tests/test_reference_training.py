@@ -139,7 +139,7 @@ def test_what_is_no_weight_is_refused(chat: ChatFormat, weight: float) -> None:
     [
         ({"zero_optimization": {"stage": 1}}, "stage must be 2 or 3, not 1"),
         ({"zero_optimization": {"stage": 3}, "train_batch_size": 64}, "train_batch_size is decided by the trainer"),
-        ({"zero_optimization": {"stage": 3}, "fp16": {"enabled": True}}, "fp16 is not there"),
+        ({"zero_optimization": {"stage": 3}, "fp16": {"enabled": True}}, "fp16 is not supported"),
     ],
 )
 def test_settings_of_deepspeed_that_contradict_the_trainer_are_refused(

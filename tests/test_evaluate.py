@@ -17,11 +17,12 @@ from exsearch.config import AgentConfig, RolloutConfig
 from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.core.jsonl import read_jsonl, write_jsonl
 from exsearch.corpus.passage import Passage
-from exsearch.evaluation.evaluate import TRAJECTORIES, Evaluation, aggregate, evaluate, score
-from exsearch.evaluation.folder import read_evaluation
+from exsearch.evaluation.evaluate import Evaluation, aggregate, evaluate, score
+from exsearch.evaluation.folder import TRAJECTORIES
 from exsearch.evaluation.protocol import make_protocol
 from exsearch.evaluation.scores import QuestionScore, Scores, has_scores, read_scores, with_probabilities
 from exsearch.questions.question import Question
+from exsearch.runs.evaluations import read_evaluation
 from scripted import ScriptedEngine, StaticRetriever
 
 AGENT = AgentConfig(max_steps=2, passages=1, turn_tokens=16, context=512)

@@ -11,7 +11,8 @@ from exsearch.config import Config, LearnConfig, ModelConfig
 from exsearch.core.jsonl import write_json
 from exsearch.em.export import export
 from exsearch.evaluation.scores import Figure, Scores, write_scores
-from exsearch.runs.folder import RunFolder, RunSummary
+from exsearch.runs.folder import RunFolder
+from exsearch.runs.records import RunSummary
 from exsearch.training.example import Example
 from exsearch.training.start import train
 

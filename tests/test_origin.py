@@ -29,14 +29,15 @@ from exsearch.corpus.store import write_corpus
 from exsearch.effects import EFFECTS, HOW_MANY, Settings, on_each
 from exsearch.em.explore import draw_of, explore
 from exsearch.em.weigh import weigh
-from exsearch.em.weighted import Weighted
 from exsearch.engine.endpoint import Endpoint
-from exsearch.evaluation.evaluate import GREEDY, TRAJECTORIES, Evaluation, evaluate
+from exsearch.evaluation.evaluate import GREEDY, Evaluation, evaluate
+from exsearch.evaluation.folder import TRAJECTORIES
 from exsearch.evaluation.judge import judge
 from exsearch.evaluation.protocol import make_protocol
 from exsearch.evaluation.scores import read_scores
 from exsearch.questions.question import Question
 from exsearch.retrieval.index.build import build_index
+from exsearch.runs.weighted import Weighted
 from scripted import ScriptedEngine, StaticRetriever
 from test_effects import DEFAULTS, another
 from test_explore import QUESTIONS, by_seed, timeless

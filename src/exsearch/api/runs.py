@@ -14,9 +14,11 @@ from exsearch.core.jsonl import read_json
 from exsearch.core.locks import sole_writer
 from exsearch.em.loop import EMRun
 from exsearch.engine.builtin import resolve_model
-from exsearch.evaluation.folder import Evaluated, read_evaluation
+from exsearch.evaluation.folder import Evaluated
 from exsearch.report.write import write_report
-from exsearch.runs.folder import RunFolder, RunSummary
+from exsearch.runs.evaluations import read_evaluation
+from exsearch.runs.layout import RunLayout
+from exsearch.runs.records import RunSummary
 
 
 def train(recipe: Config | str | Path, out: str | Path, say: Callable[[str], None] = print) -> "Run":
@@ -54,7 +56,7 @@ class Run:
     def __init__(self, folder: str | Path) -> None:
         """Open the folder; raises UsageError if no run has begun there."""
         self.folder = Path(folder)
-        self._paths = RunFolder(self.folder)
+        self._paths = RunLayout(self.folder)
         if not self._paths.config.is_file():
             raise UsageError(f"{folder}: holds no run (no {self._paths.config.name})")
 

@@ -19,15 +19,16 @@ from exsearch.corpus.store import Corpus
 from exsearch.em.explore import explore as sample
 from exsearch.em.learn import weighted_examples
 from exsearch.em.replay import JournalChecks
-from exsearch.em.weighted import Weighted
 from exsearch.engine.builtin import resolve_model
 from exsearch.evaluation.compare import Comparison
 from exsearch.evaluation.compare import compare as compare_evaluations
 from exsearch.evaluation.evaluate import Evaluation
 from exsearch.evaluation.evaluate import evaluate as answer_all
-from exsearch.evaluation.folder import QUESTIONS, Evaluated, read_evaluation
+from exsearch.evaluation.folder import QUESTIONS, Evaluated
 from exsearch.evaluation.protocol import make_protocol
 from exsearch.questions.question import Question, sound
+from exsearch.runs.evaluations import read_evaluation
+from exsearch.runs.weighted import Weighted
 from exsearch.training.example import example_from
 from exsearch.training.logged import train_logged
 from exsearch.warmup.plan import GoldPassages

@@ -57,13 +57,14 @@ def _quickstart(model: str | None, index: str | None, recipe: Path | None) -> tu
     """Fill in what was not named from the quickstart's run folder, with the settings it was trained with."""
     from exsearch.core.errors import UsageError
     from exsearch.core.jsonl import read_json
-    from exsearch.runs.folder import RunFolder, RunSummary
+    from exsearch.runs.layout import RunLayout
+    from exsearch.runs.records import RunSummary
 
-    folder = RunFolder(QUICKSTART)
+    folder = RunLayout(QUICKSTART)
     if not folder.summary.exists():
         raise UsageError("name --model and --index, or run `exsearch quickstart` first and leave them out")
     best = str(folder.checkpoint(read_json(folder.summary, RunSummary).best))
-    return model or best, index or str(QUICKSTART / "index"), recipe or QUICKSTART / "config.toml"
+    return model or best, index or str(QUICKSTART / "index"), recipe or folder.config
 
 
 class Narrator:

@@ -57,8 +57,8 @@ def eval_(
 
     from exsearch.agent.loading import load_retriever
     from exsearch.core.jsonl import write_jsonl
-    from exsearch.evaluation.evaluate import TRAJECTORIES, Evaluation, check_folder, evaluate
-    from exsearch.evaluation.folder import QUESTIONS
+    from exsearch.evaluation.evaluate import Evaluation, check_folder, evaluate
+    from exsearch.evaluation.folder import QUESTIONS, TRAJECTORIES
     from exsearch.evaluation.protocol import make_protocol
     from exsearch.questions.question import read_questions
     from exsearch.report.write import write_report

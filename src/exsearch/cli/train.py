@@ -20,13 +20,14 @@ def train(
     """Run the EM loop of the file RECIPE. Run the same command again to resume."""
     from exsearch.config import dump_config, load_config
     from exsearch.core.errors import UsageError
+    from exsearch.runs.layout import RunLayout
 
     config = load_config(recipe, list(overrides))
     if dry_run:
         click.echo(dump_config(config), nl=False)
         return
     out = out or Path("runs") / recipe.stem
-    if resume and not (out / "config.toml").exists():
+    if resume and not RunLayout(out).config.exists():
         raise UsageError(f"{out}: no run to resume")
     from exsearch.cli.narrate import print_table
     from exsearch.core.locks import sole_writer

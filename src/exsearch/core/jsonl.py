@@ -72,6 +72,24 @@ def read_jsonl(path: Path, kind: type[T]) -> Iterator[T]:
         raise UsageError(f"{path}: no such file") from None
 
 
+def read_growing(path: Path, kind: type[T]) -> Iterator[T]:
+    """Yield the records of a JSONL file that may be absent or still growing: a torn last line is left out."""
+    if not path.is_file():
+        return
+    decoder = msgspec.json.Decoder(kind)
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                record = decoder.decode(line)
+            except BROKEN:
+                if not line.endswith(b"\n"):
+                    return
+                raise UsageError(f"{path}, line {number}: {fault(line, kind)}") from None
+            yield record
+
+
 def set_damaged_aside(path: Path, kind: type[T]) -> list[str]:
     """Move the lines of a JSONL file that are no `kind` to `FILE.damaged`; return what was wrong with each.
 

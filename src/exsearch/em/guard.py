@@ -26,6 +26,7 @@ from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import read_json, write_json
 from exsearch.evaluation.bootstrap import figure
 from exsearch.evaluation.evaluate import require_no_outage
+from exsearch.evaluation.folder import TRAJECTORIES
 from exsearch.evaluation.metrics import exact_match, f1
 from exsearch.evaluation.scores import Figure
 from exsearch.questions.question import Question
@@ -136,7 +137,7 @@ class Guard:
 
     def _measure(self, name: str, checkpoint: Path, count: int) -> Standing:
         """Return how a model does on the first `count` questions. Raises UsageError if its engine does not score."""
-        journal, questions = self._folder / name / "trajectories.jsonl", self.questions[:count]
+        journal, questions = self._folder / name / TRAJECTORIES, self.questions[:count]
         agents = self._agents_for(checkpoint)
         with Journals(agents, {journal: questions}, self._draw, forget_failed=True) as journals:
             found = journals.roll_out(first_samples(self._samples), self._samples, f"guard {name}")[journal]

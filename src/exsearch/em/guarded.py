@@ -11,7 +11,7 @@ from exsearch.core.jsonl import read_json, write_json
 from exsearch.core.seeds import derive_seed
 from exsearch.em.guard import PARTS, Decision, Guard, Standing
 from exsearch.questions.question import Question
-from exsearch.runs.folder import RunFolder
+from exsearch.runs.layout import RunLayout
 from exsearch.training.blend import blend
 
 
@@ -21,7 +21,7 @@ class GuardedSteps:
     def __init__(
         self,
         config: Config,
-        folder: RunFolder,
+        folder: RunLayout,
         questions: list[Question],
         agents_for: Callable[[Path], Agents],
         free_engine: Callable[[], None],

@@ -29,18 +29,20 @@ from exsearch.em.questions import RunQuestions, require_files
 from exsearch.em.replay import Source
 from exsearch.em.stage_times import StageTimes
 from exsearch.em.weigh import WeightSummary, summarise, weigh, weighting_of
-from exsearch.em.weighted import Weighted
 from exsearch.engine.builtin import model_fingerprint, resolve_model
 from exsearch.engine.load import adapter_fingerprint
 from exsearch.evaluation.baselines import majority
 from exsearch.evaluation.bootstrap import answer_probability, figure, paired_difference
-from exsearch.evaluation.evaluate import TRAJECTORIES, Evaluation, evaluate
+from exsearch.evaluation.evaluate import Evaluation, evaluate
+from exsearch.evaluation.folder import TRAJECTORIES
 from exsearch.evaluation.protocol import Protocol, make_protocol
 from exsearch.evaluation.scores import Figure, are_of_one_event, has_scores, read_scores
 from exsearch.hardware.devices import pick_dtype
 from exsearch.hardware.memory import give_back_memory
 from exsearch.questions.question import Question
-from exsearch.runs.folder import Comparison, Iteration, RunFolder, RunSummary
+from exsearch.runs.folder import RunFolder
+from exsearch.runs.records import Comparison, Iteration, RunSummary
+from exsearch.runs.weighted import Weighted
 from exsearch.training.example import Example, example_from
 from exsearch.training.trainer import refuse_adapter, require_length
 from exsearch.training.zero_settings import zero_fingerprint

@@ -14,9 +14,9 @@ from exsearch.agent.trajectory import StopReason, Trajectory, answer_logprob
 from exsearch.config import WeighConfig, checked
 from exsearch.core.errors import UsageError
 from exsearch.core.named import find_own
-from exsearch.em.weighted import Weighted
 from exsearch.evaluation.metrics import exact_match, f1
 from exsearch.questions.question import Question
+from exsearch.runs.weighted import Weighted
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
 
 from exsearch.agent.agents import load_agents
+from exsearch.agent.experiment import Experiment
 from exsearch.config import ModelConfig, TrainingConfig, parse_config
 from exsearch.core.errors import UsageError
 from exsearch.engine.adapter import SETTINGS, WEIGHTS, check_adapter
@@ -22,6 +23,7 @@ from exsearch.engine.copies import CopiedEngine
 from exsearch.engine.hf import HFEngine
 from exsearch.engine.load import load_engine
 from exsearch.engine.vllm import VLLMEngine
+from exsearch.training.job import Job
 from exsearch.training.start import train
 from tiny_models import tiny_llama
 
@@ -267,7 +269,7 @@ def test_an_adapter_that_does_not_fit_is_refused_before_a_cluster_is_asked(base:
     adapter = changed(save_adapter(base, tmp_path / "ok"), tmp_path / "adapter", half)
     tree = {"model": {"adapter": str(adapter)}, "rollout": {"ray": "10.0.0.1:6379"}}
     with pytest.raises(UsageError, match=r"the adapter does not fit the model .*missing: "):
-        load_agents(parse_config(tree, [], "test"), base, "no index is opened")
+        load_agents(Experiment(parse_config(tree, [], "test")).with_model(base))
 
 
 def test_an_adapter_is_refused_where_it_would_not_be_used(base: Path, tmp_path: Path) -> None:
@@ -277,4 +279,4 @@ def test_an_adapter_is_refused_where_it_would_not_be_used(base: Path, tmp_path: 
         load_engine(base, endpoint, None, 64, 2)  # type: ignore[arg-type]
     settings, out = ModelConfig(adapter=adapter), tmp_path / "out"
     with pytest.raises(UsageError, match=r"model\.adapter is for answering"):
-        train(base, [], out, TrainingConfig(), settings, seed=0, label="learn", log=lambda step, figures: None)
+        train(Job.of(base, [], out, TrainingConfig(), settings, 0, "learn"), log=lambda step, figures: None)

@@ -12,7 +12,7 @@ from exsearch.config import Config, parse_config
 from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.core.jsonl import write_jsonl
 from exsearch.corpus.store import write_corpus
-from exsearch.em import loop
+from exsearch.em import engine_keeper, loop
 from exsearch.em.loop import EMRun
 from exsearch.evaluation.scores import read_scores, write_scores
 from exsearch.retrieval.index.build import build_index
@@ -52,7 +52,7 @@ def test_no_engine_is_left_when_the_loop_ends_or_fails(
     data: dict[str, str], tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[str] = []
-    load = loop.load_agents
+    load = engine_keeper.load_agents
 
     def watched(*words: Any) -> Agents:
         agents = load(*words)
@@ -61,7 +61,7 @@ def test_no_engine_is_left_when_the_loop_ends_or_fails(
         events.append("loaded")
         return agents
 
-    monkeypatch.setattr(loop, "load_agents", watched)
+    monkeypatch.setattr(engine_keeper, "load_agents", watched)
     config = short_run(data, tiny_checkpoint)
     with monkeypatch.context() as failing:
         failing.setattr(loop, "weigh", lambda *words: 1 / 0)

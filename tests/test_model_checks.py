@@ -27,6 +27,7 @@ from exsearch.engine.paths import judge_engine
 from exsearch.engine.probe import Verdict, judge, require_path
 from exsearch.training.adapters import adapted_by, add_lora
 from exsearch.training.example import Example
+from exsearch.training.job import Job
 from exsearch.training.loss import WeightedLoss
 from exsearch.training.packing import judge_trainer
 from exsearch.training.rows import line_up
@@ -104,7 +105,7 @@ def test_a_context_in_which_a_model_contradicts_itself_is_refused(chat: ChatForm
     with pytest.raises(ExSearchError, match="65 tokens: beyond 64"):
         logprobs(engine, [text(60, 1)], [text(5, 2)])
     with pytest.raises(UsageError, match="an example has 65 tokens: beyond 64"):
-        train(folder, [Example(text(65, 1), [1] * 65, 60)], tmp_path / "out", LearnConfig(), CPU, 1, "t", print)
+        train(Job.of(folder, [Example(text(65, 1), [1] * 65, 60)], tmp_path / "out", LearnConfig(), CPU, 1, "t"), print)
 
 
 def test_a_model_without_positions_takes_any_context(chat: ChatFormat, tmp_path: Path) -> None:
@@ -212,7 +213,7 @@ def test_adapters_on_shared_weights_are_refused_before_training(chat: ChatFormat
     folder = save("zamba2", tmp_path / "model", chat)
     config = LearnConfig(lora_rank=2)
     with pytest.raises(UsageError, match="share one weight"):
-        train(folder, [Example(text(9, 1), [1] * 9, 5)], tmp_path / "out", config, CPU, 1, "t", print)
+        train(Job.of(folder, [Example(text(9, 1), [1] * 9, 5)], tmp_path / "out", config, CPU, 1, "t"), print)
     assert not (tmp_path / "out").exists()
 
 

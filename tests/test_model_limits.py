@@ -18,6 +18,7 @@ from exsearch.engine.load import load_engine
 from exsearch.engine.paths import judge_engine
 from exsearch.engine.probe import Verdict, judge, remembered, require_path
 from exsearch.training.example import Example
+from exsearch.training.job import Job
 from exsearch.training.packing import judge_trainer
 from exsearch.training.start import train
 from exsearch.warmup.write import within_context
@@ -103,7 +104,9 @@ def test_a_model_that_chooses_the_tokens_it_attends_to_is_taken_up_to_as_many(ch
     worst = max(abs(float(expected[99 + n, ids[100 + n]]) - value) for n, value in enumerate(found))
     assert worst < 1e-4
     with pytest.raises(UsageError, match="an example has 129 tokens: beyond 128"):
-        train(folder, [Example(text(129, 1), [1] * 129, 9)], tmp_path / "out", LearnConfig(), CPU, 1, "t", print)
+        train(
+            Job.of(folder, [Example(text(129, 1), [1] * 129, 9)], tmp_path / "out", LearnConfig(), CPU, 1, "t"), print
+        )
 
 
 def test_an_example_longer_than_the_model_is_refused_before_training(chat: ChatFormat, tmp_path: Path) -> None:
@@ -111,7 +114,7 @@ def test_an_example_longer_than_the_model_is_refused_before_training(chat: ChatF
 
     def learn(length: int) -> None:
         examples = [Example(text(length, 1), [0] * 9 + [1] * (length - 9), length - 5)]
-        train(folder, examples, tmp_path / "out", LearnConfig(), CPU, 1, "t", lambda *_: None)
+        train(Job.of(folder, examples, tmp_path / "out", LearnConfig(), CPU, 1, "t"), lambda *_: None)
 
     with pytest.raises(UsageError, match=r"an example has 65 tokens, and the model was made for 64; .* agent.context"):
         learn(65)

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from exsearch.agent.chat import ChatFormat
+from exsearch.agent.experiment import Experiment
 from exsearch.agent.journal import Journals, first_samples
 from exsearch.agent.loading import model_settings, resumable_retriever
 from exsearch.agent.origin import Origin, origin_of, origin_path
@@ -350,7 +351,7 @@ def test_a_journal_that_another_process_writes_is_left_alone(chat: ChatFormat, j
     with (
         sole_writer(tmp_path / "w.jsonl"),
         pytest.raises(UsageError, match=HELD),
-        resumable_retriever(Config(), "nowhere", tmp_path / "w.jsonl"),
+        resumable_retriever(Experiment(Config()), tmp_path / "w.jsonl"),
     ):
         pass
     assert not [path for path in tmp_path.rglob(".*") if path.suffix == ".lock"]

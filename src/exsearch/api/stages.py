@@ -30,6 +30,7 @@ from exsearch.questions.question import Question, sound
 from exsearch.runs.evaluations import read_evaluation
 from exsearch.runs.weighted import Weighted
 from exsearch.training.example import example_from
+from exsearch.training.job import Job
 from exsearch.training.logged import train_logged
 from exsearch.warmup.plan import GoldPassages
 from exsearch.warmup.write import gold_trajectories as write_gold
@@ -123,7 +124,7 @@ def learn(
         raise UsageError("weights are learned with a LearnConfig; those of a warm-up are all 1")
     label = "learn" if isinstance(config, LearnConfig) else "warmup"
     with sole_writer(folder):
-        train_logged(base, examples, folder, config, settings, TrackingConfig(), seed, label)
+        train_logged(Job.of(base, examples, folder, config, settings, seed, label), TrackingConfig())
     return folder
 
 
@@ -141,7 +142,7 @@ def evaluate(agent: SearchAgent, questions: Iterable[Question], out: str | Path)
     {'q1': 'Ada Quill'}
     """
     chosen, folder = _sound(questions), Path(out)
-    protocol = make_protocol(agent.config, agent.index_fingerprint, chosen)
+    protocol = make_protocol(agent.config, agent.index_fingerprint, chosen, agent.grammar)
     answer_all(agent, [Evaluation(folder, chosen, protocol)], folder.name, folder.name)
     write_jsonl(folder / QUESTIONS, chosen)
     return read_evaluation(folder)

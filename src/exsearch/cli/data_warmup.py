@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from exsearch.cli.options import config_option, index_option, json_option, model_option, set_option, settings
+from exsearch.cli.options import (
+    config_option,
+    experiment_on,
+    index_option,
+    json_option,
+    model_option,
+    set_option,
+    settings,
+)
 
 if TYPE_CHECKING:
     from exsearch.agent.chat import ChatFormat
@@ -72,12 +80,10 @@ def warmup(
     """
     import msgspec
 
-    from exsearch.agent.chat import ChatFormat
     from exsearch.agent.loading import resumable_retriever
     from exsearch.core.atomic import require_apart
     from exsearch.core.errors import UsageError
     from exsearch.core.jsonl import write_json, write_jsonl
-    from exsearch.engine.builtin import resolve_model
     from exsearch.questions.question import read_questions
     from exsearch.warmup.plan import GoldPassages
     from exsearch.warmup.quality import Quality
@@ -88,15 +94,16 @@ def warmup(
     config = settings(recipe, overrides, model__path=model, warmup__gold=gold)
     require_apart(out, [questions])
     chosen = read_questions(questions, limit)
-    chat = ChatFormat.load(resolve_model(config.model.path), config.agent)
+    experiment = experiment_on(index, config)
+    chat = experiment.chat
     quality = Quality(chat)
-    with resumable_retriever(config, index, out) as retriever:
+    with resumable_retriever(experiment, out) as retriever:
         if teacher and teacher_model:
             writer = _teacher(teacher, teacher_model, api_key_file, config, chat, retriever, attempts, out)
             write_jsonl(out, quality.passing(writer.outcomes(chosen)))
             report = quality.report(retriever.fingerprint, teacher_model, writer.cost(price))
         else:
-            passages = GoldPassages.of_index(index, config)
+            passages = GoldPassages.of(experiment)
             write_jsonl(out, quality.passing(gold_outcomes(chosen, retriever, chat, config.agent, passages)))
             report = quality.report(retriever.fingerprint, GOLD)
     write_json(out.with_suffix(".report.json"), report)

@@ -8,10 +8,9 @@ import click
 from exsearch.cli.options import (
     baseline_option,
     config_option,
-    continuing,
+    experiment_on,
     index_option,
     json_option,
-    make_agents,
     model_option,
     ray_option,
     set_option,
@@ -55,7 +54,8 @@ def eval_(
 
     import msgspec
 
-    from exsearch.agent.loading import load_retriever
+    from exsearch.agent.agents import load_agents
+    from exsearch.agent.loading import as_begun
     from exsearch.core.jsonl import write_jsonl
     from exsearch.evaluation.evaluate import Evaluation, check_folder, evaluate
     from exsearch.evaluation.folder import QUESTIONS, TRAJECTORIES
@@ -65,14 +65,15 @@ def eval_(
 
     grammar = None if baseline == "majority" else baseline
     config = settings(recipe, overrides, model__path=model, rollout__ray=ray, agent__grammar=grammar)
+    experiment = experiment_on(index, config)
     chosen = read_questions(questions, limit)
     if baseline == "majority":
-        protocol = make_protocol(config.agent, load_retriever(config, index).fingerprint, chosen)
+        protocol = make_protocol(config.agent, experiment.retriever.fingerprint, chosen, experiment.grammar)
         scores = _majority(train, Evaluation(out, chosen, protocol))
     else:
         check_folder(out, chosen, config.agent)
-        with closing(make_agents(continuing(config, out / TRAJECTORIES), index)) as agents:
-            protocol = make_protocol(config.agent, agents.index_fingerprint, chosen)
+        with closing(load_agents(as_begun(experiment, out / TRAJECTORIES))) as agents:
+            protocol = make_protocol(config.agent, agents.index_fingerprint, chosen, agents.grammar)
             [scores] = evaluate(agents, [Evaluation(out, chosen, protocol)], out.name, "evaluate")
     write_jsonl(out / QUESTIONS, chosen)
     report = write_report(out)

@@ -42,7 +42,8 @@ def quickstart(out: Path, seed: int, overrides: tuple[str, ...], as_json: bool) 
     Run the same command again to resume.
     """
     from exsearch.core.locks import sole_writer
-    from exsearch.em.loop import EMRun, encode_summary
+    from exsearch.em.loop import EMRun
+    from exsearch.em.summary import encode_summary
     from exsearch.report.write import write_report
 
     def say(line: str) -> None:

@@ -31,7 +31,8 @@ def train(
         raise UsageError(f"{out}: no run to resume")
     from exsearch.cli.narrate import print_table
     from exsearch.core.locks import sole_writer
-    from exsearch.em.loop import EMRun, encode_summary
+    from exsearch.em.loop import EMRun
+    from exsearch.em.summary import encode_summary
     from exsearch.report.write import write_report
 
     with sole_writer(out):

@@ -96,13 +96,25 @@ class Guard:
         """Keep trajectories below `folder`; `samples` trajectories per question are drawn as `draw` says."""
         self.questions, self._folder = questions, folder
         self._draw, self._samples, self._agents_for = draw, samples, agents_for
+        self._standings: dict[str, Standing] = {}
+        """Those that were measured or read."""
 
     def standing(self, name: str, checkpoint: Path) -> Standing:
         """Return how a model does on all questions; what is on disk of it is not done again."""
-        path = self._folder / name / "standing.json"
-        if not path.exists():
-            write_json(path, self._measure(name, checkpoint, len(self.questions)))
-        return read_json(path, Standing)
+        if name not in self._standings:
+            path = self._standing_file(name)
+            if path.exists():
+                self._standings[name] = read_json(path, Standing)
+            else:
+                self._keep(name, self._measure(name, checkpoint, len(self.questions)))
+        return self._standings[name]
+
+    def _standing_file(self, name: str) -> Path:
+        return self._folder / name / "standing.json"
+
+    def _keep(self, name: str, standing: Standing) -> None:
+        write_json(self._standing_file(name), standing)
+        self._standings[name] = standing
 
     def decide(self, iteration: str, before: str, old: Path, part: Callable[[float], Path]) -> Decision:
         """Try a step, whole and in part; `before` names the model it starts from, and `part` makes a share of it."""
@@ -123,7 +135,7 @@ class Guard:
             if verdict is not None:
                 break
         if count == total:
-            write_json(self._folder / name / "standing.json", found)
+            self._keep(name, found)
         return Try(
             share=share,
             name=name,

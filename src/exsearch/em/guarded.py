@@ -1,14 +1,13 @@
 """The steps of a run under its guard: tried, shortened or refused, and what of each is kept in the run folder."""
 
-from collections.abc import Callable
 from pathlib import Path
 
-from exsearch.agent.agents import Agents
 from exsearch.agent.rollout import Draw
 from exsearch.config import Config
 from exsearch.core.atomic import put_in_place, remove
 from exsearch.core.jsonl import read_json, write_json
 from exsearch.core.seeds import derive_seed
+from exsearch.em.engine_keeper import EngineKeeper
 from exsearch.em.guard import PARTS, Decision, Guard, Standing
 from exsearch.questions.question import Question
 from exsearch.runs.layout import RunLayout
@@ -18,16 +17,11 @@ from exsearch.training.blend import blend
 class GuardedSteps:
     """Decides on steps, and remembers what it decided."""
 
-    def __init__(
-        self,
-        config: Config,
-        folder: RunLayout,
-        questions: list[Question],
-        agents_for: Callable[[Path], Agents],
-        free_engine: Callable[[], None],
-    ) -> None:
-        """Answer the questions as the settings say; the two functions load a checkpoint, and free its memory."""
-        self._config, self._folder, self._free_engine = config, folder, free_engine
+    def __init__(self, config: Config, folder: RunLayout, questions: list[Question], engine: EngineKeeper) -> None:
+        """Answer the questions as the settings say."""
+        self._config, self._folder, self._engine = config, folder, engine
+        self._decisions: dict[str, Decision] = {}
+        """Those that were made or read, by iteration."""
         greedy = config.loop.guard_samples == 0
         draw = Draw(
             seed=derive_seed(config.seed, "guard") >> 1,
@@ -35,7 +29,7 @@ class GuardedSteps:
             top_p=1.0 if greedy else config.explore.top_p,
             score_answers=True,
         )
-        self._guard = Guard(questions, folder.guard, draw, config.loop.guard_samples or 1, agents_for)
+        self._guard = Guard(questions, folder.guard, draw, config.loop.guard_samples or 1, engine.agents_for)
 
     def standing(self, model: str, checkpoint: Path) -> Standing:
         """Return how a model of the run, `warmup` or an iteration, does on the guard's questions."""
@@ -43,20 +37,27 @@ class GuardedSteps:
 
     def _known_as(self, model: str) -> str:
         """Return the name under which the guard has a model: an iteration's is the part of its step that was taken."""
-        file = self._folder.guard_decision(model)
-        taken = read_json(file, Decision).taken if file.exists() else None
-        return taken.name if taken else model
+        decision = self.decided(model)
+        return decision.taken.name if decision and decision.taken else model
+
+    def decided(self, name: str) -> Decision | None:
+        """Return what was decided on the step of an iteration; None if nothing was."""
+        file = self._folder.guard_decision(name)
+        if name not in self._decisions and file.exists():
+            self._decisions[name] = read_json(file, Decision)
+        return self._decisions.get(name)
 
     def decide(self, name: str, previous: str, old: Path) -> Decision:
         """Decide on the step from the model `previous`, the checkpoint `old`, to the one trained in an iteration.
 
         What is kept of it becomes the iteration's checkpoint; what is decided already only is put in its place.
         """
-        file = self._folder.guard_decision(name)
-        if not file.exists():
+        decision = self.decided(name)
+        if decision is None:
             before = self._known_as(previous)
-            write_json(file, self._guard.decide(name, before, old, lambda share: self._part(name, old, share)))
-        decision = read_json(file, Decision)
+            decision = self._guard.decide(name, before, old, lambda share: self._part(name, old, share))
+            write_json(self._folder.guard_decision(name), decision)
+            self._decisions[name] = decision
         if decision.taken:
             kept = self._folder.part(name, PARTS[decision.taken.share])
             if kept.exists():
@@ -69,6 +70,6 @@ class GuardedSteps:
         """Return a model that has gone a share of an iteration's step."""
         part, whole = self._folder.part(name, PARTS[share]), self._folder.part(name, PARTS[1.0])
         if share < 1:
-            self._free_engine()
+            self._engine.free()
             blend([(old, 1 - share), (whole, share)], part, self._config.model, self._config.learn.keep_float32)
         return part

@@ -7,7 +7,7 @@ objective of iteration t is
 
 with q_t the mean, over the questions of E-step t, of sum_k w_k [ log p(z_k | x) + log p(y | x, z_k) ] (Delyon,
 Lavielle, Moulines: Convergence of a stochastic approximation version of the EM algorithm, Annals of Statistics 27,
-1999). With g = 1/t all E-steps count alike. Rollouts stay where they are: an M-step reads their journals again.
+1999). With g = 1/t all E-steps count alike. Earlier rollouts stay where they are: an M-step reads their journals again.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,23 +17,35 @@ from pathlib import Path
 import msgspec
 
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.grammars.known import make_grammar
 from exsearch.agent.trajectory import Number, Trajectory
-from exsearch.config import AgentConfig, LearnConfig
+from exsearch.config import LearnConfig
 from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import read_jsonl
 from exsearch.em.learn import weighted_examples
 from exsearch.em.reweigh import Reweighed, ratios_worth
+from exsearch.runs.weighted import Weighted
 from exsearch.training.example import Example
 
 
 @dataclass(frozen=True)
 class Rollouts:
-    """The rollouts of one E-step and their weights, by reference."""
+    """The rollouts of one E-step and their weights: in files and, what is at hand, in memory."""
 
     name: str
     trajectories: Path
     weights: Path
+    held: Sequence[Trajectory] | None = None
+    """What the journal holds of them, in any order; None if it is to be read."""
+    weighed: Sequence[Weighted] | None = None
+    """The same of the weights."""
+
+    def read_trajectories(self) -> Iterable[Trajectory]:
+        """Return the trajectories."""
+        return read_jsonl(self.trajectories, Trajectory) if self.held is None else self.held
+
+    def read_weights(self) -> Sequence[Weighted]:
+        """Return the weights."""
+        return list(read_jsonl(self.weights, Reweighed)) if self.weighed is None else self.weighed
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -59,7 +71,7 @@ def learned_from(
     tokens are learned once, with the sum of their weights. Raises UsageError, naming the file, for a journal that does
     not go with the model's tokenizer or with the newest journal.
     """
-    known = [list(read_jsonl(each.weights, Reweighed)) for each in rollouts]
+    known = [each.read_weights() for each in rollouts]
     factors = [1.0] * len(rollouts)
     if config.replay == "decay":
         factors = decayed([len({w.question_id for w in weights}) for weights in known], config.replay_rate)
@@ -70,14 +82,14 @@ def learned_from(
     for each, weights, factor in newest_first:
         if factor < config.min_weight:
             continue
-        trajectories = checks.passing(each.trajectories, read_jsonl(each.trajectories, Trajectory))
+        trajectories = checks.passing(each.trajectories, each.read_trajectories())
         try:
             found = weighted_examples(trajectories, weights, chat, config)
         except UsageError as error:
             raise UsageError(f"{each.trajectories} with {each.weights}: {error}") from None
         found = [replace(example, weight=factor * example.weight) for example in found]
         again = config.replay == "ratios" and each is not rollouts[-1]
-        worth = ratios_worth(weights) if again else None
+        worth = ratios_worth([record for record in weights if isinstance(record, Reweighed)]) if again else None
         sources.append(Source(each.name, factor, len(found), sum(example.weight for example in found), worth))
         for example in found:
             key = (example.question_id, tuple(example.token_ids))
@@ -128,7 +140,7 @@ class JournalChecks:
     def _check_grammar(self, path: Path, trajectory: Trajectory) -> None:
         if self._grammar is None:
             self._grammar = trajectory.grammar, path
-            grammar = make_grammar(msgspec.structs.replace(AgentConfig(), grammar=trajectory.grammar))
+            grammar = self._chat.grammar_of(msgspec.structs.replace(self._chat.agent, grammar=trajectory.grammar))
             self._searches_first = grammar.first_query("?") is not None
         elif trajectory.grammar != self._grammar[0]:
             raise UsageError(

@@ -267,7 +267,7 @@ class WeightSummary:
     """Share of questions with at least one right sample."""
 
 
-def summarise(weighted: list[Weighted]) -> WeightSummary:
+def summarise(weighted: Sequence[Weighted]) -> WeightSummary:
     """Summarise the weights of one iteration."""
     groups: dict[str, list[Weighted]] = {}
     for record in weighted:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from exsearch.agent.grammar import Grammar
 from exsearch.agent.grammars.known import make_grammar
 from exsearch.config import AgentConfig
 from exsearch.core.errors import UsageError
@@ -48,8 +49,13 @@ class Protocol(msgspec.Struct, frozen=True):
         return fingerprint({name: value for name, value in _fields(self).items() if name not in ("method", "grammar")})
 
 
-def make_protocol(agent: AgentConfig, index: str, questions: list[Question]) -> Protocol:
-    """Return the protocol of a greedy evaluation with the agent's grammar."""
+def make_protocol(
+    agent: AgentConfig, index: str, questions: list[Question], grammar: Grammar | None = None
+) -> Protocol:
+    """Return the protocol of a greedy evaluation with the agent's grammar, which is made here if it is not at hand.
+
+    `index` is the fingerprint of the index.
+    """
     budgets = _fields(agent)
     del budgets["prompt"], budgets["thinking"]  # which belong to the method, and so to the grammar's fingerprint
     for name, default in _fields(AgentConfig()).items():
@@ -57,7 +63,7 @@ def make_protocol(agent: AgentConfig, index: str, questions: list[Question]) -> 
             del budgets[name]
     return Protocol(
         method=budgets.pop("grammar"),
-        grammar=_wording(agent),
+        grammar=_wording(agent, grammar or make_grammar(agent)),
         agent=budgets,
         temperature=0.0,
         index=index,
@@ -66,9 +72,9 @@ def make_protocol(agent: AgentConfig, index: str, questions: list[Question]) -> 
     )
 
 
-def _wording(agent: AgentConfig) -> str:
+def _wording(agent: AgentConfig, grammar: Grammar) -> str:
     """Return the fingerprint of what the model is told and how it is to speak."""
-    wording = make_grammar(agent).fingerprint
+    wording = grammar.fingerprint
     return wording if agent.thinking == "template" else fingerprint([wording, agent.thinking])
 
 

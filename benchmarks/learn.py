@@ -136,8 +136,8 @@ def prepare(options: argparse.Namespace, model: Path) -> list[Example]:
     wider.append("weigh.gate=none")  # it is speed that counts here, not what is worth learning
     config: Config = load_config(options.run / "config.toml", wider)
     journal = options.work / "trajectories.jsonl"
-    data = msgspec.structs.replace(config.data, index=str(options.work / "index"))
-    agents = load_agents(Experiment(msgspec.structs.replace(config, data=data)).with_model(model))
+    named = msgspec.structs.replace(config.data, index=str(options.work / "index"))
+    agents = load_agents(Experiment(msgspec.structs.replace(config, data=named)).with_model(model))
     trajectories = explore(agents, questions, config.explore, config.seed, journal)
     agents.close()
     weights = weigh(trajectories, questions, config.weigh)

@@ -237,7 +237,8 @@ run_explore(folder / "model", folder / "first.jsonl")
 tokens, mask = [*range(40, 240), *range(80, 190), 2], [0] * 200 + [1] * 111
 examples = [Example([5 + n, *tokens], [0, *mask], 300, 0.5, question_id=str(n)) for n in range(8)]
 learn = LearnConfig(epochs=1, batch_size=4, lora_rank=2, kl=0.1, validation_share=0.25, save_steps=1)
-train(Job.of(folder / "model", examples, folder / "learned", learn, config.model, 1, "learn"), lambda step, figures: None)
+job = Job.of(folder / "model", examples, folder / "learned", learn, config.model, 1, "learn")
+train(job, lambda step, figures: None)
 triples = [Triple(f"river {n}?", str(n), (str(n),), [str(n + 1)]) for n in range(8)]
 data = TrainingSet(triples, {passage.id: passage.text for passage in passages})
 tuned = folder / "tuned"

@@ -95,7 +95,7 @@ def test_scores_of_other_questions_are_not_replaced_and_nothing_is_answered(agen
 def test_the_command_leaves_all_that_a_comparison_needs(
     agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exsearch.cli.eval.make_agents", lambda config, index: agent)
+    monkeypatch.setattr("exsearch.agent.agents.load_agents", lambda experiment: agent)
     write_jsonl(tmp_path / "questions.jsonl", [*FIRST, *SECOND[3:]])
     options = ["--index", "-", "--questions", str(tmp_path / "questions.jsonl"), "--out", str(tmp_path / "e")]
     result = CliRunner().invoke(eval_, [*options, "--limit", "4"])

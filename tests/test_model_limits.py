@@ -17,6 +17,7 @@ from exsearch.engine.limits import steady_limit
 from exsearch.engine.load import load_engine
 from exsearch.engine.paths import judge_engine
 from exsearch.engine.probe import Verdict, judge, remembered, require_path
+from exsearch.engine.spec import EngineSpec
 from exsearch.training.example import Example
 from exsearch.training.job import Job
 from exsearch.training.packing import judge_trainer
@@ -94,8 +95,8 @@ def test_a_model_that_chooses_the_tokens_it_attends_to_is_taken_up_to_as_many(ch
     """Beyond, which ones it chooses of those that it likes equally depends on how many there are."""
     folder = save("doge", tmp_path / "model", chat, keep_window_size=128)
     with pytest.raises(UsageError, match=r"agent.context = 129: beyond 128 .* attends to \(keep_window_size\)"):
-        load_engine(folder, CPU, chat, 129, 2)
-    engine = load_engine(folder, CPU, chat, 128, 2)
+        load_engine(EngineSpec(folder, CPU, 129, 2), chat)
+    engine = load_engine(EngineSpec(folder, CPU, 128, 2), chat)
     with pytest.raises(ExSearchError, match="129 tokens: beyond 128"):
         logprobs(engine, [text(120, 1)], [text(9, 2)])
     ids = text(128, 1)

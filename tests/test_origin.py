@@ -364,7 +364,7 @@ def test_what_is_refused_is_so_before_a_model_is_loaded(
     def unwanted(*arguments: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(f"exsearch.cli.{verb}.make_agents", unwanted)
+    monkeypatch.setattr("exsearch.agent.agents.load_agents", unwanted)
     path = tmp_path / "j.jsonl" if verb == "explore" else tmp_path / "e" / TRAJECTORIES
     draw = draw_of(EXPLORE, 0) if verb == "explore" else GREEDY
     with Journals(make_agent(chat), {path: QUESTIONS[:1]}, draw) as journals:

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+import tempfile
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -17,13 +18,13 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from exsearch.agent.chat import ChatFormat
-from exsearch.config import LearnConfig, ModelConfig, TrainingConfig
+from exsearch.config import LearnConfig, ModelConfig, TrainingConfig, WarmupConfig
 from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.hardware.memory import is_out_of_memory
 from exsearch.training.batches import batch_of_step, micro_batches, steps_per_epoch
 from exsearch.training.example import Example
 from exsearch.training.inputs import Inputs
-from exsearch.training.job import Job
+from exsearch.training.job import Job, read_job, write_job
 from exsearch.training.learner import TorchLearner, restore_torch, torch_state
 from exsearch.training.resume import load_resume_point, save_resume_point
 from exsearch.training.start import train
@@ -456,3 +457,14 @@ def test_a_resume_point_of_another_model_is_refused_by_name_and_nothing_is_resto
     with pytest.raises(UsageError, match=r"step-00000003\.safetensors: a resume point of another model \(weight/b"):
         load_resume_point(tmp_path, others, partial(restore_torch, others, torch.optim.AdamW(others.values())))
     assert others["a"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("config", "section"), [(LearnConfig(), "learn."), (WarmupConfig(), "warmup."), (CONFIG, "learn.")]
+)
+def test_a_job_comes_to_the_ranks_as_it_was_sent(tmp_path: Path, config: TrainingConfig, section: str) -> None:
+    job = Job.of(tmp_path / "base", EXAMPLES, tmp_path / "out", config, CPU, 3, "test")
+    assert (job.section, type(job.config)) == (section, TrainingConfig)
+    with tempfile.TemporaryFile() as file:
+        write_job(file, job)
+        assert read_job(file.fileno()) == job

@@ -18,6 +18,7 @@ from exsearch.core.shape import BROKEN
 from exsearch.core.tokens import TokenIds
 from exsearch.effects import Settings, on_each
 from exsearch.engine.load import load_engine
+from exsearch.engine.spec import EngineSpec
 from exsearch.hardware.devices import pick_dtype
 from exsearch.retrieval.base import Retriever
 from exsearch.retrieval.open import is_replay
@@ -103,7 +104,7 @@ def load_agent(experiment: Experiment) -> SearchAgent:
         raise UsageError(f"agent.grammar = {name} goes on within one turn, which model.api = chat cannot do")
     chat = experiment.prompts
     wish = None if config.agent.thinking == "template" else config.agent.thinking == "on"
-    engine = load_engine(model, config.model, chat, config.agent.context, config.rollout.in_flight, wish)
+    engine = load_engine(EngineSpec(model, config.model, config.agent.context, config.rollout.in_flight, wish), chat)
     settings = model_settings(config.model)
     return SearchAgent(engine, retriever, chat, config.agent, config.rollout, settings)
 

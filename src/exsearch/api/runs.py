@@ -12,6 +12,7 @@ from exsearch.config import Config, checked, load_config
 from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import read_json
 from exsearch.core.locks import sole_writer
+from exsearch.em.begun import warms_up
 from exsearch.em.loop import EMRun
 from exsearch.engine.builtin import resolve_model
 from exsearch.evaluation.folder import Evaluated
@@ -76,7 +77,7 @@ class Run:
         """Return the checkpoint folder of a model; raises UsageError if there is none yet."""
         chosen = self.summary.best if name is None else name
         folder = self._paths.checkpoint(chosen)
-        if chosen == "warmup" and not self.config.warmup.questions and not self.config.data.warmup:
+        if chosen == "warmup" and not warms_up(self.config):
             return resolve_model(self.config.model.path)  # the model that needed none
         if not folder.is_dir():
             raise UsageError(f"{self.folder}: has no model {chosen!r}")

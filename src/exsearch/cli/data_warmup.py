@@ -123,11 +123,11 @@ def _teacher(
     attempts: int,
     out: Path,
 ) -> "Teacher":
-    from exsearch.network.api_key import read_api_key
+    from exsearch.config import ModelConfig
     from exsearch.warmup.teacher import Teacher, teacher_agent
 
-    key = read_api_key(key_file) if key_file else None
-    agent = teacher_agent(url, name, key, config, chat, retriever)
+    endpoint = ModelConfig(engine="openai", api="chat", url=url, name=name, api_key_file=str(key_file or ""))
+    agent = teacher_agent(endpoint, config, chat, retriever)
     return Teacher(agent, name, chat, config, attempts, out.with_suffix(".teacher.jsonl"))
 
 

@@ -39,14 +39,9 @@ class Begun:
     say: Say
     """Gets a line about each stage."""
 
-    @property
-    def warms_up(self) -> bool:
-        """Whether there is a warm-up: without, the model is taken to know the grammar."""
-        return bool(self.config.data.warmup) or self.config.warmup.questions > 0
-
     def checkpoint(self, name: str) -> Path:
         """Return a model's checkpoint; without a warm-up, the model of that name is the base."""
-        if name == "warmup" and not self.warms_up:
+        if name == "warmup" and not warms_up(self.config):
             return self.experiment.model
         return self.folder.checkpoint(name)
 
@@ -54,6 +49,11 @@ class Begun:
         """Return what a model's scores on these questions depend on."""
         experiment = self.experiment
         return make_protocol(self.config.agent, experiment.retriever.fingerprint, questions, experiment.grammar)
+
+
+def warms_up(config: Config) -> bool:
+    """Return whether a run has a warm-up: without, the model is taken to know the grammar."""
+    return bool(config.data.warmup) or config.warmup.questions > 0
 
 
 def begin(config: Config, root: Path, say: Say) -> Begun:

@@ -12,7 +12,7 @@ from exsearch.config import Config
 from exsearch.core.jsonl import read_jsonl, write_jsonl
 from exsearch.core.seeds import derive_seed
 from exsearch.em.assessment import Assessment
-from exsearch.em.begun import Say, begin
+from exsearch.em.begun import Say, begin, warms_up
 from exsearch.em.engine_keeper import EngineKeeper
 from exsearch.em.explore import explore
 from exsearch.em.guard import PARTS, Decision
@@ -114,7 +114,7 @@ class EMRun:
 
     def warm_up(self) -> None:
         """Teach the grammar by supervised fine-tuning on gold trajectories."""
-        if not self._begun.warms_up:
+        if not warms_up(self.config):
             self.say("Warm-up: none, the model is taken to know the grammar.")
             return
         gold = self._warm_up.make()

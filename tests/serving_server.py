@@ -12,7 +12,7 @@ from exsearch.corpus.store import Corpus, write_corpus
 from exsearch.retrieval.base import Retriever
 from exsearch.retrieval.index.build import build_index
 from exsearch.retrieval.index.open import open_index
-from exsearch.serving.listen import make_server, open_socket
+from exsearch.serving.uvicorn_server import make_server, open_socket
 
 PASSAGES = [
     Passage("11", "France", "The capital of France is Paris."),

@@ -53,7 +53,10 @@ def test_decoding_drops_the_stop_token_and_shows_other_special_ones(chat: ChatFo
     ("template", "message"),
     [
         ("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}", "does not end .* with a special token"),
-        ("{% for m in messages %}{{ m.content | upper }}<|im_end|>{% endfor %}", "does not show every turn"),
+        (
+            "{% for m in messages %}{{ m.content | upper }}<|im_end|>{% endfor %}",
+            "does not reproduce the text of every turn",
+        ),
         (
             "{% for m in messages %}{{ m.content }}{{ eos_token if loop.index < 3 else pad_token }}{% endfor %}",
             "renders earlier turns differently",

@@ -155,7 +155,7 @@ def test_a_model_that_thinks_of_itself_is_prompted_as_its_template_has_it(chat: 
 def test_a_template_that_puts_something_into_the_last_user_turn_alone_is_refused(chat: ChatFormat) -> None:
     rules = "{{ 'Rules. ' if loop.last and m.role == 'user' }}"
     source = "{% for m in messages %}" + rules + "{{ m.content + eos_token }}{% endfor %}"
-    with pytest.raises(UsageError, match="begins a conversation otherwise once it goes on"):
+    with pytest.raises(UsageError, match="changes the beginning of a conversation when it continues"):
         with_template(chat, source)
 
 
@@ -167,7 +167,7 @@ def test_a_template_that_takes_no_such_turns_is_one_line(chat: ChatFormat) -> No
 def test_of_several_templates_the_default_is_taken(chat: ChatFormat) -> None:
     named = {"tool_use": "{{ raise_exception('tools') }}", "default": INST}
     assert with_template(chat, named).template.source == INST  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=r"several chat templates \(tool_use, rag\) and none is its default"):
+    with pytest.raises(UsageError, match=r"several chat templates \(tool_use, rag\), none of them the default"):
         with_template(chat, {"tool_use": INST, "rag": INST})  # type: ignore[arg-type]
 
 
@@ -257,9 +257,9 @@ def test_a_warmup_that_was_made_on_another_day_is_accepted(chat: ChatFormat, tmp
     assert dated.day_of(made[0].prompt) == day
     mixed = made + gold(dated, tmp_path / "x.jsonl")
     write_jsonl(tmp_path / "mixed.jsonl", mixed)
-    with pytest.raises(UsageError, match="not those that this model's tokenizer and chat template make"):
+    with pytest.raises(UsageError, match="not those of this model's tokenizer and chat template"):
         read_warmup(tmp_path / "mixed.jsonl", dated)
-    with pytest.raises(UsageError, match="not those that this model's tokenizer and chat template make"):
+    with pytest.raises(UsageError, match="not those of this model's tokenizer and chat template"):
         read_warmup(tmp_path / "w.jsonl", chat)
 
 
@@ -281,10 +281,10 @@ def test_a_journal_goes_on_with_the_day_that_it_began_with(chat: ChatFormat, mod
     assert begun.config.agent.date == begun.chat.agent.date == YESTERDAY
     assert as_begun(experiment, tmp_path / "none.jsonl") is experiment
     other = msgspec.structs.replace(settings, agent=on(datetime.date(2031, 7, 4)))
-    with pytest.raises(UsageError, match=rf"j\.jsonl: its prompts tell {YESTERDAY} for today; set agent\.date"):
+    with pytest.raises(UsageError, match=rf"j\.jsonl: its prompts state {YESTERDAY} as today's date; set agent\.date"):
         as_begun(Experiment(other).with_model(model), journal)
     plain = save_tiny(tmp_path / "plain", chat)
-    with pytest.raises(UsageError, match=r"j\.jsonl: its prompts are not those that this model's tokenizer"):
+    with pytest.raises(UsageError, match=r"j\.jsonl: its prompts are not those of this model's tokenizer"):
         as_begun(experiment.with_model(plain), journal)
 
 

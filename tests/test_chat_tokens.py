@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammar import Action
-from exsearch.agent.grammars.known import GRAMMARS
+from exsearch.agent.grammars.registry import GRAMMARS
 from exsearch.agent.transcript import Transcript
 from exsearch.config import AgentConfig, GrammarName
 from exsearch.core.errors import UsageError
@@ -218,5 +218,5 @@ def test_a_tokenizer_that_joins_a_prompt_with_the_answer_is_refused() -> None:
         "{% for m in messages %}{% if m.role == 'user' %}{{ m.content + '\nA:' }}{% else %}{{ m.content + eos_token }}"
         "{% endif %}{% endfor %}"
     )
-    with pytest.raises(UsageError, match="one token of the end of a prompt and the beginning of an answer"):
+    with pytest.raises(UsageError, match="merges the end of a prompt and the start of an answer into one token"):
         ChatFormat(tokenizer)

@@ -100,7 +100,7 @@ MISTAKES = [
     (("explore", "nowhere.jsonl", "--index", "index", "--out", "o"), "nowhere.jsonl: no such file"),
     (("explore", "torn.jsonl", "--index", "index", "--out", "o"), "torn.jsonl, line 2"),
     (("explore", "twice.jsonl", "--index", "index", "--out", "o"), "the id occurs twice"),
-    (("explore", "none.jsonl", "--index", "index", "--out", "o"), "holds no questions"),
+    (("explore", "none.jsonl", "--index", "index", "--out", "o"), "has no questions"),
     (("eval", "--questions", "mute.jsonl", "--index", "index", "--out", "o"), "question 'q': needs"),
     (("explore", "good.jsonl", "--index", "nowhere", "--out", "o"), "nowhere: not an index folder"),
     (("explore", "good.jsonl", "--index", "stale", "--out", "o"), "build the index again"),

@@ -81,10 +81,10 @@ def test_differences_are_those_computed_by_hand(pair: tuple[Path, Path]) -> None
     assert set(by_metric) >= {"em", "f1", "acc", "recall", "searches", "tokens", "answer_probability", "malformed"}
     em = by_metric["em"]
     assert (em.a, em.b, em.difference.mean, em.difference.n, em.differing) == (0.25, 0.875, 0.625, 8, 7)
-    assert em.difference.low > 0 and em.told_apart
+    assert em.difference.low > 0 and em.significant
     assert by_metric["f1"].difference.mean == 0.3125
     assert by_metric["searches"].difference.mean == 0.875
-    assert not by_metric["recall"].told_apart
+    assert not by_metric["recall"].significant
     found_p = by_metric["answer_probability"]
     p_a, p_b = 2 * math.exp(-2) / 8, (7 * math.exp(-2) + math.exp(-1)) / 8
     assert (found_p.a, found_p.b) == (pytest.approx(p_a, abs=1e-5), pytest.approx(p_b, abs=1e-5))
@@ -138,8 +138,8 @@ def test_five_questions_that_differ_are_too_few_to_tell_apart(tmp_path: Path) ->
     five = write(tmp_path / "five", [row(q.id, float(n < 5)) for n, q in enumerate(ASKED)])
     six = write(tmp_path / "six", [row(q.id, float(n < 6)) for n, q in enumerate(ASKED)])
     assert compared(a, five).differences[0].difference.low > 0
-    assert not compared(a, five).differences[0].told_apart
-    assert compared(a, six).differences[0].told_apart
+    assert not compared(a, five).differences[0].significant
+    assert compared(a, six).differences[0].significant
 
 
 def test_questions_are_paired_by_id_not_by_place(pair: tuple[Path, Path]) -> None:
@@ -196,7 +196,7 @@ def evaluated(protocol: Protocol) -> Evaluated:
 def test_a_refusal_without_a_protocol_file_says_so(pair: tuple[Path, Path], tmp_path: Path) -> None:
     other = write(tmp_path / "other", [row(q.id, 1) for q in ASKED], agent=AgentConfig(passages=7))
     remove(other / PROTOCOL)
-    with pytest.raises(UsageError, match=r"cannot be told, since no protocol\.json goes with .*other"):
+    with pytest.raises(UsageError, match=r"the difference is unknown, because protocol\.json is missing for .*other"):
         compared(pair[0], other)
 
 
@@ -257,7 +257,7 @@ def test_an_evaluation_equals_itself(found: list[tuple[float, float, int, int, s
     assert not same.wins and not same.losses and len(same.ties) == len(found)
     for each in same.differences:
         assert (each.difference.mean, each.difference.low, each.difference.high) == (0, 0, 0)
-        assert not each.told_apart
+        assert not each.significant
     for groups in same.breakdowns.values():
         assert all((group.difference.low, group.difference.high, group.share) == (0, 0, 0) for group in groups)
 
@@ -271,7 +271,7 @@ def test_swapping_the_two_swaps_wins_and_losses_and_flips_signs(
     assert [win.question_id for win in there.wins] == [loss.question_id for loss in back.losses]
     assert there.ties == back.ties
     for one, other in zip(there.differences, back.differences, strict=True):
-        assert (one.a, one.b, one.told_apart) == (other.b, other.a, other.told_apart)
+        assert (one.a, one.b, one.significant) == (other.b, other.a, other.significant)
         mirrored = (-other.difference.mean, -other.difference.high, -other.difference.low)
         assert (one.difference.mean, one.difference.low, one.difference.high) == pytest.approx(mirrored, abs=2e-5)
     for kind, groups in there.breakdowns.items():
@@ -329,7 +329,7 @@ def test_the_command_prints_the_verdicts_and_where_they_come_from(pair: tuple[Pa
     assert result.exit_code == 0
     lines = result.output.splitlines()
     [em] = [line.split() for line in lines if line.startswith("em ")]
-    assert em[:4] == ["em", "0.250", "0.875", "+0.625"] and em[-2:] == ["told", "apart"]
+    assert em[:4] == ["em", "0.250", "0.875", "+0.625"] and em[-1] == "significant"
     assert "em: wins (B higher) 6, losses (A higher) 1, ties 1" in lines
     assert "wins, 5 of 6" in lines and "  q0  What is number 0?" in lines
     data = json.loads(CliRunner().invoke(command, [*map(str, pair), "--json"]).output)

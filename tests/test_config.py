@@ -1,8 +1,9 @@
 """Settings: every key checked, a wrong one answered with the nearest name."""
 
+import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from msgspec import inspect
 
 from exsearch.config import Config, dump_config, load_config, parse_config
-from exsearch.core.errors import UsageError
+from exsearch.config.sections import Section
+from exsearch.core.errors import UsageError, nearest
 
 RECIPES = sorted((Path(__file__).parent.parent / "src/exsearch/recipes").glob("*.toml"))
 
@@ -114,6 +116,79 @@ def test_a_wrong_value_is_refused_with_its_place(override: str, where: str) -> N
     with pytest.raises(UsageError) as refusal:
         parse_config({}, [override], "recipe.toml")
     assert str(refusal.value).startswith(f"recipe.toml: '{where}' must be ")
+
+
+@pytest.mark.parametrize(
+    ("override", "meant"),
+    [
+        ("weigh.weighting=nll_mean", "nll-mean"),
+        ("agent.grammar=search_r1", "search-r1"),
+        ("learn.schedule=const", "constant"),
+        ("learn.normalise=questions", "question"),
+        ("model.precision=BF16", "bf16"),
+        ("tracking.report_to=['tensorbord']", "tensorboard"),
+    ],
+)
+def test_a_wrong_name_is_refused_with_the_nearest_one(override: str, meant: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        parse_config({}, [override], "recipe")
+    assert str(refusal.value).endswith(f"; did you mean {meant!r}?")
+
+
+@pytest.mark.parametrize("override", ["weigh.weighting=zzz", "agent.max_steps=zzz", "agent.thinking=true"])
+def test_where_no_name_is_near_none_is_suggested(override: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        parse_config({}, [override], "recipe")
+    assert "did you mean" not in str(refusal.value)
+
+
+AMERICAN = (("ise", "ize"), ("isation", "ization"), ("yse", "yze"), ("our", "or"), ("centre", "center"))
+
+
+def american(name: str) -> str:
+    for british, spelling in AMERICAN:
+        name = re.sub(rf"{british}(?=d|r|_|-|$)", spelling, name)
+    return name
+
+
+SETTINGS = [
+    (section.name, field.name, field.type)
+    for section in msgspec.structs.fields(Config)
+    if isinstance(section.type, type) and issubclass(section.type, Section)
+    for field in msgspec.structs.fields(section.type)
+]
+
+
+def test_every_setting_and_value_is_found_by_its_american_spelling() -> None:
+    keys = [(section, name) for section, name, _ in SETTINGS if american(name) != name]
+    assert {name for _, name in keys} == {"normalise", "quantise", "retokenise"}
+    for section, name in keys:
+        with pytest.raises(UsageError) as refusal:
+            parse_config({}, [f"{section}.{american(name)}=x"], "recipe")
+        assert str(refusal.value) == f"recipe: unknown key '{section}.{american(name)}'; did you mean {name!r}?"
+    values = [value for _, _, kind in SETTINGS if get_origin(kind) is Literal for value in get_args(kind)]
+    assert len(values) > 20
+    for value in values:
+        if american(value) != value:
+            assert nearest(american(value), values) == f"; did you mean {value!r}?"
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "meant"),
+    [
+        ("color", ["cold", "colour"], "colour"),
+        ("colour", ["colours", "color"], "color"),
+        ("normalize", ["normaliser", "normalise"], "normalise"),
+        ("normalization", ["normalise", "normalisation"], "normalisation"),
+        ("analyze", ["analyse"], "analyse"),
+        ("center", ["enter", "centre"], "centre"),
+        ("quantize", ["quantile", "quantise"], "quantise"),
+        ("retokenize", ["tokens", "retokenise"], "retokenise"),
+        ("batch-size", ["batch_sizes", "batch_size"], "batch_size"),
+    ],
+)
+def test_another_spelling_of_a_word_is_nearer_than_any_other_word(word: str, known: list[str], meant: str) -> None:
+    assert nearest(word, known) == f"; did you mean {meant!r}?"
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 from exsearch.core.errors import UsageError
 from exsearch.corpus import importing, lines
 from exsearch.corpus.importing import Imported, extend_corpus, import_corpus
-from exsearch.corpus.passage import Passage
-from exsearch.corpus.source import split_contents
+from exsearch.corpus.passage import Passage, split_contents
 from exsearch.corpus.store import Corpus, delete_passages
 
 Left = list[tuple[int, str, str | None]]
@@ -168,7 +167,7 @@ def test_a_folder_saved_by_datasets(tmp_path: Path, splits: int) -> None:
     saved.save_to_disk(str(tmp_path / "saved"))
     folder = tmp_path / "saved"
     if splits == 2:
-        with pytest.raises(UsageError, match=r"holds the splits part0, part1; name one, such as .*saved/part0"):
+        with pytest.raises(UsageError, match=r"has the splits part0, part1; name one, such as .*saved/part0"):
             import_corpus(folder, tmp_path / "corpus")
         folder /= "part1"
     assert import_corpus(folder, tmp_path / "corpus", strict=True).passages == 2
@@ -284,7 +283,7 @@ def test_rows_left_out_are_listed_in_order_and_the_first_shown(tmp_path: Path) -
     result = import_corpus(write(tmp_path, content), tmp_path / "corpus", segment_rows=3)
     assert (result.passages, result.malformed, result.duplicates) == (8, 4, 4)
     assert [line for line, _, _ in left_out(result)] == list(range(9, 17))
-    assert len(result.first) == importing.FEW
+    assert len(result.first) == importing.MAX_EXAMPLES_SHOWN
     assert result.first[0] == "line 9: the id occurs twice, passage 1 of the corpus has it (id 'g0')"
     assert result.rejected == tmp_path / "corpus/rejected.jsonl"
 
@@ -298,14 +297,14 @@ PACKED = gzip.compress(DPR.encode(), mtime=0)
 REFUSED = [
     ("1\ttext\ttitle\n", "input: unknown format"),
     ('[{"id": 1, "text": "x"}]', "input: unknown format"),
-    ("id\ttext\ttitle\r1\tx\ty\r", "input: its lines end in carriage returns alone; save it with line feeds"),
+    ("id\ttext\ttitle\r1\tx\ty\r", "input: its lines end in carriage returns only; save it with line feeds"),
     *((DPR.encode(name), "input: is written in UTF-16; save it as UTF-8") for name in ("utf-16", "utf-16-le")),
     (GOOD.encode("utf-16"), "input: is written in UTF-16; save it as UTF-8"),
     (gzip.compress(GOOD.encode("utf-16-be"), mtime=0), "input: is written in UTF-16; save it as UTF-8"),
     (b"\x28\xb5\x2f\xfd\x04", "input: is packed by Zstandard; unpack it first"),
     ("", "input: is empty"),
     ("\n\n", "input: is empty"),
-    ("id\ttext\ttitle\n", "input: holds no passages"),
+    ("id\ttext\ttitle\n", "input: has no passages"),
     (gzip.compress(b"", mtime=0), "input: is empty"),
     (PACKED[:-12], r"broken gzip file after line \d+"),
     (
@@ -353,7 +352,7 @@ def test_a_parquet_file_that_is_torn_or_has_other_columns_is_refused(tmp_path: P
 def test_a_path_that_is_no_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
         import_corpus(tmp_path / "nothing.tsv", tmp_path / "corpus")
-    with pytest.raises(UsageError, match="is a folder, but not one"):
+    with pytest.raises(UsageError, match="is a folder, but was not written"):
         import_corpus(tmp_path, tmp_path / "corpus")
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UsageError, match="is not a regular file"):

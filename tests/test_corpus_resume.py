@@ -122,7 +122,7 @@ def test_an_import_killed_twice_equals_an_uninterrupted_one(tmp_path: Path, name
     said: list[str] = []
     result = import_corpus(source, tmp_path / "broken", say=said.append, segment_rows=SEGMENT_ROWS)
     [line] = said
-    assert line.startswith("continuing after ") and int(line.split()[2]) >= SEGMENT_ROWS
+    assert line.startswith("resuming after ") and int(line.split()[2]) >= SEGMENT_ROWS
     assert (tmp_path / "broken/segments/0-256/passages.arrow").stat().st_mtime_ns == written, "it was written again"
     assert without_path(result) == without_path(whole)
     assert_equal(tmp_path / "broken", tmp_path / "whole")
@@ -141,7 +141,7 @@ def test_an_addition_that_was_killed_leaves_the_corpus_valid_and_continues(tmp_p
     assert Corpus.open(tmp_path / "broken").fingerprint == before
     said: list[str] = []
     result = extend_corpus(tmp_path / "broken", second, say=said.append, segment_rows=SEGMENT_ROWS)
-    assert said[0].startswith("continuing after ")
+    assert said[0].startswith("resuming after ")
     assert without_path(result) == without_path(whole)
     assert_equal(tmp_path / "broken", tmp_path / "whole")
 
@@ -211,7 +211,7 @@ def test_an_import_of_200_000_passages_killed_four_times_equals_an_uninterrupted
         process.communicate()
     said: list[str] = []
     result = import_corpus(source, tmp_path / "broken", say=said.append, segment_rows=16_384)
-    assert said[0].startswith("continuing after ")
+    assert said[0].startswith("resuming after ")
     assert without_path(result) == without_path(whole)
     assert_equal(tmp_path / "broken", tmp_path / "whole")
 

@@ -235,7 +235,7 @@ def test_a_lone_surrogate_is_refused_with_its_passage(tmp_path: Path) -> None:
 
 def test_a_folder_with_other_content_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(UsageError, match="holds other files"):
+    with pytest.raises(UsageError, match="has other files"):
         write_corpus(tmp_path, numbered(2))
     with pytest.raises(UsageError, match="is a file"):
         write_corpus(tmp_path / "thesis.tex", numbered(2))

@@ -98,7 +98,7 @@ def test_a_gold_passage_that_could_be_either_of_two_is_left_open_and_counted(tmp
     record = hotpot("a", [("Mira", 0), ("Ostrel", 0)], Mira=["Mira died\nin Karn.", "She liked tea."], Ostrel=["x"])
     record["context"].append(("Mira", ["Mira is a lamp."]))
     result = run(lines(tmp_path / "in.jsonl", record), "--out", tmp_path / "out.jsonl", "--corpus", corpus.folder)
-    assert "gold passages: 1 could be any of several paragraphs of one title, and are left open" in result.stdout
+    assert "gold passages: 1 could be any of several paragraphs of one title, and are not resolved" in result.stdout
     assert [question.gold_passages for question in read_questions(tmp_path / "out.jsonl")] == [[]]
     missing = [line["passage"] for line in read_jsonl(tmp_path / "out.unresolved.jsonl", dict)]
     assert missing[0] == {"title": "Mira", "ambiguous": True}
@@ -122,7 +122,7 @@ def test_without_a_corpus_ids_are_kept_and_titles_are_counted(tmp_path: Path) ->
     named = lines(tmp_path / "named.jsonl", hotpot("b", [("Mira", 0)], Mira=["Mira died."]))
     result = run(own, named, "--out", tmp_path / "out.jsonl")
     assert [question.gold_passages for question in read_questions(tmp_path / "out.jsonl")] == [["7"], []]
-    assert "gold passages: 1 named by title are left out without --corpus" in result.stdout
+    assert "gold passages: 1 named by title are skipped without --corpus" in result.stdout
     assert "2 questions (exsearch, hotpotqa)" in result.stdout
 
 
@@ -136,9 +136,9 @@ def test_what_cannot_be_scored_is_left_out_counted_and_named(tmp_path: Path) -> 
     )
     result = run(file, "--out", tmp_path / "out.jsonl")
     assert read_questions(tmp_path / "out.jsonl") == [Question("a", "Who?", ["The Who"])]
-    assert "left out: 1 (no answer of which normalisation leaves anything), 1 (no answer), 1 (no text)" in result.stdout
-    assert f"left out: {file}, line 2: no answer of which normalisation leaves anything (id 'b')" in result.stderr
-    assert "dropped: 2 answers of which normalisation leaves nothing" in result.stdout
+    assert "skipped: 1 (no answer of which normalisation leaves anything), 1 (no answer), 1 (no text)" in result.stdout
+    assert f"skipped: {file}, line 2: no answer of which normalisation leaves anything (id 'b')" in result.stderr
+    assert "dropped: 2 answers that are empty after normalisation" in result.stdout
 
 
 def test_a_table_that_pandas_wrote_has_whole_numbers_and_names_the_row_without_an_answer(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_table_that_pandas_wrote_has_whole_numbers_and_names_the_row_without_a
     result = run(file, "--out", tmp_path / "out.jsonl")
     expected = [Question("1", "When was it built?", ["1911"]), Question("2", "How many kilns?", ["7"])]
     assert read_questions(tmp_path / "out.jsonl") == expected
-    assert f"left out: {file}, line 4: no answer (id '3')" in result.stderr
+    assert f"skipped: {file}, line 4: no answer (id '3')" in result.stderr
 
 
 def test_unanswerable_questions_of_musique_are_left_out(tmp_path: Path) -> None:
@@ -331,17 +331,17 @@ REFUSED = {
     "a decomposition of other questions": (
         [two_wiki("a")],
         ["--decompositions", "asked"],
-        "asked: no question uses any of its 1 lines (the first is of 'x'); needed is a question with the `_id` of a",
+        "asked: no question uses any of its 1 lines (the first is of 'x'); it needs a question with the `_id` of a",
     ),
     "a decomposition with other steps": (
         [two_wiki("x")],
         ["--decompositions", "asked"],
-        "asked: no question uses any of its 1 lines (the first is of 'x'); needed is a question with the `_id` of a",
+        "asked: no question uses any of its 1 lines (the first is of 'x'); it needs a question with the `_id` of a",
     ),
     "aliases of other answers": (
         [{**two_wiki("a"), "answer_id": None, "evidences_id": []}],
         ["--aliases", "names"],
-        "names: no question uses any of its 1 lines (the first is of 'Q3'); needed is a question with the `Q_id` of",
+        "names: no question uses any of its 1 lines (the first is of 'Q3'); it needs a question with the `Q_id` of",
     ),
     "a decomposition twice": (
         [two_wiki("x")],
@@ -386,7 +386,7 @@ def test_the_verb_ends_a_mistake_with_exit_code_2(tmp_path: Path) -> None:
     arguments = ["data", "import", str(file), "--out", str(tmp_path / "out.jsonl")]
     done = subprocess.run([sys.executable, "-m", "exsearch.cli.main", *arguments], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
-    hint = "a question without an id is called after its file and number"
+    hint = "a question without an id is named after its file and number"
     assert done.stderr == f"error: {file}, line 2: the id 'a' occurs twice, first in {file}, line 1 ({hint})\n"
 
 
@@ -429,5 +429,5 @@ def test_a_companion_file_without_a_line_is_refused(tmp_path: Path) -> None:
     record = {"_id": "a", "question": "Who?", "answer": "Karn", "type": "comparison", "context": [], "evidences": []}
     source.write_text(json.dumps([record | {"supporting_facts": []}]))
     decompositions.write_text("[]")
-    with pytest.raises(UsageError, match=r"decompositions\.json: (holds no lines|is empty)"):
+    with pytest.raises(UsageError, match=r"decompositions\.json: (has no lines|is empty)"):
         import_questions([source], tmp_path / "out.jsonl", decompositions=decompositions)

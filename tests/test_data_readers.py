@@ -502,7 +502,10 @@ def test_importing_our_own_file_changes_nothing(tmp_path: Path, asked: list[Ques
 PLAIN = '{"question": "Who?", "answer": "Karn"}\n'
 BAD: dict[str, tuple[str | bytes, str]] = {
     "nothing": ("\n \n", "is empty"),
-    "two formats": (PLAIN + "\n" + json.dumps(MUSIQUE), "line 3: is in the format musique, what precedes it in plain"),
+    "two formats": (
+        PLAIN + "\n" + json.dumps(MUSIQUE),
+        "line 3: is in the format musique, but the records before it in plain",
+    ),
     "foreign keys": ('{"premise": "x", "label": 1}', "line 1: is in none of the known formats"),
     "a torn line": (PLAIN + '{"question": "Wh', "line 2: not valid JSON (it ends too early)"),
     "a torn first line": ('{"question": "Wh', "line 1: not valid JSON (it ends too early)"),
@@ -515,8 +518,8 @@ BAD: dict[str, tuple[str | bytes, str]] = {
         "line 1: 'answer' must be a text or a number or",
     ),
     "nested without end": ('{"question": ' + "[" * 9999, "line 1: nested too deeply"),
-    "two columns of something else": ("q1\tWho?\n", "line 1: neither JSON nor the names of columns"),
-    "no header": ("Who?,Karn\nWhat?,Velm\n", "line 1: neither JSON nor the names of columns"),
+    "two columns of something else": ("q1\tWho?\n", "line 1: neither JSON nor column names"),
+    "no header": ("Who?,Karn\nWhat?,Velm\n", "line 1: neither JSON nor column names"),
     "a cell too many": ("question,answer\nWho?,Karn\n\nWhat?,Velm,x\n", "line 4: has 3 columns, not 2"),
     "a quote that is never closed": (
         'question,answer\nWho?,"Karn\nWhat?,Velm\n',
@@ -585,7 +588,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     ),
     "a paragraph that is not there": (
         json.dumps(MUSIQUE) + "\n" + json.dumps({**MUSIQUE, "paragraphs": MUSIQUE["paragraphs"][:3]}),  # type: ignore[index]
-        "line 2: the paragraph_support_idx of step 3 is 3, which is no paragraph's idx; add the paragraph, or",
+        "line 2: the paragraph_support_idx of step 3 is 3, which is not the idx of a paragraph; add the paragraph, or",
     ),
     "two paragraphs of one number": (
         json.dumps({**MUSIQUE, "paragraphs": [{"idx": 0, "title": "Karn", "paragraph_text": "Karn."}] * 2}),
@@ -661,7 +664,7 @@ def test_a_bad_file_is_refused_with_the_place(file: Path, case: str) -> None:
 
 def test_a_pipe_cannot_be_read_twice_and_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UsageError, match="no file on a disk"):
+    with pytest.raises(UsageError, match="not a regular file"):
         list(QuestionFile(tmp_path / "pipe", known_formats()))
 
 
@@ -673,7 +676,7 @@ def test_times_that_python_has_not_are_no_reason_to_refuse_a_table(file: Path) -
 
 def test_a_named_format_is_not_recognised_but_used(file: Path) -> None:
     json_lines(file, [{"question": "Who?", "answer": ["Karn"]}, {"question": "What?", "answer": "x", "query_id": 1}])
-    with pytest.raises(UsageError, match=r"line 3: is in the format searchlm, what precedes it in nq-open"):
+    with pytest.raises(UsageError, match=r"line 3: is in the format searchlm, but the records before it in nq-open"):
         list(QuestionFile(file, known_formats()))
     assert len(list(QuestionFile(file, known_formats(), "plain"))) == 2
     with pytest.raises(UsageError, match=r"line 1: 'id' is missing \(read as musique\)"):

@@ -219,7 +219,7 @@ def test_another_model_under_the_same_name_is_refused(settings: dict[str, Any], 
     before = (root / "contents.json").read_bytes()
     vocabulary = msgspec.json.decode((model / "config.json").read_bytes())["vocab_size"]
     tiny_llama(vocabulary, seed=9).save_pretrained(model)
-    with pytest.raises(UsageError, match=r"model\.path, which stood for \w+ and stands for \w+ now"):
+    with pytest.raises(UsageError, match=r"model\.path, which meant \w+ and now means \w+"):
         begin(settings, root, f"model.path={model}")
     assert (root / "contents.json").read_bytes() == before
 
@@ -232,7 +232,7 @@ def test_the_precision_counts_as_it_is_computed_here(
     monkeypatch.setattr("exsearch.hardware.devices.bfloat16_is_fast", lambda device: False)
     assert "model.precision" in begin(settings, root, "model.precision=auto")[-1]
     monkeypatch.setattr("exsearch.hardware.devices.bfloat16_is_fast", lambda device: True)
-    with pytest.raises(UsageError, match=r"model\.precision, which stood for float32 and stands for bfloat16 now"):
+    with pytest.raises(UsageError, match=r"model\.precision, which meant float32 and now means bfloat16"):
         begin(settings, root, "model.precision=auto")
 
 

@@ -109,7 +109,7 @@ def interrupted(*words: Any, **named: Any) -> None:
         slow(guard_module, "Journals", 2),  # calls: warm-up, iter-1 in two parts, ...
         slow(guard_module, "Journals", 3),
         slow(guarded, "write_json", 1),
-        (guarded, "put_in_place", 1),
+        (guarded, "replace_atomically", 1),
         slow(guarded, "remove", 1),
         slow(guarded, "remove", 4),
     ],
@@ -236,5 +236,5 @@ def test_a_replayed_journal_that_was_replaced_is_refused(
     root = shutil.copytree(whole[0], tmp_path / "run")
     for file in ("trajectories.jsonl", "weights.jsonl"):
         shutil.copy(root / "iter-2" / file, root / "iter-1" / file)
-    with pytest.raises(UsageError, match=r"iter-1/trajectories\.jsonl: trajectory .* is of another model than"):
+    with pytest.raises(UsageError, match=r"iter-1/trajectories\.jsonl: trajectory .* is from another model than"):
         run(configured(), root)

@@ -50,7 +50,7 @@ def test_p_answer_is_told_of_no_model_where_an_earlier_version_scored_some_other
     write_scores(earlier, msgspec.structs.replace(read_scores(earlier), likelihood_of="aliases"))
     assert not any("aliases alone" in line for line in said)
     assert EMRun(config, root, said.append).run().train_answer_probability == {}
-    assert "p(answer) is told of no model" in said[-1]
+    assert "p(answer) is reported for no model" in said[-1]
 
 
 def test_no_engine_is_left_when_the_loop_ends_or_fails(
@@ -119,10 +119,10 @@ def test_an_iteration_is_not_learned_from_what_an_outage_has_left(
     monkeypatch.setattr(loop, "explore", lambda *words, **named: [down, *made[1:]])
     monkeypatch.setattr(loop, "weigh", lambda *words: [])
     run.e_step("iter-1", 1, "warmup")
-    assert said[-1] == "1 of 10 trajectories failed, that of 'q' with: no route. They weigh nothing."
+    assert said[-1] == "1 of 10 trajectories failed, the first, of 'q', with: no route. They get weight 0."
     monkeypatch.setattr(loop, "explore", lambda *words, **named: [down, down, *made[2:]])
     run.folder.weights("iter-1").unlink()
-    with pytest.raises(ExSearchError, match=r"2 of 10 trajectories failed.*The same command makes these again"):
+    with pytest.raises(ExSearchError, match=r"2 of 10 trajectories failed.*Run the same command again to repeat these"):
         run.e_step("iter-1", 1, "warmup")
     assert not run.folder.weights("iter-1").exists()
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from exsearch.agent.budget import MIN_PASSAGE_TOKENS, Budget
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.episode import Episode, seed_of
-from exsearch.agent.grammars.known import make_grammar
+from exsearch.agent.grammars.registry import make_grammar
 from exsearch.agent.trajectory import StopReason
 from exsearch.agent.transcript import Transcript
 from exsearch.config import AgentConfig, GrammarName

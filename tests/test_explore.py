@@ -319,7 +319,7 @@ def test_what_an_outage_failed_is_made_again_and_the_rest_is_not(
         explore(agent, QUESTIONS, CONFIG, 4, journal)
     assert journal.read_bytes() == before
     assert timeless(explore(agent, QUESTIONS, CONFIG, 3, journal)) == timeless(whole[1])
-    assert f"{len(failed)} trajectories had failed and are made again" in capsys.readouterr().err
+    assert f"{len(failed)} trajectories had failed and are rolled out again" in capsys.readouterr().err
     assert timeless(list(read_jsonl(journal, Trajectory))) == timeless(whole[1])
 
 

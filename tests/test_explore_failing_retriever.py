@@ -79,4 +79,4 @@ def test_a_server_that_talks_nonsense(chat: ChatFormat, tmp_path: Path, body: by
     with serving(lambda asked: (200, {}, body)) as server:
         found = explored(server, chat, RolloutConfig(search_retries=0), tmp_path / "t.jsonl")
     assert {trajectory.stop_reason for trajectory in found} == {StopReason.RETRIEVAL_FAILED}
-    assert all("not the answer of a search-r1 server" in (trajectory.stop_detail or "") for trajectory in found)
+    assert all("not an answer of a search-r1 server" in (trajectory.stop_detail or "") for trajectory in found)

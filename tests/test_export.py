@@ -52,7 +52,7 @@ def test_the_best_model_is_copied_with_its_tokenizer_and_a_card(run: Path, tmp_p
     ("name", "config", "complaint"),
     [
         ("iter-2", Config(title="A run"), r"has no model 'iter-2'; did you mean 'iter-1'\? \(it has warmup, iter-1\)"),
-        ("iter-1", Config(model=ModelConfig(path="some/model")), "say the licence of some/model"),
+        ("iter-1", Config(model=ModelConfig(path="some/model")), "name the licence of some/model"),
     ],
 )
 def test_what_cannot_be_exported_is_refused(
@@ -68,7 +68,7 @@ def test_what_cannot_be_exported_is_refused(
 def test_an_existing_folder_is_left_alone(run: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "notes.txt").write_text("mine")
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="already exists"):
         export(run, tmp_path / "out", None, None)
     assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
 

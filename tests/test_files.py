@@ -2,6 +2,9 @@
 
 import codecs
 import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,7 +18,7 @@ from exsearch.core.atomic import atomic_path, remove, write_text
 from exsearch.core.errors import UsageError
 from exsearch.core.fingerprint import fingerprint
 from exsearch.core.journal import Journal
-from exsearch.core.jsonl import read_json, read_jsonl, write_json, write_jsonl
+from exsearch.core.jsonl import read_growing, read_json, read_jsonl, write_json, write_jsonl
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -117,6 +120,18 @@ def test_a_malformed_line_is_named_by_file_and_number(tmp_path: Path, content: b
         list(read_jsonl(path, Record))
 
 
+def test_a_file_that_still_grows_may_be_absent_or_torn_at_its_end_and_nowhere_else(tmp_path: Path) -> None:
+    path = tmp_path / "growing.jsonl"
+    assert list(read_growing(path, Record)) == []
+    path.write_bytes(b'{"name":"a"}\n{"na')
+    assert list(read_growing(path, Record)) == [Record("a")]
+    with pytest.raises(UsageError, match="line 2: not valid JSON"):
+        list(read_jsonl(path, Record))
+    path.write_bytes(b'{"na\n{"name":"b"}\n')
+    with pytest.raises(UsageError, match="line 1: not valid JSON"):
+        list(read_growing(path, Record))
+
+
 @pytest.mark.parametrize("content", [b"{", b"\xff", b'{"name":1}', None])
 def test_a_malformed_json_file_is_named(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
@@ -183,7 +198,7 @@ def test_a_kill_while_the_old_folder_is_removed_leaves_the_new_one(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(atomic, "remove", killed)
-        atomic.put_in_place(tmp_path / "new", tmp_path / "old")
+        atomic.replace_atomically(tmp_path / "new", tmp_path / "old")
     assert (tmp_path / "old" / "file").read_text() == "new"
     with atomic.atomic_path(tmp_path / "old") as temporary:
         temporary.mkdir()
@@ -210,3 +225,72 @@ def test_a_link_is_written_through(tmp_path: Path) -> None:
 def test_a_byte_order_mark_is_no_part_of_the_first_record(tmp_path: Path) -> None:
     (tmp_path / "marked.jsonl").write_bytes(codecs.BOM_UTF8 + b'{"name": "a"}\n{"name": "b"}\n')
     assert list(read_jsonl(tmp_path / "marked.jsonl", Record)) == [Record("a"), Record("b")]
+
+
+@pytest.mark.parametrize("content", [b"x", {"a": b"x"}])
+def test_two_writers_of_one_target_do_not_meet(tmp_path: Path, content: bytes | dict[str, bytes]) -> None:
+    target = tmp_path / "target"
+    put(target, b"old" if isinstance(content, bytes) else {"old": b"old"})
+    with atomic_path(target) as slow:
+        put(slow, content)
+        with atomic_path(target) as fast:
+            put(fast, b"fast" if isinstance(content, bytes) else {"fast": b"fast"})
+        assert get(target) == (b"fast" if isinstance(content, bytes) else {"fast": b"fast"})
+        assert get(slow) == content, "who comes later removes nothing of who is not done"
+    assert get(target) == content, "the last to end wins"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_many_writers_at_once_leave_what_one_of_them_wrote(tmp_path: Path, folder: bool) -> None:
+    target = tmp_path / "target"
+    written = [{"a": bytes([number]) * 9} if folder else bytes([number]) * 9 for number in range(60)]
+
+    def write(content: bytes | dict[str, bytes]) -> None:
+        with atomic_path(target) as temporary:
+            put(temporary, content)
+
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(write, written))
+    assert get(target) in written
+    assert list(tmp_path.iterdir()) == [target]
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from exsearch.core.atomic import atomic_path
+with atomic_path(Path(sys.argv[1])) as temporary:
+    temporary.write_text(sys.argv[2])
+    print("begun", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_next_writer_removes_what_a_killed_one_left_and_nothing_of_one_that_lives(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+
+    def begin(text: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-c", WRITER, str(target), text]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None and process.stdout.readline() == "begun\n"
+        return process
+
+    living, killed = begin("living"), begin("killed")
+    killed.kill()
+    killed.communicate()
+    assert len(list(tmp_path.glob(".target.*.partial"))) == 2
+    write_text(target, "next")
+    assert target.read_text() == "next" and len(list(tmp_path.iterdir())) == 2
+    living.communicate("")
+    assert living.returncode == 0
+    assert target.read_text() == "living" and list(tmp_path.iterdir()) == [target]
+
+
+def test_a_file_is_written_where_it_may_be_but_not_listed(tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may list every folder")
+    tmp_path.chmod(0o300)
+    write_text(tmp_path / "a", "x")
+    tmp_path.chmod(0o700)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

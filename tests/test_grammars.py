@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.experiment import Experiment
 from exsearch.agent.grammar import Action, MalformedError
-from exsearch.agent.grammars.known import GRAMMARS, make_grammar
+from exsearch.agent.grammars.registry import GRAMMARS, make_grammar
 from exsearch.agent.loading import load_agent
 from exsearch.agent.rollout import Agent, Draw
-from exsearch.agent.speaking import Speaking
+from exsearch.agent.stop_strings import TurnReader
 from exsearch.agent.trajectory import StopReason, Trajectory
 from exsearch.config import AgentConfig, Config, GrammarName, ModelConfig
 from exsearch.core.errors import UsageError
@@ -299,7 +299,7 @@ def test_every_token_that_completes_a_stop_string_is_known(
 
 def stop_ids(chat: ChatFormat, name: GrammarName) -> TokenIds:
     if name not in _STOP_IDS:
-        _STOP_IDS[name] = Speaking(chat, GRAMMARS[name]().stops).stop_ids
+        _STOP_IDS[name] = TurnReader(chat, GRAMMARS[name]().stops).stop_ids
     return _STOP_IDS[name]
 
 
@@ -345,7 +345,7 @@ def test_a_real_engine_says_up_to_a_stop_string_what_it_would_say_without(chat: 
     [whole] = generate(engine, [prompt], free, [3])
     text = chat.decode(whole.token_ids)
     stop = text[len(text) // 2 : len(text) // 2 + 3]
-    speaking = Speaking(chat, (stop,))
+    speaking = TurnReader(chat, (stop,))
     assert len(speaking.stop_ids) < len(chat.tokenizer) / 2
 
     async def turn() -> Completion:
@@ -362,5 +362,5 @@ def test_a_real_engine_says_up_to_a_stop_string_what_it_would_say_without(chat: 
 def test_a_chat_endpoint_is_refused_a_grammar_that_goes_on_within_a_turn() -> None:
     model = ModelConfig(engine="openai", api="chat", url="http://127.0.0.1:9/v1", name="m")
     config = Config(model=model, agent=AgentConfig(grammar="search-r1"))
-    with pytest.raises(UsageError, match="goes on within one turn"):
+    with pytest.raises(UsageError, match="continues within one turn"):
         load_agent(Experiment(config, retriever=StaticRetriever([])).with_model(Path("none")))

@@ -174,7 +174,7 @@ def test_an_outage_is_no_verdict(chat: ChatFormat, tmp_path: Path) -> None:
     def failing(checkpoint: Path) -> Agent:
         agent = agents_for(checkpoint)
         if checkpoint.name == "whole":
-            agent._searcher._retriever = StaticRetriever([], fails_for="numbers")
+            agent._search_queue._retriever = StaticRetriever([], fails_for="numbers")
         return agent
 
     bench.guard._agents_for = failing

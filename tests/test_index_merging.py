@@ -330,7 +330,7 @@ def test_what_is_damaged_is_built_again_and_nothing_else(
             with pytest.raises(UsageError, match=r"(damaged|incomplete) index.*; build it again \(exsearch index"):
                 open_index(out)
             build(tmp_path / "corpus", out)
-            assert f"{segment}: damaged, and built again" in capsys.readouterr().err
+            assert f"{segment}: damaged; built again" in capsys.readouterr().err
             assert searched(out) == before
         assert {file: file.stat().st_mtime_ns for file in others} == others
     assert read_index_info(out).fingerprint == fingerprint

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import exsearch as xs
-from exsearch.agent.grammars.known import make_grammar
+from exsearch.agent.grammars.registry import make_grammar
 from exsearch.config import parse_config
 from exsearch.core.named import find_own, is_own
 from exsearch.em.weigh import weighting_of
@@ -67,7 +67,7 @@ def test_what_is_not_there_is_named(name: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("mine:Half", "lacks the methods parse, turn"), ("mine:Empty", "is no class derived")]
+    ("name", "message"), [("mine:Half", "lacks the methods parse, turn"), ("mine:Empty", "not a class derived")]
 )
 def test_a_grammar_that_is_none_is_refused(name: str, message: str) -> None:
     with pytest.raises(xs.UsageError, match=message):
@@ -75,7 +75,7 @@ def test_a_grammar_that_is_none_is_refused(name: str, message: str) -> None:
 
 
 def test_a_weighting_that_is_none_is_refused() -> None:
-    with pytest.raises(xs.UsageError, match="is no function"):
+    with pytest.raises(xs.UsageError, match="not a function"):
         weighting_of(xs.WeighConfig(weighting="mine:number"))
     sample = xs.Sample(0.0, 0.0, 0.0, exact_match=1.0, f1=1.0, gain=None)
     with pytest.raises(xs.UsageError, match=r"one number of 0 or more for each of 1 samples, not \[-1.0\]"):
@@ -85,7 +85,7 @@ def test_a_weighting_that_is_none_is_refused() -> None:
 def test_a_retriever_of_ones_own_is_opened_and_has_no_corpus() -> None:
     assert open_retriever("mine:Empty").search(["a", "b"], 3) == [[], []]
     assert open_located("mine:Empty").corpus is None
-    with pytest.raises(xs.UsageError, match="is no class or function that makes a retriever"):
+    with pytest.raises(xs.UsageError, match="not a class or function that returns a retriever"):
         open_retriever("mine:number")
     with pytest.raises(xs.UsageError, match="made no retriever"):
         open_retriever("builtins:dict")

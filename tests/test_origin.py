@@ -89,7 +89,11 @@ def refused(agent: Agent, journal: Path, named: str, questions: list[Question] =
 def test_an_exploration_of_an_agent_with_other_settings_is_refused_by_name(
     chat: ChatFormat, journal: Path, change: dict[str, Any], named: str
 ) -> None:
-    refused(make_agent(chat, msgspec.structs.replace(AGENT, **change)), journal, f"made otherwise: {named}. Set it as")
+    refused(
+        make_agent(chat, msgspec.structs.replace(AGENT, **change)),
+        journal,
+        f"made with other settings: {named}. Restore them",
+    )
 
 
 @pytest.mark.parametrize(
@@ -115,13 +119,13 @@ def test_an_exploration_with_another_seed_model_index_or_template_is_refused_by_
     with pytest.raises(UsageError, match="seed = 3 -> 4"):
         explore(agent, QUESTIONS, EXPLORE, 4, journal)
     agent.settings["model.path"] = "other"
-    refused(agent, journal, "model.path, which stood for scripted and stands for other now")
+    refused(agent, journal, "model.path, which meant scripted and now means other")
     agent = make_agent(chat)
     agent.settings["data.index"] = "other"
-    refused(agent, journal, "data.index, which stood for static and stands for other now")
+    refused(agent, journal, "data.index, which meant static and now means other")
     tokenizer = copy.deepcopy(chat.tokenizer)
     tokenizer.chat_template = str(tokenizer.chat_template).replace("You are", "It is the 3rd of May. You are", 1)
-    refused(make_agent(ChatFormat(tokenizer)), journal, "chat format, which stood for ")
+    refused(make_agent(ChatFormat(tokenizer)), journal, "chat format, which meant ")
 
 
 @pytest.mark.parametrize(
@@ -265,7 +269,7 @@ def test_an_evaluation_is_not_made_of_samples_nor_of_another_precision(chat: Cha
     agent.settings["model.precision"] = "float32"
     scores(agent)
     agent.settings["model.precision"] = "bfloat16"
-    with pytest.raises(UsageError, match=r"model\.precision, which stood for float32 and stands for bfloat16 now"):
+    with pytest.raises(UsageError, match=r"model\.precision, which meant float32 and now means bfloat16"):
         scores(agent)
     other = msgspec.structs.replace(AGENT, passages=2)
     with pytest.raises(UsageError, match=r"agent\.passages = 1 -> 2"):
@@ -416,14 +420,14 @@ def test_what_two_processes_wrote_twice_is_kept_once_and_the_rest_set_aside(
     chat: ChatFormat, journal: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = doubled(journal, lambda record: record["cost"].update(model_seconds=9.0))
-    with pytest.raises(UsageError, match=r"q\d/\d is there twice, drawn by one seed: two processes"):
+    with pytest.raises(UsageError, match=r"q\d/\d occurs twice, drawn from one seed: two processes"):
         weigh(list(read_jsonl(journal, Trajectory)), QUESTIONS, WeighConfig())
     agent = make_agent(chat)
     explore(agent, QUESTIONS, EXPLORE, 3, journal)
     assert calls(agent) == 0 and journal.read_bytes() == b"".join(lines)
     aside = list(read_jsonl(journal.with_name("rollouts.jsonl.doubled"), Trajectory))
     assert len(aside) == 8 and all(each.cost.model_seconds == 9.0 for each in aside)
-    assert "8 trajectories were there twice" in capsys.readouterr().err
+    assert "8 duplicate trajectories" in capsys.readouterr().err
     assert weigh(list(read_jsonl(journal, Trajectory)), QUESTIONS, WeighConfig())
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammar import Grammar, one_line
-from exsearch.agent.grammars.known import GRAMMARS
+from exsearch.agent.grammars.registry import GRAMMARS
 from exsearch.agent.transcript import Transcript
 from exsearch.config import GrammarName
 from exsearch.corpus.passage import Hit, Passage

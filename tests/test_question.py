@@ -15,9 +15,9 @@ from exsearch.questions.question import Question, read_questions
         ([Question("a", " ", ["x"])], "'a': needs a text"),
         ([Question("a", "Who?", [])], "'a': needs a text and at least one answer"),
         ([Question("a", "Who?", ["x"]), Question("a", "When?", ["y"])], "'a': the id occurs twice"),
-        ([Question("a", "Who?", ["x", ""])], "'a': nothing is left of the answer ''"),
-        ([Question("a", "Who?", ["x"]), Question("b", "Who?", ["The"])], "'b': nothing is left of the answer 'The'"),
-        ([], "holds no questions"),
+        ([Question("a", "Who?", ["x", ""])], "'a': the answer '' is empty"),
+        ([Question("a", "Who?", ["x"]), Question("b", "Who?", ["The"])], "'b': the answer 'The' is empty"),
+        ([], "has no questions"),
     ],
 )
 def test_what_cannot_be_asked_or_scored_is_refused(tmp_path: Path, questions: list[Question], fault: str) -> None:

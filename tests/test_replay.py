@@ -140,12 +140,13 @@ def beyond(trajectory: Trajectory) -> Trajectory:
     "wrong",
     [
         Wrong(
-            shifted, r"trajectory q0/\d is of another model: by this one's tokenizer its tokens do not say its answer"
+            shifted,
+            r"trajectory q0/\d is from another model: decoded with this one's tokenizer, its tokens do not",
         ),
-        Wrong(beyond, r"trajectory q0/\d is of another model"),
+        Wrong(beyond, r"trajectory q0/\d is from another model"),
         Wrong(
             lambda t: msgspec.structs.replace(t, grammar="one-shot"),
-            "is written in the grammar one-shot, .* in exsearch",
+            "uses the grammar one-shot, .* in exsearch",
         ),
         Wrong(lambda t: msgspec.structs.replace(t, sample=t.sample + 7), r"trajectory q0/\d+ has no weight"),
     ],
@@ -162,7 +163,7 @@ def test_a_journal_that_does_not_go_with_the_others_is_refused_by_name(
 
 def test_a_journal_of_another_question_file_is_refused(explored: Explored, chat: ChatFormat) -> None:
     old, new = explored("old", [Question("q0", "Who is number 0?", ["the 0th"])]), explored("new", asked(0))
-    with pytest.raises(UsageError, match=r"old/traj.*: question 'q0' is asked in other words than in .*new/traj"):
+    with pytest.raises(UsageError, match=r"old/traj.*: question 'q0' has another text than in .*new/traj"):
         learned_from([old, new], chat, DECAY)
 
 
@@ -190,7 +191,7 @@ def test_the_command_asks_how_earlier_journals_count(
     found = CliRunner().invoke(learn, [*files, "--out", str(tmp_path / "out"), *options])
     assert isinstance(found.exception, UsageError) and said in str(found.exception)
     odd = CliRunner().invoke(learn, [*files[:3], "--out", str(tmp_path / "out")])
-    assert isinstance(odd.exception, UsageError) and "with the file of its weights behind it" in str(odd.exception)
+    assert isinstance(odd.exception, UsageError) and "followed by the file of its weights" in str(odd.exception)
     assert not (tmp_path / "out").exists()
 
 

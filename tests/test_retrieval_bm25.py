@@ -270,6 +270,6 @@ def test_a_batch_gives_what_single_searches_give(retriever: Retriever, queries: 
 
 
 def test_a_corpus_without_a_word_cannot_be_indexed(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no passage holds a word"):
+    with pytest.raises(UsageError, match="no passage contains a word"):
         built(tmp_path, [Passage("a", "?", "... !")])
     assert not (tmp_path / "index").exists()

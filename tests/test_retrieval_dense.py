@@ -228,7 +228,7 @@ class TestEveryIndex:
 def test_what_ivfpq_cannot_be_made_of_is_refused(corpus: Corpus, encoder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"m = 7 does not divide the encoder's {DIMENSIONS} dimensions"):
         indexed(corpus, encoder, "ivfpq", m=7)
-    with pytest.raises(UsageError, match=r"needs 256 passages to train on, there are 51; take index = flat"):
+    with pytest.raises(UsageError, match=r"needs 256 passages to train on, there are 51; use index = flat"):
         indexed(corpus, encoder, "ivfpq", bits=8)
     with pytest.raises(UsageError, match="'index' must be one of flat, ivfpq, hnsw, not \"ivf\""):
         build_index(corpus, "dense", tmp_path / "index", index="ivf")

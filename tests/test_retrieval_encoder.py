@@ -225,7 +225,7 @@ class TestBackends:
         assert "is damaged" in capsys.readouterr().err
         monkeypatch.setenv("XDG_CACHE_HOME", str(model))  # where no folder can be made
         TokenEncoder(plain.info.id, "openvino-float32").encode_queries(TEXTS)
-        assert "cannot be kept" in capsys.readouterr().err
+        assert "cannot be cached" in capsys.readouterr().err
 
     def test_one_encoder_serves_several_threads(self, plain: TokenEncoder) -> None:
         expected = plain.encode_passages(TEXTS)

@@ -172,7 +172,7 @@ def test_what_is_no_reranker_is_refused(models: Path, tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match="a BertModel without a head that scores pairs"):
         Reranker(str(save_bert(tmp_path / "bert")))
-    with pytest.raises(UsageError, match="gives 3 scores a pair, not one"):
+    with pytest.raises(UsageError, match="returns 3 scores per pair, not one"):
         Reranker(str(save_cross_encoder(tmp_path / "three", labels=3)))
     with pytest.raises(UsageError, match="cannot be loaded"):
         Reranker(str(tmp_path / "nothing"))
@@ -288,7 +288,7 @@ def test_a_hybrid_index_is_bound_to_its_reranker(corpus: Corpus, tmp_path: Path,
         ({"members": []}, "members must name at least one kind"),
         ({"members": ["bm25", "bm25"]}, "each once"),
         ({"members": ["bm25", "sparse"]}, r"'members\[1\]' must be one of bm25, late, dense"),
-        ({"dense": {"index": "hnsw"}}, "dense has settings but is not among the members"),
+        ({"dense": {"index": "hnsw"}}, "dense has parameters but is not among the members"),
         ({"bm25": {"k2": 1.0}}, "index kind 'bm25' has no parameter 'k2'; did you mean 'k1'"),
         ({"bm25": {"k1": "high"}}, "index kind 'bm25': 'k1' must be a number"),
         ({"depth": 0}, "depth"),

@@ -138,7 +138,7 @@ def test_an_index_that_names_parameters_it_cannot_have_is_built_again_by_what_is
 
 def test_a_folder_with_other_content_is_never_replaced(tmp_path: Path, corpus: Corpus) -> None:
     for out in (tmp_path, corpus.folder):
-        with pytest.raises(UsageError, match="holds other files"):
+        with pytest.raises(UsageError, match="has other files"):
             build_index(corpus, "bm25", out)
     assert len(Corpus.open(corpus.folder)) == 2
 

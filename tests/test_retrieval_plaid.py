@@ -70,7 +70,7 @@ def test_a_grown_corpus_gets_further_segments_and_deleted_passages_are_gone(
 
 
 @pytest.mark.parametrize(
-    ("installed", "reason"), [("1.7.0.290", "made for torch 2.9.0 and crashes"), (None, "needs fast-plaid")]
+    ("installed", "reason"), [("1.7.0.290", "compiled for torch 2.9.0 and crashes"), (None, "needs fast-plaid")]
 )
 def test_without_the_library_or_its_torch_the_build_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: str | None, reason: str

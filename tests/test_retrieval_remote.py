@@ -185,7 +185,7 @@ def test_the_server_says_how_long_to_wait(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_server_that_asks_for_an_hour_is_given_up_at_once() -> None:
     with serving(lambda asked: (429, {"Retry-After": "3600"}, b"")) as server:
-        with pytest.raises(RetrievalError, match="status 429, and asks to wait 3600 s"):
+        with pytest.raises(RetrievalError, match="status 429, and the server asks to wait 3600 s"):
             quick(f"http://{server.address}").search(["a"], 1)
         assert len(server.asked) == 1
 
@@ -215,7 +215,7 @@ def test_a_server_that_never_answers_or_drips_is_given_up() -> None:
 
 
 def test_an_answer_without_end_is_not_read_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "_MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(remote, "_MAX_BYTES", 1 << 20)
     with (
         serving(lambda asked: (200, {}, b" " * (2 << 20))) as server,
         pytest.raises(RetrievalError, match="longer than 1 MiB"),
@@ -226,7 +226,7 @@ def test_an_answer_without_end_is_not_read_to_it(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("dialect", "body", "complaint"),
     [
-        ("search-r1", b"<html>", "not the answer of a search-r1 server: not valid JSON"),
+        ("search-r1", b"<html>", "not an answer of a search-r1 server: not valid JSON"),
         ("search-r1", b'{"result": [[["doc", 1.0]]]}', r"'result\[0\]\[0\]' must be an object, not a list"),
         ("search-r1", b'{"result": [[{"document": {"id": "1"}, "score": 1}]]}', "neither `contents` nor `text`"),
         ("search-r1", b'{"result": []}', "0 answers to 1 queries"),
@@ -240,8 +240,8 @@ def test_an_answer_without_end_is_not_read_to_it(monkeypatch: pytest.MonkeyPatch
         ("flashrag", b'[[[{"contents": "x"}]]]', "must be a list of 2, not of 1"),
         ("flashrag", b'[[[{"contents": "x"}]], [[]]]', "1 passages and 0 scores"),
         ("zerosearch", b'{"text": "x"}', "must be a list, not an object"),
-        ("zerosearch", b"[" * 100_000, "not the answer of a zerosearch server"),
-        ("zerosearch", b'[{"text": "\xff"}]', "not the answer of a zerosearch server"),
+        ("zerosearch", b"[" * 100_000, "not an answer of a zerosearch server"),
+        ("zerosearch", b'[{"text": "\xff"}]', "not an answer of a zerosearch server"),
     ],
 )
 def test_an_answer_of_another_shape_is_refused_with_what_is_wrong(dialect: str, body: bytes, complaint: str) -> None:
@@ -344,7 +344,7 @@ def test_a_url_an_index_and_a_recording_are_opened_by_their_location(tmp_path: P
         assert replay.search(["shark"], 1) == found[location]
     with pytest.raises(UsageError, match="several indexes"):
         open_retriever(f"replay:{file}")
-    with pytest.raises(UsageError, match="is a recording already"):
+    with pytest.raises(UsageError, match="is already a recording"):
         open_retriever(f"replay:{file}", record_to=tmp_path / "other")
     with pytest.raises(UsageError, match="not an index folder"):
         open_retriever(str(tmp_path / "nothing"))

@@ -140,7 +140,7 @@ def test_a_failed_search_is_not_recorded(file: Path) -> None:
 
     with pytest.raises(RetrievalError, match="down"):
         Recorder(Failing(), file).search(["a"], 3)
-    with pytest.raises(UsageError, match="no search is recorded"):
+    with pytest.raises(UsageError, match="contains no recorded search"):
         Replay(file)
 
 

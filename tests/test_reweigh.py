@@ -121,7 +121,7 @@ def test_a_model_that_cannot_score_is_an_outage_and_leaves_no_weights(
     chat: ChatFormat, said: Trajectory, tmp_path: Path
 ) -> None:
     agent = agent_of(FailingEngine(chat, TURNS), chat)
-    with pytest.raises(ExSearchError, match="1 of 1 trajectories failed, that of 'q' with: out of order"):
+    with pytest.raises(ExSearchError, match="1 of 1 trajectories failed, the first, of 'q', with: out of order"):
         reweigh(agent, [said], [QUESTION], WeighConfig(), tmp_path / "w.jsonl", "again")
     assert not (tmp_path / "w.jsonl").exists()
     with pytest.raises(UsageError, match="'q', which is not among the questions"):

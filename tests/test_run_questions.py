@@ -95,7 +95,7 @@ def test_what_was_learned_from_cannot_guard() -> None:
     [
         ([], {}, "names no data.dev"),
         (["loop.guard=2"], {"test": ""}, "names no data.test"),
-        ([], {"dev": "d", "guard": "g"}, "of which loop.guard = 0 uses none"),
+        ([], {"dev": "d", "guard": "g"}, "loop.guard = 0 uses none of its questions"),
     ],
 )
 def test_files_that_a_run_needs_are_missed_at_once(

@@ -138,8 +138,8 @@ def test_records_of_any_ids_and_answers_are_read_back(answers: dict[str, str]) -
         (lines({"id": "q1", "pred": True}), "not bool"),
         ('{"id": "q1", "pred": NaN}', "nan is no answer"),
         ('{"id": "q1", "pred": 1e999}', "inf is no answer"),
-        (lines({"id": None, "pred": "x"}), "no text and no number"),
-        ('{"id": NaN, "pred": "x"}', "no text and no number"),
+        (lines({"id": None, "pred": "x"}), "not a text or a number"),
+        ('{"id": NaN, "pred": "x"}', "not a text or a number"),
         (lines({"id": 1.5, "pred": "x"}), r"line 1: its id is 1.5; it must be a text or a whole number$"),
         (lines({"id": [1], "pred": "x"}), r"line 1: its id is of another kind; it must be"),
         (lines({"id": 1, "pred": "x"}, {"id": 1.0, "pred": "y"}), "line 2: a second prediction for '1'"),
@@ -188,7 +188,7 @@ def test_a_file_of_questions_with_their_answers_is_not_scored_as_predictions(tmp
 def test_predictions_for_other_questions_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "predictions.json"
     path.write_text('{"x1": "a", "x2": "b"}')
-    with pytest.raises(UsageError, match=r"no prediction has the id .* x1, x2 here and q1, q2, q3 there"):
+    with pytest.raises(UsageError, match=r"no id of a prediction is the id .* x1, x2 here and q1, q2, q3 there"):
         match(read_predictions(path), QUESTIONS)
 
 
@@ -244,7 +244,7 @@ def test_missing_empty_and_extra_predictions_are_named_and_only_answers_count(qu
 def test_gold_answers_of_which_nothing_is_left_are_named(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "q.jsonl", [Question("v", "Which vitamin is retinol?", ["A"]), QUESTIONS[0]])
     text = run(written(tmp_path / "a.json", {"v": "A"}), "--questions", tmp_path / "q.jsonl")
-    assert "squad leaves nothing of a gold answer of 1 (v)" in text
+    assert "squad leaves an empty gold answer for 1 (v)" in text
 
 
 def test_a_difference_is_paired_under_each_normaliser(questions: Path, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ SLOW_SERVER = """
     from exsearch.corpus.store import Corpus
     from exsearch.serving.app import retrieval_app
     from exsearch.serving.limits import Limits
-    from exsearch.serving.listen import make_server, open_socket
+    from exsearch.serving.uvicorn_server import make_server, open_socket
     from serving_server import ScriptedRetriever
 
     def wait(queries):

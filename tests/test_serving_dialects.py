@@ -89,7 +89,7 @@ def test_skyrl_sends_one_query_and_gets_one_list() -> None:
 
 def test_colbert() -> None:
     asked = read("/api/search", {"query": "x", "k": 7})
-    assert (asked.dialect, asked.asks(), asked.most) == ("C", (["x"], 7), 100)
+    assert (asked.dialect, asked.asks(), asked.max_passages) == ("C", (["x"], 7), 100)
     answer = asked.answer(HITS[:1])
     assert answer["query"] == "x"
     first, second = answer["topk"]

@@ -23,7 +23,7 @@ from exsearch.retrieval.base import RetrievalError, Retriever
 from exsearch.serving.app import retrieval_app
 from exsearch.serving.conformance import DIALECTS, run_checks
 from exsearch.serving.limits import Limits
-from exsearch.serving.listen import Http, open_socket
+from exsearch.serving.uvicorn_server import HardenedHttp, open_socket
 from serving_server import PASSAGES, ScriptedRetriever, running, tiny_index
 
 QUERY = "capital of France"
@@ -138,6 +138,22 @@ def test_a_wrong_request_gets_a_client_error_that_says_why(
     assert content["error"] is True
     assert content["message"] == content["detail"] != ""
     assert search(url, QUERY)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"queries": ', "the body: not valid JSON (it ends too early)"),
+        (b'{"queries": NaN}', "the body: not valid JSON (NaN is no JSON; write null)"),
+        (b"", "the body: empty, where JSON must be"),
+        (b"\xff", "the body: not UTF-8 (byte 1)"),
+        (b"\x1f\x8b\x08\x00", "the body: packed by gzip; unpack it first (gunzip)"),
+        (b"[1]", "the body must be a JSON object"),
+    ],
+)
+def test_what_is_wrong_with_a_body_is_said_once(url: str, body: bytes, message: str) -> None:
+    status, _, content = send(url, "/retrieve", body)
+    assert (status, content["message"]) == (400, message)
 
 
 def test_a_client_that_closes_after_a_long_body_still_sees_why_it_was_refused(url: str) -> None:
@@ -374,7 +390,7 @@ def test_the_conformance_suite_refuses_what_is_no_server() -> None:
 def test_a_connection_whose_request_does_not_arrive_is_cut_off(
     index: tuple[Retriever, Corpus], monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
-    monkeypatch.setattr(Http, "head_seconds", 0.3)
+    monkeypatch.setattr(HardenedHttp, "head_seconds", 0.3)
     with running(retrieval_app(*index, Limits())) as url, connected(url) as connection:
         connection.sendall(sent)
         assert ends(connection)
@@ -384,7 +400,7 @@ def test_a_connection_whose_request_does_not_arrive_is_cut_off(
 def test_a_later_request_that_does_not_arrive_is_cut_off_and_an_idle_connection_is_not(
     index: tuple[Retriever, Corpus], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Http, "head_seconds", 0.3)
+    monkeypatch.setattr(HardenedHttp, "head_seconds", 0.3)
     with running(retrieval_app(*index, Limits())) as url, connected(url) as connection:
         for _ in range(2):
             connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -400,7 +416,7 @@ def test_a_later_request_that_does_not_arrive_is_cut_off_and_an_idle_connection_
 def test_a_client_that_does_not_read_holds_a_place_and_is_cut_off(
     index: tuple[Retriever, Corpus], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Http, "reading_seconds", 1.0)
+    monkeypatch.setattr(HardenedHttp, "reading_seconds", 1.0)
     body = json.dumps({"queries": ["x"] * 60_000, "topk": 1, "return_scores": True}).encode()
     head = f"POST /retrieve HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     limits = Limits(requests=1, queries=100_000)

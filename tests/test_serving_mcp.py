@@ -169,7 +169,7 @@ def test_a_bug_of_the_server_is_told_as_one_and_logged(
         async with Client(mcp_server(ScriptedRetriever(crash), index[1], Limits(k=100))) as client:
             answer = await client.call_tool("search", {"query": "x"})
             assert answer.is_error
-            assert answer.content[0].text == "search: the server met a bug; its log says which"
+            assert answer.content[0].text == "search: internal error of the server; see its log"
 
     asyncio.run(ask())
     assert "ZeroDivisionError: secret" in caplog.text

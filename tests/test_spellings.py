@@ -292,7 +292,7 @@ def test_the_references_weight_stays_that_of_the_gold_answers(chat: ChatFormat, 
 def test_scores_of_other_answers_than_the_questions_are_refused(chat: ChatFormat, tmp_path: Path) -> None:
     for answers, named in ((["Orm"], "Blerhill"), (["Blerhills"], "Blerhill")):
         with pytest.raises(
-            UsageError, match=f"q/0 was scored by the answer '{named}', which its question does not have"
+            UsageError, match=f"q/0 was scored with the answer '{named}', which its question does not have"
         ):
             weigh(journal(tmp_path, chat), [msgspec.structs.replace(QUESTION, answers=answers)], WeighConfig())
 

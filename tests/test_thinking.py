@@ -211,7 +211,7 @@ def test_gold_turns_end_the_thought_that_the_prompt_begins(tmp_path: Path) -> No
     assert chat.decode(made.token_ids[made.answer_start :]) == "Paris"
     write_jsonl(tmp_path / "w.jsonl", [made])
     assert read_warmup(tmp_path / "w.jsonl", chat) == [made]
-    with pytest.raises(UsageError, match="not those that this model's tokenizer and chat template make"):
+    with pytest.raises(UsageError, match="not those of this model's tokenizer and chat template"):
         read_warmup(tmp_path / "w.jsonl", chat_of("begun", "off"))
 
 

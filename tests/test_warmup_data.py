@@ -337,7 +337,7 @@ def test_the_report_tells_facts_that_are_not_in_the_passages(chat: ChatFormat) -
     questions = [asked("read", "It was Ann Lee."), asked("paraphrased", "Ann Lee did it."), asked("vague", "It was.")]
     retriever = StaticRetriever([Passage("p", "t", "It was Ann Lee. Nobody else.")])
     quality = Quality(chat)
-    assert len(list(quality.passing(gold_outcomes(questions, retriever, chat, AgentConfig())))) == 3
+    assert len(list(quality.count(gold_outcomes(questions, retriever, chat, AgentConfig())))) == 3
     report = quality.report("static", "gold")
     assert (report.evidence_read, report.answer_follows) == (pytest.approx(2 / 3, abs=1e-4),) * 2
     assert report.evidence_words == pytest.approx((1 + 3 / 4 + 1) / 3, abs=1e-4)
@@ -403,7 +403,7 @@ def test_ready_trajectories_warm_a_model_up_without_an_index(
 
 def test_questions_still_need_an_index(folder: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:
     words = ["warmup", folder / "questions.jsonl", "--out", tmp_path / "m", "--model", tiny_checkpoint]
-    with pytest.raises(UsageError, match=r"questions\.jsonl: holds questions; say in which index"):
+    with pytest.raises(UsageError, match=r"questions\.jsonl: has questions, not trajectories; name the index"):
         exsearch(list(map(str, words)), standalone_mode=False)
 
 
@@ -412,7 +412,7 @@ def test_tokens_of_another_model_are_refused(tmp_path: Path, write: Write, chat:
     shifted = msgspec.structs.replace(first, token_ids=[token + 1 for token in first.token_ids])
     unanswered = msgspec.structs.replace(first, answer=None)
     for wrong, message in (
-        (shifted, "not those that this model's tokenizer and chat template make"),
+        (shifted, "not those of this model's tokenizer and chat template"),
         (unanswered, "has no answer"),
     ):
         write_jsonl(tmp_path / "wrong.jsonl", [first, wrong])

@@ -217,7 +217,7 @@ def test_questions_are_weighed_apart_from_each_other() -> None:
     [
         ([Trajectory("elsewhere", 0, [], None, StopReason.MALFORMED, [], [], [], None, 0, "m", "i")], "elsewhere"),
         ([trajectory(3, "Curie", [])], "q/3 has no alias_scores"),
-        ([trajectory(2, "Curie", [(-1, 1)]), trajectory(2, "x", [(-9, 1)])], "q/2 is there twice"),
+        ([trajectory(2, "Curie", [(-1, 1)]), trajectory(2, "x", [(-9, 1)])], "q/2 occurs twice"),
     ],
 )
 def test_trajectories_that_cannot_be_weighed_are_refused_by_name(trajectories: list[Trajectory], message: str) -> None:
@@ -278,7 +278,7 @@ def test_a_trajectory_without_a_weight_is_refused(chat: ChatFormat) -> None:
 
 def test_what_cannot_be_paired_since_it_is_there_twice_is_refused(chat: ChatFormat) -> None:
     once = trajectory(0, "x", [(-1, 1)])
-    with pytest.raises(UsageError, match="q/0 is there twice"):
+    with pytest.raises(UsageError, match="q/0 occurs twice"):
         weighted_examples([once, once], records((1.0, None)), chat, LearnConfig(min_weight=0.0))
     with pytest.raises(UsageError, match="the weights name a trajectory twice"):
         weighted_examples([once], records((0.5, None)) * 2, chat, LearnConfig(min_weight=0.0))

@@ -83,7 +83,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    """Import a name from its home; what is imported once is looked up no more."""
+    """Import a public name from its module and cache it, so that later look-ups do not come here."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_HOMES[name]), name)

@@ -1,4 +1,4 @@
-"""What each setting changes, so that a run is continued with other settings where these leave its results alone.
+"""What each setting changes, so that a run can be resumed with other settings if those do not change its results.
 
 A new setting of `config/sections.py` gets its place here; a test names those that have none.
 """
@@ -11,9 +11,9 @@ import msgspec
 from exsearch.config import Config
 
 Effect = Literal["result", "content", "memory", "speed", "place", "waiting", "display"]
-"""`result`: what a run comes to. `content`: nothing by itself; it names a file or a model, and what these hold changes
-results. The others change no result: the memory a run needs, how fast it is, where it runs, how long it waits for an
-answer, and how it is shown."""
+"""`result`: changes what a run computes. `content`: names a file or a model whose content changes results; the name
+itself changes nothing. The others change no result: the memory a run needs, how fast it is, where it runs, how long it
+waits for an answer, and how it is shown."""
 FREE = frozenset(get_args(Effect)) - {"result", "content"}
 
 _TRAINING: dict[str, Effect] = {
@@ -128,7 +128,7 @@ EFFECTS: dict[str, Effect] = {
     "seed": "result",
     **{f"{section}.{name}": effect for section, keys in _SECTIONS.items() for name, effect in keys.items()},
 }
-"""By the key as `--set` takes it."""
+"""Effect of each setting, by its key as `--set` takes it."""
 
 _EARLIER_TRAINING: dict[str, Any] = {"denominator": "batch", "keep_float32": False}
 EARLIER: dict[str, Any] = {
@@ -136,19 +136,19 @@ EARLIER: dict[str, Any] = {
     "learn.replay": "none",
     "loop.guard": 0,
 }
-"""What versions did that did not have a setting yet, which the recipe or its default may ask to be otherwise."""
+"""Values that reproduce what versions did before these settings existed; recipes and defaults may say otherwise."""
 
 
 HOW_MANY = frozenset({"explore.questions", "explore.samples", "explore.first_samples", "explore.settled"})
-"""Of those that change results: by which more or fewer trajectories are drawn, each of them the same."""
+"""Settings that change how many trajectories are drawn, but not what any one of them is."""
 Settings = dict[str, str | int | float | bool | None]
-"""Values by their keys, as JSON has them."""
+"""Settings by key, with values as JSON has them."""
 _SHOWN = 100
-"""Characters of a value that a message has room for."""
+"""Maximum number of characters of a value in a message."""
 
 
 class Change(msgspec.Struct, frozen=True):
-    """A setting that two configs have otherwise."""
+    """A setting that differs between two configs."""
 
     key: str
     before: Any
@@ -175,47 +175,49 @@ def effect_of(key: str, *configs: Config) -> Effect:
 
 
 def on_each(section: str, values: object) -> Settings:
-    """Return the settings of a section that each trajectory depends on, with the attributes of `values` of their names.
+    """Return the settings of a section that a single trajectory depends on, with their values in `values`.
 
-    Those by which more or fewer are drawn are not among them, nor those that only name what changes results.
+    `values` has an attribute for each. Settings of `HOW_MANY`, and those that change no result, are not among them.
     """
     keys = [key for key, effect in EFFECTS.items() if key.startswith(f"{section}.") and effect == "result"]
-    found = {key: getattr(values, key.removeprefix(f"{section}.")) for key in keys if key not in HOW_MANY}
-    return msgspec.convert(msgspec.to_builtins(found), Settings)
+    settings = {key: getattr(values, key.removeprefix(f"{section}.")) for key in keys if key not in HOW_MANY}
+    return msgspec.convert(msgspec.to_builtins(settings), Settings)
 
 
 REDEFINED = ("warmup.max_grad_norm", "learn.max_grad_norm")
-"""Settings whose unit, and with it the default, came to be another with those of EARLIER: what a run was begun with
-stays, unless another value is asked for."""
+"""Settings of which the unit, and so the default, changed in the version that brought those of EARLIER. A resumed run
+keeps its old value unless another one is asked for."""
 
 
 def unknown_to(tree: dict[str, Any]) -> list[str]:
-    """Return the settings of EARLIER that are not in a run's `config.toml`, read as `tree`: its version had none."""
+    """Return the keys of EARLIER that are missing from a run's `config.toml`, read as `tree`, since its version is
+    older.
+    """
     return [key for key in EARLIER if key.partition(".")[2] not in tree.get(key.partition(".")[0], {})]
 
 
 def as_earlier(config: Config, keys: Iterable[str]) -> Config:
-    """Return a config with what earlier versions did for these settings of EARLIER."""
+    """Return a config in which these settings of EARLIER have the values that earlier versions used."""
     for key in keys:
         config = with_value(config, key, EARLIER[key])
     return config
 
 
 def value_of(config: Config, key: str) -> Any:
-    """Return the value of a setting of a section, such as `learn.kl`."""
+    """Return the value of a setting by its key, such as `learn.kl`."""
     section, _, name = key.partition(".")
     return getattr(getattr(config, section), name)
 
 
 def with_value(config: Config, key: str, value: Any) -> Config:
-    """Return a config with another value of such a setting."""
+    """Return a copy of a config with another value of the setting with this key."""
     section, _, name = key.partition(".")
     changed = msgspec.structs.replace(getattr(config, section), **{name: value})
     return msgspec.structs.replace(config, **{section: changed})
 
 
 def leaves(section: msgspec.Struct, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the settings of a config by their keys."""
+    """Yield the settings of a config as pairs of key and value."""
     for name in section.__struct_fields__:
         value = getattr(section, name)
         if isinstance(value, msgspec.Struct):
@@ -225,7 +227,7 @@ def leaves(section: msgspec.Struct, prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def difference(key: str, before: object, after: object) -> str:
-    """Return what a message calls a setting that differs: its key with both values, as far as there is room."""
+    """Return a setting's change as a message shows it: its key with both values, shortened around the difference."""
     old, new = written(before), written(after)
     if max(len(old), len(new)) > _SHOWN:
         common = next((n for n, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
@@ -234,8 +236,8 @@ def difference(key: str, before: object, after: object) -> str:
 
 
 def other_content(key: str, before: str, after: str) -> str:
-    """Return what a message calls a setting that names a file or a model which is another one by now."""
-    return f"{key}, which stood for {before} and stands for {after} now"
+    """Return how a message describes a setting whose file or model has other content than before."""
+    return f"{key}, which meant {before} and now means {after}"
 
 
 def _around(text: str, place: int) -> str:

@@ -1,4 +1,4 @@
-"""What rolls out: an agent of this process, or those of a cluster."""
+"""Protocol of what rolls out trajectories: an agent of this process, or the agents of a Ray cluster."""
 
 from pathlib import Path
 from typing import Protocol
@@ -15,38 +15,38 @@ from exsearch.questions.question import Question
 
 
 class Agents(Protocol):
-    """What rolls out: an agent, or many."""
+    """What rolls out trajectories: one agent, or many."""
 
     model_fingerprint: str
     index_fingerprint: str
     settings: Settings
-    """What its trajectories depend on, by key; of what only names a file or a model, what it stands for."""
+    """Settings that trajectories depend on, by key; for a file or model, its fingerprint instead of its name."""
     grammar: Grammar
     in_flight: int
-    """Trajectories that it has room for at once."""
+    """Number of trajectories that can be in progress at the same time."""
 
     async def trajectories(self, question: Question, sample: int, draw: Draw) -> list[Trajectory]:
-        """Run one trajectory, with its branches."""
+        """Roll out one trajectory, and its branches."""
         ...
 
     def opening(self, question: Question) -> TokenIds:
-        """Return the tokens that every trajectory of a question begins with."""
+        """Return the tokens that every trajectory of a question starts with."""
         ...
 
     async def rescored(self, question: Question, trajectory: Trajectory) -> Trajectory:
-        """Return a trajectory with the log-probs that this model gives it."""
+        """Return a trajectory with its log-probs recomputed by this model."""
         ...
 
     def close(self) -> None:
-        """Free the memory of the model."""
+        """Free the model's memory."""
         ...
 
 
 def load_agents(experiment: Experiment) -> Agents:
-    """Return what rolls out: an agent of this process or, with `rollout.ray`, those of a cluster."""
-    from exsearch.agent.loading import load_agent  # not before: whoever only reads journals needs no model
+    """Return an agent of this process or, with `rollout.ray`, the agents of a cluster."""
+    from exsearch.agent.loading import load_agent  # imported late: reading journals needs no model
 
-    give_back_memory()  # what a training has left: the engine may be a process of its own
+    give_back_memory()  # left over from training; the engine may be another process
     config = experiment.config
     if not config.rollout.ray:
         return load_agent(experiment)

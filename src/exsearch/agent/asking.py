@@ -1,4 +1,4 @@
-"""An agent that a program asks questions, one at a time: the answer when it is there, or step by step."""
+"""An agent for use in a program: asks one question at a time and returns the answer, or yields its steps."""
 
 from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
@@ -15,19 +15,19 @@ Event = Step | Trajectory
 
 
 class SearchAgent(Agent):
-    """A model that answers questions by searching an index; `load_agent` makes one.
+    """A model that answers questions by searching an index; created by `load_agent`.
 
-    It holds the memory of its model until it is closed, which `with` does:
+    It occupies the memory of its model until it is closed, which `with` does:
 
     >>> with xs.load_agent(model, index) as agent:
     ...     trajectory = agent.answer("Who founded the Marlow Observatory?")
     """
 
     def answer(self, question: str | Question, *, temperature: float = 0.0, seed: int = 0) -> Trajectory:
-        """Return what the model does on a question: its steps, its answer, and why it stopped.
+        """Answer a question; return the trajectory with its steps, its answer, and why it stopped.
 
-        At temperature 0 it always takes the likeliest token; above, `seed` says which trajectory is drawn. The answer
-        is None where the trajectory did not come to one. Raises UsageError for an empty question.
+        At temperature 0 the model takes the most likely token each time; above 0, `seed` decides which trajectory is
+        drawn. The answer is None if the trajectory ended without one. Raises UsageError for an empty question.
 
         >>> trajectory = agent.answer("Who founded the Marlow Observatory?")
         >>> trajectory.answer
@@ -35,11 +35,11 @@ class SearchAgent(Agent):
         >>> [step.query for step in trajectory.steps]
         ['founder of the Marlow Observatory']
         """
-        [trajectory] = self.rollout([(_asked(question), 0)], Draw(seed=seed, temperature=temperature))
+        [trajectory] = self.rollout([(_as_question(question), 0)], Draw(seed=seed, temperature=temperature))
         return trajectory
 
     def stream(self, question: str | Question, *, temperature: float = 0.0, seed: int = 0) -> "Stream":
-        """Return the steps of a trajectory as they come, each once the model is done with it; see `Stream`.
+        """Return the trajectory's steps as they are completed; see `Stream`.
 
         >>> stream = agent.stream("Who founded the Marlow Observatory?")
         >>> for step in stream:
@@ -48,7 +48,7 @@ class SearchAgent(Agent):
         >>> stream.answer
         'Ada Quill'
         """
-        asked, draw = _asked(question), Draw(seed=seed, temperature=temperature)
+        asked, draw = _as_question(question), Draw(seed=seed, temperature=temperature)
 
         async def run(tell: Callable[[Event], None]) -> None:
             [trajectory] = await self.trajectories(asked, 0, draw, _Teller(tell))
@@ -57,26 +57,26 @@ class SearchAgent(Agent):
         return Stream(coroutines.iterate(run))
 
     def __enter__(self) -> Self:
-        """Return the agent itself, which is closed at the end of the block."""
+        """Return the agent itself, which is closed at the end of the `with` block."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Free the memory of the model."""
+        """Free the model's memory."""
         self.close()
 
 
 class Stream:
-    """One trajectory under way. Iterating yields its steps as they come; the model goes on in a thread meanwhile."""
+    """A trajectory in progress. Iterating yields its steps as they are completed; the model runs on in a thread."""
 
     def __init__(self, events: Generator[Event, None, None]) -> None:
-        """Take the steps and, at last, the trajectory."""
+        """Read steps, and last the trajectory, from `events`."""
         self._events = events
         self._trajectory: Trajectory | None = None
 
     def __iter__(self) -> Iterator[Step]:
-        """Yield the steps that are not yet yielded, each as soon as the model is done with it."""
+        """Yield the steps that were not yielded before, each as soon as the model has completed it."""
         for event in self._events:
             if isinstance(event, Trajectory):
                 self._trajectory = event
@@ -85,7 +85,7 @@ class Stream:
 
     @property
     def trajectory(self) -> Trajectory:
-        """The whole trajectory; waits for its end."""
+        """The whole trajectory; waits until it has ended."""
         for _ in self:
             pass
         if self._trajectory is None:
@@ -94,30 +94,30 @@ class Stream:
 
     @property
     def answer(self) -> str | None:
-        """The answer, None if the trajectory did not come to one; waits for its end."""
+        """The answer, None if the trajectory ended without one; waits until it has ended."""
         return self.trajectory.answer
 
     def close(self) -> None:
-        """Stop the model, wherever it is; a stream that is no longer used does so by itself."""
+        """Stop the model, wherever it is; happens by itself when the stream is garbage-collected."""
         self._events.close()
 
 
 class _Teller:
-    """Tells of each step of an episode once, when it is complete."""
+    """Passes on each step of an episode once, when it is complete."""
 
     def __init__(self, tell: Callable[[Event], None]) -> None:
         self._tell, self._told = tell, 0
 
     def __call__(self, episode: Episode) -> None:
         ended = episode.answering or not episode.running
-        complete = episode.steps if ended else episode.steps[:-1]  # of the last one, evidence may be recorded yet
+        complete = episode.steps if ended else episode.steps[:-1]  # evidence may still be recorded for the last one
         for step in complete[self._told :]:
             self._tell(step)
         self._told = len(complete)
 
 
-def _asked(question: str | Question) -> Question:
-    asked = Question("asked", question, []) if isinstance(question, str) else question
-    if not asked.text.strip():
+def _as_question(question: str | Question) -> Question:
+    record = Question("asked", question, []) if isinstance(question, str) else question
+    if not record.text.strip():
         raise UsageError("the question is empty")
-    return asked
+    return record

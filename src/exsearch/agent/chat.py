@@ -1,9 +1,9 @@
-"""How a model is spoken with: conversations as token ids, grown turn by turn, as its chat template writes them.
+"""Chat format: conversations as token ids, extended turn by turn, as the model's chat template writes them.
 
-A trajectory's tokens must never change afterwards, so each turn is tokenised when it is said and only ever appended. A
-turn is tokenised whole, with what the template writes around it, so that its tokens are those that the tokenizer makes
-of the whole conversation; a template or tokenizer with which that cannot be so is refused. What texts from outside
-(questions, passages, answers) spell stays text, also where it is the spelling of a control token.
+A trajectory's tokens must never change afterwards, so each turn is tokenised once, when it is added, and only
+appended. A turn is tokenised together with what the template writes around it, so that its tokens equal those of the
+whole conversation; a template or tokenizer with which they cannot be equal is refused. Text from outside (questions,
+passages, answers) stays text, even if it spells a control token.
 """
 
 import datetime
@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 from exsearch.agent.chat_template import ChatTemplate, Pieces
 from exsearch.agent.control_tokens import ControlTokens
 from exsearch.agent.grammar import Grammar
-from exsearch.agent.grammars.known import make_grammar, wording
+from exsearch.agent.grammars.registry import make_grammar, wording
 from exsearch.agent.in_context import InContext
 from exsearch.config import AgentConfig
 from exsearch.core.errors import UsageError
@@ -26,15 +26,15 @@ from exsearch.core.tokens import TokenIds, common_start
 from exsearch.engine.checkpoint import stop_tokens
 
 _BEGINNINGS = ("<QUERY> who", "<FACT> the", "Paris", "1987", "(a) one", '"A', "École", "Ünal", "東京", "- x")
-"""How turns of a model begin: no token may reach from the prompt into them."""
+"""Beginnings of the model's turns, with which to check that no token spans the prompt and the turn."""
 _TURNS = ("Who? Say it", "Ann Lee!", "Which one?\n[1] Title: A. Content: It was 1987.", "1987.", "And “why”: it?")
-"""A conversation to compare tokens on."""
+"""A conversation on which to compare the two tokenisations."""
 _DAYS = 3653
 """Ten years."""
 
 
 class ChatFormat:
-    """Turns text into token ids as the model's chat template would, turn by turn."""
+    """Converts text to token ids as the model's chat template would, turn by turn."""
 
     def __init__(
         self,
@@ -43,41 +43,42 @@ class ChatFormat:
         stops: Sequence[int] = (),
         grammar: Grammar | None = None,
     ) -> None:
-        """Take the template apart, for the day and the grammar of the settings; `stops` end the model's turns, too.
+        """Analyse the template, for the date and the grammar of the settings; `stops` are further stop tokens.
 
-        The grammar is made here if it is not at hand.
+        The grammar is made from the settings if none is given.
 
-        Raises UsageError for a template whose turns do not end in a control token, or with which the tokens of a
-        conversation would not be those that the tokenizer makes of the whole.
+        Raises UsageError for a template whose turns do not end in a control token, or with which a conversation's
+        turns, tokenised one by one, would not give the tokens of the whole.
         """
         self.tokenizer, self.agent, self._stops = tokenizer, agent or AgentConfig(), stops
         added = tokenizer.get_added_vocab()
         self.grammar = grammar or make_grammar(self.agent)
         self.tags = tuple(tag for tag in self.grammar.tags if tag in added)
-        """Tags of the grammar that are tokens of their own."""
+        """Tags of the grammar that are single tokens of the vocabulary."""
         self._controls = ControlTokens(tokenizer.backend_tokenizer, self.tags)
         self._text = InContext(self._controls)
         self.start: TokenIds = tokenizer("").input_ids
-        """Before a text that is no chat: the token of a beginning, for models that have one."""
+        """Start of a text without chat template: the beginning-of-text token, for models that have one."""
         self.template = ChatTemplate(tokenizer, self.agent.date, self.agent.thinking)
         self._take_apart()
         [self.stop_id] = self._controls.encode(self._stop)
-        """The token by which the model ends its turn, as the template has it."""
-        known = (id_ for id_ in (self.stop_id, tokenizer.eos_token_id, *stops) if isinstance(id_, int))
-        self.stop_ids: TokenIds = list(dict.fromkeys(known))
-        """All tokens that end it, `stop_id` first."""
+        """Token that ends the model's turn in the template."""
+        stop_ids = (id_ for id_ in (self.stop_id, tokenizer.eos_token_id, *stops) if isinstance(id_, int))
+        self.stop_ids: TokenIds = list(dict.fromkeys(stop_ids))
+        """All tokens that end a turn, `stop_id` first."""
         self._require_own_tokens()
 
     @classmethod
     def load(cls, folder: Path, agent: AgentConfig | None = None, grammar: Grammar | None = None) -> "ChatFormat":
-        """Load the tokenizer of a checkpoint folder, and the tokens that it says to stop at."""
+        """Load the tokenizer of a checkpoint folder, and the stop tokens that its generation config names."""
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
         if not isinstance(tokenizer, PreTrainedTokenizerFast):
             raise UsageError(f"{folder}: its tokenizer has no fast version (tokenizer.json)")
         return cls(tokenizer, agent, stop_tokens(folder), grammar)
 
     def unthinking(self) -> "ChatFormat":
-        """Return a format of the same model whose prompts begin no thought, for turns that another model writes."""
+        """Return the format of the same model without the start of a thought in its prompts, for turns by another
+        model."""
         if not self.begins_thought:
             return self
         return self.by(msgspec.structs.replace(self.agent, thinking="off"), self.grammar)
@@ -90,50 +91,64 @@ class ChatFormat:
         stop = ends[0]
         self._head, self._stop, self._following = map(hide, (pieces.head, stop[0], pieces.close[stop.end() :]))
         self.trail = pieces.close[: stop.start()]
-        """White space that the model says between its text and its stop token."""
+        """White space that the model writes between its text and its stop token."""
         self.begins_thought = pieces.begins_thought
-        """Whether a prompt ends within a thought, so that the model's turn begins there."""
+        """Whether a prompt ends inside a thought, so that the model's turn starts there."""
         whole = pieces.opening
         for opening in dict.fromkeys((whole, whole.rstrip(" "), whole.rstrip())):
             self._opening = hide(opening)
-            """All that the model is given before it speaks."""
+            """Everything that the template writes between the user's text and the model's turn."""
             marks = self._controls.spelled_in(opening)
             self._context = hide(opening[marks[-1].start() :]) if marks else f"{self._head}x{self._opening}"
-            """From which on the prompt's end is tokenised."""
+            """Position from which the end of the prompt is tokenised."""
             for thoughtless, blank in _without_thought(pieces.thoughtless):
                 self.thoughtless, self._thoughtless = thoughtless, hide(thoughtless)
-                """What the model says first if it thinks nothing, such as the end of a thought that it was given."""
+                """What the model writes first if it does not think, such as the end of a thought that the prompt has
+                opened."""
                 self.lead = blank + whole.removeprefix(opening) + pieces.lead
-                """White space that it says before its text."""
+                """White space that the model writes before its text."""
                 if self._is_seam():
                     return
-        raise UsageError("the model's tokenizer makes one token of the end of a prompt and the beginning of an answer")
+        raise UsageError("the model's tokenizer merges the end of a prompt and the start of an answer into one token")
 
     def _is_seam(self) -> bool:
-        """Return whether no token reaches from a prompt into a turn of the model."""
+        """Return whether no token spans the end of a prompt and the start of a turn of the model."""
         if self._text.behind(self._context, self._thoughtless) is None:
             return False
         before = self._context + self._thoughtless
         return all(self._text.behind(before, self.lead + text) is not None for text in _BEGINNINGS)
 
     def _require_own_tokens(self) -> None:
-        """Raise UsageError unless a conversation's tokens are those that the tokenizer makes of it as a whole."""
-        first, said, second, again, third = _TURNS
-        ids = self.first_prompt(first) + self.turn_ids(said)
-        ids += self.next_prompt(second) + self.turn_ids(again) + self.next_prompt(third)
-        said, again = (f"{self._thoughtless}{self.lead}{text}{self.trail}" for text in (said, again))
+        """Raise UsageError unless the turns' tokens, joined, are those of the whole conversation."""
+        first, first_answer, second, second_answer, third = _TURNS
+        ids = self.first_prompt(first) + self.turn_ids(first_answer)
+        ids += self.next_prompt(second) + self.turn_ids(second_answer) + self.next_prompt(third)
+        first_answer, second_answer = (
+            f"{self._thoughtless}{self.lead}{text}{self.trail}" for text in (first_answer, second_answer)
+        )
         between = f"{self._stop}{self._following}"
-        parts = (self._head, first, self._opening, said, between, second, self._opening, again, between, third)
+        parts = (
+            self._head,
+            first,
+            self._opening,
+            first_answer,
+            between,
+            second,
+            self._opening,
+            second_answer,
+            between,
+            third,
+        )
         whole = self._controls.show("".join(parts) + self._opening)
         if ids != self.tokenizer.backend_tokenizer.encode(whole, add_special_tokens=False).ids:
-            raise UsageError("the model's tokenizer makes other tokens of a conversation than of its turns")
+            raise UsageError("the model's tokenizer splits a conversation into other tokens than its single turns")
 
     def on(self, day: datetime.date) -> "ChatFormat":
-        """Return the format of the same model on another day."""
+        """Return the format of the same model for another date."""
         return self.by(msgspec.structs.replace(self.agent, date=day), self.grammar)
 
     def grammar_of(self, agent: AgentConfig) -> Grammar:
-        """Return the grammar of settings: the one at hand, unless they name another."""
+        """Return the grammar of settings: its own, unless they name another."""
         return self.grammar if wording(agent) == wording(self.agent) else make_grammar(agent)
 
     def by(self, agent: AgentConfig, grammar: Grammar) -> "ChatFormat":
@@ -142,14 +157,14 @@ class ChatFormat:
 
     @cached_property
     def head(self) -> TokenIds:
-        """The tokens with which every conversation begins."""
+        """The tokens with which every conversation starts."""
         one, other = self.first_prompt("Answer"), self.first_prompt("1?")
         return one[: common_start(one, other)]
 
     def day_of(self, prompt: TokenIds) -> datetime.date | None:
-        """Return the day on which this would be the first prompt of a conversation; None if it never would.
+        """Return the date with which this would be the first prompt of a conversation; None if there is none.
 
-        Looks ten years back and ahead. For a template that tells no date it is the day of this format.
+        Looks ten years back and ahead. If the template does not write a date, returns the date of this format.
         """
         shown = self._controls.decode(prompt)
         if not shown.endswith(self._shown.opening):
@@ -165,104 +180,104 @@ class ChatFormat:
         return next((day for day in alike if prompt[: len(head := self.on(day).head)] == head), None)
 
     def first_prompt(self, text: str) -> TokenIds:
-        """Return a conversation that the user begins with a text, up to where the model speaks."""
+        """Return a conversation that starts with a text by the user, up to the point where the model writes."""
         return self._controls.encode(f"{self._head}{text}{self._opening}")
 
     def next_prompt(self, text: str) -> TokenIds:
-        """Return what follows the model's stop token: the user's next text, up to where the model speaks."""
+        """Return what follows the model's stop token: the user's next text, up to the point where the model writes."""
         return self._controls.encode(f"{self._stop}{self._following}{text}{self._opening}")[1:]
 
     def turn_ids(self, text: str) -> TokenIds:
-        """Return the tokens with which the model says a text in a turn of its own, its stop token included."""
+        """Return the tokens of a turn of the model with this text, including its stop token."""
         return self.without_thought([]) + self.answer_ids(text)
 
     def answer_ids(self, text: str, behind_thought: bool = False) -> TokenIds:
-        """Return the same without its beginning, where that is that the model thinks nothing.
+        """Return the same without the empty thought at its start, if the model writes one when it does not think.
 
-        `behind_thought` means one that the model has said, with the white space that follows it.
+        `behind_thought` says that the text follows a thought of the model, and the white space after it.
         """
         if behind_thought:
             return [*self.encode(text + self.trail), self.stop_id]
-        said = f"{self.lead}{text}{self.trail}"
-        ids = self._text.behind(self._context + self._thoughtless, said + self._stop)
-        return [*self.encode(said), self.stop_id] if ids is None else ids
+        text_of_turn = f"{self.lead}{text}{self.trail}"
+        ids = self._text.behind(self._context + self._thoughtless, text_of_turn + self._stop)
+        return [*self.encode(text_of_turn), self.stop_id] if ids is None else ids
 
     def without_thought(self, prompt: TokenIds) -> TokenIds:
-        """Return a prompt as it goes on with an answer, if the model thinks nothing before it."""
+        """Return a prompt continued with the empty thought that precedes an answer, if the model needs one."""
         return prompt + (self._text.behind(self._context, self._thoughtless) or [])
 
     def retold_ids(self, text: str) -> tuple[TokenIds, TokenIds]:
-        """Return the tokens of a whole turn that was kept as text: those of its thoughts, and those of the rest."""
+        """Return the tokens of a whole turn that was stored as text, as a pair: of its thoughts, and of the rest."""
         end = end_of_thoughts(text)
         if not end:
             return self.without_thought([]), self.answer_ids(text)
         return self.encode_said(text[:end]), [*self.encode(text[end:]), self.stop_id]
 
     def encode_said(self, text: str) -> TokenIds:
-        """Return the tokens of a text that a model has said: the marks of its thoughts are tokens, if it has any."""
+        """Return the tokens of a text by the model; marks of thoughts become their control tokens, if it has any."""
         tags = (tag for pair in TAGS for tag in pair if tag in text)
         for tag in tags:
             text = text.replace(tag, self._controls.hide(tag))
         return self._text.encode(text)
 
     def encode_turn(self, text: str) -> TokenIds:
-        """Return the tokens of a text that another model has said, without the stop token."""
+        """Return the tokens of a text by another model, without the stop token."""
         return self.answer_ids(text)[:-1]
 
     def decode_turn(self, ids: TokenIds) -> str:
-        """Return the text of a turn without the white space that the template has around it."""
+        """Return the text of a turn without the white space that the template writes around it."""
         return self.decode(ids).removeprefix(self.lead).removesuffix(self.trail)
 
     def encode(self, text: str) -> TokenIds:
-        """Return the tokens of a text in the middle of a longer one; whatever it spells, no control token comes out."""
+        """Return the tokens of a text in the middle of a longer one; no text becomes a control token."""
         return self._text.encode(text)
 
     def text_ids(self, text: str) -> TokenIds:
-        """Return the tokens of a text that is no chat, from its beginning."""
+        """Return the tokens of a text without chat template, from its start."""
         return self.start + self._controls.encode(text)
 
     def beginning(self, text: str, tokens: int) -> str:
-        """Return as much of a text's beginning as has at most so many tokens."""
+        """Return the longest beginning of a text that has at most this many tokens."""
         return self._text.beginning(text, tokens)
 
     def decode(self, ids: TokenIds) -> str:
-        """Decode without stop tokens, other special tokens visible."""
+        """Decode without stop tokens; other special tokens stay visible."""
         return self._text.decode([id_ for id_ in ids if id_ not in self.stop_ids])
 
     def ids_ending(self, strings: Sequence[str]) -> TokenIds:
-        """Return the tokens by which a text may reach the end of one of these strings.
+        """Return the tokens with which a text may complete one of these strings.
 
-        They begin with what a string ends with, or contain a whole one.
+        They start with an ending of a string, or contain a whole string.
         """
         ends = tuple({string[start:] for string in strings for start in range(len(string))})
-        found = (text.startswith(ends) or any(string in text for string in strings) for text in self._vocabulary)
-        return [id_ for id_, may_end in enumerate(found) if may_end]
+        matches = (text.startswith(ends) or any(string in text for string in strings) for text in self._vocabulary)
+        return [id_ for id_, may_end in enumerate(matches) if may_end]
 
     @cached_property
     def _vocabulary(self) -> list[str]:
-        """The text of every token."""
+        """The text of every token of the vocabulary."""
         return self.tokenizer.batch_decode([[id_] for id_ in range(len(self.tokenizer))])
 
     def messages(self, ids: TokenIds) -> list[dict[str, str]]:
-        """Return the conversation whose tokens these are, up to an open turn of the model."""
-        shown = self._shown
+        """Return the conversation with these tokens as chat messages, up to an open turn of the model."""
+        pieces = self._shown
         stops = [self._controls.decode([stop]) for stop in self.stop_ids]
         messages = []
-        rest = self._controls.decode(ids).removeprefix(shown.head)
+        rest = self._controls.decode(ids).removeprefix(pieces.head)
         while rest:
-            said, _, rest = rest.partition(shown.opening)
-            messages.append({"role": "user", "content": self._controls.show(said)})
-            said, _, rest = rest.partition(shown.close)
+            content, _, rest = rest.partition(pieces.opening)
+            messages.append({"role": "user", "content": self._controls.show(content)})
+            content, _, rest = rest.partition(pieces.close)
             for stop in stops:
-                said = said.removesuffix(stop)
-            if said:
-                said = said.removeprefix(shown.lead).removesuffix(self.trail)
-                messages.append({"role": "assistant", "content": self._controls.show(said)})
+                content = content.removesuffix(stop)
+            if content:
+                content = content.removeprefix(pieces.lead).removesuffix(self.trail)
+                messages.append({"role": "assistant", "content": self._controls.show(content)})
         return messages
 
     @cached_property
     def _shown(self) -> Pieces:
-        """What comes back of the template from tokens, with control tokens under their hidden names."""
+        """The template's pieces as they decode from tokens, with control tokens under their hidden names."""
         marks = [f"turn{number}mark" for number in range(3)]
         prompt = self.first_prompt(marks[0])
         head, _, opening = self._controls.decode(prompt).partition(marks[0])
@@ -273,9 +288,11 @@ class ChatFormat:
 
 
 def _without_thought(own: str) -> list[tuple[str, str]]:
-    """Return how no thought may be said, and white space behind it, the template's own way first.
+    """Return ways to write an empty thought, each with the white space after it; the template's own comes first.
 
-    Line feeds may join what stands before them or follows.
+    Line feeds may merge with what precedes or follows them.
     """
-    begun = dict.fromkeys((own, own.lstrip(), f"\n{own}")) if own else ("",)
-    return [(said, each.removeprefix(said)) for each in begun for said in dict.fromkeys((each, each.rstrip()))]
+    beginnings = dict.fromkeys((own, own.lstrip(), f"\n{own}")) if own else ("",)
+    return [
+        (thought, each.removeprefix(thought)) for each in beginnings for thought in dict.fromkeys((each, each.rstrip()))
+    ]

@@ -1,9 +1,9 @@
-"""A tokenizer whose control tokens no text can spell.
+"""A tokenizer with which no text can spell a control token.
 
-Tokenizers find added tokens, such as `<|im_end|>` or `<think>`, by their spelling, whoever wrote the text, and whether
-they are flagged as special or not. Here they have other names, drawn at random and never shown, so that a text that
-spells one of them stays text. What writes control tokens, the chat template, is translated into these names; the whole
-is then tokenised at once, each part in its context, as the tokenizer itself would.
+Tokenizers find added tokens, such as `<|im_end|>` or `<think>`, by their spelling, whoever wrote the text, and
+whether or not they are flagged as special. Here these tokens have other names, drawn at random and never shown, so
+that text that spells one of them stays text. What writes control tokens, the chat template, is translated to these
+names; the result is then tokenised as a whole, each part in its context, as the tokenizer itself would do.
 """
 
 import re
@@ -22,12 +22,12 @@ _BLANK = "\u2581"
 
 
 class ControlTokens:
-    """Translates between texts with control tokens under their own names and under hidden ones, and token ids."""
+    """Translates between text with visible control tokens, text with hidden names for them, and token ids."""
 
     def __init__(self, backend: Tokenizer, free: tuple[str, ...] = ()) -> None:
-        """Rename the added tokens of a copy of `backend`, but for those in `free`.
+        """Rename the added tokens of a copy of `backend`, except those in `free`.
 
-        Words and white space keep their names: tokenizers add them to have one token for them, not to control anything.
+        Words and white space keep their names: they were added to be single tokens, not to control anything.
         """
         self._original = backend
         self._added = backend.get_added_tokens_decoder()
@@ -39,7 +39,7 @@ class ControlTokens:
         self._spelled = re.compile("|".join(map(_pattern, longest)) or "(?!)")
         self._named = re.compile("|".join(self._contents) or "(?!)")
         self._reachable = {id_ for id_ in controls if backend.model.id_to_token(id_) is not None}
-        """Of the control tokens, those that the model itself may come to from text."""
+        """Control tokens that the model part of the tokenizer can produce from plain text."""
         self._backend = self._with_hidden_names()
         numbers = ((id_, self._backend.token_to_id(self._name(token))) for id_, token in self._added.items())
         inside = {id_: new for id_, new in numbers if new is not None}
@@ -48,24 +48,24 @@ class ControlTokens:
         self._inside, self._outside = inside, {new: id_ for id_, new in inside.items()}
 
     def hide(self, text: str) -> str:
-        """Return a text with every control token that it spells under its hidden name."""
+        """Return a text with each control token that it spells replaced by its hidden name."""
         return self._spelled.sub(lambda match: self._names[match[0]], text)
 
     def show(self, hidden: str) -> str:
-        """Return a text with hidden names as they are spelled."""
+        """Return a text with hidden names replaced by the visible ones."""
         return self._named.sub(lambda match: self._contents[match[0]], hidden)
 
     def spelled_in(self, text: str) -> list[re.Match[str]]:
-        """Return where a text spells control tokens, in order."""
+        """Return the places where a text spells control tokens, in order."""
         return list(self._spelled.finditer(text))
 
     def encode(self, hidden: str) -> TokenIds:
-        """Return the token ids of a text whose control tokens have their hidden names; others stay text."""
+        """Return the token ids of a text in which hidden names are control tokens; visible ones stay text."""
         ids, _ = self.encode_with_places(hidden)
         return ids
 
     def encode_with_places(self, hidden: str) -> tuple[TokenIds, list[tuple[int, int]]]:
-        """Return the same, and of each token where it begins and ends in the text, in characters."""
+        """Return the same, and for each token its start and end in the text, in characters."""
         encoding: Encoding = self._backend.encode(hidden, add_special_tokens=False)
         ids: TokenIds = [self._outside.get(id_, id_) for id_ in encoding.ids]
         if not self._reachable.isdisjoint(encoding.ids):
@@ -74,14 +74,14 @@ class ControlTokens:
         return ids, encoding.offsets
 
     def decode(self, ids: TokenIds) -> str:
-        """Return the text of token ids, control tokens under their hidden names."""
+        """Return the text of token ids, with control tokens under their hidden names."""
         return str(self._backend.decode([self._inside.get(id_, id_) for id_ in ids], skip_special_tokens=False))
 
     def _name(self, token: AddedToken) -> str:
         return self._names.get(token.content, token.content)
 
     def _with_hidden_names(self) -> Tokenizer:
-        """Return a tokenizer with the model of the original one, and added tokens by their hidden names."""
+        """Return a tokenizer with the model of the original one, and the added tokens under their hidden names."""
         tokenizer = Tokenizer(self._original.model)
         for part in ("normalizer", "pre_tokenizer", "decoder"):
             setattr(tokenizer, part, getattr(self._original, part))
@@ -90,9 +90,9 @@ class ControlTokens:
 
     @cached_property
     def _unreachable(self) -> Tokenizer:
-        """A copy whose model does not know the control tokens either, so that it cannot come to them piece by piece.
+        """Return a copy whose model does not have the control tokens either, so that it cannot build them from pieces.
 
-        Raises UsageError for a tokenizer of which no such copy can be made.
+        Raises UsageError for a tokenizer that cannot be copied in this way.
         """
         data: dict[str, Any] = msgspec.json.decode(self._original.to_str())
         for token in data["added_tokens"]:
@@ -122,7 +122,7 @@ def _renamed(token: AddedToken, name: str) -> AddedToken:
 
 
 def _rename_in_model(model: dict[str, Any], names: dict[str, str]) -> None:
-    """Rename tokens in the vocabulary; merges that come to one are dropped, so that no text does."""
+    """Rename tokens in the vocabulary, and drop merges that produce one of them, so that no text can."""
     vocabulary = model["vocab"]
     if isinstance(vocabulary, dict):
         model["vocab"] = {names.get(token, token): id_ for token, id_ in vocabulary.items()}
@@ -130,7 +130,9 @@ def _rename_in_model(model: dict[str, Any], names: dict[str, str]) -> None:
         model["vocab"] = [[names.get(token, token), score] for token, score in vocabulary]
     if "merges" in model:
         model["merges"] = [
-            (left, right) for left, right in model["merges"] if names.keys().isdisjoint((left, right, left + right))
+            (first, second)
+            for first, second in model["merges"]
+            if names.keys().isdisjoint((first, second, first + second))
         ]
     if model.get("unk_token") in names:
         model["unk_token"] = names[model["unk_token"]]

@@ -1,4 +1,4 @@
-"""One trajectory under way, and what becomes of it with each turn and each search."""
+"""An episode: one trajectory in progress, and how each turn and each search changes it."""
 
 from copy import copy
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ def seed_of(question: Question, sample: int, seed: int, branch: int = 0) -> int:
 
 @dataclass
 class Episode:
-    """What is known so far of one trajectory."""
+    """The state of one trajectory in progress."""
 
     question: Question
     sample: int
@@ -39,20 +39,20 @@ class Episode:
     pending_query: str | None = None
     turns: int = 0
     turn_cost: Cost = field(default_factory=Cost)
-    """Of the last turn, until its step is there to take it."""
+    """Evidence of the last turn, until the step that it belongs to is stored."""
     cost: Cost = field(default_factory=Cost)
     exact: bool = True
     scored: bool = True
-    """Whether the log-probs of all that the model said are known."""
+    """Whether the log-probs of all tokens of the model are known."""
     share: float = 1.0
     opening_logprob: float | None = None
     alias_scores: list[AliasScore] = field(default_factory=list)
     scored_behind: dict[int, TokenIds] = field(default_factory=dict)
-    """By the number of recorded facts, the tokens behind which the gold answers were scored meanwhile."""
+    """For each number of recorded facts, the tokens after which the gold answers were scored."""
 
     @classmethod
     def begin(cls, question: Question, sample: int, seed: int, transcript: Transcript, budget: Budget) -> "Episode":
-        """Return the episode of a sample in a run of this seed; it has ended if the question leaves no room."""
+        """Return the episode of a sample in a run with this seed. It has ended if the question leaves no room."""
         episode = cls(question, sample, seed_of(question, sample, seed), transcript, budget)
         if transcript.length_asked > budget.longest_opening:
             episode.stop(StopReason.CONTEXT_FULL)
@@ -64,7 +64,7 @@ class Episode:
 
     @classmethod
     def at_end_of(cls, trajectory: Trajectory, question: Question, transcript: Transcript, budget: Budget) -> "Episode":
-        """Return a trajectory as the episode that it was at its end; `transcript` is that of its beginning."""
+        """Return the state of an ended trajectory as an episode; `transcript` is the one that it started with."""
         transcript.token_ids = list(trajectory.token_ids)
         transcript.loss_mask = list(trajectory.loss_mask)
         transcript.logprobs = list(trajectory.logprobs)
@@ -89,7 +89,7 @@ class Episode:
 
     @property
     def running(self) -> bool:
-        """Whether the model still has a turn."""
+        """Whether the model has another turn."""
         return self.stop_reason is None
 
     @property
@@ -98,14 +98,14 @@ class Episode:
         return self.transcript.answer_start is not None
 
     def stop(self, reason: StopReason, detail: str | None = None) -> None:
-        """End it; a failure takes the answer away, since it can no longer be scored."""
+        """End the episode. A failure removes the answer, since it can no longer be scored."""
         self.stop_reason, self.stop_detail, self.pending_query = reason, detail, None
         if reason != StopReason.ANSWERED:
             self.answer = None
             self.alias_scores = []
 
     def heard(self, completion: Completion, seconds: float) -> None:
-        """Append the model's turn, which took this many seconds, and read whether it searches, answers or ends."""
+        """Append the model's turn, which took `seconds`, and decide whether it searches, answers or ends."""
         self.turns += 1
         self.turn_cost = Cost(
             model_seconds=round(seconds, 5),
@@ -124,17 +124,17 @@ class Episode:
             self.stop(StopReason.MALFORMED)
 
     def _read(self, ids: TokenIds, cut: bool) -> None:
-        """Read a turn, which may be `cut` at its token limit; raises MalformedError."""
+        """Parse a turn, which may have been truncated (`cut`) at its token limit. Raises MalformedError."""
         transcript, grammar, chat = self.transcript, self.transcript.grammar, self.transcript.chat
         if cut and not grammar.forgiving:
             raise MalformedError("it did not end within its tokens")
-        said = chat.decode(ids)
-        text = said if grammar.stops else without_thoughts(said, chat.begins_thought)
+        turn = chat.decode(ids)
+        text = turn if grammar.stops else without_thoughts(turn, chat.begins_thought)
         if text is None or (cut and self.answering and not text.strip()):
-            raise MalformedError(said)
+            raise MalformedError(turn)
         if self.answering:
             self.answer = grammar.read_answer(text)
-            if text != said:
+            if text != turn:
                 transcript.answered_behind_thoughts(len(ids))
             self.stop(StopReason.ANSWERED)
             return
@@ -153,11 +153,11 @@ class Episode:
             self.pending_query = action.query
 
     def asked_before(self, query: str) -> int:
-        """Return how many of the searches so far were for this query, word for word."""
+        """Return how many of the searches so far had exactly this query."""
         return sum(step.query == query for step in self.steps)
 
     def searched(self, query: str, hits: list[Hit], seconds: float) -> None:
-        """Append a search, which took this many seconds, and show its passages, or end where they have no room."""
+        """Append a search that took `seconds`, and show its passages, or end the episode if they do not fit."""
         tokens = self.budget.per_passage(self.transcript, len(self.steps))
         seconds = round(seconds, 5)
         self.cost += Cost(search_seconds=seconds)
@@ -170,7 +170,7 @@ class Episode:
             self.transcript.show(hits, tokens * self.budget.passages, ask=last)
 
     def said_answer(self) -> TokenIds:
-        """Return the tokens of the model's own answer if it is right and they are known to be those, else none."""
+        """Return the tokens of the model's own answer if it is right and its tokens are known, else none."""
         transcript, right = self.transcript, self.question.accepts(self.answer or "")
         return transcript.token_ids[transcript.answer_start :] if right and self.exact and transcript.ended else []
 
@@ -179,26 +179,26 @@ class Episode:
         return self.steps[facts - 1].answer_logprob if facts else self.opening_logprob
 
     def set_likelihood(self, facts: int, value: float) -> None:
-        """Take note of it."""
+        """Record it."""
         if facts:
             self.steps[facts - 1] = msgspec.structs.replace(self.steps[facts - 1], answer_logprob=value)
         else:
             self.opening_logprob = value
 
     def scored_step(self, facts: int, context: TokenIds, value: float) -> float:
-        """Take note of log p(y | x, the first `facts` facts) behind these tokens; return its rise, 0 if unknown."""
+        """Record log p(y | x, the first `facts` facts) after these tokens. Return its rise in nats, 0 if unknown."""
         self.scored_behind[facts] = context
         before = self.likelihood(facts - 1) if facts else None
         self.set_likelihood(facts, value)
         return value - before if before is not None else 0.0
 
     def fork(self, continuations: int, seed: int) -> list["Episode"]:
-        """Return further continuations from here, in a run of this seed; all together count as one sample."""
+        """Return further continuations from here, in a run with this seed; all together count as one sample."""
         self.share = 1 / continuations
         return [self._twin(number, seed) for number in range(1, continuations)]
 
     def _twin(self, branch: int, seed: int) -> "Episode":
-        """Return an episode of its own that goes on from here."""
+        """Return an independent copy that continues from here."""
         twin = copy(self)
         twin.branch, twin.seed = branch, seed_of(self.question, self.sample, seed, branch)
         twin.transcript, twin.steps = self.transcript.copy(), list(self.steps)
@@ -207,7 +207,7 @@ class Episode:
         return twin
 
     def finish(self, model_fingerprint: str, index_fingerprint: str) -> Trajectory:
-        """Return the record of it."""
+        """Return the finished trajectory."""
         assert self.stop_reason is not None
         transcript = self.transcript
         return Trajectory(

@@ -10,7 +10,7 @@ import msgspec
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammar import Grammar
-from exsearch.agent.grammars.known import make_grammar, wording
+from exsearch.agent.grammars.registry import make_grammar, wording
 from exsearch.config import AgentConfig, Config
 from exsearch.corpus.store import Corpus
 from exsearch.engine.builtin import resolve_model

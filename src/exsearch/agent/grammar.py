@@ -1,6 +1,6 @@
-"""What is said between the model, the retriever and the user: a grammar renders prompts and reads the model's turns.
+"""Grammars: the wording of prompts, and how the model's turns are read.
 
-`Grammar` says what every grammar offers; `ExSearchGrammar` is the project's own. Others are in `agent/grammars`.
+`Grammar` is the interface of all grammars; `ExSearchGrammar` is the project's own. Others are in `agent/grammars`.
 """
 
 import re
@@ -13,7 +13,7 @@ from exsearch.core.fingerprint import fingerprint
 
 
 class Action(msgspec.Struct, frozen=True):
-    """What the model decided in one turn: evidence from the last search, then a new query, an answer, or the end.
+    """What the model does in one turn: record evidence from the last search, then search, answer or end.
 
     >>> xs.Action(evidence=None, query="founder of the Marlow Observatory").answer is None
     True
@@ -21,9 +21,9 @@ class Action(msgspec.Struct, frozen=True):
 
     evidence: str | None
     query: str | None
-    """None: the model wants to answer."""
+    """None if the model wants to answer."""
     answer: str | None = None
-    """For grammars in which the model answers without being asked to."""
+    """The answer, in grammars in which the model answers without a request."""
 
 
 class MalformedError(ValueError):
@@ -36,7 +36,7 @@ class MalformedError(ValueError):
 
 
 class Grammar(ABC):
-    """Renders prompts and parses turns. What is not abstract has what most grammars need.
+    """Writes prompts and parses turns. Methods that are not abstract do what most grammars need.
 
     >>> action = xs.Action(evidence=None, query="founder of the Marlow Observatory")
     >>> agent.grammar.turn(action)
@@ -46,39 +46,39 @@ class Grammar(ABC):
     """
 
     name: str
-    """By which settings and trajectories name it; of a user's own, what `make_grammar` found it by."""
+    """Name in settings and trajectories; for a user's own grammar, the one that `make_grammar` was called with."""
     decomposes: ClassVar[bool] = False
-    """Whether its turns can be written from a decomposition: each records evidence, and asks or ends."""
+    """Whether its turns can be written from a decomposition: each turn records evidence, and searches or ends."""
     tags: ClassVar[tuple[str, ...]] = ()
-    """What a model's vocabulary must be able to spell, and neither a query nor an answer may contain."""
+    """Strings that the vocabulary must be able to spell and that neither a query nor an answer may contain."""
     stops: ClassVar[tuple[str, ...]] = ()
-    """Strings with which the model hands over within one turn, which it goes on with after the passages.
+    """Strings that end the model's writing within one turn, which it continues after the passages.
 
-    Without any, it hands over by ending its turn of the chat, and passages are the user's.
+    Without any, it ends its chat turn instead, and passages come in the user's turn.
     """
     raw: ClassVar[bool] = False
     """Whether the opening is the whole prompt, without the model's chat template."""
     forgiving: ClassVar[bool] = False
-    """Whether a turn that was cut at its token limit is read as it is: for models not trained on the grammar."""
+    """Whether to parse a turn that was truncated at its token limit; for models not trained on the grammar."""
 
     passage_end: ClassVar[str] = ""
-    """What stands behind the text of a passage, also where it is shortened."""
+    """Text after a passage, also after a shortened one."""
 
     def __init__(self, prompt: str = "") -> None:
-        """Take the words of the first prompt, with `{question}` where the question goes, instead of the grammar's."""
+        """Use these words for the first prompt, with `{question}` for the question, instead of the grammar's."""
         self._prompt = prompt
 
     @property
     def fingerprint(self) -> str:
-        """Identifies the wording."""
+        """Fingerprint of the wording."""
         rendered = [self.first_prompt("?"), self.first_query("?"), self.search_header(), self.passage(1, "?", "?")]
         rendered += [self.search_footer(), self.final_request("?"), self.answer("?")]
-        if self.passage_end:  # a shortened passage ended without, once
+        if self.passage_end:  # earlier versions dropped it from a shortened passage
             rendered.append(self.passage_end)
         return fingerprint([self.name, *rendered])
 
     def first_prompt(self, question: str) -> str:
-        """Return what the model is told before anything else."""
+        """Return the first prompt."""
         if not self._prompt:
             return self.opening(question)
         return self._prompt.replace("{question}", self.plain(question))
@@ -88,15 +88,15 @@ class Grammar(ABC):
         """Return the grammar's own words for the first prompt."""
 
     def plain(self, text: str) -> str:
-        """Return text from outside as one line, with nothing in it that the grammar would read."""
+        """Return text from outside as one line, without anything that the grammar would parse."""
         return one_line(text)
 
     def first_query(self, question: str) -> str | None:
-        """Return what is searched for before the model says anything; None if it begins."""
+        """Return the query to search for before the model writes anything; None if the model starts."""
         return None
 
     def answers_after(self, max_steps: int) -> int | None:
-        """Return after how many searches the answer is asked for, whatever the model wants; None: never."""
+        """Return the number of searches after which the answer is requested in any case; None for never."""
         return None
 
     def search_header(self) -> str:
@@ -112,11 +112,11 @@ class Grammar(ABC):
         return ""
 
     def final_request(self, question: str) -> str:
-        """Return what asks for the answer."""
+        """Return the request for the answer."""
         return f"Question: {one_line(question)}\nGive the answer alone: a name, a number or a date, no sentence."
 
     def answer(self, text: str) -> str:
-        """Return how the model gives an answer when it is asked to."""
+        """Return the model's turn with an answer that was requested."""
         return text
 
     @abstractmethod
@@ -124,7 +124,7 @@ class Grammar(ABC):
         """Return the model's turn for an action; `parse` reads it back."""
 
     def read_answer(self, text: str) -> str:
-        """Read the answer that the model was asked for; raise MalformedError if it contains a tag."""
+        """Parse an answer that was requested. Raises MalformedError if it contains a tag."""
         if self.has_tag(text):
             raise MalformedError(text)
         return text.strip()
@@ -135,7 +135,7 @@ class Grammar(ABC):
 
     @abstractmethod
     def parse(self, text: str, first: bool) -> Action:
-        """Read a turn of the model, the first or a later one; raise MalformedError if it is none."""
+        """Parse a turn of the model, the first or a later one. Raises MalformedError."""
 
 
 _FIRST = re.compile(r"\s*<(?:QUERY|THINK)>(?P<query>.+)", re.DOTALL)
@@ -145,8 +145,8 @@ _LATER = re.compile(r"\s*<FACT>(?P<evidence>.*?)(?:<(?:QUERY|THINK)>(?P<query>.+
 class ExSearchGrammar(Grammar):
     """The reference's grammar (arXiv 2505.20128 and its code).
 
-    `<QUERY>` asks, `<SEARCH>` returns passages, `<FACT>` records evidence, `<FINAL>` ends the search. `<THINK>` is read
-    as a synonym of `<QUERY>`.
+    `<QUERY>` searches, `<SEARCH>` returns passages, `<FACT>` records evidence, `<FINAL>` ends the search. `<THINK>` is
+    a synonym of `<QUERY>`.
     """
 
     name = "exsearch"

@@ -1,21 +1,21 @@
-"""Texts tokenised in the context in which they stand, though what stands before them has its tokens already.
+"""Tokenises texts in the context in which they stand, when what precedes them has its tokens already.
 
-Alone, a text may get other tokens: SentencePiece puts a space before what it takes for the beginning, and a token may
-reach from what stands before into the text.
+On its own, a text may get other tokens: SentencePiece puts a space before what it takes for the beginning, and a token
+may span the boundary to the preceding text.
 """
 
 from exsearch.agent.control_tokens import ControlTokens
 from exsearch.core.tokens import TokenIds
 
 _ANCHORS = ("\n", "x", ".", "0")
-"""What a text may be put behind, to stand in the middle of a longer one."""
+"""Texts to put before another one, so that it stands in the middle of a longer text."""
 
 
 class InContext:
-    """Tokenises and decodes parts of texts. Control tokens have their hidden names; what spells them stays text."""
+    """Tokenises and decodes parts of texts. Control tokens have hidden names; text that spells them stays text."""
 
     def __init__(self, controls: ControlTokens) -> None:
-        """Look for ways to put a text in the middle that put nothing of their own between."""
+        """Find anchors after which a text can be tokenised without the anchor affecting its tokens."""
         self._controls = controls
         anchors = [(anchor, controls.encode(anchor)) for anchor in _ANCHORS]
         self._anchors = [(anchor, ids) for anchor, ids in anchors if self._joins(anchor, ids)]
@@ -25,7 +25,7 @@ class InContext:
         return whole[: len(ids)] == ids and self._controls.decode(whole) == self._controls.decode(ids) + "Paris"
 
     def behind(self, context: str, text: str) -> TokenIds | None:
-        """Return the tokens of a text behind another one; None if a token reaches from that into it."""
+        """Return the tokens of a text that follows `context`; None if a token would span the boundary."""
         before, whole = self._controls.encode(context), self._controls.encode(context + text)
         return whole[len(before) :] if whole[: len(before)] == before else None
 
@@ -34,7 +34,7 @@ class InContext:
         return self._with_places(text)[0]
 
     def beginning(self, text: str, tokens: int) -> str:
-        """Return as much of a text's beginning as has at most so many tokens, no character of it in part."""
+        """Return the longest beginning of a text with at most this many tokens and only whole characters."""
         _, places = self._with_places(text)
         if len(places) <= tokens:
             return text
@@ -42,12 +42,12 @@ class InContext:
         return text[: next((places[n - 1][1] for n in whole), 0)]
 
     def _with_places(self, text: str) -> tuple[TokenIds, list[tuple[int, int]]]:
-        """Return the tokens of a text in the middle, and where each begins and ends in it."""
+        """Return the tokens of a text in the middle of a longer one, and where each begins and ends in it."""
         if not text:
             return [], []
         for anchor, before in self._anchors:
             if anchor.isspace() and text[0].isspace():
-                continue  # white space joins
+                continue  # white space merges
             ids, places = self._controls.encode_with_places(anchor + text)
             if ids[: len(before)] == before:
                 shifted = [(begin - len(anchor), end - len(anchor)) for begin, end in places[len(before) :]]
@@ -55,10 +55,10 @@ class InContext:
         return self._controls.encode_with_places(text)
 
     def decode(self, ids: TokenIds) -> str:
-        """Return the text of tokens in the middle of others, control tokens as they are spelled."""
+        """Return the text of tokens in the middle of others, with control tokens as they are spelled."""
         if self._anchors:
             before = self._anchors[0][1]
-            text, shown = self._controls.decode(before + ids), self._controls.decode(before)
-            if text.startswith(shown):
-                return self._controls.show(text.removeprefix(shown))
+            text, prefix = self._controls.decode(before + ids), self._controls.decode(before)
+            if text.startswith(prefix):
+                return self._controls.show(text.removeprefix(prefix))
         return self._controls.show(self._controls.decode(ids))

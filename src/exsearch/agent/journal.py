@@ -1,4 +1,4 @@
-"""Rollouts into append-only journals: what they already hold is not rolled out again."""
+"""Rolls out trajectories into append-only journals; what they already hold is not rolled out again."""
 
 import asyncio
 import os
@@ -14,12 +14,12 @@ import msgspec
 
 from exsearch.agent.agents import Agents
 from exsearch.agent.episode import seed_of
-from exsearch.agent.origin import Origin, check_origin, is_told, keep_origin, origin_of, origin_path
+from exsearch.agent.origin import Origin, check_origin, is_recorded, keep_origin, origin_of, origin_path
 from exsearch.agent.rollout import Draw
 from exsearch.agent.trajectory import Number, Trajectory
 from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.core.journal import Journal
-from exsearch.core.jsonl import set_damaged_aside, write_jsonl
+from exsearch.core.jsonl import quarantine_damaged_lines, write_jsonl
 from exsearch.core.locks import sole_writer
 from exsearch.core.progress import Progress, progress
 from exsearch.core.tokens import TokenIds
@@ -27,14 +27,14 @@ from exsearch.effects import Settings
 from exsearch.processes import coroutines
 from exsearch.questions.question import Question
 
-MOST_FAILED = 0.1
-"""Share of trajectories that retriever or engine may fail."""
+MAX_FAILED_SHARE = 0.1
+"""Maximum share of trajectories in which the retriever or the engine may fail."""
 Found = dict[Number, Trajectory]
-"""The trajectories of one question."""
+"""The trajectories of one question, by sample and branch."""
 Plan = Callable[[Found], list[int]]
-"""From the trajectories that a question has to the samples to draw next; none if it has enough."""
+"""Maps a question's trajectories so far to the samples to draw next; an empty list if it has enough."""
 Key = tuple[str, int]
-"""Of a trajectory: its question's id and its sample, or that of the trajectory it branches off."""
+"""Question id and sample of a trajectory; branches have those of the trajectory that they branch off."""
 
 
 def first_samples(count: int) -> Plan:
@@ -43,11 +43,12 @@ def first_samples(count: int) -> Plan:
 
 
 class Journals:
-    """Journals in use, one for each set of questions: nobody else writes them, and all are in flight together.
+    """Journals in use, one per set of questions. No other process writes to them, and all are rolled out at once.
 
-    On entering they are repaired: a torn last line is cut off, and what is damaged or there twice is set aside. Raises
-    UsageError where another process writes one, or where one belongs to another model, index, question or setting,
-    before anything of it is changed. One that is not there yet is made with its first trajectory, or on leaving.
+    Entering the context repairs them: a torn last line is dropped; damaged and duplicate lines are moved to files of
+    their own. Raises UsageError, before anything is changed, if another process writes to a journal, or if it belongs
+    to another model, index, question or setting. A journal that does not exist is created with its first trajectory, or
+    on leaving.
     """
 
     def __init__(
@@ -57,20 +58,20 @@ class Journals:
         draw: Draw,
         *,
         settings: Settings | None = None,
-        forget_failed: bool = False,
+        drop_failed: bool = False,
     ) -> None:
-        """Name them; with `forget_failed`, what retriever or engine failed is taken out, so that it is made again.
+        """Name the journals; with `drop_failed`, trajectories that failed by retriever or engine are rolled out again.
 
-        `settings` are what the trajectories depend on, where that is not all that the agents' do.
+        `settings` are the settings that trajectories depend on, if they differ from the agents'.
         """
         self._agents, self._sets, self._draw = agents, sets, draw
         self._settings = agents.settings if settings is None else settings
-        self._forget_failed = forget_failed
+        self._drop_failed = drop_failed
         self._stack = ExitStack()
         self._opened: dict[Path, _Opened] = {}
 
     def __enter__(self) -> "Journals":
-        """Take, check and repair them."""
+        """Lock, check and repair the journals."""
         with self._stack:
             for path in self._sets:
                 self._stack.enter_context(sole_writer(path))
@@ -88,7 +89,7 @@ class Journals:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give them back."""
+        """Release the journals."""
         with self._stack:
             for work in self._opened.values() if error is None else ():
                 work.open()
@@ -98,79 +99,81 @@ class Journals:
 
     def _repair(self, work: "_Opened") -> None:
         path, questions = work.path, work.questions
-        told = is_told(path)
-        found = read_journal(path)
-        told |= not found  # of a first line that was torn nothing is left
-        kept = _each_once(found)
-        work.done = _of_questions(kept, questions)
-        _check_records(work, self._agents, self._draw, told)
-        if len(kept) < len(found):
-            _set_doubled_aside(path, found, kept)
-        if not told:
+        has_settings = is_recorded(path)
+        trajectories = read_journal(path)
+        has_settings |= not trajectories  # a torn first line leaves nothing
+        unique = _each_once(trajectories)
+        work.done = _of_questions(unique, questions)
+        _check_records(work, self._agents, self._draw, has_settings)
+        if len(unique) < len(trajectories):
+            _quarantine_duplicates(path, trajectories, unique)
+        if not has_settings:
             print(
-                f"{path}: of an earlier version, which did not keep by what settings it was made, and scored aliases "
-                "alone; taken for made by these, as far as its trajectories tell",
+                f"{path}: written by an earlier version, which did not record its settings and scored only "
+                "aliases; assumed to have the present settings, which its trajectories do not contradict",
                 file=sys.stderr,
             )
-        if self._forget_failed and (failed := _failed(work.done)):
-            print(f"{path}: {len(failed)} trajectories had failed and are made again", file=sys.stderr)
-            kept = [each for each in kept if _family(each) not in failed]
-            write_jsonl(path, kept)
+        if self._drop_failed and (failed := _failed(work.done)):
+            print(f"{path}: {len(failed)} trajectories had failed and are rolled out again", file=sys.stderr)
+            unique = [each for each in unique if _family(each) not in failed]
+            write_jsonl(path, unique)
             work.failed_before = {id for id, _ in failed}
-            work.done = _of_questions(kept, questions)
-        work.open(by_aliases=0 if told else len(kept))
+            work.done = _of_questions(unique, questions)
+        work.open(by_aliases=0 if has_settings else len(unique))
 
     def found(self, path: Path) -> dict[str, Found]:
-        """Return the trajectories that a journal holds of its questions, by their ids."""
+        """Return the trajectories in a journal, by the ids of its questions."""
         return self._opened[path].done
 
     def failed_before(self, path: Path) -> set[str]:
-        """Return the ids of the questions of which something was taken out of a journal since it had failed."""
+        """Return the ids of the questions of which failed trajectories were dropped from a journal."""
         return self._opened[path].failed_before
 
     def remove(self, path: Path) -> None:
-        """Delete a journal that holds nothing worth keeping; it is not used any more."""
+        """Delete a journal that holds nothing worth keeping; it must not be used afterwards."""
         self._opened.pop(path).close()
         path.unlink()
         origin_path(path).unlink()
 
     def roll_out(
-        self, plan: Plan, most: int, label: str, only: Question | None = None
+        self, plan: Plan, maximum: int, label: str, only: Question | None = None
     ) -> dict[Path, list[list[Trajectory]]]:
         """Roll out what the plan asks for and the journals lack; return the trajectories of each question.
 
-        A plan asks for at most `most` samples of a question; with `only`, it is asked about one question. A trajectory
-        is written, with its branches, as soon as it has ended.
+        A plan draws at most `maximum` samples of a question; with `only`, only that question is rolled out. A
+        trajectory is written, with its branches, as soon as it has ended.
         """
         works = [(work, question) for work in self._opened.values() for question in work.questions]
         works = [(work, question) for work, question in works if only is None or question == only]
         finished = sum(_roots(work.done[question.id]) for work, question in works)
-        with progress(label, len(works) * most, finished) as bar:
-            coroutines.run(_run(self._agents, works, plan, most, self._draw, bar))
+        with progress(label, len(works) * maximum, finished) as bar:
+            coroutines.run(_run(self._agents, works, plan, maximum, self._draw, bar))
         return {path: work.trajectories() for path, work in self._opened.items()}
 
 
 def read_journal(path: Path) -> list[Trajectory]:
-    """Return what a journal holds, repaired as for going on with it; an empty one is made if there is none."""
-    for fault in set_damaged_aside(path, Trajectory):
-        print(f"{fault}: set aside in {path.name}.damaged, and made again", file=sys.stderr)
+    """Repair a journal, as `Journals` does, and return its trajectories; an empty one is created if there is none."""
+    for fault in quarantine_damaged_lines(path, Trajectory):
+        print(f"{fault}: moved to {path.name}.damaged, and rolled out again", file=sys.stderr)
     with Journal(path) as journal:
         return _complete(journal)
 
 
-def few_failed(trajectories: list[Trajectory]) -> str:
-    """Return how many trajectories retriever or engine failed, and how the first; nothing if they failed none.
+def check_failures(trajectories: list[Trajectory]) -> str:
+    """Return a one-line warning about trajectories that failed by retriever or engine, or "" if there are none.
 
-    Raises ExSearchError if they failed so many that what is made of the others would be that of an outage.
+    Raises ExSearchError if their share is over MAX_FAILED_SHARE: results of the others would be those of an outage.
     """
     failed = [trajectory for trajectory in trajectories if trajectory.failed]
     if not failed:
         return ""
-    told = f"{len(failed)} of {len(trajectories)} trajectories failed, that of {failed[0].question_id!r} with: "
-    told += failed[0].stop_detail or failed[0].stop_reason
-    if len(failed) > MOST_FAILED * len(trajectories):
-        raise ExSearchError(f"{told}. The same command makes these again")
-    return told
+    message = (
+        f"{len(failed)} of {len(trajectories)} trajectories failed, the first, of {failed[0].question_id!r}, with: "
+    )
+    message += failed[0].stop_detail or failed[0].stop_reason
+    if len(failed) > MAX_FAILED_SHARE * len(trajectories):
+        raise ExSearchError(f"{message}. Run the same command again to repeat these")
+    return message
 
 
 @dataclass
@@ -223,7 +226,7 @@ def _of_questions(trajectories: list[Trajectory], questions: list[Question]) -> 
 
 
 async def _run(
-    agents: Agents, works: list[tuple[_Opened, Question]], plan: Plan, most: int, draw: Draw, bar: Progress
+    agents: Agents, works: list[tuple[_Opened, Question]], plan: Plan, maximum: int, draw: Draw, bar: Progress
 ) -> None:
     free = asyncio.Semaphore(agents.in_flight)
 
@@ -237,7 +240,7 @@ async def _run(
         found = work.done[question.id]
         while samples := plan(found):
             await asyncio.gather(*(one(work, question, sample) for sample in samples))
-        if spared := most - _roots(found):
+        if spared := maximum - _roots(found):
             bar.advance(spared)
 
     # not a task group, which would raise a group of errors; the end of the event loop cancels what still runs
@@ -245,7 +248,7 @@ async def _run(
 
 
 def _complete(journal: Journal) -> list[Trajectory]:
-    """Return what the journal holds, without branches at its end whose trajectory was not written any more."""
+    """Return the journal's trajectories; drops branches at its end whose trajectory was never written."""
     trajectories = list(journal.read(Trajectory))
     last = len(trajectories)
     while last and trajectories[last - 1].branch:
@@ -260,25 +263,25 @@ def _family(trajectory: Trajectory) -> Key:
 
 
 def _each_once(trajectories: list[Trajectory]) -> list[Trajectory]:
-    """Return them without those that are there again: of a trajectory and its branches, what was written together."""
-    kept: list[Trajectory] = []
+    """Return them without duplicates: of each trajectory, the first one, with the branches written with it."""
+    unique: list[Trajectory] = []
     whole: set[Key] = set()
     for trajectory in trajectories:
         if _family(trajectory) not in whole:
-            kept.append(trajectory)
-        if not trajectory.branch:  # the sample itself, which stands behind its branches
+            unique.append(trajectory)
+        if not trajectory.branch:  # the sample itself, which is written after its branches
             whole.add(_family(trajectory))
-    return kept
+    return unique
 
 
-def _set_doubled_aside(path: Path, found: list[Trajectory], kept: list[Trajectory]) -> None:
-    left = {id(trajectory) for trajectory in kept}
-    doubled = [trajectory for trajectory in found if id(trajectory) not in left]
-    write_jsonl(path.with_name(f"{path.name}.doubled"), doubled)
-    write_jsonl(path, kept)
+def _quarantine_duplicates(path: Path, trajectories: list[Trajectory], unique: list[Trajectory]) -> None:
+    unique_ids = {id(trajectory) for trajectory in unique}
+    duplicates = [trajectory for trajectory in trajectories if id(trajectory) not in unique_ids]
+    write_jsonl(path.with_name(f"{path.name}.doubled"), duplicates)
+    write_jsonl(path, unique)
     print(
-        f"{path}: {len(doubled)} trajectories were there twice, as of two processes that wrote it at once; what was "
-        f"written first is kept, the rest set aside in {path.name}.doubled",
+        f"{path}: {len(duplicates)} duplicate trajectories, as if two processes wrote to it at once; the first of "
+        f"each is kept, the others were moved to {path.name}.doubled",
         file=sys.stderr,
     )
 
@@ -287,45 +290,47 @@ def _failed(done: dict[str, Found]) -> set[Key]:
     return {_family(each) for group in done.values() for each in group.values() if each.failed}
 
 
-def _roots(found: Found) -> int:
-    """Return how many trajectories are no branches of others."""
-    return sum(not branch for _, branch in found)
+def _roots(trajectories: Found) -> int:
+    """Return how many trajectories are not branches of others."""
+    return sum(not branch for _, branch in trajectories)
 
 
-def _check_records(work: _Opened, agents: Agents, draw: Draw, told: bool) -> None:
-    """Raise UsageError for trajectories that were not made by these agents; `told`: it was kept what they depend on."""
+def _check_records(work: _Opened, agents: Agents, draw: Draw, has_settings: bool) -> None:
+    """Raise UsageError for trajectories of other agents; `has_settings`: the journal records what they depend on."""
     for question in work.questions:
-        opening = agents.opening(question) if work.done[question.id] and not told else []
-        for found in work.done[question.id].values():
-            other = _foreign(found, question, agents, draw)
-            if not (other or told):
-                other = _unlike(found, question, agents.settings, opening)
+        opening = agents.opening(question) if work.done[question.id] and not has_settings else []
+        for trajectory in work.done[question.id].values():
+            other = _foreign(trajectory, question, agents, draw)
+            if not (other or has_settings):
+                other = _unlike(trajectory, question, agents.settings, opening)
             if other:
-                raise UsageError(f"{work.path}: holds trajectories of {other}; choose another file")
+                raise UsageError(f"{work.path}: has trajectories of {other}; choose another file")
 
 
-def _foreign(found: Trajectory, question: Question, agents: Agents, draw: Draw) -> str:
-    """Return what a trajectory says that it was made by, where that is something else; nothing otherwise."""
+def _foreign(trajectory: Trajectory, question: Question, agents: Agents, draw: Draw) -> str:
+    """Return what differs between the record of how a trajectory was made and these agents, or ""."""
     for name, its, own in (
-        ("model", found.model_fingerprint, agents.model_fingerprint),
-        ("index", found.index_fingerprint, agents.index_fingerprint),
+        ("model", trajectory.model_fingerprint, agents.model_fingerprint),
+        ("index", trajectory.index_fingerprint, agents.index_fingerprint),
     ):
         if its != own:
             return f"another model or index: {name} {its}, not {own}"
-    if found.grammar != agents.grammar.name:
-        return f"grammar {found.grammar}, not {agents.grammar.name}"
-    return "" if found.seed == seed_of(question, found.sample, draw.seed, found.branch) else "another seed"
+    if trajectory.grammar != agents.grammar.name:
+        return f"grammar {trajectory.grammar}, not {agents.grammar.name}"
+    return (
+        "" if trajectory.seed == seed_of(question, trajectory.sample, draw.seed, trajectory.branch) else "another seed"
+    )
 
 
-def _unlike(found: Trajectory, question: Question, settings: Settings, opening: TokenIds) -> str:
-    """Return what a trajectory shows to have been otherwise when it was made; nothing otherwise."""
-    if found.token_ids[: len(opening)] != opening:
+def _unlike(trajectory: Trajectory, question: Question, settings: Settings, opening: TokenIds) -> str:
+    """Return what differs between the content of a trajectory and the settings, or ""."""
+    if trajectory.token_ids[: len(opening)] != opening:
         return f"another text of question {question.id!r}, or another prompt or chat template"
-    strange = [each.alias for each in found.alias_scores if not each.said and each.alias not in question.answers]
-    if strange:
-        return f"other answers to question {question.id!r}, such as {strange[0]!r}"
-    shown = max((len(step.hits) for step in found.steps), default=0)
-    for key, value in (("agent.passages", shown), ("agent.max_steps", len(found.steps))):
+    unknown = [each.alias for each in trajectory.alias_scores if not each.said and each.alias not in question.answers]
+    if unknown:
+        return f"other answers to question {question.id!r}, such as {unknown[0]!r}"
+    most_hits = max((len(step.hits) for step in trajectory.steps), default=0)
+    for key, value in (("agent.passages", most_hits), ("agent.max_steps", len(trajectory.steps))):
         if value > int(settings[key] or 0):
             return f"another {key}, {value} or more, not {settings[key]}"
     return ""

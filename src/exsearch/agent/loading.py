@@ -1,4 +1,4 @@
-"""From settings to an agent: in this process, or on a cluster."""
+"""Loads an agent from settings, in this process or on a cluster."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -27,10 +27,10 @@ from exsearch.retrieval.replay import Recorder
 
 @contextmanager
 def resumable_retriever(experiment: Experiment, out: Path) -> Iterator[Retriever]:
-    """Open the index for the making of `out`: what was searched for before a kill is not searched for again.
+    """Open the index for a stage that writes `out`, so that searches made before an interruption are not repeated.
 
-    Until `out` is there, searches are recorded beside it, unless the settings record them anyway. Raises UsageError,
-    before anything is searched for, where `out` is a folder.
+    Until `out` exists, searches are recorded next to it, unless the settings record them anyway. Raises UsageError,
+    before any search, if `out` is a folder.
     """
     require_no_folder(out)
     with sole_writer(out):
@@ -49,7 +49,7 @@ def _resumable(experiment: Experiment, out: Path) -> Iterator[Retriever]:
         yield recorder
     except BaseException as error:
         recorder.close()
-        if isinstance(error, UsageError):  # it would fail again
+        if isinstance(error, UsageError):  # a retry would fail again
             file.unlink()
         raise
     recorder.close()
@@ -57,10 +57,10 @@ def _resumable(experiment: Experiment, out: Path) -> Iterator[Retriever]:
 
 
 def as_begun(experiment: Experiment, *journals: Path) -> Experiment:
-    """Return the experiment with the date that the prompts of these files, as far as they exist, tell for today.
+    """Return the experiment with the date that the prompts in these files state as today's, as far as they exist.
 
-    What an earlier version has begun tells the day on which that was. Raises UsageError if prompts are not those of
-    the settings, so that what follows would continue another conversation.
+    An earlier version started runs with the date of the day. Raises UsageError if the prompts do not follow from the
+    settings, since a resumed run would then continue other conversations.
     """
     agent = experiment.config.agent
     for journal in journals:
@@ -70,19 +70,19 @@ def as_begun(experiment: Experiment, *journals: Path) -> Experiment:
         day = experiment.prompts.day_of(begun)
         if day is None:
             raise UsageError(
-                f"{journal}: its prompts are not those that this model's tokenizer and chat template make with these "
+                f"{journal}: its prompts are not those of this model's tokenizer and chat template with these "
                 "settings; choose another file"
             )
         if day != agent.date and agent.date != AgentConfig().date:
-            raise UsageError(f"{journal}: its prompts tell {day} for today; set agent.date = {day}")
+            raise UsageError(f"{journal}: its prompts state {day} as today's date; set agent.date = {day}")
         return experiment.with_agent(msgspec.structs.replace(agent, date=day)) if day != agent.date else experiment
     return experiment
 
 
 def _first_prompt(journal: Path) -> TokenIds:
-    """Return the prompt of a file's first trajectory that has one; empty without.
+    """Return the prompt of a file's first trajectory that has one; empty if there is none.
 
-    Damaged lines are passed over: the journal sets them aside when it is opened, and says so.
+    Damaged lines are ignored here; the journal reports and quarantines them when it is opened.
     """
     if not journal.is_file():
         return []
@@ -96,12 +96,12 @@ def _first_prompt(journal: Path) -> TokenIds:
 
 
 def load_agent(experiment: Experiment) -> SearchAgent:
-    """Load the model in this process; raises UsageError for a grammar that the endpoint cannot speak."""
+    """Load the model in this process. Raises UsageError for a grammar that the endpoint cannot serve."""
     config, model, retriever = experiment.config, experiment.model, experiment.retriever
-    grammar = experiment.grammar  # before the model: one of the user's own may not be there
+    grammar = experiment.grammar  # before the model loads, since the user's own grammar may be missing
     if config.model.engine == "openai" and config.model.api == "chat" and grammar.stops:
         name = config.agent.grammar
-        raise UsageError(f"agent.grammar = {name} goes on within one turn, which model.api = chat cannot do")
+        raise UsageError(f"agent.grammar = {name} continues within one turn, which model.api = chat cannot do")
     chat = experiment.prompts
     wish = None if config.agent.thinking == "template" else config.agent.thinking == "on"
     engine = load_engine(EngineSpec(model, config.model, config.agent.context, config.rollout.in_flight, wish), chat)
@@ -110,9 +110,9 @@ def load_agent(experiment: Experiment) -> SearchAgent:
 
 
 def model_settings(config: ModelConfig) -> Settings:
-    """Return the settings of a model that what it says depends on, by their keys."""
-    found = on_each("model", config)
+    """Return the model's settings that its output depends on, by key."""
+    settings = on_each("model", config)
     if config.engine == "openai":
-        return found
+        return settings
     precision = str(pick_dtype(config)).removeprefix("torch.")
-    return {"model.engine": config.engine, "model.precision": precision}  # the others are an endpoint's
+    return {"model.engine": config.engine, "model.precision": precision}  # an endpoint decides the others

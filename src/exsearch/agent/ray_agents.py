@@ -1,8 +1,8 @@
-"""Rollouts on the machines of a Ray cluster: one agent, with an engine of its own, on each GPU or processor.
+"""Rollouts on a Ray cluster: one agent, with its own engine, on each GPU or processor.
 
-Model and index lie on a file system that all machines see, or the index is the URL of a server that they share. The
-driver hands out one trajectory at a time, to whoever has the most room, and alone writes the journal. What a lost
-worker had under way is rolled out again by others, and Ray starts another in its place.
+Model and index are on a file system that all machines share, or the index is the URL of a server. The driver hands out
+one trajectory at a time, to the worker with the most room, and only the driver writes the journal. Trajectories of a
+lost worker are rolled out again by others, and Ray starts another worker in its place.
 """
 
 import asyncio
@@ -26,22 +26,22 @@ from exsearch.processes import cluster
 from exsearch.questions.question import Question
 
 TRIES = 5
-"""A trajectory whose workers were lost so often is not tried again: it may be what kills them."""
+"""Number of lost workers after which a trajectory is not tried again, since it may be what kills them."""
 
 START_SECONDS = 900.0
-"""In which a lost worker must be back, with its model loaded."""
+"""Seconds within which a lost worker must be back, with its model loaded."""
 
 
 class _Worker:
-    """One agent in a process of its own."""
+    """One agent in its own process."""
 
     def __init__(self, config: bytes) -> None:
         """Load the model and open the index."""
         self._agent = load_agent(Experiment(msgspec.json.decode(config, type=Config)))
-        self._free = asyncio.Semaphore(self._agent.in_flight)  # it gets more when another worker is lost
+        self._free = asyncio.Semaphore(self._agent.in_flight)  # it gets more trajectories when another worker is lost
 
     async def settings(self) -> Settings:
-        """Return what its trajectories depend on."""
+        """Return the settings that its trajectories depend on."""
         return self._agent.settings
 
     async def process(self) -> int:
@@ -49,18 +49,18 @@ class _Worker:
         return os.getpid()
 
     async def trajectories(self, question: bytes, sample: int, draw: bytes) -> bytes:
-        """Run one; records travel as JSON."""
-        asked = msgspec.json.decode(question, type=Question), sample, msgspec.json.decode(draw, type=Draw)
+        """Roll out one trajectory; records travel as JSON."""
+        arguments = msgspec.json.decode(question, type=Question), sample, msgspec.json.decode(draw, type=Draw)
         async with self._free:
-            found = await self._agent.trajectories(*asked)
-        return msgspec.json.encode(found)
+            trajectories = await self._agent.trajectories(*arguments)
+        return msgspec.json.encode(trajectories)
 
     async def rescored(self, question: bytes, trajectory: bytes) -> bytes:
-        """Score one again."""
-        asked = msgspec.json.decode(question, type=Question), msgspec.json.decode(trajectory, type=Trajectory)
+        """Score one trajectory again."""
+        arguments = msgspec.json.decode(question, type=Question), msgspec.json.decode(trajectory, type=Trajectory)
         async with self._free:
-            found = await self._agent.rescored(*asked)
-        return msgspec.json.encode(found)
+            rescored = await self._agent.rescored(*arguments)
+        return msgspec.json.encode(rescored)
 
 
 class RayAgents:
@@ -97,50 +97,50 @@ class RayAgents:
         self.grammar = experiment.grammar
         self.in_flight = count * config.rollout.in_flight
         try:
-            told: list[Settings] = ray.get([worker.settings.remote() for worker in self._workers])
+            reports: list[Settings] = ray.get([worker.settings.remote() for worker in self._workers])
         except ray.exceptions.RayError as error:
             self.close()
             raise ExSearchError(f"a Ray worker did not start: {error}") from error
         try:
-            self.settings = agreed(told)
+            self.settings = agreed(reports)
         except UsageError:
             self.close()
             raise
-        self.model_fingerprint, self.index_fingerprint = (str(told[0][key]) for key in ("model.path", "data.index"))
+        self.model_fingerprint, self.index_fingerprint = (str(reports[0][key]) for key in ("model.path", "data.index"))
         self._experiment = experiment
 
     def opening(self, question: Question) -> TokenIds:
-        """Return the tokens that every trajectory of a question begins with."""
+        """Return the tokens that every trajectory of a question starts with."""
         return Transcript(self._experiment.prompts, self.grammar, question.text).token_ids
 
     async def trajectories(self, question: Question, sample: int, draw: Draw) -> list[Trajectory]:
-        """Run one trajectory, with its branches, on the worker with the most room."""
+        """Roll out one trajectory, with its branches, on the worker with the most room."""
         name = f"question {question.id!r}, sample {sample}"
-        asked = msgspec.json.encode(question), sample, msgspec.json.encode(draw)
-        return msgspec.json.decode(await self._asked("trajectories", name, *asked), type=list[Trajectory])
+        arguments = msgspec.json.encode(question), sample, msgspec.json.encode(draw)
+        return msgspec.json.decode(await self._asked("trajectories", name, *arguments), type=list[Trajectory])
 
     async def rescored(self, question: Question, trajectory: Trajectory) -> Trajectory:
         """Score a trajectory again, on the worker with the most room."""
         name = f"question {question.id!r}, sample {trajectory.name}"
-        asked = msgspec.json.encode(question), msgspec.json.encode(trajectory)
-        return msgspec.json.decode(await self._asked("rescored", name, *asked), type=Trajectory)
+        arguments = msgspec.json.encode(question), msgspec.json.encode(trajectory)
+        return msgspec.json.decode(await self._asked("rescored", name, *arguments), type=Trajectory)
 
     async def _asked(self, method: str, name: str, *arguments: bytes | int) -> bytes:
-        """Call a method of a worker for the trajectory `name`, on another one if it is lost."""
+        """Call a method of a worker for the trajectory `name`, and of another worker if that one is lost."""
         from ray.exceptions import RayActorError
 
         for _ in range(TRIES):
             number = await self._pick()
             self._load[number] += 1
             try:
-                found: bytes = await getattr(self._workers[number], method).remote(*arguments)
-                return found
+                result: bytes = await getattr(self._workers[number], method).remote(*arguments)
+                return result
             except RayActorError:
                 if number not in self._revivals or self._revivals[number].done():
                     self._revivals[number] = asyncio.create_task(self._revive(number))
             finally:
                 self._load[number] -= 1
-        raise ExSearchError(f"{name}: {TRIES} workers were lost on it")
+        raise ExSearchError(f"{name}: {TRIES} workers were lost while rolling it out")
 
     async def _pick(self) -> int:
         """Return the worker with the most room; waits for one to come back if all are lost."""
@@ -150,15 +150,15 @@ class RayAgents:
 
     def _is_up(self, number: int) -> bool:
         revival = self._revivals.get(number)
-        if revival is not None and revival.cancelled():  # with the event loop that waited for it
+        if revival is not None and revival.cancelled():  # cancelled with the event loop that awaited it
             revival = self._revivals[number] = asyncio.create_task(self._revive(number))
         if revival is None or not revival.done():
             return revival is None
-        revival.result()  # raises what kept it from coming back
+        revival.result()  # raises the error that kept it from coming back
         return True
 
     async def _revive(self, number: int) -> None:
-        """Wait until Ray has started a lost worker anew. Raises ExSearchError if it does not."""
+        """Wait until Ray has restarted a lost worker. Raises ExSearchError if it does not."""
         from ray.exceptions import RayActorError
 
         until = time.monotonic() + START_SECONDS
@@ -178,13 +178,13 @@ class RayAgents:
             ray.kill(worker)
 
 
-def agreed(told: list[Settings]) -> Settings:
-    """Return what the trajectories of every worker depend on; raises UsageError where they do not depend on one thing.
+def agreed(reports: list[Settings]) -> Settings:
+    """Return the settings that the trajectories of all workers depend on. Raises UsageError if they differ.
 
     Workers read their own copy of a model or index, and each picks the precision that is fast on its machine.
     """
-    first = told[0]
-    for number, other in enumerate(told[1:], start=2):
+    first = reports[0]
+    for number, other in enumerate(reports[1:], start=2):
         if differing := [difference(key, first[key], other.get(key)) for key in first if first[key] != other.get(key)]:
             raise UsageError(
                 f"Ray workers 1 and {number} would make different trajectories: {'; '.join(differing)}. Give all "
@@ -194,7 +194,7 @@ def agreed(told: list[Settings]) -> Settings:
 
 
 def _of_worker(experiment: Experiment) -> Config:
-    """Return the settings of a worker, which runs in another folder; the workers are the copies of the model."""
+    """Return a worker's settings: it runs in another folder, and the workers themselves are the copies of the model."""
     config = experiment.config
     model = msgspec.structs.replace(
         config.model,
@@ -212,5 +212,5 @@ def _whole(path: str) -> str:
 
 
 def _everywhere(index: str) -> str:
-    """Return an index's location as workers in other folders find it."""
+    """Return an index's location in a form that workers in other folders can open."""
     return index if ":" in index else str(Path(index).resolve())

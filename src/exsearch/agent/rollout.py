@@ -1,7 +1,7 @@
-"""Rollouts: each trajectory is a coroutine that takes turns with the model and the retriever.
+"""Rollouts: each trajectory is a coroutine that alternates between the model and the retriever.
 
-All trajectories are in flight at once, as many as there are seats. The engine advances those that speak together;
-those that search are searched for together, meanwhile.
+All trajectories are in progress at once, as many as there are seats. The engine advances those whose model writes as a
+batch; meanwhile, those that search are searched for as another batch.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ from exsearch.agent.budget import Budget
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.episode import Episode
 from exsearch.agent.scoring import Scorer
-from exsearch.agent.searching import Searcher
-from exsearch.agent.speaking import Speaking
+from exsearch.agent.search_queue import SearchQueue
+from exsearch.agent.stop_strings import TurnReader
 from exsearch.agent.trajectory import StopReason, Trajectory
 from exsearch.agent.transcript import Transcript
 from exsearch.config import AgentConfig, RolloutConfig
@@ -32,7 +32,7 @@ from exsearch.questions.question import Question
 from exsearch.retrieval.base import RetrievalError, Retriever
 
 CHAT_FORMAT = "chat format"
-"""Of an agent's settings, the key of how conversations are spelled: chat template, tokenizer, words of the grammar."""
+"""Key of an agent's settings for how conversations become tokens: chat template, tokenizer, wording of the grammar."""
 _SPELLED = "Which 3 cafés lie between the Bâle–東京 line and 'X'?"
 
 OnStep = Callable[[Episode], None]
@@ -47,16 +47,16 @@ class Draw(msgspec.Struct, frozen=True):
     score_answers: bool = False
     """Compute log p(y | x, z) of every gold alias at the end, while the context is in the engine's cache."""
     score_opening: bool = False
-    """The same before the first passage is read."""
+    """Also compute it before the first passage is read."""
     score_steps: bool = False
-    """The same, and after every recorded fact."""
+    """Also compute it before the first passage and after every recorded fact."""
     branches: int = 1
-    """See ExploreConfig; scores steps, too."""
+    """See ExploreConfig; implies scoring steps."""
     branch_gain: float = 2.0
 
 
 class Agent:
-    """A model, a retriever and the grammar between them."""
+    """A model and a retriever, connected by a grammar."""
 
     def __init__(
         self,
@@ -67,16 +67,16 @@ class Agent:
         limits: RolloutConfig | None = None,
         model: Settings | None = None,
     ) -> None:
-        """Put the parts together; the context is the smaller of the model's and the configured one.
+        """Assemble the agent; its context is the smaller of the model's and the configured one.
 
-        `model` has what is known of the model's settings that change what it says.
+        `model` has those settings of the model that its output depends on.
         """
         self.engine, self.retriever, self.chat, self.config = engine, retriever, chat, config
         self.limits = limits or RolloutConfig()
         self.grammar = chat.grammar_of(config)
         for tag in self.grammar.tags:
             if chat.decode(chat.encode(tag)) != tag:
-                raise UsageError(f"the model's vocabulary cannot spell {tag}: it comes back as another text")
+                raise UsageError(f"the model's vocabulary cannot spell {tag}: it decodes to another text")
         self.context = min(engine.context_size, config.context)
         self._budget = Budget(chat, self.grammar, config, self.context)
         self.in_flight = min(engine.seats, self.limits.in_flight)
@@ -88,20 +88,20 @@ class Agent:
             "data.index": retriever.fingerprint,
             **on_each("agent", config),
         }
-        """What its trajectories depend on, by key; of what only names a file or a model, what it stands for."""
-        self._speaking = Speaking(chat, self.grammar.stops)
-        self._searcher = Searcher(retriever, config.passages, self.limits)
+        """Settings that trajectories depend on, by key; for a file or model, its fingerprint instead of its name."""
+        self._turn_reader = TurnReader(chat, self.grammar.stops)
+        self._search_queue = SearchQueue(retriever, config.passages, self.limits)
 
     def close(self) -> None:
-        """Free the memory of the model."""
+        """Free the model's memory."""
         self.engine.shut_down()
 
     def opening(self, question: Question) -> TokenIds:
-        """Return the tokens that every trajectory of a question begins with."""
+        """Return the tokens that every trajectory of a question starts with."""
         return Transcript(self.chat, self.grammar, question.text).token_ids
 
     def _chat_format(self) -> str:
-        """Return the fingerprint of a short conversation's tokens."""
+        """Return a fingerprint of the tokens of a short conversation."""
         transcript = Transcript(self.chat, self.grammar, _SPELLED)
         transcript.show([Hit(Passage("1", "Café 12", _SPELLED), 1.0, 1)], budget=200)
         transcript.ask_answer()
@@ -110,9 +110,9 @@ class Agent:
     def rollout(
         self, tasks: list[tuple[Question, int]], draw: Draw, on_step: OnStep = lambda episode: None
     ) -> list[Trajectory]:
-        """Run one trajectory, with its branches, for each (question, sample) and return them in order.
+        """Roll out one trajectory, with its branches, for each (question, sample), and return them in order.
 
-        `on_step` hears of every episode after each of its turns.
+        `on_step` is called with every episode after each of its turns.
         """
 
         async def run() -> list[Trajectory]:
@@ -122,29 +122,30 @@ class Agent:
                 async with free:
                     return await self.trajectories(question, sample, draw, on_step)
 
-            found = await asyncio.gather(*(one(*task) for task in tasks))
-            return [trajectory for group in found for trajectory in group]
+            groups = await asyncio.gather(*(one(*task) for task in tasks))
+            return [trajectory for group in groups for trajectory in group]
 
         return coroutines.run(run())
 
     async def trajectories(
         self, question: Question, sample: int, draw: Draw, on_step: OnStep = lambda episode: None
     ) -> list[Trajectory]:
-        """Run a trajectory in a seat of the engine, then the branches that were started from it, in the same seat."""
+        """Roll out a trajectory in a seat of the engine, then the branches started from it, in the same seat."""
         transcript = Transcript(self.chat, self.grammar, question.text)
         episodes = [Episode.begin(question, sample, draw.seed, transcript, self._budget)]
         seat = self.engine.open()
         try:
-            for episode in episodes:  # which grow by branches
+            for episode in episodes:  # branches are added while looping
                 episodes += await self._run(episode, seat, draw, on_step)
         finally:
             seat.close()
         return [episode.finish(self.model_fingerprint, self.index_fingerprint) for episode in episodes]
 
     async def rescored(self, question: Question, trajectory: Trajectory) -> Trajectory:
-        """Return a trajectory with the log-probs that this model gives what was said in it, and the gold answers.
+        """Return a trajectory with log-probs, recomputed by this model, of what the model wrote and of the gold
+        answers.
 
-        Those after single steps are dropped. One whose scoring fails becomes `engine_failed`.
+        Scores after single steps are dropped. A trajectory that cannot be scored becomes `engine_failed`.
         """
         transcript = Transcript(self.chat, self.grammar, question.text)
         episode, seat = Episode.at_end_of(trajectory, question, transcript, self._budget), self.engine.open()
@@ -157,7 +158,7 @@ class Agent:
         return episode.finish(self.model_fingerprint, trajectory.index_fingerprint)
 
     async def _run(self, episode: Episode, seat: Seat, draw: Draw, on_step: OnStep) -> list[Episode]:
-        """Run an episode to its end; return the branches to run after it. Whatever fails is its typed stop reason."""
+        """Run an episode to its end; return the branches to run next. Any failure becomes its typed stop reason."""
         branches: list[Episode] = []
         scorer = Scorer(seat, self.context) if self.engine.scores else None
         try:
@@ -184,9 +185,9 @@ class Agent:
 
     async def _speak(self, episode: Episode, seat: Seat, draw: Draw) -> None:
         """Let the model take its next turn."""
-        sampling = Sampling(self.config.turn_tokens, self._speaking.stop_ids, draw.temperature, draw.top_p)
+        sampling = Sampling(self.config.turn_tokens, self._turn_reader.stop_ids, draw.temperature, draw.top_p)
         seed, start = derive_seed(episode.seed, episode.turns), time.monotonic()
-        speak = partial(self._speaking.turn, seat) if self.grammar.stops else seat.generate
+        speak = partial(self._turn_reader.turn, seat) if self.grammar.stops else seat.generate
         try:
             async with asyncio.timeout(self.limits.turn_seconds):
                 completion = await speak(episode.transcript.token_ids, sampling, seed)
@@ -195,7 +196,8 @@ class Agent:
         episode.heard(completion, time.monotonic() - start)
 
     async def _search_and_score(self, episode: Episode, query: str, scorer: Scorer | None, draw: Draw) -> float:
-        """Search, and meanwhile score what is known if told to; return how much likelier the answer is, in nats."""
+        """Search, and meanwhile score the facts so far if `draw` asks for it; return the rise of the answer's log-prob,
+        in nats."""
         search = asyncio.create_task(self._search(episode, query))
         scored = draw.score_steps or draw.branches > 1 or (draw.score_opening and not episode.steps)
         try:
@@ -207,8 +209,8 @@ class Agent:
         return gain
 
     async def _search(self, episode: Episode, query: str) -> None:
-        """Search and show the passages."""
+        """Search, and show the passages to the model."""
         start = time.monotonic()
         page = 1 + episode.asked_before(query) if self.config.repeated == "next" else 1
-        hits = await self._searcher.search(query, page)
+        hits = await self._search_queue.search(query, page)
         episode.searched(query, hits, time.monotonic() - start)

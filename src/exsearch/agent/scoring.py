@@ -1,4 +1,4 @@
-"""How likely the accepted answers are: behind a finished trajectory, and earlier in it."""
+"""Scores accepted answers: how likely they are at the end of a trajectory, and at earlier points."""
 
 from dataclasses import dataclass, replace
 
@@ -13,60 +13,63 @@ from exsearch.engine.base import Seat
 
 @dataclass(frozen=True)
 class Scorer:
-    """Scores the answers of one episode after the other, by the model in whose seat they are spoken."""
+    """Scores the answers of one episode, using the engine seat in which the model writes it."""
 
     seat: Seat
     context: int
-    """Maximum number of tokens of a prompt and what is scored behind it."""
+    """Maximum number of tokens of a prompt and what is scored after it."""
 
-    async def spellings(self, episode: Episode, context: TokenIds, said: TokenIds | None = None) -> list[AliasScore]:
-        """Score every gold alias behind the context, and what the model said there, if it is given and no alias.
+    async def spellings(
+        self, episode: Episode, context: TokenIds, own_answer: TokenIds | None = None
+    ) -> list[AliasScore]:
+        """Score every gold alias after the context, and the model's own answer there, if it is given and not an alias.
 
-        Each sequence of tokens is scored once. As far as the model said it behind the context, its log-probs are known.
+        Each token sequence is scored once. Log-probs that are known, since the model wrote these tokens, are reused.
         """
         transcript, scores = episode.transcript, []
         known_ids = transcript.token_ids[len(context) :] if episode.exact and episode.scored else []
         spellings: dict[tuple[int, ...], tuple[str, bool]] = {}
         for alias in episode.question.answers:
             spellings.setdefault(tuple(transcript.answer_ids(alias)), (alias, False))
-        if said:
-            spellings.setdefault(tuple(said), (episode.answer or "", True))
+        if own_answer:
+            spellings.setdefault(tuple(own_answer), (episode.answer or "", True))
         for ids, (text, own) in spellings.items():
             target = list(ids)
             if len(context) + len(target) > self.context:
                 continue
-            known = common_start(target, known_ids)
-            logprobs = transcript.logprobs[len(context) : len(context) + known]
-            if known < len(target):
-                logprobs = logprobs + await self.seat.logprobs(context + target[:known], target[known:])
+            reused = common_start(target, known_ids)
+            logprobs = transcript.logprobs[len(context) : len(context) + reused]
+            if reused < len(target):
+                logprobs = logprobs + await self.seat.logprobs(context + target[:reused], target[reused:])
             scores.append(AliasScore(text, round(sum(logprobs), 5), len(logprobs), own))
         return scores
 
     async def step(self, episode: Episode) -> float:
-        """Score the gold answer as if it were asked for now; return how much likelier it has become, in nats."""
+        """Score the gold answer as if it were requested now; return the rise of its log-probability, in nats."""
         facts, context = len(episode.steps), episode.transcript.asked_now()
         scores = await self.spellings(episode, context)
         return episode.scored_step(facts, context, answer_logprob(scores, "sum")) if scores else 0.0
 
     async def answer(self, episode: Episode) -> None:
-        """Score the accepted answers behind the finished trajectory; of the model's own spelling the same before it.
+        """Score the accepted answers at the end of the trajectory, and the model's own spelling at earlier points too.
 
-        So that the rises of p(y | ...) within a trajectory, and its gain over p(y | x), are those of one event.
+        So p(y | ...) within a trajectory, and log p(y | x), are about the same set of spellings, and can be compared.
         """
-        said = episode.said_answer()
-        episode.alias_scores = await self.spellings(episode, episode.transcript.before_answer, said)
+        own_answer = episode.said_answer()
+        episode.alias_scores = await self.spellings(episode, episode.transcript.before_answer, own_answer)
         if not any(score.said for score in episode.alias_scores):
             return
         for facts, earlier in episode.scored_behind.items():
             value = episode.likelihood(facts)
-            if value is not None and len(earlier) + len(said) <= self.context:
-                own = sum(await self.seat.logprobs(earlier, said))
-                episode.set_likelihood(facts, float(np.logaddexp(value, own)))
+            if value is not None and len(earlier) + len(own_answer) <= self.context:
+                own_logprob = sum(await self.seat.logprobs(earlier, own_answer))
+                episode.set_likelihood(facts, float(np.logaddexp(value, own_logprob)))
 
     async def again(self, episode: Episode) -> None:
-        """Give an ended episode of any model the log-probs that this one gives it; those after single steps go.
+        """Replace the log-probs of an ended episode, of any model, by this model's; scores after single steps are
+        dropped.
 
-        Scored are what was said in it, and the answers where they were. Raises EngineError.
+        Scored are the model's own tokens, and the answers where they stand. Raises EngineError.
         """
         transcript = episode.transcript
         episode.steps = [msgspec.structs.replace(step, answer_logprob=None) for step in episode.steps]

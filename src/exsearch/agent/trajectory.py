@@ -11,13 +11,13 @@ from exsearch.core.jsonl import read_jsonl
 from exsearch.corpus.passage import Hit
 
 FOLDED = 1_000_000
-"""Branch n of sample k is drawn by the seed of sample k + n * FOLDED, the number by which earlier files name it."""
+"""Branch n of sample k is drawn with the seed of sample k + n * FOLDED, which is its number in earlier files."""
 Number = tuple[int, int]
-"""Of a trajectory among those of its question: its sample and its branch."""
+"""Sample and branch of a trajectory, which identify it among those of its question."""
 
 
 class _Named(Protocol):
-    """What a record has that is of one trajectory of a question."""
+    """Attributes of a record of one trajectory."""
 
     @property
     def question_id(self) -> str: ...
@@ -30,13 +30,13 @@ class _Named(Protocol):
 
 
 class Numbered(msgspec.Struct, frozen=True):
-    """A record of one trajectory, which is named by its question, its sample and its branch.
+    """A record of one trajectory, identified by its question, sample and branch.
 
-    In files of earlier versions the branch is folded into the sample; they are read as what they mean.
+    In files of earlier versions the branch is folded into the sample; reading unfolds it.
     """
 
     def __post_init__(self) -> None:
-        """Unfold the number of an earlier file."""
+        """Unfold the number in a record of an earlier version."""
         number = cast(_Named, self).sample
         if number >= FOLDED:
             branch, sample = divmod(number, FOLDED)
@@ -45,17 +45,17 @@ class Numbered(msgspec.Struct, frozen=True):
 
     @property
     def number(self: _Named) -> Number:
-        """Which of its question's trajectories it is of."""
+        """Sample and branch of its trajectory."""
         return self.sample, self.branch
 
     @property
     def name(self: _Named) -> str:
-        """What it is called among those of its question: `SAMPLE`, or `SAMPLE.BRANCH`."""
+        """Its name among those of its question: `SAMPLE`, or `SAMPLE.BRANCH`."""
         return f"{self.sample}.{self.branch}" if self.branch else str(self.sample)
 
     @property
     def label(self: _Named) -> str:
-        """What messages call it: `QUESTION/SAMPLE`, or `QUESTION/SAMPLE.BRANCH`."""
+        """Its name in messages: `QUESTION/SAMPLE`, or `QUESTION/SAMPLE.BRANCH`."""
         return f"{self.question_id}/{self.name}"
 
 
@@ -64,9 +64,9 @@ class StopReason(StrEnum):
 
     ANSWERED = "answered"
     MAX_STEPS = "max_steps"
-    """The model asked for another search than its budget of steps allows."""
+    """The model asked for another search when its budget of searches was used up."""
     CONTEXT_FULL = "context_full"
-    """The next turn does not fit into the context, even with its passages cut short."""
+    """The next turn does not fit into the context, even with its passages truncated."""
     MALFORMED = "malformed"
     """The model's turn does not follow the grammar, or did not end within its token budget."""
     RETRIEVAL_FAILED = "retrieval_failed"
@@ -74,15 +74,15 @@ class StopReason(StrEnum):
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """What a step or a trajectory took: seconds of waiting for each part, and tokens.
+    """Cost of a step or a trajectory: seconds of waiting for each part, and tokens.
 
-    Alone of all in a trajectory it depends on what else was in flight.
+    The only field of a trajectory that is not reproducible: it depends on load.
     """
 
     model_seconds: float = 0.0
     search_seconds: float = 0.0
     queue_seconds: float = 0.0
-    """Of the model's seconds, those before the engine began."""
+    """The part of the model's seconds before the engine started on the request."""
     prefilled_tokens: int = 0
     cached_tokens: int = 0
     generated_tokens: int = 0
@@ -99,28 +99,28 @@ class Step(msgspec.Struct, frozen=True):
     query: str
     hits: list[Hit]
     evidence: str | None
-    """None until the model's next turn has recorded it, so None in the last step of a cut-off trajectory."""
+    """None until the model's next turn has recorded it; so None in the last step of a trajectory that was cut off."""
     cost: Cost = Cost()
-    """Of the turn that wrote the query, and of the search."""
+    """Cost of the turn that wrote the query, and of the search."""
     answer_logprob: float | None = None
-    """log p(y | x, the steps up to this one with its evidence), in nats, if the rollout was told to score steps."""
+    """log p(y | x, the steps up to this one with its evidence), in nats, if the rollout scored steps."""
 
 
 class AliasScore(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Log-probability of one spelling of an accepted answer behind a finished trajectory z, in nats.
+    """Log-probability of one spelling of an accepted answer after a finished trajectory z, in nats.
 
-    A spelling is a sequence of tokens that ends with what ends an answer. No two of a trajectory are equal and none
-    begins another, so their probabilities add up.
+    A spelling is a sequence of tokens, including the end of the answer. The spellings of a trajectory differ, and none
+    is a prefix of another, so their probabilities add up.
     """
 
     alias: str
-    """The gold answer that is spelled as the tokenizer does; of the model's own spelling, the text it said."""
+    """The gold answer, spelled as the tokenizer does; for the model's own spelling, the text that it wrote."""
     logprob: float
-    """Sum over the tokens, that which ends the answer included."""
+    """Sum over the tokens, including the one that ends the answer."""
     tokens: int
-    """How many tokens that sum is over."""
+    """Number of tokens in that sum."""
     said: bool = False
-    """Whether it is the model's own answer, which is right and spelled as no alias is."""
+    """Whether this is the model's own answer, which is right and spelled differently from all aliases."""
 
 
 class Trajectory(Numbered, frozen=True):
@@ -137,7 +137,7 @@ class Trajectory(Numbered, frozen=True):
 
     question_id: str
     sample: int
-    """From 0 to K - 1; of a branch, that of the trajectory it branches off."""
+    """From 0 to K - 1; a branch has that of the trajectory that it branches off."""
     steps: list[Step]
     answer: str | None
     stop_reason: StopReason
@@ -150,39 +150,40 @@ class Trajectory(Numbered, frozen=True):
     model_fingerprint: str
     index_fingerprint: str
     alias_scores: list[AliasScore] = []
-    """Filled at the end of the rollout, while the prefix is in the engine's cache, if the rollout was told to: of each
-    gold alias that fits into the context, and of the model's own answer if it is right and spelled otherwise."""
+    """Scores at the end of the rollout, computed while the prefix is in the engine's cache, if the rollout scores
+    answers: of each gold alias that fits into the context, and of the model's own answer if it is right and spelled
+    differently."""
     shortened_passages: int = 0
-    """How many passages were cut to fit the token budget."""
+    """Number of passages truncated to fit the token budget."""
     stop_detail: str | None = None
-    """What failed, for `retrieval_failed` and `engine_failed`."""
+    """The error, for `retrieval_failed` and `engine_failed`."""
     cost: Cost = Cost()
     exact: bool = True
-    """False where the engine gave text whose token ids or log-probs are not its own: not to be trained on."""
+    """False if the engine returned text, so that token ids or log-probs are not its own: not to be trained on."""
     scored: bool = True
-    """False where the engine told no log-probs, so that those of the model's own tokens are 0, too."""
+    """False if the engine returned no log-probs; those of the model's own tokens are then 0, too."""
     share: float = 1.0
-    """One over the number of continuations that were drawn where this one branches off: its part of a sample."""
+    """One over the number of continuations drawn where this one branches off: its share of a sample."""
     opening_logprob: float | None = None
-    """log p(y | x) before any evidence, if the rollout was told to score steps."""
+    """log p(y | x) before any evidence, in nats, if the rollout scored the opening."""
     grammar: str = "exsearch"
-    """Name of the grammar it is written in."""
+    """Name of its grammar."""
     branch: int = 0
     """0 for the sample itself, n for its n-th branch."""
 
     @property
     def prompt(self) -> list[int]:
-        """The tokens before the model's first; all if it has said nothing."""
+        """The tokens before the model's first; all tokens if it has written none."""
         return self.token_ids[: self.loss_mask.index(1) if 1 in self.loss_mask else None]
 
     @property
     def failed(self) -> bool:
-        """Whether retriever or engine failed it, which says nothing of the model: it is worth another try."""
+        """Whether the retriever or the engine failed, which says nothing about the model: worth another try."""
         return self.stop_reason in (StopReason.RETRIEVAL_FAILED, StopReason.ENGINE_FAILED)
 
 
 def read_trajectories(path: str | Path) -> list[Trajectory]:
-    """Read the trajectories of a journal, such as `RUN/iter-1/trajectories.jsonl`; raises UsageError for what is none.
+    """Read the trajectories of a journal, such as `RUN/iter-1/trajectories.jsonl`. Raises UsageError for another file.
 
     >>> [each.answer for each in xs.read_trajectories("work/rollouts.jsonl")]
     ['Ada Quill', 'Ada Quill']
@@ -191,10 +192,10 @@ def read_trajectories(path: str | Path) -> list[Trajectory]:
 
 
 def answer_logprob(scores: list[AliasScore], alias: str) -> float:
-    """Return log p(y | x, z) over the spellings: their log-sum-exp (`sum`) or the best one (`best`)."""
+    """Return log p(y | x, z) over the spellings: their log-sum-exp (`sum`), or the highest (`best`)."""
     best = max(score.logprob for score in scores)
     if alias == "best":
         return best
-    # Journals of earlier versions name an alias twice where the question does: that is one event, not two.
+    # Journals of earlier versions name an alias twice where the question does; that is one event, not two.
     distinct = {(score.alias, score.said): score.logprob for score in scores}
     return best + math.log(sum(math.exp(value - best) for value in distinct.values()))

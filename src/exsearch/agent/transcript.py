@@ -1,4 +1,4 @@
-"""A conversation as tokens: grown by appending, with the mask of what the model said."""
+"""A conversation as tokens, extended by appending, with a mask of what the model wrote."""
 
 from copy import copy
 from itertools import pairwise
@@ -11,7 +11,7 @@ from exsearch.corpus.passage import Hit
 
 
 def is_chat(chat: ChatFormat, grammar: Grammar) -> bool:
-    """Return whether a grammar is spoken in the model's chat template, and not in plain text."""
+    """Return whether a grammar uses the model's chat template, rather than plain text."""
     return not grammar.raw and not (grammar.stops and chat.tokenizer.chat_template is None)
 
 
@@ -22,7 +22,7 @@ class Transcript:
     """
 
     def __init__(self, chat: ChatFormat, grammar: Grammar, question: str) -> None:
-        """Write the opening and hand over to the model, unless the grammar searches first."""
+        """Append the opening, and let the model write, unless the grammar searches first."""
         self.chat, self.grammar, self._text, self._question = chat, grammar, question, self._outside(chat, question)
         in_chat = is_chat(chat, grammar)
         first, self._request = grammar.first_prompt(self._question), grammar.final_request(self._question)
@@ -34,7 +34,7 @@ class Transcript:
         self.shortened_passages = 0
         self.answer_start: int | None = None
         self._begun: str | None = None
-        """What the user has said before handing over for the first time."""
+        """The user's text before the model writes for the first time."""
         self._within = bool(grammar.stops)
         if not in_chat:
             self._given(chat.text_ids(first))
@@ -45,7 +45,7 @@ class Transcript:
 
     @staticmethod
     def _outside(chat: ChatFormat, text: str) -> str:
-        """Return a text from outside with any tag broken that is a token of its own."""
+        """Return a text from outside in which any tag of the grammar that is a single token is broken up."""
         for tag in chat.tags:
             text = text.replace(tag, f"{tag[0]} {tag[1:]}")
         return text
@@ -56,7 +56,8 @@ class Transcript:
         self.logprobs += [0.0] * len(ids)
 
     def _user_says(self, text: str) -> TokenIds:
-        """Return what follows if the user says a text, in a turn of its own or in the one begun, and hands over."""
+        """Return the tokens by which the user says a text, in a turn of its own or in the current one, and ends its
+        turn."""
         if self._begun is not None:
             return self.chat.first_prompt(f"{self._begun}\n{text}")
         if self._within:
@@ -65,13 +66,13 @@ class Transcript:
         return [self.chat.stop_id] * was_cut + self.chat.next_prompt(text)
 
     def said(self, ids: TokenIds, logprobs: list[float]) -> None:
-        """Append what the model said, its stop token included."""
+        """Append what the model wrote, including its stop token."""
         self.token_ids += ids
         self.loss_mask += [1] * len(ids)
         self.logprobs += logprobs
 
     def write(self, text: str) -> None:
-        """Append a turn that somebody else has written for the model."""
+        """Append a turn that somebody else wrote for the model."""
         ids = self.chat.turn_ids(text)
         self.said(ids, [0.0] * len(ids))
         if self.answer_start is not None and self.chat.thoughtless:
@@ -79,26 +80,26 @@ class Transcript:
 
     @property
     def ended(self) -> bool:
-        """Whether what the model said last ends as a turn does; with stop strings, what is read always does."""
+        """Whether the model's last tokens end its turn; always true with stop strings, up to which turns are read."""
         return bool(self.grammar.stops) or self.token_ids[-1] in self.chat.stop_ids
 
     def show(self, hits: list[Hit], budget: int, ask: bool = False) -> None:
         """Append the passages of a search within `budget` tokens, shortening those that are too long.
 
-        Each passage gets the same share; what one leaves over goes to those after it. Then hand over to the model, or
-        `ask` for the answer in the same turn.
+        The passages get equal shares; what one does not use goes to those after it. Then let the model write, or `ask`
+        for the answer in the same turn.
         """
         footer = self.grammar.search_footer()
         if ask:
             footer += f"\n{self._request}"
-        most = len(self._user_says(footer)) + budget
-        left = budget
+        limit = len(self._user_says(footer)) + budget
+        available = budget
         while True:
-            shown, shortened = self._shown(hits, left)
-            ids = self._user_says(shown + footer)
-            if len(ids) <= most or left <= 0:
+            passages, shortened = self._shown(hits, available)
+            ids = self._user_says(passages + footer)
+            if len(ids) <= limit or available <= 0:
                 break
-            left -= len(ids) - most  # the whole has more tokens than its parts
+            available -= len(ids) - limit  # joined text may have more tokens than its parts
         self.shortened_passages += shortened
         self._given(ids)
         self._begun = None
@@ -106,54 +107,54 @@ class Transcript:
             self.answer_next()
 
     def _shown(self, hits: list[Hit], budget: int) -> tuple[str, int]:
-        """Return the passages of a search within about `budget` tokens, and how many had to be shortened for that."""
+        """Return the passages of a search within about `budget` tokens, and how many were shortened for it."""
         text = self.grammar.search_header()
-        left, shortened = budget - self._tokens(text), 0
+        available, shortened = budget - self._tokens(text), 0
         for index, hit in enumerate(hits):
-            share = max(left // (len(hits) - index), 0)
-            passage, length, cut = self._passage(hit, share)
-            text, shortened = text + passage, shortened + cut
-            left -= length
+            share = max(available // (len(hits) - index), 0)
+            passage, length, was_cut = self._passage(hit, share)
+            text, shortened = text + passage, shortened + was_cut
+            available -= length
         return text, shortened
 
-    def _passage(self, hit: Hit, most: int) -> tuple[str, int, bool]:
-        """Return a passage within `most` tokens, how many it has, and whether it had to be shortened.
+    def _passage(self, hit: Hit, limit: int) -> tuple[str, int, bool]:
+        """Return a passage within `limit` tokens, its number of tokens, and whether it was shortened.
 
-        Of what the form of a passage leaves, the text gets half or more, if it needs that: a longer title is cut.
+        Of the tokens for title and text, the text gets at least half, if it needs them: a longer title is shortened.
         """
         title, text = (self._outside(self.chat, part) for part in (hit.passage.title, hit.passage.text))
         whole = self.grammar.passage(hit.rank, title, text)
         length = self._tokens(whole)
-        if length <= most:
+        if length <= limit:
             return whole, length, False
-        form, head = (self._tokens(self.grammar.passage(hit.rank, shown, "")) for shown in ("", title))
-        left = max(most - form, 0)
-        of_title = max(left // 2, left - (length - head))
+        form, head = (self._tokens(self.grammar.passage(hit.rank, title_shown, "")) for title_shown in ("", title))
+        available = max(limit - form, 0)
+        of_title = max(available // 2, available - (length - head))
         if head - form > of_title:
             title = self._longest_beginning(hit.rank, one_line(title), form + of_title)
             whole = self.grammar.passage(hit.rank, title, text)
-            if (length := self._tokens(whole)) <= most:
+            if (length := self._tokens(whole)) <= limit:
                 return whole, length, True
-        cut, length = self._cut(whole, most)
-        return cut, length, True
+        shortened, length = self._cut(whole, limit)
+        return shortened, length, True
 
-    def _cut(self, passage: str, most: int) -> tuple[str, int]:
-        """Return a passage cut to `most` tokens, with its end in the place of what is cut off, and its tokens."""
+    def _cut(self, passage: str, limit: int) -> tuple[str, int]:
+        """Return a passage cut to `limit` tokens, closed by the grammar's `passage_end`, and its length in tokens."""
         end = self.grammar.passage_end
         body = passage.removesuffix(end)
-        for tokens in range(most - self._tokens(end), 0, -1):
-            cut = self.chat.beginning(body, tokens) + end
-            if (length := self._tokens(cut)) <= most:
-                return cut, length
-        end = self.chat.beginning(end, max(most, 0))
+        for tokens in range(limit - self._tokens(end), 0, -1):
+            shortened = self.chat.beginning(body, tokens) + end
+            if (length := self._tokens(shortened)) <= limit:
+                return shortened, length
+        end = self.chat.beginning(end, max(limit, 0))
         return end, self._tokens(end)
 
-    def _longest_beginning(self, rank: int, title: str, most: int) -> str:
-        """Return as much of a title as a passage with it, and without a text, has room for in `most` tokens."""
+    def _longest_beginning(self, rank: int, title: str, limit: int) -> str:
+        """Return the longest beginning of a title with which a passage without text has at most `limit` tokens."""
         fits, too_long = 0, len(title)
         while too_long - fits > 1:
             middle = (fits + too_long) // 2
-            if self._tokens(self.grammar.passage(rank, title[:middle], "")) <= most:
+            if self._tokens(self.grammar.passage(rank, title[:middle], "")) <= limit:
                 fits = middle
             else:
                 too_long = middle
@@ -163,36 +164,36 @@ class Transcript:
         return len(self.chat.encode(text))
 
     def asked_now(self) -> TokenIds:
-        """Return the tokens as they would be if the model had to answer after its last turn, without a thought."""
-        asked = self.token_ids + self._answer_request()
-        return asked if self._within else self.chat.without_thought(asked)
+        """Return the tokens as they would be if the answer were requested now, without a thought before it."""
+        tokens = self.token_ids + self._answer_request()
+        return tokens if self._within else self.chat.without_thought(tokens)
 
     def answer_ids(self, text: str) -> TokenIds:
         """Return the tokens with which the model would give this answer."""
-        said = self.grammar.answer(self._outside(self.chat, text))
+        turn = self.grammar.answer(self._outside(self.chat, text))
         if self._within:
-            return self.chat.encode(said)
-        return self.chat.answer_ids(said, bool(self.answer_start and self.loss_mask[self.answer_start - 1]))
+            return self.chat.encode(turn)
+        return self.chat.answer_ids(turn, bool(self.answer_start and self.loss_mask[self.answer_start - 1]))
 
     def copy(self) -> "Transcript":
-        """Return one of its own that goes on from here."""
+        """Return an independent copy that continues from here."""
         twin = copy(self)
         twin.token_ids, twin.loss_mask, twin.logprobs = list(self.token_ids), list(self.loss_mask), list(self.logprobs)
         return twin
 
     def ask_answer(self) -> None:
-        """Append the request for the final answer; what the model says next is the answer."""
+        """Append the request for the final answer; the model's next turn is the answer."""
         self._given(self._answer_request())
         self.answer_next()
 
     def answer_next(self) -> None:
-        """Note that what the model says next is the answer."""
+        """Note that the model's next turn is the answer."""
         self.answer_start = len(self.token_ids)
 
     def answered_within(self, turn: int) -> None:
-        """Find where the answer begins that the model gave unasked, in the `turn` tokens that it said last.
+        """Find the start of an answer that the model gave without a request, in its last `turn` tokens.
 
-        It begins behind the token that completes what would otherwise ask for it.
+        It starts after the token that completes what would otherwise request it.
         """
         first, mark = len(self.token_ids) - turn, self._request
         self.answer_start = next(
@@ -202,7 +203,7 @@ class Transcript:
         )
 
     def answered_behind_thoughts(self, turn: int) -> None:
-        """Find where the answer begins in the `turn` tokens that the model said last: behind its thoughts."""
+        """Find the start of the answer in the model's last `turn` tokens: after its thoughts."""
         first, last = len(self.token_ids) - turn, len(self.token_ids)
         whole = without_thoughts(self.chat.decode(self.token_ids[first:]), self.chat.begins_thought) or ""
         begins = (end for end in range(first, last) if self.chat.decode(self.token_ids[end:]).strip() == whole.strip())
@@ -213,21 +214,21 @@ class Transcript:
 
     @property
     def length_asked(self) -> int:
-        """How many tokens it would have if the answer were asked for now."""
+        """The number of tokens if the answer were requested now."""
         return len(self.token_ids) + len(self._answer_request())
 
     @property
     def before_answer(self) -> TokenIds:
-        """The tokens behind which the answer stands: all as long as there is none."""
+        """The tokens before the answer; all tokens if there is none yet."""
         return self.token_ids[: self.answer_start]
 
     def turns(self) -> list[tuple[int, int]]:
-        """Return where each run of tokens begins and ends that the model said."""
+        """Return start and end of each run of tokens that the model wrote."""
         edges = [place for place, (a, b) in enumerate(pairwise([0, *self.loss_mask, 0])) if a != b]
         return list(zip(edges[::2], edges[1::2], strict=True))
 
     def at_first_search(self) -> "Transcript":
-        """Return it as it was while its first search was under way."""
+        """Return the transcript as it was during its first search."""
         earlier = Transcript(self.chat, self.grammar, self._text)
         if self.first_query is None:
             start, stop = self.turns()[0]

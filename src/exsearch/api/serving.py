@@ -33,7 +33,7 @@ def serve(index: str | Path, host: str = "127.0.0.1", port: int = 0) -> Iterator
         raise UsageError(f"serving needs {', '.join(missing)}: python -m pip install 'exsearch[serve]'")
     from exsearch.serving.app import retrieval_app
     from exsearch.serving.limits import Limits
-    from exsearch.serving.listen import make_server, open_socket
+    from exsearch.serving.uvicorn_server import make_server, open_socket
 
     folder = Path(index)
     corpus = Corpus.open(folder / read_index_info(folder).corpus)

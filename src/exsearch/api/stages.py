@@ -7,7 +7,7 @@ from pathlib import Path
 from exsearch.agent.agents import Agents
 from exsearch.agent.asking import SearchAgent
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.journal import few_failed
+from exsearch.agent.journal import check_failures
 from exsearch.agent.trajectory import Trajectory
 from exsearch.api.indexes import Index, opened
 from exsearch.api.models import Model, of_model
@@ -85,7 +85,7 @@ def explore(
     """
     chosen = _sound(questions)
     trajectories = sample(agent, chosen, checked(config), seed, Path(out), Path(out).stem)
-    if failures := few_failed(trajectories):
+    if failures := check_failures(trajectories):
         print(f"{out}: {failures}. They get weight 0", file=sys.stderr)
     return trajectories
 

@@ -42,18 +42,18 @@ def ask(
         model, index, recipe = _quickstart(model, index, recipe)
     config = settings(recipe, overrides, model__path=model, rollout__in_flight="1")
     agent = load_agent(experiment_on(index, config))
-    shown = Narrator()
+    narrator = Narrator()
     [trajectory] = agent.rollout(
         [(Question("ask", question, ["?"]), 0)],
         Draw(seed=0, temperature=0.0),
-        on_step=(lambda episode: None) if as_json else shown.show,
+        on_step=(lambda episode: None) if as_json else narrator.show,
     )
     if as_json:
         click.echo(msgspec.json.encode(trajectory).decode())
 
 
 def _quickstart(model: str | None, index: str | None, recipe: Path | None) -> tuple[str, str, Path | None]:
-    """Fill in what was not named from the quickstart's run folder, with the settings it was trained with."""
+    """Replace what the user did not name by the quickstart's best model, index and settings."""
     from exsearch.core.errors import UsageError
     from exsearch.core.jsonl import read_json
     from exsearch.runs.layout import RunLayout
@@ -61,16 +61,18 @@ def _quickstart(model: str | None, index: str | None, recipe: Path | None) -> tu
 
     folder = RunLayout(QUICKSTART)
     if not folder.summary.exists():
-        raise UsageError("name --model and --index, or run `exsearch quickstart` first and leave them out")
+        raise UsageError(
+            "name --model and --index, or run `exsearch quickstart` first, whose model and index are the default"
+        )
     best = str(folder.checkpoint(read_json(folder.summary, RunSummary).best))
     return model or best, index or str(QUICKSTART / "index"), recipe or folder.config
 
 
 class Narrator:
-    """Prints what is new of an episode after each of its turns."""
+    """Prints what each turn adds to an episode."""
 
     def __init__(self) -> None:
-        """Nothing is shown yet."""
+        """Start with nothing printed."""
         self._steps = self._facts = 0
 
     def show(self, episode: "Episode") -> None:
@@ -95,10 +97,10 @@ class Narrator:
             click.secho(f"  no answer: {episode.stop_reason}", fg="red")
             return
         click.secho(f"  answer  {printable(episode.answer)}", fg="green", bold=True)
-        from exsearch.evaluation.reading import supports
+        from exsearch.evaluation.evidence_metrics import supports
 
         for number, step in enumerate(episode.steps, start=1):
             for hit in step.hits:
                 if step.evidence and supports(hit.passage.title, hit.passage.text, step.evidence):
-                    named = printable(f"{hit.passage.title} ({hit.passage.id})")
-                    click.echo(f"          rests on [{number}.{hit.rank}] {named}")
+                    passage = printable(f"{hit.passage.title} ({hit.passage.id})")
+                    click.echo(f"          rests on [{number}.{hit.rank}] {passage}")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 LISTED = 5
 """Wins, and losses, that are printed; --json has all."""
+"""Maximum number of wins, and of losses, to print; --json prints all."""
 
 
 @click.command()
@@ -39,29 +40,30 @@ def compare(
     from exsearch.runs.evaluations import read_evaluation
 
     before, after = read_evaluation(a, questions), read_evaluation(b, questions)
-    found = run(before, after, metric, across_protocols)
+    comparison = run(before, after, metric, across_protocols)
     if report is not None:
         from exsearch.report.write import write_comparison_report
 
-        write_comparison_report(before, after, found, report)
+        write_comparison_report(before, after, comparison, report)
     if as_json:
-        click.echo(msgspec.json.encode(found).decode())
+        click.echo(msgspec.json.encode(comparison).decode())
         return
-    _print(found)
+    _print(comparison)
     if report is not None:
         click.echo(f"\n{report}")
 
 
-def _print(found: "Comparison") -> None:
-    click.echo(f"A  {printable(found.a)}\nB  {printable(found.b)}")
-    if found.protocols[0] == found.protocols[1]:
-        click.echo(f"protocol {found.protocols[0]}, n = {found.n}")
+def _print(comparison: "Comparison") -> None:
+    click.echo(f"A  {printable(comparison.a)}\nB  {printable(comparison.b)}")
+    one, other = comparison.protocols
+    if one == other:
+        click.echo(f"protocol {one}, n = {comparison.n}")
     else:
-        click.echo(f"NOT THE SAME PROTOCOL: {found.protocols[0]} and {found.protocols[1]}, n = {found.n} in common")
-    for each in found.protocol_differences:
+        click.echo(f"NOT THE SAME PROTOCOL: {one} and {other}, n = {comparison.n} in common")
+    for each in comparison.protocol_differences:
         click.echo(printable(f"  {each.field}: {each.a} and {each.b}"))
-    if found.only_a or found.only_b:
-        click.echo(f"left out, not answered by the other: {found.only_a} of A, {found.only_b} of B")
+    if comparison.only_a or comparison.only_b:
+        click.echo(f"skipped, since the other did not answer them: {comparison.only_a} of A, {comparison.only_b} of B")
     click.echo()
     head = ["", "A", "B", "B - A", "95% interval", "n", ""]
     rows = [
@@ -71,22 +73,22 @@ def _print(found: "Comparison") -> None:
             f"{each.b:.3f}",
             *_interval(each.difference.mean, each.difference.low, each.difference.high),
             str(each.difference.n),
-            "told apart" if each.told_apart else "not told apart",
+            "significant" if each.significant else "not significant",
         ]
-        for each in found.differences
+        for each in comparison.differences
     ]
     _table([head, *rows])
-    wins, losses, ties = len(found.wins), len(found.losses), len(found.ties)
-    click.echo(f"\n{found.metric}: wins (B higher) {wins}, losses (A higher) {losses}, ties {ties}")
-    for kind, groups in found.breakdowns.items():
+    wins, losses, ties = len(comparison.wins), len(comparison.losses), len(comparison.ties)
+    click.echo(f"\n{comparison.metric}: wins (B higher) {wins}, losses (A higher) {losses}, ties {ties}")
+    for kind, groups in comparison.breakdowns.items():
         click.echo()
         _breakdown(kind, groups)
-    for title, pairs in (("wins", found.wins), ("losses", found.losses)):
+    for title, pairs in (("wins", comparison.wins), ("losses", comparison.losses)):
         _list(title, pairs)
 
 
 def _interval(mean: float, low: float, high: float) -> list[str]:
-    # plus zero, which makes 0 of -0
+    # plus zero turns -0.0 into 0.0
     return [f"{mean + 0.0:+.3f}", f"[{low + 0.0:+.3f}, {high + 0.0:+.3f}]"]
 
 
@@ -107,7 +109,7 @@ def _breakdown(kind: str, groups: "list[Group]") -> None:
 
 
 def _table(rows: list[list[str]]) -> None:
-    """Print columns, the first and words flush left, numbers flush right."""
+    """Print columns: the first and those of words left-aligned, numbers right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for first, *others in rows:
         cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]

@@ -1,4 +1,4 @@
-"""`exsearch corpus`: bring a corpus in, change it, describe it, or make a synthetic one."""
+"""`exsearch corpus`: import a corpus, change it, describe it, or generate a synthetic one."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -107,18 +107,18 @@ def world(
     from exsearch.corpus.store import write_corpus
     from exsearch.world import SPLITS, World
 
-    made = World(seed=seed, passages=passages)
+    generated = World(seed=seed, passages=passages)
     counts = {"train": train, "dev": dev, "test": test}
-    # asked for first: a relation that is not there is refused before anything is written
-    questions = {split: made.questions(split, counts[split], hops or None, relations or None) for split in SPLITS}
+    # generated first, so that an unknown relation is refused before anything is written
+    questions = {split: generated.questions(split, counts[split], hops or None, relations or None) for split in SPLITS}
     with sole_writer(out):
-        written = write_corpus(out / "corpus", made.passages(), total=passages)
+        store = write_corpus(out / "corpus", generated.passages(), total=passages)
         for split, of_split in questions.items():
             with progress(f"{split} questions", counts[split]) as bar:
-                found = write_jsonl(out / f"{split}.jsonl", _counted(of_split, bar))
-            if found < counts[split]:
-                click.echo(f"{split}: this world has no more than {found} such questions", err=True)
-    _describe(written.folder, as_json)
+                count = write_jsonl(out / f"{split}.jsonl", _counted(of_split, bar))
+            if count < counts[split]:
+                click.echo(f"{split}: this world has only {count} such questions", err=True)
+    _describe(store.folder, as_json)
 
 
 def _counted(items: Iterable[T], bar: "Progress") -> Iterator[T]:
@@ -138,15 +138,15 @@ def _read_ids(file: Path) -> list[str]:
 
 
 def _report(folder: Path, imported: "Imported", as_json: bool) -> None:
-    """Say what an import added and what it left out, and describe the corpus."""
+    """Print what an import added and skipped, and describe the corpus."""
     for line in imported.first:
-        _say(f"left out: {line}")
-    left_out = imported.malformed + imported.duplicates
-    if left_out > len(imported.first):
-        _say(f"... and {left_out - len(imported.first)} more")
-    if left_out:
+        _say(f"skipped: {line}")
+    skipped = imported.malformed + imported.duplicates
+    if skipped > len(imported.first):
+        _say(f"... and {skipped - len(imported.first)} more")
+    if skipped:
         counts = f"{imported.malformed} malformed and {imported.duplicates} duplicate rows"
-        _say(f"{counts} were left out, listed in {imported.rejected}")
+        _say(f"{counts} were skipped, listed in {imported.rejected}")
     added: dict[str, object] = {
         "added": imported.passages,
         "malformed": imported.malformed,

@@ -1,4 +1,4 @@
-"""`exsearch data`: question files and what is made of them. Each command is in a file of its own."""
+"""`exsearch data`: question files and what is made from them. Each command has its own file."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""`exsearch data import`: question files of other formats, brought into ours."""
+"""`exsearch data import`: convert question files of other formats to ours."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ _path = click.Path(path_type=Path)
 @click.option("--format", default="auto", show_default=True, help="Format of the files.")
 @click.option("--corpus", "folder", type=_path, help="Corpus folder in which to look for the gold passages.")
 @click.option("--against", type=_path, multiple=True, help="Question file that must not share a question. Repeatable.")
-@click.option("--drop-leaks", is_flag=True, help="Leave out questions that are asked elsewhere or twice.")
+@click.option("--drop-leaks", is_flag=True, help="Skip questions that occur in another file or twice.")
 @click.option("--limit", type=click.IntRange(min=1), help="Maximum number of questions to keep, from the start.")
 @click.option("--decompositions", type=_path, help="Sub-questions of 2WikiMultihopQA, JSON lines.")
 @click.option("--aliases", type=_path, help="id_aliases.json of 2WikiMultihopQA.")
@@ -66,7 +66,7 @@ def import_(
 
 
 def _describe(out: Path, imported: "Imported") -> None:
-    from exsearch.questions.importer import FEW, reasons
+    from exsearch.questions.importer import MAX_EXAMPLES_SHOWN, reasons
 
     formats = ", ".join(imported.formats)
     click.echo(f"{out}: {imported.questions} questions ({formats}), {imported.answers} answers")
@@ -88,20 +88,20 @@ def _describe(out: Path, imported: "Imported") -> None:
         passage = unresolved.passage
         click.echo(f"  not found: {passage.title or passage.id!r} (question {unresolved.question!r})", err=True)
     if imported.unresolved:
-        click.echo(f"  all of them: {imported.unresolved}", err=True)
+        click.echo(f"  full list: {imported.unresolved}", err=True)
     if imported.gold_without_corpus:
-        click.echo(f"gold passages: {imported.gold_without_corpus} named by title are left out without --corpus")
+        click.echo(f"gold passages: {imported.gold_without_corpus} named by title are skipped without --corpus")
     if imported.gold_ambiguous:
-        several = "could be any of several paragraphs of one title, and are left open"
+        several = "could be any of several paragraphs of one title, and are not resolved"
         click.echo(f"gold passages: {imported.gold_ambiguous} {several}")
     if imported.left_out:
-        click.echo(f"left out: {reasons(imported)}")
+        click.echo(f"skipped: {reasons(imported)}")
     for line in imported.first_left_out:
-        click.echo(f"  left out: {line}", err=True)
+        click.echo(f"  skipped: {line}", err=True)
     if imported.empty_answers:
-        click.echo(f"dropped: {imported.empty_answers} answers of which normalisation leaves nothing")
-    click.echo(f"leaks: {len(imported.leaks)} questions are asked elsewhere or twice")
-    for leak in imported.leaks[:FEW]:
+        click.echo(f"dropped: {imported.empty_answers} answers that are empty after normalisation")
+    click.echo(f"leaks: {len(imported.leaks)} questions occur in another file or twice")
+    for leak in imported.leaks[:MAX_EXAMPLES_SHOWN]:
         click.echo(f"  {leak.id}: also {leak.other} in {leak.file}", err=True)
-    if len(imported.leaks) > FEW:
-        click.echo(f"  and {len(imported.leaks) - FEW} more; --json lists all", err=True)
+    if len(imported.leaks) > MAX_EXAMPLES_SHOWN:
+        click.echo(f"  and {len(imported.leaks) - MAX_EXAMPLES_SHOWN} more; --json lists all", err=True)

@@ -1,4 +1,4 @@
-"""`exsearch data retrieve`: pair every question with its top documents."""
+"""`exsearch data retrieve`: retrieve documents for every question of a file."""
 
 from pathlib import Path
 
@@ -44,17 +44,17 @@ def retrieve(
 
     from exsearch.agent.loading import resumable_retriever
     from exsearch.compat.searchlm.formats import paired_of
-    from exsearch.core.atomic import require_apart
+    from exsearch.core.atomic import require_distinct_paths
     from exsearch.core.jsonl import write_json_list, write_jsonl
     from exsearch.questions.question import read_questions
     from exsearch.questions.with_hits import pair
 
     config = settings(recipe, overrides)
-    require_apart(out, [questions, Path(config.data.record) if config.data.record else None])
-    chosen = read_questions(questions, unanswered=layout == "ours", emptied=layout == "ours")
+    require_distinct_paths(out, [questions, Path(config.data.record) if config.data.record else None])
+    records = read_questions(questions, unanswered=layout == "ours", emptied=layout == "ours")
     with resumable_retriever(experiment_on(index, config), out) as retriever:
         fingerprint = retriever.fingerprint
-        paired = pair(chosen, retriever, k)
+        paired = pair(records, retriever, k)
         count = write_jsonl(out, paired) if layout == "ours" else write_json_list(out, map(paired_of, paired))
     if as_json:
         click.echo(json.dumps({"questions": count, "k": k, "index": fingerprint, "out": str(out)}))

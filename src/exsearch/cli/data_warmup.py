@@ -1,4 +1,4 @@
-"""`exsearch data warmup`: warm-up trajectories as a file, from annotations or by a teacher."""
+"""`exsearch data warmup`: write warm-up trajectories to a file, from annotations or by a teacher."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +29,9 @@ def _price(context: click.Context, option: click.Parameter, value: str | None) -
     try:
         prompt, completion = map(float, value.split(","))
     except ValueError:
-        raise click.BadParameter("write two numbers, such as 0.15,0.60: for a million tokens in and out") from None
+        raise click.BadParameter(
+            "write two numbers, such as 0.15,0.60: the price of a million prompt and of a million completion tokens"
+        ) from None
     return prompt, completion
 
 
@@ -41,7 +43,7 @@ def _price(context: click.Context, option: click.Parameter, value: str | None) -
 @click.option(
     "--gold",
     type=click.Choice(["require", "insert"]),
-    help="A gold passage that the index does not return: leave the question out, or insert it. Sets warmup.gold.",
+    help="A gold passage that the index does not return: skip the question, or insert the passage. Sets warmup.gold.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Maximum number of questions, from the start of the file.")
 @click.option("--teacher", metavar="URL", help="Chat endpoint, ending in /v1, of a model that writes the trajectories.")
@@ -81,7 +83,7 @@ def warmup(
     import msgspec
 
     from exsearch.agent.loading import resumable_retriever
-    from exsearch.core.atomic import require_apart
+    from exsearch.core.atomic import require_distinct_paths
     from exsearch.core.errors import UsageError
     from exsearch.core.jsonl import write_json, write_jsonl
     from exsearch.questions.question import read_questions
@@ -92,19 +94,19 @@ def warmup(
     if bool(teacher) != bool(teacher_model):
         raise UsageError("--teacher and --teacher-model go together: the URL, and the model's name there")
     config = settings(recipe, overrides, model__path=model, warmup__gold=gold)
-    require_apart(out, [questions])
-    chosen = read_questions(questions, limit)
+    require_distinct_paths(out, [questions])
+    records = read_questions(questions, limit)
     experiment = experiment_on(index, config)
     chat = experiment.chat
     quality = Quality(chat)
     with resumable_retriever(experiment, out) as retriever:
         if teacher and teacher_model:
             writer = _teacher(teacher, teacher_model, api_key_file, config, chat, retriever, attempts, out)
-            write_jsonl(out, quality.passing(writer.outcomes(chosen)))
+            write_jsonl(out, quality.count(writer.outcomes(records)))
             report = quality.report(retriever.fingerprint, teacher_model, writer.cost(price))
         else:
             passages = GoldPassages.of(experiment)
-            write_jsonl(out, quality.passing(gold_outcomes(chosen, retriever, chat, config.agent, passages)))
+            write_jsonl(out, quality.count(gold_outcomes(records, retriever, chat, config.agent, passages)))
             report = quality.report(retriever.fingerprint, GOLD)
     write_json(out.with_suffix(".report.json"), report)
     if as_json:
@@ -132,21 +134,21 @@ def _teacher(
 
 
 def _print(out: Path, report: "WarmupReport") -> None:
-    click.echo(f"{out}: {report.trajectories} trajectories of {report.questions} questions, by {report.written_by}")
+    click.echo(f"{out}: {report.trajectories} trajectories for {report.questions} questions, by {report.written_by}")
     for reason, count in report.left_out.items():
-        click.echo(f"  left out, {reason}: {count}")
-    click.echo(f"  evidence word for word in the passages read: {report.evidence_read:.1%}")
-    click.echo(f"  words of the evidence that are in them: {report.evidence_words:.1%}")
+        click.echo(f"  skipped, {reason}: {count}")
+    click.echo(f"  evidence found word for word in the passages read: {report.evidence_read:.1%}")
+    click.echo(f"  words of the evidence found in them: {report.evidence_words:.1%}")
     click.echo(f"  answer in the recorded facts: {report.answer_follows:.1%}")
     click.echo(
-        f"  a trajectory: {report.mean_steps} searches, {report.mean_tokens} tokens, of which "
-        f"{report.mean_learned_tokens} are learned"
+        f"  per trajectory: {report.mean_steps} searches, {report.mean_tokens} tokens "
+        f"({report.mean_learned_tokens} trained on)"
     )
     click.echo(f"  gold passages inserted: {report.gold_inserted}, in {report.trajectories_with_inserted} trajectories")
     if report.teacher is not None:
         cost = report.teacher
         click.echo(f"  attempts of the teacher: {cost.attempts}; failed: {cost.failed}")
-        price = "" if cost.price is None else f", {cost.price:.4f} in all"
+        price = "" if cost.price is None else f", {cost.price:.4f} in total"
         click.echo(
             f"  its tokens: {cost.prompt_tokens} in ({cost.cached_tokens} cached), {cost.completion_tokens} out{price}"
         )

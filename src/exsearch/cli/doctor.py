@@ -1,4 +1,4 @@
-"""`exsearch doctor`: what is installed, what is missing, how to get it."""
+"""`exsearch doctor`: what is installed, what is missing, and how to install it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,7 +98,7 @@ def _version(distribution: str) -> str | None:
 
 
 def _machine() -> dict[str, str]:
-    """Describe what models would run on."""
+    """Describe the hardware that models would run on."""
     import os
     import shutil
 

@@ -1,4 +1,4 @@
-"""`exsearch explore`: the E-step's sampling, alone."""
+"""`exsearch explore`: only the sampling of the E-step."""
 
 from pathlib import Path
 
@@ -47,12 +47,12 @@ def explore(
     from exsearch.questions.question import read_questions
 
     config = settings(recipe, overrides, model__path=model, rollout__ray=ray)
-    chosen = read_questions(questions, unanswered=True)
-    check_journal(out, chosen, config)
+    records = read_questions(questions, unanswered=True)
+    check_journal(out, records, config)
     with closing(load_agents(as_begun(experiment_on(index, config), out))) as agents:
-        trajectories = run(agents, chosen, config.explore, config.seed, out)
+        trajectories = run(agents, records, config.explore, config.seed, out)
     stops = dict(Counter(trajectory.stop_reason.value for trajectory in trajectories))
     if as_json:
         click.echo(json.dumps({"trajectories": len(trajectories), "stop_reasons": stops, "out": str(out)}))
     else:
-        click.echo(f"{out}: {len(trajectories)} trajectories of {len(chosen)} questions; {stops}")
+        click.echo(f"{out}: {len(trajectories)} trajectories of {len(records)} questions; {stops}")

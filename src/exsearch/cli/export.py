@@ -1,4 +1,4 @@
-"""`exsearch export`: a run's model for others."""
+"""`exsearch export`: copy a run's model to a folder for other tools."""
 
 from pathlib import Path
 
@@ -18,11 +18,11 @@ def export(run: Path, out: Path, name: str | None, licence: str | None, reposito
     """Copy a model of RUN_DIR, with tokenizer and model card, to a folder that other tools can load."""
     from exsearch.em import export as exporting
 
-    chosen = exporting.export(run, out, name, licence)
+    model = exporting.export(run, out, name, licence)
     address = exporting.push(out, repository) if repository else None
     if as_json:
         import json
 
-        click.echo(json.dumps({"model": chosen, "folder": str(out), "hub": address}))
+        click.echo(json.dumps({"model": model, "folder": str(out), "hub": address}))
     else:
-        click.echo(f"{out}: {chosen} of {run}" + (f", uploaded to {address}" if address else ""))
+        click.echo(f"{out}: {model} of {run}" + (f", uploaded to {address}" if address else ""))

@@ -1,4 +1,4 @@
-"""`exsearch index`: build an index of a corpus, or bring one up to date."""
+"""`exsearch index`: build an index of a corpus, or update one."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +42,7 @@ def index(
 ) -> None:
     """Build an index of the corpus folder CORPUS.
 
-    Run the same command again to resume an interrupted build, or to add the passages that the corpus has gained.
+    Run the same command again to resume an interrupted build, or to add passages that the corpus has gained since.
     """
     import msgspec
 
@@ -67,7 +67,7 @@ def index(
 def _compression(
     corpus: "Corpus", retriever: str, parameters: dict[str, Any], disk: str | None, ram: str | None
 ) -> dict[str, int]:
-    """Return the compression that keeps to both budgets, and say what it costs."""
+    """Return the compression that meets both budgets; print it with its cost in recall."""
     from exsearch.core.errors import UsageError
     from exsearch.retrieval.index.registry import check_parameters
     from exsearch.retrieval.late.budget import as_size, compress_to, parse_size
@@ -75,15 +75,16 @@ def _compression(
     if retriever != "late":
         raise UsageError(f"--disk and --ram choose the compression of a late index, not of {retriever}")
     if "token_bytes" in parameters:
-        raise UsageError("--disk and --ram choose token_bytes; leave it out of --set")
+        raise UsageError("--disk and --ram choose token_bytes; remove it from --set")
     try:
         budget = min(parse_size(size) for size in (disk, ram) if size)
     except ValueError as error:
         raise UsageError(f"--disk and --ram: {error}; write it like 8GB") from None
-    chosen, expected = compress_to(corpus, budget, check_parameters(retriever, parameters))
+    compression, expected = compress_to(corpus, budget, check_parameters(retriever, parameters))
     click.echo(
-        f"{chosen.token_bytes} bytes a token: about {as_size(expected)}, "
-        f"{chosen.recall_lost:.1f} points of recall@5 below uncompressed vectors (measured with the embedded encoder)",
+        f"{compression.token_bytes} bytes per token: about {as_size(expected)}, "
+        f"{compression.recall_lost:.1f} points of recall@5 below uncompressed vectors (measured with the embedded "
+        "encoder)",
         err=True,
     )
-    return {"token_bytes": chosen.token_bytes}
+    return {"token_bytes": compression.token_bytes}

@@ -1,4 +1,4 @@
-"""`exsearch learn`: the M-step, alone."""
+"""`exsearch learn`: only the M-step."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,10 +57,10 @@ def learn(
 
 
 def _pairs(files: tuple[Path, ...]) -> "list[Rollouts]":
-    """Return journals with their weights. Raises UsageError if one is left over."""
+    """Pair each journal with its weights. Raises UsageError for an odd number of files."""
     from exsearch.core.errors import UsageError
     from exsearch.em.replay import Rollouts
 
     if len(files) % 2:
-        raise UsageError(f"{files[-1]}: name each journal with the file of its weights behind it")
+        raise UsageError(f"{files[-1]}: name each journal, followed by the file of its weights")
     return [Rollouts(str(journal), journal, weights) for journal, weights in zip(files[::2], files[1::2], strict=True)]

@@ -14,7 +14,7 @@ from exsearch.processes.children import guard_others
 from exsearch.processes.streams import write_any_text
 
 VERBS = {
-    "quickstart": "Train a search agent from nothing, in minutes, and explain each stage.",
+    "quickstart": "Train a search agent from scratch in minutes, and explain each stage.",
     "ask": "Answer a question by searching, step by step.",
     "corpus": "Import passages, or generate a synthetic benchmark.",
     "data": "Import questions, retrieve documents for them, write warm-up trajectories.",
@@ -40,7 +40,7 @@ class Verbs(click.Group):
     """Imports `exsearch.cli.<verb>` only when that verb runs, so that `--help` is quick."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the verbs in the order of a user's first day."""
+        """Return the verbs in the order in which a new user needs them."""
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
@@ -86,7 +86,7 @@ def main() -> None:
             _leave(str(told), told.exit_code)
         if not stopping.was_asked():
             raise
-        _leave(stopping.STOPPED, 1)  # a library that is interrupted while it is imported makes another error of it
+        _leave(stopping.STOPPED, 1)  # a library may turn an interruption during its import into another error
 
 
 def _leave(message: str, code: int) -> NoReturn:

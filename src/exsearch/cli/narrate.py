@@ -43,8 +43,8 @@ def print_table(root: Path, summary: RunSummary) -> None:
         )
     console.print(table)
     first = next(iter(scores.values()))
-    chosen = "the guard's" if any(iteration.guard for iteration in summary.iterations) else "the validation"
-    console.print(f"* best on {chosen} questions.  n = {first.figures['em'].n}, protocol {first.protocol}")
+    selection = "the guard's" if any(iteration.guard for iteration in summary.iterations) else "the validation"
+    console.print(f"* best on {selection} questions.  n = {first.figures['em'].n}, protocol {first.protocol}")
     for iteration in summary.iterations:
         if iteration.guard:
             console.print(f"{iteration.guard}.")
@@ -67,9 +67,9 @@ def print_trajectory(root: Path, summary: RunSummary) -> None:
     right = {row.question_id for row in scores.questions if row.em and row.searches >= 2}
     questions = {question.id: question for question in read_questions(folder.questions("test"))}
     trajectories = list(read_jsonl(folder.test_eval(summary.best) / TRAJECTORIES, Trajectory))
-    chosen = next((t for t in trajectories if t.question_id in right), trajectories[0])
+    trajectory = next((t for t in trajectories if t.question_id in right), trajectories[0])
     console.print(
-        Panel(render_trajectory(questions[chosen.question_id], chosen), title=f"a trajectory of {summary.best}")
+        Panel(render_trajectory(questions[trajectory.question_id], trajectory), title=f"a trajectory of {summary.best}")
     )
 
 
@@ -92,25 +92,25 @@ def render_trajectory(question: Question, trajectory: Trajectory) -> Text:
 
 
 def print_weights(root: Path, iteration: str) -> None:
-    """Print the weights of the samples of one question: one whose samples differ, if there is any."""
+    """Print the weights of one question's samples; prefer a question whose samples differ."""
     folder = RunLayout(root)
     groups: dict[str, list[Weighted]] = {}
     for record in read_jsonl(folder.weights(iteration), Weighted):
         groups.setdefault(record.question_id, []).append(record)
     mixed = [g for g in groups.values() if 0 < sum(w.exact_match for w in g) < len(g) and sum(w.weight for w in g) > 0]
-    chosen = random.Random(0).choice(mixed or list(groups.values()))
+    group = random.Random(0).choice(mixed or list(groups.values()))
     questions = {question.id: question for question in read_questions(folder.questions("train"))}
     answers = {
         t.number: t.answer
         for t in read_jsonl(folder.trajectories(iteration), Trajectory)
-        if t.question_id == chosen[0].question_id
+        if t.question_id == group[0].question_id
     }
-    question = questions[chosen[0].question_id]
-    # as Text: what stands in square brackets would be read as markup
+    question = questions[group[0].question_id]
+    # as Text, because text in square brackets would be read as markup
     table = Table(title=Text(printable(f"{question.text}  (gold: {question.answers[0]})")), title_justify="left")
     for column in ("sample", "its answer", "log p(gold | x, z)", "weight", ""):
         table.add_column(column)
-    for record in chosen:
+    for record in group:
         logprob = "-" if record.logprob is None else f"{record.logprob:.2f}"
         bar = "#" * round(30 * record.weight)
         answer = Text(printable(answers[record.number] or "-"))

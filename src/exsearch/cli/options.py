@@ -42,7 +42,7 @@ model_option = click.option("--model", help="builtin:smollm2-135m, a checkpoint 
 def settings(recipe: Path | None, overrides: tuple[str, ...], **chosen: str | None) -> "Config":
     """Return the config of a recipe, `--set` overrides and options, in rising precedence.
 
-    `chosen` maps dotted keys, with `__` for the dot, to option values; None leaves the key alone.
+    `chosen` maps dotted keys, with `__` for the dot, to option values; None means that the option was not given.
     """
     from exsearch.config import load_config, parse_config
 
@@ -61,5 +61,5 @@ def experiment_on(index: str, config: "Config") -> "Experiment":
 
 
 def printable(text: str) -> str:
-    """Replace control characters: text from outside must not be able to steer the terminal."""
+    """Replace control characters, so that text from outside cannot control the terminal."""
     return "".join(character if character.isprintable() else " " for character in text)

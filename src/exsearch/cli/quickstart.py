@@ -1,4 +1,4 @@
-"""`exsearch quickstart`: from nothing to a search agent that has learned from its own trajectories."""
+"""`exsearch quickstart`: from scratch to a search agent that has learned from its own trajectories."""
 
 from collections.abc import Callable
 from importlib.resources import files
@@ -26,7 +26,7 @@ RELATIONS = (
     "company_city",
     "company_founder",
 )
-"""What the questions are about: few enough relations to be learned in minutes. The passages tell of all."""
+"""Relations that the questions are about, few enough to be learned in minutes. The passages cover all relations."""
 
 
 @click.command()
@@ -60,7 +60,7 @@ def quickstart(out: Path, seed: int, overrides: tuple[str, ...], as_json: bool) 
 
 
 def _prepare(out: Path, seed: int, overrides: tuple[str, ...], say: Callable[[str], None]) -> "Config":
-    """Make the world and its index, if they are not there; return the recipe's config pointing at them."""
+    """Generate the world and its index unless they exist; return the recipe's config with their paths."""
     from exsearch.config import load_config
     from exsearch.core.jsonl import write_jsonl
     from exsearch.corpus.store import Corpus, write_corpus
@@ -70,7 +70,7 @@ def _prepare(out: Path, seed: int, overrides: tuple[str, ...], say: Callable[[st
 
     world_folder, index = out / "world", out / "index"
     folder = RunFolder(out)
-    # a run that is here goes on with its own recipe, which may be of another version
+    # an existing run keeps its own recipe, which may be of another version
     recipe = folder.config if folder.config.exists() else Path(str(files("exsearch") / "recipes" / "quickstart.toml"))
     paths = [f"data.index={index}", *(f"data.{split}={world_folder / split}.jsonl" for split in QUESTIONS)]
     config = load_config(recipe, [*paths, f"seed={seed}", *overrides])
@@ -89,7 +89,7 @@ def _prepare(out: Path, seed: int, overrides: tuple[str, ...], say: Callable[[st
 
 
 def _show(out: Path, summary: "RunSummary", report: Path) -> None:
-    """Print what the run came to, and what to try next."""
+    """Print the run's results, and what to try next."""
     from exsearch.cli.narrate import print_table, print_trajectory, print_weights
     from exsearch.questions.question import read_questions
     from exsearch.runs.layout import RunLayout

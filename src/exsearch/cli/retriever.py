@@ -1,4 +1,4 @@
-"""`exsearch retriever`: teach the encoder of `late` indexes what answers a query."""
+"""`exsearch retriever`: train the encoder of `late` indexes."""
 
 from pathlib import Path
 
@@ -72,14 +72,14 @@ def train(
     from exsearch.retrieval.index.folder import read_index_info
     from exsearch.retrieval.index.open import open_index
 
-    asked = read_questions(questions, emptied=True)
-    pairs = pairs_of_questions(asked)
+    records = read_questions(questions, emptied=True)
+    pairs = pairs_of_questions(records)
     if not pairs:
         raise UsageError(
             f"{questions}: no question names a gold passage (gold_passages, or sub_questions with passage)"
         )
     if trajectories is not None:
-        pairs += pairs_of_trajectories(read_jsonl(trajectories, Trajectory), asked)
+        pairs += pairs_of_trajectories(read_jsonl(trajectories, Trajectory), records)
     opened = open_index(index, corpus)
     passages = Corpus.open(corpus or index / read_index_info(index).corpus)
     data = add_negatives(sample_pairs(pairs, max_triples, seed), opened, passages)

@@ -1,4 +1,4 @@
-"""`exsearch score`: anybody's predictions under any normaliser, or all of them."""
+"""`exsearch score`: score predictions under one normaliser, or under all of them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,36 +50,36 @@ def score(
     from exsearch.questions.question import read_questions
 
     if normaliser not in ("all", *NORMALISERS):
-        known = ", ".join(NORMALISERS)
-        raise UsageError(f"no normaliser {normaliser!r}{nearest(normaliser, list(NORMALISERS))}; all, or {known}")
+        choices = ", ".join(NORMALISERS)
+        raise UsageError(f"no normaliser {normaliser!r}{nearest(normaliser, list(NORMALISERS))}; all, or {choices}")
     if bool(url) != bool(judge_model):
         raise UsageError("--judge and --judge-model go together: a URL, and the model's name there")
     if judge_key_file and not url:
         raise UsageError("--judge-key-file goes with --judge")
     names = list(NORMALISERS) if normaliser == "all" else [normaliser]
-    asked = read_questions(questions, emptied=True)  # the report names them, by normaliser
-    files = [match(read_predictions(path), asked) for path in (predictions, other) if path is not None]
-    scored = [values(asked, file.answers, names) for file in files]
+    gold = read_questions(questions, emptied=True)  # the report lists emptied answers by normaliser
+    files = [match(read_predictions(path), gold) for path in (predictions, other) if path is not None]
+    scored = [values(gold, file.answers, names) for file in files]
     if url and judge_model:
         for file, columns in zip(files, scored, strict=True):
-            columns["judge"] = {judge_model: _judged(url, judge_model, judge_key_file, asked, file)}
-    found = report(asked, files, scored)
+            columns["judge"] = {judge_model: _judged(url, judge_model, judge_key_file, gold, file)}
+    rescored = report(gold, files, scored)
     if as_json:
-        click.echo(msgspec.json.encode(found).decode())
+        click.echo(msgspec.json.encode(rescored).decode())
         return
-    for name, ids in found.emptied.items():
-        _named(f"{name} leaves nothing of a gold answer of", ids, "any answer of which nothing is left matches it")
-    for each in found.predictions:
+    for name, ids in rescored.emptied.items():
+        _named(f"{name} leaves an empty gold answer for", ids, "every answer that becomes empty matches it")
+    for each in rescored.predictions:
         _print(each, len(names) > 1)
-    if found.difference:
+    if rescored.difference:
         click.echo(f"\n{other} minus {predictions}, paired, points")
-        _rows(found.difference, "+.2f")
+        _rows(rescored.difference, "+.2f")
 
 
 def _judged(
     url: str, model: str, key_file: Path | None, questions: "list[Question]", predictions: "Matched"
 ) -> list[float]:
-    """Return the judge's verdicts, which are kept beside the predictions."""
+    """Return the judge's verdicts, which are stored next to the predictions."""
     from exsearch.engine.endpoint import Endpoint
     from exsearch.evaluation.judge import judge
     from exsearch.network.api_key import read_api_key

@@ -1,4 +1,4 @@
-"""`exsearch search`: ask an index one query."""
+"""`exsearch search`: search an index."""
 
 import textwrap
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`exsearch serve`: offer an index to other programs."""
+"""`exsearch serve`: make an index available to other programs."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -113,7 +113,7 @@ def retrieval(
     from exsearch.serving.sites import Sites
 
     if ray is not None and replicas is None:
-        raise UsageError("--ray: say how many processes are to search (--replicas N)")
+        raise UsageError("--ray: set the number of processes that search (--replicas N)")
     key = _key(api_key_file)
     sites = Sites(allowed_hosts or None, allowed_origins)
     limits = Limits(
@@ -179,7 +179,7 @@ def mcp(
         try:
             serve_stdio(server)
         except KeyboardInterrupt:
-            stopping.end(0)  # a thread of it waits for standard input, and the interpreter would for the thread
+            stopping.end(0)  # a thread still waits for standard input; a normal exit would wait for it
     else:
         _listen(mcp_app(server, key, sites), host, port, key, limits.seconds)
 
@@ -231,7 +231,7 @@ def _require_extra() -> None:
 
 
 def _open(index: Path, corpus: Path | None, force: bool, processes: int = 1) -> "tuple[Retriever, Corpus]":
-    """Say what memory the index needs in so many processes, then open it in this one, ready to answer."""
+    """Print how much memory the index needs in this many processes, then open it in this one and warm it up."""
     from exsearch.corpus.store import Corpus
     from exsearch.retrieval.index.folder import read_index_info
     from exsearch.retrieval.index.open import open_index
@@ -249,18 +249,18 @@ def _open(index: Path, corpus: Path | None, force: bool, processes: int = 1) -> 
     if not force:
         refuse_if_too_large(index, need, available)
     retriever = open_index(index, corpus)
-    retriever.search(["warm up"], 1)  # compiles and loads what the first query would wait for
+    retriever.search(["warm up"], 1)  # compiles and loads now what the first query would wait for
     return retriever, Corpus.open(where)
 
 
 def _listen(app: "Starlette", host: str, port: int, key: str | None, seconds: float) -> None:
     from exsearch.network.loopback import is_loopback
-    from exsearch.serving.listen import make_server, open_socket
+    from exsearch.serving.uvicorn_server import make_server, open_socket
 
     if not is_loopback(host) and key is None:
         click.echo(f"warning: anyone who reaches {host} can search here; set a key (--api-key-file)", err=True)
     server = make_server(app, seconds)
     with open_socket(host, port) as socket, server.capture_signals():
-        shown = f"[{host}]" if ":" in host else host
-        click.echo(f"listening at http://{shown}:{socket.getsockname()[1]} (stop with Ctrl-C)", err=True)
+        address = f"[{host}]" if ":" in host else host
+        click.echo(f"listening at http://{address}:{socket.getsockname()[1]} (stop with Ctrl-C)", err=True)
         server.run(sockets=[socket])

@@ -1,4 +1,4 @@
-"""What the verbs `warmup` and `learn` have in common: train, log beside the checkpoint, report."""
+"""The common part of the verbs `warmup` and `learn`: train, log next to the checkpoint, report."""
 
 import json
 from collections.abc import Sequence
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 def run_training(job: Job, tracking: TrackingConfig, as_json: bool, sources: "Sequence[Source]" = ()) -> None:
-    """Do a training job, with metrics in OUTPUT.metrics.jsonl; `sources` says which journals its examples are from."""
+    """Do a training job, with metrics in OUTPUT.metrics.jsonl; `sources` are the journals of its examples."""
     out, count = job.output, len(job.examples)
     with sole_writer(out) if is_first() else nullcontext():
         metrics = train_logged(job, tracking)
     if not is_first():
         return
     if as_json:
-        told = {"sources": msgspec.to_builtins(sources)} if sources else {}
-        click.echo(json.dumps({"checkpoint": str(out), "examples": count, "metrics": str(metrics), **told}))
+        contributions = {"sources": msgspec.to_builtins(sources)} if sources else {}
+        click.echo(json.dumps({"checkpoint": str(out), "examples": count, "metrics": str(metrics), **contributions}))
         return
     if len(sources) > 1:
         whole = sum(source.weight for source in sources)

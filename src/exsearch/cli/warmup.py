@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--index", help="Index folder, URL of a server, or replay:FILE. For ready trajectories not needed.")
+@click.option("--index", help="Index folder, URL of a server, or replay:FILE. Not needed if FILE has trajectories.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Checkpoint folder to write.")
 @model_option
 @config_option
@@ -39,7 +39,7 @@ def warmup(
     """Teach the model the grammar from FILE: warm-up trajectories, or questions whose annotations become trajectories.
 
     Trajectories, as `exsearch data warmup` writes them, are all used. Of a question file the first
-    `warmup.questions` are used, with --index. The trajectories are kept in OUT.trajectories.jsonl.
+    `warmup.questions` are used, with --index. The trajectories are written to OUT.trajectories.jsonl.
     """
     from exsearch.agent.experiment import Experiment
     from exsearch.cli.training import run_training
@@ -65,7 +65,7 @@ def _from_annotations(file: Path, index: str | None, experiment: "Experiment") -
     from exsearch.warmup.write import gold_trajectories, within_context
 
     if index is None:
-        raise UsageError(f"{file}: holds questions; say in which index their passages are (--index)")
+        raise UsageError(f"{file}: has questions, not trajectories; name the index of their passages (--index)")
     config = experiment.config
     questions, retriever = read_questions(file, config.warmup.questions), experiment.retriever
     passages, agent = GoldPassages.of(experiment), within_context(config.agent, experiment.model)

@@ -1,4 +1,4 @@
-"""`exsearch weigh`: the E-step's weights, alone."""
+"""`exsearch weigh`: only the weights of the E-step."""
 
 from pathlib import Path
 
@@ -36,9 +36,9 @@ def weigh(
     from exsearch.questions.question import read_questions
 
     config = settings(recipe, overrides, weigh__weighting=weighting)
-    chosen = read_questions(questions, unanswered=True)
-    check_questions(trajectories, chosen)
-    weighted = run(list(read_jsonl(trajectories, Trajectory)), chosen, config.weigh)
+    records = read_questions(questions, unanswered=True)
+    check_questions(trajectories, records)
+    weighted = run(list(read_jsonl(trajectories, Trajectory)), records, config.weigh)
     write_jsonl(out, weighted)
     figures = dataclasses.asdict(summarise(weighted))
     if as_json:

@@ -1,4 +1,4 @@
-"""One typed tree of settings: what there is, and how it is read. The resolved tree is saved in the run folder."""
+"""The tree of typed settings, and how it is read. The resolved tree is saved in the run folder."""
 
 from exsearch.config.reading import apply_override, checked, dump_config, load_config, parse_config
 from exsearch.config.sections import (

@@ -39,7 +39,10 @@ def parse_config(tree: dict[str, Any], overrides: list[str], source: str) -> Con
 
 
 def checked(settings: S) -> S:
-    """Return settings that were made in Python, not read: msgspec checks only what it reads. Raises UsageError."""
+    """Return the settings if they are valid; for settings made in Python, since msgspec checks only what it decodes.
+
+    Raises UsageError.
+    """
     try:
         convert(msgspec.to_builtins(settings), type(settings))
     except ShapeError as error:
@@ -48,9 +51,9 @@ def checked(settings: S) -> S:
 
 
 def apply_override(tree: dict[str, Any], override: str) -> None:
-    """Set what `a.b=value` says in a tree of settings; the value is read as TOML, else taken as text."""
-    key, found, value = override.partition("=")
-    if not found:
+    """Apply an override `a.b=value` to a tree of settings; the value is read as TOML, or else as plain text."""
+    key, equals, value = override.partition("=")
+    if not equals:
         raise UsageError(f"--set {override}: write it as section.key=value")
     *sections, name = key.strip().split(".")
     for section in sections:
@@ -64,19 +67,19 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
 
 
 def _refuse_unknown(tree: dict[str, Any], kind: type[msgspec.Struct], source: str, prefix: str) -> None:
-    known = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
     for name, value in tree.items():
-        if name not in known:
-            raise UsageError(f"{source}: unknown key {prefix + name!r}{nearest(name, list(known))}")
-        section = known[name]
+        if name not in fields:
+            raise UsageError(f"{source}: unknown key {prefix + name!r}{nearest(name, list(fields))}")
+        section = fields[name]
         if isinstance(section, type) and issubclass(section, msgspec.Struct) and isinstance(value, dict):
             _refuse_unknown(value, section, source, f"{prefix}{name}.")
 
 
 def dump_config(config: Config, leave_out: Collection[str] = ()) -> str:
-    """Return the resolved config as TOML; keys without a value are left out, and so are those named with their section.
+    """Return the resolved config as TOML, without keys that have no value.
 
-    An example of such a name is `learn.kl`.
+    `leave_out` names further keys to skip, with their section, such as `learn.kl`.
     """
     tree = _without_none(msgspec.to_builtins(config))
     for key in leave_out:

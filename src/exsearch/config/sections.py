@@ -38,7 +38,7 @@ class ModelConfig(Section, frozen=True):
     """Device: `auto` uses a GPU if there is one; otherwise a torch device such as `cpu` or `cuda:0`."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Precision of generation, scoring and the forward pass of training. `auto` is `bf16` where the hardware computes
-    faster in it."""
+    faster with it."""
     engine: Literal["transformers", "vllm", "openai"] = "transformers"
     """Engine that generates and scores."""
     adapter: str = ""
@@ -128,7 +128,7 @@ class AgentConfig(Section, frozen=True):
 
 
 class RolloutConfig(Section, frozen=True):
-    """How trajectories are run; what they say does not depend on it.
+    """Concurrency, timeouts and placement. None of these changes a trajectory's content.
 
     >>> agent = xs.load_agent(model, index, rollout=xs.RolloutConfig(in_flight=8))
     >>> agent.in_flight
@@ -311,7 +311,7 @@ class LearnConfig(TrainingConfig, frozen=True):
     warmup_mix: Count = 0
     """Number of warm-up trajectories added to each M-step with weight 1, against forgetting."""
     replay: Literal["none", "decay", "ratios"] = "none"
-    """What an M-step learns from beside its own E-step: nothing, or the rollouts of earlier E-steps, with weights that
+    """What an M-step learns from besides its own E-step: nothing, or the rollouts of earlier E-steps, with weights that
     decay (stochastic-approximation EM), or with weights recomputed under the current model."""
     replay_rate: Share = 0.5
     """For `decay`: share g of the newest rollouts in the objective; earlier ones keep 1 - g. 0 means 1/t in the t-th
@@ -320,8 +320,9 @@ class LearnConfig(TrainingConfig, frozen=True):
     """Number of M-steps, each with its own order of the trajectories, whose weights are averaged. Each takes the time
     of one M-step."""
     step_credit: NonNegativeFloat = 0.0
-    """If > 0, weight turns by what they brought: by the softmax of this times the rise of log p(y | ...), in nats; 1 on
-    average. Needs `explore.score_steps`."""
+    """If > 0, weight each turn by what it contributed: by the softmax of this times the rise of log p(y | ...), in
+    nats; 1
+    on average. Needs `explore.score_steps`."""
 
 
 class LoopConfig(Section, frozen=True):
@@ -343,7 +344,7 @@ class LoopConfig(Section, frozen=True):
 
 
 class TrackingConfig(Section, frozen=True):
-    """Where figures are shown beside metrics.jsonl."""
+    """Where figures are shown, in addition to metrics.jsonl."""
 
     report_to: list[Literal["trackio", "wandb", "tensorboard"]] = []
     """Trackers that also receive the figures of metrics.jsonl."""

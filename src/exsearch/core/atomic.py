@@ -1,16 +1,18 @@
 """Files and folders that are never half-written, and what may be in their way."""
 
+import codecs
 import errno
 import os
 import shutil
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
 from exsearch.core.errors import UsageError
-from exsearch.core.foreign import HEAD, foreign
+from exsearch.core.foreign import require_text
+from exsearch.core.scratch import scratch
 from exsearch.core.shape import not_utf8
 from exsearch.core.trouble import naming, writing
 
@@ -19,11 +21,12 @@ T = TypeVar("T")
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Yield a temporary sibling of `target`, a file or folder to be; rename it on success, delete it on error.
+    """Yield a temporary path for `target`, a file or folder to be; rename it on success, delete it on error.
 
     An existing target is replaced, behind a link if it is one; UsageError if a folder would be replaced by a file or a
     file by a folder, or if it is neither. A killed process leaves `target` as it was; the leftover of the killed
-    attempt is removed by the next one.
+    attempt is removed by the next one. Of several writers at once each has a path of its own (`scratch`), and the last
+    to end wins.
     """
     target = behind_link(target)
     if not target.name:
@@ -31,19 +34,23 @@ def atomic_path(target: Path) -> Iterator[Path]:
     if is_special(target):
         raise UsageError(f"{target}: is neither a file nor a folder, and would be replaced; choose another path")
     make_folder(target.parent)
-    temporary = target.with_name(f".{target.name}.partial")
-    remove(temporary)
-    try:
-        with writing(target):
-            yield temporary
-        if target.exists() and target.is_dir() != temporary.is_dir():
+    for left in (".partial", ".replaced"):  # of earlier versions
+        remove(target.with_name(f".{target.name}{left}"))
+    with scratch(target) as own:
+        temporary = own / target.name
+        try:
+            with writing(target):
+                yield temporary
+        except OSError as error:
+            if error.filename == str(temporary):
+                error.filename = str(target)
+            raise
+        there = _mode(target)
+        if there and stat.S_ISDIR(there) != temporary.is_dir():
             raise UsageError(
-                f"{target}: a {'folder' if target.is_dir() else 'file'} is in the way; choose another path"
+                f"{target}: a {'folder' if stat.S_ISDIR(there) else 'file'} is in the way; choose another path"
             )
-        put_in_place(temporary, target)
-    except BaseException:
-        remove(temporary)
-        raise
+        replace_atomically(temporary, target)
 
 
 def behind_link(target: Path) -> Path:
@@ -65,20 +72,27 @@ def is_taken(target: Path) -> bool:
     return target.exists() and not (target.is_dir() and not children(target))
 
 
-def put_in_place(new: Path, target: Path) -> None:
-    """Rename `new` to its sibling `target`, no link, which is replaced if it exists.
+def replace_atomically(new: Path, target: Path) -> None:
+    """Rename `new` to `target`, no link, on the same disk, which is replaced if it exists.
 
-    No rename can take the place of a folder that is not empty: the old one is renamed, too, and removed in the end,
-    since a kill while it is removed would leave half of it.
+    No rename can take the place of a folder that is not empty: the old one is renamed, too, to a sibling of `new`, and
+    removed in the end, since a kill while it is removed would leave half of it.
     """
     if not new.is_dir():
         new.replace(target)
         return
-    replaced = target.with_name(f".{target.name}.replaced")
-    remove(replaced)
-    if target.is_dir():
-        target.replace(replaced)
-    new.replace(target)
+    replaced = new.with_name(f".{target.name}.replaced")
+    while True:
+        remove(replaced)
+        if target.is_dir():
+            with suppress(FileNotFoundError):  # another writer has just taken it away
+                target.replace(replaced)
+        try:
+            new.replace(target)
+            break
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise  # else another writer has just put its own there
     remove(replaced)
 
 
@@ -112,15 +126,21 @@ def children(folder: Path) -> list[Path]:
 
 def is_file(path: Path) -> bool:
     """Return whether a file is there; raises OSError where that cannot be told, which `Path.is_file` may call False."""
-    try:
-        return stat.S_ISREG(path.stat().st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
+    return stat.S_ISREG(_mode(path))
 
 
 def is_special(path: Path) -> bool:
     """Return whether something is there that is neither a file nor a folder, such as a pipe or a device."""
-    return path.exists() and not (path.is_file() or path.is_dir())
+    mode = _mode(path)
+    return bool(mode) and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _mode(path: Path) -> int:
+    """Return what is there, as `stat` tells it, 0 for nothing: asked once, since another writer may replace it."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
 
 
 def require_no_folder(path: Path) -> None:
@@ -129,7 +149,7 @@ def require_no_folder(path: Path) -> None:
         raise UsageError(f"{path}: a folder is in the way; choose another path")
 
 
-def require_apart(out: Path, inputs: Iterable[Path | None]) -> None:
+def require_distinct_paths(out: Path, inputs: Iterable[Path | None]) -> None:
     """Raise UsageError if `out` is one of the files that are read to make it."""
     if any(out.exists() and path.exists() and out.samefile(path) for path in inputs if path is not None):
         raise UsageError(f"{out}: is read, and would be replaced; choose another path to write to")
@@ -141,16 +161,20 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def read_text(path: Path) -> str:
-    """Read a text file, less a byte order mark; raise UsageError naming the file if it is missing or not UTF-8."""
+def read_utf8(path: Path) -> bytes:
+    """Read the bytes of a text file, less a byte order mark; raise UsageError if it is missing, or plainly no UTF-8."""
     try:
         with naming(path):
             content = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UsageError(f"{path}: no such file") from None
-    if said := foreign(content[:HEAD]):
-        raise UsageError(f"{path}: is {said}")
+    require_text(path, content)
+    return content.removeprefix(codecs.BOM_UTF8)
+
+
+def read_text(path: Path) -> str:
+    """Read a text file, less a byte order mark; raise UsageError naming the file if it is missing or not UTF-8."""
     try:
-        return content.decode("utf-8-sig")
+        return read_utf8(path).decode()
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: {not_utf8(error)}") from None

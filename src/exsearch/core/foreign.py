@@ -2,6 +2,9 @@
 
 import codecs
 import re
+from pathlib import Path
+
+from exsearch.core.errors import UsageError
 
 HEAD = 16
 """So many bytes tell."""
@@ -32,3 +35,15 @@ def foreign(head: bytes) -> str | None:
     if _WIDE.match(head):
         return "written in UTF-16; save it as UTF-8"
     return next((said for pattern, said in _PACKED if pattern.match(head)), None)
+
+
+def require_text(path: Path, head: bytes) -> None:
+    """Raise UsageError, with what to do, if the file at `path` begins with `head` and so is no text in UTF-8."""
+    if said := foreign(head[:HEAD]):
+        raise UsageError(f"{path}: is {said}")
+
+
+def require_line_feeds(path: Path, line: bytes) -> None:
+    """Raise UsageError if a line of a text is several that end in carriage returns alone."""
+    if b"\r" in line.rstrip(b"\r\n"):
+        raise UsageError(f"{path}: its lines end in carriage returns alone; save it with line feeds")

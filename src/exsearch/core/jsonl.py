@@ -57,6 +57,15 @@ def write_json_list(path: Path, records: Iterable[object]) -> int:
 
 def read_jsonl(path: Path, kind: type[T]) -> Iterator[T]:
     """Yield the records of a JSONL file; raise UsageError with file and line at the first that is not a `kind`."""
+    return _records(path, kind, growing=False)
+
+
+def read_growing(path: Path, kind: type[T]) -> Iterator[T]:
+    """Do the same for a file that may be absent or still growing: a torn last line is skipped."""
+    return _records(path, kind, growing=True) if path.is_file() else iter(())
+
+
+def _records(path: Path, kind: type[T], growing: bool) -> Iterator[T]:
     decoder = msgspec.json.Decoder(kind)
     try:
         with naming(path), path.open("rb") as file:
@@ -67,30 +76,14 @@ def read_jsonl(path: Path, kind: type[T]) -> Iterator[T]:
                 try:
                     yield decoder.decode(record)
                 except BROKEN:
+                    if growing and not line.endswith(b"\n"):
+                        return
                     raise UsageError(f"{path}, line {number}: {fault(record, kind)}") from None
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UsageError(f"{path}: no such file") from None
 
 
-def read_growing(path: Path, kind: type[T]) -> Iterator[T]:
-    """Yield the records of a JSONL file that may be absent or still growing: a torn last line is left out."""
-    if not path.is_file():
-        return
-    decoder = msgspec.json.Decoder(kind)
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                record = decoder.decode(line)
-            except BROKEN:
-                if not line.endswith(b"\n"):
-                    return
-                raise UsageError(f"{path}, line {number}: {fault(line, kind)}") from None
-            yield record
-
-
-def set_damaged_aside(path: Path, kind: type[T]) -> list[str]:
+def quarantine_damaged_lines(path: Path, kind: type[T]) -> list[str]:
     """Move the lines of a JSONL file that are no `kind` to `FILE.damaged`; return what was wrong with each.
 
     A torn last line is left to `Journal`.

@@ -18,10 +18,13 @@ def is_own(name: str) -> bool:
 
 
 def ours_or_own(ours: Sequence[str]) -> msgspec.Meta:
-    """Return the limits of a text that names one of `ours`, or what the user names as `module:name`."""
+    """Return the limits of a text that names one of `ours`, or what the user names as `module:name`.
+
+    A message about another text says which of the `names` in their `extra` comes near.
+    """
     known = "|".join(map(re.escape, ours))
     words = f"one of {', '.join(ours)}, or your own as module:name"
-    return msgspec.Meta(pattern=rf"\A(?:{known}|{_OWN})\Z", description=words)
+    return msgspec.Meta(pattern=rf"\A(?:{known}|{_OWN})\Z", description=words, extra={"names": [*ours]})
 
 
 def find_own(name: str, key: str) -> Any:

@@ -138,8 +138,9 @@ def _at(path: str, value: Any, kind: Any, strict: bool) -> str:
         if not _accepted(part, each, strict):
             return _at(where, part, each, strict)
     if limits is not None and _accepted(value, kind, strict):
-        return f"{_said(path)}must be {_limited(limits)}, not {_shown(value)}"
-    return f"{_said(path)}must be {_expected(kind)}, not {_shown(value)}"
+        names = (limits.extra or {}).get("names", [])
+        return f"{_said(path)}must be {_limited(limits)}, not {_shown(value)}{_meant(value, names)}"
+    return f"{_said(path)}must be {_expected(kind)}, not {_shown(value)}{_meant(value, _names(kind))}"
 
 
 def _of_fields(path: str, value: dict[str, Any], kind: Any, strict: bool) -> str:
@@ -170,7 +171,17 @@ def _of_union(path: str, value: Any, kinds: tuple[Any, ...], strict: bool) -> st
         alike = isinstance(natural, type | types.UnionType) and isinstance(value, natural)
         if alike and (limits is not None or isinstance(value, dict | list)):
             return _at(path, value, kind, strict)
-    return f"{_said(path)}must be {_any_of(kinds)}, not {_shown(value)}"
+    names = [name for kind in kinds for name in _names(kind)]
+    return f"{_said(path)}must be {_any_of(kinds)}, not {_shown(value)}{_meant(value, names)}"
+
+
+def _names(kind: Any) -> list[str]:
+    """Return the texts that a type is made of, if it is made of such."""
+    return [name for name in get_args(kind) if isinstance(name, str)] if get_origin(kind) is Literal else []
+
+
+def _meant(value: Any, names: list[str]) -> str:
+    return nearest(value, names) if isinstance(value, str) else ""
 
 
 def _without_limits(kind: Any) -> tuple[Any, msgspec.Meta | None]:

@@ -1,1 +1,1 @@
-"""Passages and the store that holds them."""
+"""Passages, and the store that holds them."""

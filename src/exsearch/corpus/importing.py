@@ -1,4 +1,4 @@
-"""Bringing passages in from the files people have: streamed, counted, and continued where a killed import stopped."""
+"""Imports passages from files: streamed, counted, and resumed after an interruption."""
 
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -8,12 +8,12 @@ from typing import BinaryIO
 import msgspec
 import pyarrow as pa
 
-from exsearch.core.atomic import behind_link, put_in_place, remove
+from exsearch.core.atomic import behind_link, remove, replace_atomically
 from exsearch.core.errors import UsageError
 from exsearch.core.fingerprint import fingerprint
-from exsearch.core.foreign import PARQUET
 from exsearch.core.jsonl import read_json, read_jsonl, write_json
 from exsearch.core.locks import sole_writer
+from exsearch.core.parquet import is_parquet
 from exsearch.core.progress import progress
 from exsearch.core.trouble import damage_reason, machine_trouble
 from exsearch.corpus.layout import INFO, Rows, SegmentInfo
@@ -21,79 +21,79 @@ from exsearch.corpus.lines import recognise_lines
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.source import Malformed, Place, Source
 from exsearch.corpus.store import Corpus, none_deleted, refuse_to_replace
-from exsearch.corpus.tables import HUB, is_saved_dataset, open_dataset, open_parquet
+from exsearch.corpus.tables import HUB, is_saved_dataset, open_dataset, parquet_source
 from exsearch.corpus.writer import SEGMENT_ROWS, CorpusWriter, discard_unlisted
 
-FEW = 5
-"""So many of the rows left out are shown."""
+MAX_EXAMPLES_SHOWN = 5
+"""Maximum number of skipped rows to show."""
 _CHUNK = 2048
-"""At most so many rows that are left out are held in memory; after so many, a wrong kind of file is recognised."""
+"""Maximum number of skipped rows in memory; after this many, a wrong kind of file is recognised."""
 _PROGRESS = "import.json"
 
 Say = Callable[[str], None]
 
 
 class LeftOut(msgspec.Struct, frozen=True):
-    """A row that was left out: a line of rejected.jsonl."""
+    """A skipped row: a line of rejected.jsonl."""
 
     line: int
-    """Where it begins in a text file, or its number in a table; from 1."""
+    """Line where it starts in a text file, or row in a table; from 1."""
     reason: str
     id: str | None = None
 
 
 class Imported(msgspec.Struct, frozen=True):
-    """What an import or an addition came to."""
+    """The result of an import or an extension."""
 
     passages: int
-    """How many were added."""
+    """Number of passages added."""
     malformed: int
     duplicates: int
     rejected: Path | None
-    """The file that lists all rows left out; None if there are none."""
+    """The file that lists all skipped rows; None if there are none."""
     first: list[str]
-    """The first few of them, in words."""
+    """The first few of them, described."""
 
 
 class _Progress(msgspec.Struct):
-    """What is finished, kept beside the segments while an import runs."""
+    """What is finished; stored with the segments during an import."""
 
     job: str
-    """Fingerprint of the source, of strictness, and of the corpus before."""
+    """Fingerprint of the source, of `strict`, and of the corpus before the import."""
     segments: list[SegmentInfo]
     place: Place
-    """Where in the source the first row after these segments begins."""
+    """Position in the source where the first row after these segments starts."""
     malformed: int = 0
     duplicates: int = 0
     rejected_bytes: int = 0
-    """Length of the list of rows left out."""
+    """Bytes of the list of skipped rows."""
 
 
 def open_source(name: str) -> Source:
-    """Return a file or data set to import, its format recognised by content; raise UsageError if there is none."""
+    """Return a file or data set to import, its format recognised by content. Raises UsageError if there is none."""
     path = Path(name)
     if name.startswith(HUB) or is_saved_dataset(path):
         return open_dataset(name)
     if path.is_dir():
-        raise UsageError(f"{path}: is a folder, but not one that save_to_disk of the library datasets has written")
+        raise UsageError(f"{path}: is a folder, but was not written by save_to_disk of the library datasets")
     if path.exists() and not path.is_file():
-        raise UsageError(f"{path}: is not a regular file; write its content to one first")
+        raise UsageError(f"{path}: is not a regular file; copy its content to one first")
     try:
-        with path.open("rb") as file:
-            magic = file.read(len(PARQUET))
+        parquet = is_parquet(path)
     except OSError as error:
         raise machine_trouble(error) or UsageError(f"{path}: {error.strerror}") from None
-    return open_parquet(path) if magic == PARQUET else recognise_lines(path)
+    return parquet_source(path) if parquet else recognise_lines(path)
 
 
 def import_corpus(
     name: str | Path, out: Path, strict: bool = False, say: Say = lambda line: None, segment_rows: int = SEGMENT_ROWS
 ) -> Imported:
-    """Write the passages of a file or data set as the corpus folder `out`, which is replaced when all is there.
+    """Write the passages of a file or data set as the corpus folder `out`, which is replaced once all are written.
 
-    Malformed rows and duplicate ids are left out, counted and listed; with `strict`, the first raises UsageError.
-    So does a source that cannot be read to its end, or of which half the rows or more are malformed; nothing is left
-    then. After a kill, the same call continues after the last finished segment. `say` is told when it does.
+    Malformed rows and duplicate ids are skipped, counted and listed; with `strict`, the first raises UsageError. So
+    does a source that cannot be read to its end, or in which at least half of the rows are malformed; nothing is left
+    behind then. After an interruption, the same call resumes after the last finished segment, and passes `say` a
+    message about it.
     """
     refuse_to_replace(out, INFO)
     source = open_source(str(name))
@@ -110,7 +110,7 @@ def import_corpus(
             remove(partial)
             raise
         job.complete()
-        put_in_place(partial, folder)
+        replace_atomically(partial, folder)
     return msgspec.structs.replace(imported, rejected=imported.rejected and out / imported.rejected.name)
 
 
@@ -119,7 +119,8 @@ def extend_corpus(
 ) -> Imported:
     """Append the passages of a file or data set to the corpus `folder`.
 
-    As `import_corpus`. The corpus is what it was until all is there; a row whose id it has is a duplicate.
+    Works like `import_corpus`. The corpus does not change until all passages are written; a row whose id the corpus
+    already has is a duplicate.
     """
     Corpus.open(folder)
     source = open_source(str(name))
@@ -136,7 +137,7 @@ def extend_corpus(
 
 
 class _Import:
-    """The import of one source into a corpus folder, after the segments of the corpus there, if there is one."""
+    """The import of one source into a corpus folder, after the segments of an existing corpus, if there is one."""
 
     def __init__(
         self, source: Source, folder: Path, corpus: Corpus | None, strict: bool, say: Say, segment_rows: int
@@ -150,7 +151,7 @@ class _Import:
         self._writer = self._resume(corpus.deleted if corpus else none_deleted(), segment_rows)
 
     def run(self) -> Imported:
-        """Write what is still missing."""
+        """Write the rows that are not written yet."""
         writer = self._writer
         self._rejected.touch()
         try:
@@ -165,43 +166,44 @@ class _Import:
         if not any(counts):
             remove(self._rejected)
             return Imported(writer.rows - self._rows_before, *counts, None, [])
-        first = [self._describe(row) for row in islice(read_jsonl(self._rejected, LeftOut), FEW)]
+        first = [self._describe(row) for row in islice(read_jsonl(self._rejected, LeftOut), MAX_EXAMPLES_SHOWN)]
         return Imported(writer.rows - self._rows_before, *counts, self._rejected, first)
 
     def complete(self) -> None:
-        """Make what was written part of the corpus."""
-        (self._folder / _PROGRESS).unlink(missing_ok=True)  # first: a kill between the two repeats all, and reports it
+        """Make the written rows part of the corpus."""
+        # first, so that an interruption between the two repeats everything, and reports it
+        (self._folder / _PROGRESS).unlink(missing_ok=True)
         self._writer.commit()
 
     def discard(self) -> None:
-        """Remove what the import has written beside the corpus that was there before."""
+        """Remove what the import has written, but not the corpus that existed before."""
         discard_unlisted(self._folder, self._segments)
         remove(self._rejected)
         remove(self._folder / _PROGRESS)
 
     def _resume(self, deleted: Rows, segment_rows: int) -> CorpusWriter:
-        """Return a writer that continues after what a killed import of the same source has finished."""
+        """Return a writer that continues after what an interrupted import of the same source has finished."""
         if (self._folder / _PROGRESS).exists():
             try:
-                found = read_json(self._folder / _PROGRESS, _Progress)
-                if found.job != self._progress.job:
-                    raise ValueError("it was of another source")
-                if self._rejected.stat().st_size < found.rejected_bytes:
+                saved = read_json(self._folder / _PROGRESS, _Progress)
+                if saved.job != self._progress.job:
+                    raise ValueError("it is of another source")
+                if self._rejected.stat().st_size < saved.rejected_bytes:
                     raise ValueError(f"{self._rejected.name} is torn")
-                writer = CorpusWriter(self._folder, found.segments, deleted, segment_rows)
+                writer = CorpusWriter(self._folder, saved.segments, deleted, segment_rows)
             except (UsageError, OSError, ValueError, EOFError, IndexError, pa.ArrowException) as error:
                 if trouble := machine_trouble(error):
                     raise trouble from None
-                self._say(f"starting over: what a stopped import has left cannot be used{damage_reason(error)}")
+                self._say(f"starting over: the rest of an interrupted import cannot be used{damage_reason(error)}")
             else:
-                self._progress = found
-                self._say(f"continuing after {writer.rows - self._rows_before} passages")
+                self._progress = saved
+                self._say(f"resuming after {writer.rows - self._rows_before} passages")
                 return writer
         return CorpusWriter(self._folder, self._segments, deleted, segment_rows)
 
     def _read(self, rejected: BinaryIO) -> None:
-        """Append the rest of the source, and list what is left out."""
-        source, writer, encoder, shown = self._source, self._writer, msgspec.json.Encoder(), 0
+        """Append the rest of the source, and list the rows skipped."""
+        source, writer, encoder, reported = self._source, self._writer, msgspec.json.Encoder(), 0
         rows = source.rows(self._progress.place)
         with progress(f"reading {Path(source.name).name}, {source.unit}", source.size) as bar:
             while True:
@@ -218,15 +220,15 @@ class _Import:
                     write_json(self._folder / _PROGRESS, self._progress)
                 if ended:
                     break
-                done = min(source.done, source.size - 1)  # the last unit is done when all is written
-                bar.advance(done - shown, f"{writer.rows} passages")
-                shown = done
+                done = min(source.done, source.size - 1)  # the last unit counts only when everything is written
+                bar.advance(done - reported, f"{writer.rows} passages")
+                reported = done
             if not writer.rows:
-                raise UsageError(f"{source.name}: holds no passages")
-            bar.advance(source.size - shown)
+                raise UsageError(f"{source.name}: has no passages")
+            bar.advance(source.size - reported)
 
     def _append_chunk(self, rows: Iterator[Passage | Malformed]) -> tuple[bool, list[LeftOut]]:
-        """Append as many rows as the writer has room for; return whether they were the last, and what is left out."""
+        """Append as many rows as the writer has room for. Return whether they were the last, and the rows skipped."""
         passages: list[Passage] = []
         lines: list[int] = []
         left_out: list[LeftOut] = []
@@ -255,7 +257,7 @@ class _Import:
             first = next(read_jsonl(self._rejected, LeftOut))
             raise UsageError(
                 f"{self._source.name}, {self._describe(first)}; {malformed} of {read} rows are malformed: "
-                "this is no corpus in a known format"
+                "this is not a corpus in a known format"
             )
 
     def _describe(self, row: LeftOut) -> str:

@@ -1,11 +1,11 @@
-"""What a corpus folder looks like: its names, corpus.json, and the fingerprints of its content.
+"""The layout of a corpus folder: its names, corpus.json, and the fingerprints of its content.
 
     corpus.json              format version and the list of segments
     segments/<start>-<stop>  an immutable run of rows each (see `exsearch.corpus.segment`)
-    deleted.npy              int64, the rows that were deleted, sorted; absent as long as there are none
+    deleted.npy              int64, the deleted rows, sorted; absent if there are none
 
-Rows only ever come after the last one and never move. The two files that change are replaced atomically, and neither
-makes the other wrong: a deletion stays right when rows are added, so there is no moment at which they disagree.
+Rows are only appended, and never move. The two files that change are replaced atomically, and are independent: a
+deletion stays valid when rows are added, so the two never disagree.
 """
 
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ Rows = npt.NDArray[np.int64]
 
 
 class SegmentInfo(msgspec.Struct, frozen=True):
-    """What corpus.json says of a segment."""
+    """The entry of a segment in corpus.json."""
 
     start: int
     rows: int
@@ -47,7 +47,7 @@ class SegmentInfo(msgspec.Struct, frozen=True):
 
 
 class CorpusInfo(msgspec.Struct, frozen=True):
-    """What corpus.json says."""
+    """The content of corpus.json."""
 
     format: int
     segments: list[SegmentInfo]
@@ -56,8 +56,8 @@ class CorpusInfo(msgspec.Struct, frozen=True):
 def row_hash(row: int, fields: Iterable[bytes]) -> int:
     """Return 128 bits that identify a row by its number and its fields.
 
-    The sum of the hashes of some rows identifies them all; it grows with the rows and does not depend on how they
-    are cut into segments.
+    The sum of the hashes of some rows identifies them all; it can be extended row by row, and does not depend on how
+    the rows are divided into segments.
     """
     parts = [row.to_bytes(8, "little")]
     for field in fields:
@@ -71,17 +71,17 @@ def digest(hashes: int) -> str:
 
 
 def prefixes(segments: Iterable[SegmentInfo]) -> dict[int, str]:
-    """Return the digest of all rows before each boundary of segments, 0 included."""
+    """Return the digest of all rows before each boundary between segments, including 0."""
     total = 0
-    found = {0: digest(0)}
+    digests = {0: digest(0)}
     for segment in segments:
         total += int(segment.digest, 16)
-        found[segment.stop] = digest(total)
-    return found
+        digests[segment.stop] = digest(total)
+    return digests
 
 
 def content_fingerprint(rows: int, rows_digest: str, deleted: Rows | None = None) -> str:
-    """Return 16 hex digits that identify the first `rows` rows by their digest, and which of them are deleted."""
+    """Return 16 hex digits that identify the first `rows` rows, by their digest, and which of them are deleted."""
     content: list[Any] = [FORMAT, rows, rows_digest]
     if deleted is not None and len(deleted):
         content.append(blake2b(deleted.astype("<i8").tobytes(), digest_size=16).hexdigest())

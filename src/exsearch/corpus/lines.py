@@ -1,8 +1,6 @@
 """Passages in text files, plain or gzipped: JSON lines in two shapes, and DPR's tab-separated values."""
 
 import codecs
-import gzip
-import io
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
@@ -12,8 +10,8 @@ from typing import BinaryIO, Literal
 import msgspec
 
 from exsearch.core.errors import UsageError
-from exsearch.core.foreign import GZIP, HEAD, foreign
-from exsearch.core.gzipped import BROKEN_GZIP, gzip_fault
+from exsearch.core.foreign import require_line_feeds, require_text
+from exsearch.core.gzipped import BROKEN_GZIP, gzip_fault, unpacked
 from exsearch.core.ids import Id
 from exsearch.core.quoting import RowError, alike, read_row
 from exsearch.core.shape import BROKEN, fault
@@ -25,22 +23,21 @@ _DPR_COLUMNS = ("id", "title", "text")
 
 
 class Lines:
-    """The lines of a file, unpacked, and the place after the one taken last."""
+    """The uncompressed lines of a file, and the position after the last line taken."""
 
     def __init__(self, path: Path, raw: BinaryIO, start: Place) -> None:
-        """Go to `start` in the open file `raw`; `path` names it in messages."""
+        """Seek to `start` in the open file `raw`; `path` is its name in messages."""
         self._path = path
         self.line, self.offset = start.line, start.offset
         self._given_back: deque[bytes] = deque()
-        packed = raw.read(len(GZIP)) == GZIP
-        raw.seek(0 if packed else start.offset)
-        self._stream: BinaryIO = raw
-        if packed:
-            self._stream = io.BufferedReader(gzip.GzipFile(fileobj=raw), MEGABYTE)
+        self._stream = unpacked(raw)
+        if self._stream is raw:
+            raw.seek(start.offset)
+        else:
             self._skip(start.offset)
 
     def take(self) -> bytes:
-        """Return the next line, nothing at the end; raises UsageError where the file is broken."""
+        """Return the next line, empty at the end of the file. Raises UsageError if the file is broken."""
         line = self._given_back.popleft() if self._given_back else self._read(MAX_LINE)
         if len(line) == MAX_LINE:
             raise UsageError(f"{self._path}, line {self.line + 1}: is longer than {MAX_LINE // MEGABYTE} MB")
@@ -49,14 +46,14 @@ class Lines:
         return line
 
     def give_back(self, lines: list[bytes]) -> None:
-        """Let the lines that were taken last be taken again."""
+        """Put back the lines taken last, so that they are taken again."""
         self._given_back.extendleft(reversed(lines))
         self.line -= len(lines)
         self.offset -= sum(map(len, lines))
 
-    def _read(self, most: int) -> bytes:
+    def _read(self, limit: int) -> bytes:
         try:
-            return self._stream.readline(most)
+            return self._stream.readline(limit)
         except BROKEN_GZIP as error:
             raise UsageError(f"{self._path}: broken gzip file after line {self.line}: {gzip_fault(error)}") from None
 
@@ -75,7 +72,7 @@ class LineSource(ABC):
     unit: Literal["MB", "rows"] = "MB"
 
     def __init__(self, path: Path, start: Place) -> None:
-        """Describe the file at `path`, whose first row begins at `start`."""
+        """Describe the file at `path`, whose first row starts at `start`."""
         self.name, self.start, self.line = str(path), start, 0
         self._path = path
         self._raw: BinaryIO | None = None
@@ -85,18 +82,18 @@ class LineSource(ABC):
 
     @property
     def place(self) -> Place:
-        """Where the next row begins."""
+        """Position where the next row starts."""
         return Place(self._lines.line, self._lines.offset) if self._lines else self.start
 
     @property
     def done(self) -> int:
-        """Megabytes read, of the file as it is stored."""
+        """Megabytes read of the file as stored."""
         if self._raw is None:
             return 0
         return self.size if self._raw.closed else self._raw.tell() // MEGABYTE
 
     def rows(self, start: Place) -> Iterator[Passage | Malformed]:
-        """Yield the rows from `start` on; raises UsageError where nothing more can be read."""
+        """Yield the rows from `start` on. Raises UsageError if nothing more can be read."""
         with self._path.open("rb") as raw:
             self._raw, self._lines = raw, (lines := Lines(self._path, raw, start))
             while line := lines.take():
@@ -106,7 +103,7 @@ class LineSource(ABC):
 
     @abstractmethod
     def _row(self, line: bytes, lines: Lines) -> Passage | Malformed:
-        """Return the row that begins with `line`; what else belongs to it is taken from `lines`."""
+        """Return the row that starts with `line`; its further lines are taken from `lines`."""
 
 
 class _Row(msgspec.Struct):
@@ -119,7 +116,7 @@ class _Row(msgspec.Struct):
 
 
 class JsonLines(LineSource):
-    """A JSON object a line, {id, title, text} or {id, contents}."""
+    """One JSON object per line, {id, title, text} or {id, contents}."""
 
     _decoder = msgspec.json.Decoder(_Row)
 
@@ -135,13 +132,14 @@ class DprFile(LineSource):
     """Tab-separated values, quoted as CSV; the first line names the columns."""
 
     def __init__(self, path: Path, start: Place, columns: list[str]) -> None:
-        """Describe the file at `path` with these columns, whose first row after their names begins at `start`."""
+        """Describe the file at `path` with these columns, whose first row after their names starts at `start`."""
         super().__init__(path, start)
         self._width = len(columns)
         self._id, self._title, self._text = (columns.index(name) for name in _DPR_COLUMNS)
 
     def _row(self, line: bytes, lines: Lines) -> Passage | Malformed:
-        """Return the row; where it is malformed, only its first line is lost: a stray quote may swallow many rows."""
+        """Return the row. If it is malformed, only its first line is skipped, since a stray quote may swallow many
+        rows."""
         try:
             cells = read_row(line, lines.take, "\t", self._width, self._is_row)
         except RowError as error:
@@ -153,14 +151,14 @@ class DprFile(LineSource):
         return make_passage(cells[self._id], cells[self._title], cells[self._text], None)
 
     def _is_row(self, line: list[str], row: list[str]) -> bool:
-        """Return whether the cells of a line are a row by themselves, not a part of `row`."""
+        """Return whether the cells of a line are a row of their own, rather than part of `row`."""
         if len(row) == self._width and not alike(line[self._id], row[self._id]):
             return False
         return isinstance(self._passage(line), Passage)
 
 
 def recognise_lines(path: Path) -> LineSource:
-    """Return the text file at `path` as a source; raise UsageError if it is none of the known formats."""
+    """Return the text file at `path` as a source. Raises UsageError if its format is unknown."""
     with path.open("rb") as raw:
         lines = Lines(path, raw, Place())
         before, first = Place(), lines.take()
@@ -171,15 +169,13 @@ def recognise_lines(path: Path) -> LineSource:
         after = Place(lines.line, lines.offset)
     if not first:
         raise UsageError(f"{path}: is empty")
-    if said := foreign(first[:HEAD]):
-        raise UsageError(f"{path}: is {said}")
+    require_text(path, first)
     if first.lstrip().startswith(b"{"):
         return JsonLines(path, before)
     columns = first.decode(errors="replace").replace('"', "").strip().split("\t")
     if set(_DPR_COLUMNS) <= set(columns):
         return DprFile(path, after, columns)
-    if b"\r" in first.rstrip(b"\r\n"):
-        raise UsageError(f"{path}: its lines end in carriage returns alone; save it with line feeds")
+    require_line_feeds(path, first)
     raise UsageError(
         f"{path}: unknown format; known are JSON lines with id, title, text or id, contents, tab-separated values "
         "whose first line names the columns id, text, title (each also gzipped), Parquet, and Hugging Face datasets"

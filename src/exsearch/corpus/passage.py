@@ -26,3 +26,14 @@ class Hit(msgspec.Struct, frozen=True):
     passage: Passage
     score: float
     rank: int
+
+
+def split_contents(contents: str) -> tuple[str, str]:
+    """Split `contents` into title, its first line less any quotes around it, and text, the rest."""
+    title, newline, text = contents.partition("\n")
+    if not newline:
+        return "", contents
+    title = title.strip()
+    if len(title) >= 2 and title[0] == title[-1] == '"':
+        title = title[1:-1]
+    return title, text

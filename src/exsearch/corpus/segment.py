@@ -1,8 +1,8 @@
-"""A segment of a corpus: an immutable run of rows in a folder of its own, memory-mapped.
+"""A segment of a corpus: an immutable run of rows in its own folder, memory-mapped.
 
 passages.arrow   Arrow IPC file, columns id, title, text; all record batches but the last have equally many rows
 ids.hash.npy     uint64, the hashes of its ids, sorted
-ids.row.npy      uint32, the row of each of those hashes, counted from the segment's first
+ids.row.npy      uint32, the row of each hash, counted from the segment's first row
 """
 
 import hashlib
@@ -31,18 +31,18 @@ Hashes = npt.NDArray[np.uint64]
 
 
 class Segment:
-    """A segment opened for reading. Positions count from its first row; safe to share between threads."""
+    """A segment opened for reading. Positions count from its first row. Safe to share between threads."""
 
     def __init__(self, folder: Path, info: SegmentInfo) -> None:
-        """Map its files; raises OSError or ValueError where they are damaged."""
+        """Map its files. Raises OSError or ValueError if they are damaged."""
         try:
             self._map(folder, info)
         except pa.ArrowException:
-            raise ValueError(f"{_PASSAGES} is no whole Arrow file") from None
+            raise ValueError(f"{_PASSAGES} is not a complete Arrow file") from None
 
     def _map(self, folder: Path, info: SegmentInfo) -> None:
         self.start, self.stop = info.start, info.stop
-        # not Arrow's own mapping, which keeps a file open for each of hundreds of segments
+        # not Arrow's own mapping, which keeps one file open per segment, of which there may be hundreds
         mapped = pa.py_buffer(map_bytes(folder / _PASSAGES))
         self._reader: Any = pa.ipc.open_file(pa.BufferReader(mapped))
         self._lock = threading.Lock()
@@ -59,22 +59,22 @@ class Segment:
             raise ValueError("its files do not fit together")
 
     def read(self, positions: Sequence[int]) -> list[Passage]:
-        """Return the passages at `positions`, which rise."""
-        found: list[Passage] = []
+        """Return the passages at `positions`, which must be ascending."""
+        passages: list[Passage] = []
         for number, group in groupby(positions, lambda position: position // self._batch_rows):
             columns = self._batch(number).columns
             offset = number * self._batch_rows
-            found += [Passage(*(column[position - offset].as_py() for column in columns)) for position in group]
-        return found
+            passages += [Passage(*(column[position - offset].as_py() for column in columns)) for position in group]
+        return passages
 
     def batches(self, start: int, stop: int) -> Iterator[list[Passage]]:
-        """Yield the passages from position `start` to before `stop`, a record batch at a time."""
+        """Yield the passages from position `start` to before `stop`, one record batch at a time."""
         for batch in self._slices(start, stop):
             columns = (column.to_pylist() for column in batch.columns)
             yield [Passage(*row) for row in zip(*columns, strict=True)]
 
     def hash_sum(self, start: int, stop: int) -> int:
-        """Return the sum of the hashes of the rows from position `start` to before `stop`, a part of the digest."""
+        """Return the sum of the hashes of the rows from position `start` to before `stop`; digests are such sums."""
         total, row = 0, self.start + start
         for batch in self._slices(start, stop):
             columns = (column.cast(pa.large_binary()).to_pylist() for column in batch.columns)
@@ -98,15 +98,15 @@ class Segment:
             start += batch.num_rows
 
     def _batch(self, number: int) -> Any:
-        with self._lock:  # Arrow does not promise that one reader serves several threads
+        with self._lock:  # Arrow does not guarantee that a reader is thread-safe
             return self._reader.get_batch(number)
 
 
 class SegmentWriter:
-    """Writes the files of one segment, in memory for one record batch and 8 bytes a row."""
+    """Writes the files of one segment; needs memory for one record batch and 8 bytes per row."""
 
     def __init__(self, folder: Path, start: int) -> None:
-        """Begin a segment whose first row is `start` in `folder`, which is made."""
+        """Start a segment whose first row is `start`, in `folder`, which is created."""
         folder.mkdir(parents=True)
         self.folder, self.start, self.rows = folder, start, 0
         self._writer: Any = pa.ipc.new_file(str(folder / _PASSAGES), _SCHEMA)
@@ -116,11 +116,11 @@ class SegmentWriter:
 
     @property
     def pending(self) -> int:
-        """Rows that wait for their record batch to be full."""
+        """Number of rows that wait until their record batch is full."""
         return len(self._pending)
 
     def append(self, passages: Iterable[Passage], hashes: Hashes) -> None:
-        """Append passages, at most as many as still fit into the record batch, with the hashes of their ids."""
+        """Append passages, at most as many as fit into the record batch, with the hashes of their ids."""
         for passage in passages:
             fields = _encode(passage, self.start + self.rows)
             self._sum += row_hash(self.start + self.rows, fields)
@@ -155,7 +155,7 @@ class SegmentWriter:
 
 
 def merge_segments(parts: Sequence[Segment], folder: Path) -> None:
-    """Write one segment with the rows of `parts`, neighbours, to `folder`, which is made: as if never apart."""
+    """Write one segment with the rows of `parts`, which are neighbours, to `folder`, which is created."""
     folder.mkdir(parents=True)
     batches = [batch for part in parts for batch in part._slices(0, part.stop - part.start)]
     table = pa.Table.from_batches(batches, schema=_SCHEMA)
@@ -171,24 +171,24 @@ def merge_segments(parts: Sequence[Segment], folder: Path) -> None:
 
 
 def hash_ids(ids: Iterable[str]) -> Hashes:
-    """Return 64 bits of hash for each id."""
+    """Return a 64-bit hash for each id."""
     return np.array([_hash(id.encode("utf-8", "surrogatepass")) for id in ids], dtype=np.uint64)
 
 
 def find_rows(segments: Iterable[Segment], deleted: Rows, ids: Sequence[str], hashes: Hashes) -> dict[str, int]:
-    """Return the row of each of `ids` that is in one of `segments` and not deleted; `hashes` are those of the ids."""
-    found: dict[str, int] = {}
-    # neighbours in sorted order touch the same pages of the mapped hashes
+    """Return the row of each of `ids` that is in one of `segments` and not deleted; `hashes` are the ids' hashes."""
+    rows: dict[str, int] = {}
+    # sorted, so that neighbours touch the same pages of the mapped hashes
     order = np.argsort(hashes)
     hashes = hashes[order]
     for segment in segments:
         for index, positions in segment.candidates(hashes):
             id = ids[order[index]]
-            # different ids may share a hash: only the id itself decides
+            # different ids may share a hash, so the id itself decides
             for position, passage in zip(positions, segment.read(positions), strict=True):
                 if passage.id == id and not _is_deleted(deleted, segment.start + position):
-                    found[id] = segment.start + position
-    return found
+                    rows[id] = segment.start + position
+    return rows
 
 
 def _is_deleted(deleted: Rows, row: int) -> bool:

@@ -1,4 +1,4 @@
-"""What every importable source offers: its rows, each a passage or the reason why it is none."""
+"""The interface of importable sources: their rows, each a passage or the reason why it is malformed."""
 
 import hashlib
 from collections.abc import Iterator
@@ -9,60 +9,60 @@ import msgspec
 
 from exsearch.core.fingerprint import fingerprint
 from exsearch.core.ids import id_text
-from exsearch.corpus.passage import Passage
+from exsearch.corpus.passage import Passage, split_contents
 
 MEGABYTE = 1 << 20
 
 
 class Malformed(msgspec.Struct, frozen=True):
-    """A row that is no passage."""
+    """A row that is not a valid passage."""
 
     reason: str
     id: str | None = None
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where in a source a row begins: what lies before it."""
+    """Position in a source where a row starts."""
 
     line: int = 0
-    """Lines of a file, rows of a table."""
+    """Lines before it in a file, or rows in a table."""
     offset: int = 0
-    """Bytes of a file, unpacked; 0 in a table."""
+    """Uncompressed bytes before it in a file; 0 in a table."""
 
 
 class Source(Protocol):
-    """Passages in somebody else's format."""
+    """Passages in some external format."""
 
     name: str
-    """What messages call it."""
+    """Name in messages."""
     identity: str
-    """Differs if the content does, as far as that can be told without reading it all."""
+    """Changes with the content, as far as that is visible without reading all of it."""
     start: Place
-    """Where its first row begins."""
+    """Position where its first row starts."""
     counts: Literal["line", "row"]
-    """What `line` counts."""
+    """What `line` counts, such as lines or rows."""
     unit: Literal["MB", "rows"]
-    """What `size` and `done` count."""
+    """Unit of `size` and `done`."""
     size: int
 
     @property
     def line(self) -> int:
-        """Number, from 1, of the line or row where the row given last begins."""
+        """Number, from 1, of the line or row where the last row starts."""
 
     @property
     def place(self) -> Place:
-        """Where the next row begins."""
+        """Position where the next row starts."""
 
     @property
     def done(self) -> int:
         """How much of `size` has been read."""
 
     def rows(self, start: Place) -> Iterator[Passage | Malformed]:
-        """Yield the rows from `start` on, in bounded memory; raises UsageError where nothing more can be read."""
+        """Yield the rows from `start` on, in bounded memory. Raises UsageError if nothing more can be read."""
 
 
 def file_identity(path: Path) -> str:
-    """Return what differs if the file at `path` does, from its size, time and first megabyte."""
+    """Return a string that changes with the file at `path`: its size, time, and a hash of its first megabyte."""
     status = path.stat()
     with path.open("rb") as file:
         head = hashlib.sha256(file.read(MEGABYTE)).hexdigest()
@@ -70,9 +70,9 @@ def file_identity(path: Path) -> str:
 
 
 def make_passage(id: object, title: object, text: object, contents: object) -> Passage | Malformed:
-    """Return the passage of a row with id, title, text or id, contents; None stands for a value that is missing.
+    """Return the passage of a row with id, title, text or id, contents; None is a missing value.
 
-    A title may be missing.
+    The title may be missing.
     """
     try:
         name = id_text(id)
@@ -89,14 +89,3 @@ def make_passage(id: object, title: object, text: object, contents: object) -> P
     if not text or text.isspace():
         return Malformed("no text", name)
     return Passage(name, title or "", text)
-
-
-def split_contents(contents: str) -> tuple[str, str]:
-    """Split `contents` into title, its first line less any quotes around it, and text, the rest."""
-    title, newline, text = contents.partition("\n")
-    if not newline:
-        return "", contents
-    title = title.strip()
-    if len(title) >= 2 and title[0] == title[-1] == '"':
-        title = title[1:-1]
-    return title, text

@@ -1,6 +1,6 @@
 """The corpus on disk: passages in memory-mapped segments, found by row or by id without loading them.
 
-`exsearch.corpus.layout` says what the folder holds.
+See `exsearch.corpus.layout` for the content of the folder.
 """
 
 from bisect import bisect_right
@@ -38,9 +38,9 @@ from exsearch.corpus.writer import CorpusWriter, discard_unlisted
 
 
 class Corpus:
-    """A corpus opened for reading. Rows count from 0; safe to share between threads.
+    """A corpus opened for reading. Rows count from 0. Safe to share between threads.
 
-    It stays what it was when it was opened, whatever is added or deleted later.
+    It does not change after opening, whatever is added or deleted later.
 
     >>> corpus = xs.Corpus.open("work/index.corpus")
     >>> len(corpus), corpus[0].id
@@ -48,11 +48,11 @@ class Corpus:
     """
 
     def __init__(self, folder: Path, segments: list[SegmentInfo], deleted: Rows) -> None:
-        """Map the segments of `folder`; use `Corpus.open`."""
+        """Map the segments of `folder`; use `Corpus.open` instead."""
         self.folder = folder
         self.segments = segments
         self.deleted = deleted
-        """The rows that were deleted, sorted."""
+        """The deleted rows, sorted."""
         self._count = segments[-1].stop
         self._opened = [Segment(segment_folder(folder, segment), segment) for segment in segments]
         self._starts = [segment.start for segment in segments]
@@ -62,13 +62,13 @@ class Corpus:
 
     @classmethod
     def open(cls, folder: str | Path) -> "Corpus":
-        """Open a corpus folder; raise UsageError if it is missing, damaged or of another format."""
+        """Open a corpus folder. Raises UsageError if it is missing, damaged or of another format."""
         folder = Path(folder)
         with opening(folder, "corpus", "import it again", ValueError, EOFError, IndexError, pa.ArrowException):
-            deleted = _read_deleted(folder)  # first, since rows are only ever added
+            deleted = _read_deleted(folder)  # read first, since rows are only ever added
             corpus = cls._current(folder, deleted)
             if len(deleted) and not 0 <= deleted[0] <= deleted[-1] < len(corpus):
-                raise ValueError(f"{DELETED} names rows that are not there")
+                raise ValueError(f"{DELETED} names rows that do not exist")
         return corpus
 
     @classmethod
@@ -84,16 +84,16 @@ class Corpus:
                 # a writer has merged segments since their names were read
 
     def deleted_in(self, rows: range) -> Rows:
-        """Return the deleted ones of `rows`, sorted and counted from the first of them."""
+        """Return those of `rows` that are deleted, sorted and counted from the first of `rows`."""
         first, stop = np.searchsorted(self.deleted, [rows.start, rows.stop])
         return self.deleted[first:stop] - rows.start
 
     def __len__(self) -> int:
-        """Return the number of rows ever written; deleted ones count."""
+        """Return the number of rows ever written, including deleted ones."""
         return self._count
 
     def __getitem__(self, row: int) -> Passage:
-        """Return the passage at `row`, deleted or not; raises IndexError outside 0 <= row < len."""
+        """Return the passage at `row`, deleted or not. Raises IndexError outside 0 <= row < len."""
         return self.rows([row])[0]
 
     def __iter__(self) -> Iterator[Passage]:
@@ -101,14 +101,14 @@ class Corpus:
         start = 0
         for batch in self.batches():
             first, last = np.searchsorted(self.deleted, (start, start + len(batch)))
-            gone = set(self.deleted[first:last].tolist())
-            yield from (passage for row, passage in enumerate(batch, start) if row not in gone)
+            deleted_here = set(self.deleted[first:last].tolist())
+            yield from (passage for row, passage in enumerate(batch, start) if row not in deleted_here)
             start += len(batch)
 
     def batches(self, start: int = 0, stop: int | None = None) -> Iterator[list[Passage]]:
-        """Yield the passages of the rows from `start` to before `stop`, the end by default, in bounded memory.
+        """Yield the passages from row `start` to before `stop` (by default, the end), in bounded memory.
 
-        Deleted ones are among them, so that rows can be counted along.
+        Deleted ones are included, so that rows can be counted along.
         """
         stop = self._count if stop is None else min(stop, self._count)
         for segment in self._opened:
@@ -117,13 +117,14 @@ class Corpus:
             )
 
     def rows(self, rows: Sequence[int]) -> list[Passage]:
-        """Return the passages at `rows`, deleted or not, in that order; raises IndexError for a row not there."""
-        wanted = sorted({int(row) for row in rows})
-        for row in (*wanted[:1], *wanted[-1:]):
+        """Return the passages at `rows`, deleted or not, in that order. Raises IndexError for a row that does not
+        exist."""
+        needed = sorted({int(row) for row in rows})
+        for row in (*needed[:1], *needed[-1:]):
             if not 0 <= row < self._count:
                 raise IndexError(f"row {row} of a corpus of {self._count} passages")
         found: dict[int, Passage] = {}
-        for number, group in groupby(wanted, lambda row: bisect_right(self._starts, row) - 1):
+        for number, group in groupby(needed, lambda row: bisect_right(self._starts, row) - 1):
             of_segment = list(group)
             segment = self._opened[number]
             passages = segment.read([row - segment.start for row in of_segment])
@@ -140,14 +141,14 @@ class Corpus:
         return find_rows(self._opened, self.deleted, [id], hash_ids([id])).get(id)
 
     def rows_of(self, ids: Sequence[str]) -> dict[str, int]:
-        """Return the row of each of `ids` that is there and not deleted."""
+        """Return the row of each of `ids` that exists and is not deleted."""
         return find_rows(self._opened, self.deleted, ids, hash_ids(ids))
 
     def prefix(self, rows: int) -> str | None:
         """Identify the content of the first `rows` rows, whatever was added or deleted later.
 
-        None if there are not so many. Equal to `fingerprint` for all rows of a corpus without deletions. Where they end
-        within a segment, which may be one of several merged, up to half of its rows are read.
+        None if there are fewer rows. Equal to `fingerprint` for all rows of a corpus without deletions. If the rows end
+        within a segment, which may have been merged from several, up to half of that segment's rows are read.
         """
         if not 0 <= rows <= self._count:
             return None
@@ -163,11 +164,11 @@ class Corpus:
 
 
 def write_corpus(folder: Path, passages: Iterable[Passage], total: int | None = None) -> Corpus:
-    """Write `passages` as the corpus `folder` and open it, in bounded memory.
+    """Write `passages` as the corpus `folder`, in bounded memory, and open it.
 
-    Replaces an existing corpus. Nothing is left behind if it fails or is killed. With `total`, the expected
-    number of passages, a progress bar is shown. Raises UsageError for a duplicate id, for no passages at all,
-    and for a `folder` that holds something else.
+    Replaces an existing corpus. Nothing is left behind if it fails or is interrupted. With `total`, the expected number
+    of passages, a progress bar is shown. Raises UsageError for a duplicate id, for no passages at all, and for a
+    `folder` with other content.
     """
     refuse_to_replace(folder, INFO)
     with atomic_path(folder) as temporary:
@@ -176,12 +177,12 @@ def write_corpus(folder: Path, passages: Iterable[Passage], total: int | None = 
 
 
 def add_passages(folder: Path, passages: Iterable[Passage], total: int | None = None) -> Corpus:
-    """Append `passages` to the corpus `folder`, and open it as it is then.
+    """Append `passages` to the corpus `folder`, and open the extended corpus.
 
-    If it fails or is killed, the corpus is what it was. An id may be that of a deleted passage. Raises UsageError
-    for the id of another one, and for no passages at all.
+    If it fails or is interrupted, the corpus does not change. Ids of deleted passages may be used again. Raises
+    UsageError for an id that exists, and for no passages at all.
     """
-    Corpus.open(folder)  # before the lock, which would be made beside a folder that is not there
+    Corpus.open(folder)  # checked first, since the lock would be created even for a missing folder
     with sole_writer(folder):
         corpus = Corpus.open(folder)
         try:
@@ -193,19 +194,19 @@ def add_passages(folder: Path, passages: Iterable[Passage], total: int | None = 
 
 
 def delete_passages(folder: Path, ids: Iterable[str]) -> Corpus:
-    """Delete the passages with these ids from the corpus `folder`, all or none, and open it as it is then.
+    """Delete the passages with these ids from the corpus `folder`, all or none, and open the new state.
 
-    Their rows stay, so that no other passage moves. Raises UsageError for ids that are not there.
+    Their rows stay, so that no other passage moves. Raises UsageError for ids that do not exist.
     """
     Corpus.open(folder)
     with sole_writer(folder):
         corpus = Corpus.open(folder)
-        wanted = list(dict.fromkeys(ids))
-        rows = corpus.rows_of(wanted)
-        unknown = [id for id in wanted if id not in rows]
+        unique_ids = list(dict.fromkeys(ids))
+        rows = corpus.rows_of(unique_ids)
+        unknown = [id for id in unique_ids if id not in rows]
         if unknown:
             raise UsageError(
-                f"{folder}: {len(unknown)} of {len(wanted)} ids are not in the corpus, such as {unknown[0]!r}; "
+                f"{folder}: {len(unknown)} of {len(unique_ids)} ids are not in the corpus, such as {unknown[0]!r}; "
                 "nothing was deleted"
             )
         deleted = np.union1d(corpus.deleted, np.array([*rows.values()], dtype=np.int64))
@@ -215,14 +216,14 @@ def delete_passages(folder: Path, ids: Iterable[str]) -> Corpus:
 
 
 def refuse_to_replace(folder: Path, marker: str) -> None:
-    """Raise UsageError if `folder` is a file or a folder with content but without the file `marker`.
+    """Raise UsageError if `folder` is a file, or has content but not the file `marker`.
 
     Writing a corpus or an index replaces its folder; this keeps a mistyped path from deleting anything else.
     """
     if folder.name in ("", ".."):
         raise UsageError(f"{folder}: name a new folder")
     if folder.is_dir() and not (folder / marker).exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder}: holds other files (no {marker} there) and would be replaced; name a new folder")
+        raise UsageError(f"{folder}: has other files (and no {marker}), which would be replaced; name a new folder")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file; name a new folder")
 
@@ -234,10 +235,10 @@ class _Format(msgspec.Struct):
 def _read_info(folder: Path) -> CorpusInfo:
     path = folder / INFO
     if not is_file(path):
-        raise UsageError(f"{folder}: not a corpus folder (no {INFO}); `exsearch corpus import` makes one")
-    found = read_json(path, _Format).format
-    if found != FORMAT:
-        raise UsageError(f"{folder}: corpus format {found}, this version reads format {FORMAT}; import it again")
+        raise UsageError(f"{folder}: not a corpus folder (no {INFO}); create it with `exsearch corpus import`")
+    format_found = read_json(path, _Format).format
+    if format_found != FORMAT:
+        raise UsageError(f"{folder}: corpus format {format_found}, this version reads format {FORMAT}; import it again")
     return read_json(path, CorpusInfo)
 
 
@@ -254,7 +255,7 @@ def _read_deleted(folder: Path) -> Rows:
 
 
 def _append_all(writer: CorpusWriter, passages: Iterable[Passage], total: int | None) -> None:
-    """Append and commit `passages`, none of which may have a known id."""
+    """Append and commit `passages`, none of which may have an id that exists."""
     iterator = iter(passages)
     begun = writer.rows
     try:

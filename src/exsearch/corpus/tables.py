@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from exsearch.core.errors import UsageError
-from exsearch.core.parquet import table_fault
+from exsearch.core.parquet import open_parquet, table_fault
 from exsearch.core.shape import not_utf8
 from exsearch.core.trouble import machine_trouble
 from exsearch.corpus.passage import Passage
@@ -30,7 +29,7 @@ class TableSource:
     def __init__(
         self, name: str, identity: str, columns: list[str], size: int, batches: Callable[[int], Iterator[Any]]
     ) -> None:
-        """Describe a table of `size` rows; `batches(row)` gives it from that row on, in pieces with `columns`."""
+        """Describe a table of `size` rows; `batches(row)` yields its batches from that row on, with these `columns`."""
         if not ("id" in columns and {"text", "contents"} & set(columns)):
             raise UsageError(f"{name}: has columns {', '.join(columns)}; needs id, text (and title), or id, contents")
         self.name, self.identity, self.size = name, identity, size
@@ -40,7 +39,7 @@ class TableSource:
 
     @property
     def place(self) -> Place:
-        """Where the next row begins."""
+        """Row where the next one starts."""
         return Place(self.line)
 
     @property
@@ -49,7 +48,7 @@ class TableSource:
         return self.line
 
     def rows(self, start: Place) -> Iterator[Passage | Malformed]:
-        """Yield the rows from `start` on; raises UsageError where nothing more can be read."""
+        """Yield the rows from `start` on. Raises UsageError if nothing more can be read."""
         self.line = start.line
         try:
             for batch in self._batches(start.line):
@@ -78,12 +77,9 @@ def _passage(values: tuple[object, ...]) -> Passage | Malformed:
         return Malformed(not_utf8(error), values[0] if isinstance(values[0], str) else None)
 
 
-def open_parquet(path: Path) -> TableSource:
-    """Return a Parquet file as a source; raise UsageError if it is broken or has not the columns."""
-    try:
-        file = pq.ParquetFile(path, memory_map=True)
-    except (pa.ArrowException, OSError) as error:
-        raise machine_trouble(error, path) or UsageError(f"{path}: {table_fault(error, 'Parquet file')}") from None
+def parquet_source(path: Path) -> TableSource:
+    """Return a Parquet file as a source; raises UsageError if it is broken or lacks the columns."""
+    file = open_parquet(path)
     columns = [name for name in file.schema_arrow.names if name in _COLUMNS]
     groups = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
 
@@ -107,7 +103,7 @@ def is_saved_dataset(folder: Path) -> bool:
 def open_dataset(name: str) -> TableSource:
     """Return a Hugging Face dataset as a source: a saved folder, or hf:OWNER/NAME[:CONFIG][@SPLIT] from the hub.
 
-    Raises UsageError if it cannot be had, does not have the columns, or holds several splits of which none is named.
+    Raises UsageError if it cannot be loaded, lacks the columns, or has several splits and none is named.
     """
     try:
         import datasets
@@ -120,23 +116,23 @@ def open_dataset(name: str) -> TableSource:
             from exsearch.network.http_client import check_hub
 
             check_hub(repository)
-            found: Any = datasets.load_dataset(repository, config or None, split=split or None)
+            dataset: Any = datasets.load_dataset(repository, config or None, split=split or None)
         else:
-            found = datasets.load_from_disk(name)
+            dataset = datasets.load_from_disk(name)
     except (datasets.exceptions.DatasetsError, OSError, ValueError, RuntimeError) as error:
         if trouble := machine_trouble(error, Path(name)):
             raise trouble from None
         if isinstance(error, pa.ArrowException | json.JSONDecodeError):
             raise UsageError(f"{name}: {table_fault(error, 'data set')}") from None
         raise UsageError(f"{name}: {str(error).partition(chr(10))[0]}") from None
-    if isinstance(found, dict):
-        if len(found) > 1:
-            one = f"{name}@{next(iter(found))}" if name.startswith(HUB) else str(Path(name) / next(iter(found)))
-            raise UsageError(f"{name}: holds the splits {', '.join(found)}; name one, such as {one}")
-        [found] = found.values()
+    if isinstance(dataset, dict):
+        if len(dataset) > 1:
+            one = f"{name}@{next(iter(dataset))}" if name.startswith(HUB) else str(Path(name) / next(iter(dataset)))
+            raise UsageError(f"{name}: has the splits {', '.join(dataset)}; name one, such as {one}")
+        [dataset] = dataset.values()
 
     def batches(start: int) -> Iterator[Any]:
-        tables = found.with_format("arrow")
-        return (tables[first : first + _BATCH_ROWS] for first in range(start, len(found), _BATCH_ROWS))
+        tables = dataset.with_format("arrow")
+        return (tables[first : first + _BATCH_ROWS] for first in range(start, len(dataset), _BATCH_ROWS))
 
-    return TableSource(name, found._fingerprint, found.column_names, len(found), batches)
+    return TableSource(name, dataset._fingerprint, dataset.column_names, len(dataset), batches)

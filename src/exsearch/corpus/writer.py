@@ -1,7 +1,7 @@
-"""Growing a corpus folder, a segment at a time, so that a reader never sees half an extension.
+"""Appends to a corpus folder, segment by segment, so that a reader never sees half an extension.
 
-Many small additions are merged as they come (`exsearch.core.merging`): into segments beside theirs, which are removed
-when corpus.json names the merged ones.
+Many small additions are merged as they arrive (`exsearch.core.merging`), into new segments next to the old ones, which
+are removed once corpus.json names the merged ones.
 """
 
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ SEGMENT_ROWS = 131_072
 
 
 class CorpusWriter:
-    """Appends passages to a corpus folder. Nothing it writes belongs to the corpus before `commit`.
+    """Appends passages to a corpus folder. Nothing that it writes belongs to the corpus before `commit`.
 
-    Memory: one record batch, and the ids of one segment.
+    Needs memory for one record batch, and for the ids of one segment.
     """
 
     def __init__(
         self, folder: Path, segments: Sequence[SegmentInfo], deleted: Rows, segment_rows: int = SEGMENT_ROWS
     ) -> None:
-        """Continue after `segments`; whatever else an interrupted writer left among them is removed.
+        """Continue after `segments`; anything else that an interrupted writer left among them is removed.
 
-        Rows of the sorted `deleted` do not count as holders of their ids.
+        Ids of the rows in `deleted`, which is sorted, may be used again.
         """
         self.folder = folder
         self.segments = list(segments)
@@ -41,13 +41,13 @@ class CorpusWriter:
 
     @property
     def rows(self) -> int:
-        """Rows so far, those of the segments at the start included."""
+        """Number of rows so far, including those of the initial segments."""
         finished = self.segments[-1].stop if self.segments else 0
         return finished + len(self._ids)
 
     @property
     def room(self) -> int:
-        """How many passages `append` takes next; never 0."""
+        """Number of passages that `append` takes next; never 0."""
         if self._current is None:
             return min(BATCH_ROWS, self._segment_rows)
         return min(BATCH_ROWS - self._current.pending, self._segment_rows - self._current.rows)
@@ -55,16 +55,16 @@ class CorpusWriter:
     def append(self, passages: Sequence[Passage]) -> dict[int, int]:
         """Append those of up to `room` passages whose id is new.
 
-        Return the others: their index among `passages`, and the row that has the id. A segment that is full is
-        finished, and listed in `segments`. Raises UsageError for text that is not valid Unicode.
+        Return the others: their index in `passages`, and the row that has the id. A full segment is finished, and
+        listed in `segments`. Raises UsageError for text that is not valid Unicode.
         """
         ids = [passage.id for passage in passages]
         hashes = hash_ids(ids)
-        known = find_rows(self._opened, self._deleted, ids, hashes)
+        existing = find_rows(self._opened, self._deleted, ids, hashes)
         refused: dict[int, int] = {}
         accepted: list[int] = []
         for index, id in enumerate(ids):
-            holder = known.get(id, self._ids.get(id))
+            holder = existing.get(id, self._ids.get(id))
             if holder is None:
                 self._ids[id] = self.rows
                 accepted.append(index)
@@ -79,20 +79,20 @@ class CorpusWriter:
         return refused
 
     def finish(self) -> None:
-        """Finish the segment that is being written, if there is one, and merge what has become many small ones."""
+        """Finish the segment being written, if there is one, and merge many small ones."""
         if self._current is not None:
             self._finish_segment()
         for run in reversed(segments_to_merge([segment.rows for segment in self.segments], self._segment_rows)):
             self._merge(slice(run.start, run.stop))
 
     def commit(self) -> None:
-        """Let the corpus consist of all segments, finished and merged; those that were merged are removed."""
+        """Make all segments, finished and merged, the corpus; remove those that were merged."""
         self.finish()
         write_json(self.folder / INFO, CorpusInfo(FORMAT, self.segments))
         discard_unlisted(self.folder, self.segments)
 
     def close(self) -> None:
-        """Close the segment that is being written, if there is one. It is not part of the corpus."""
+        """Close the segment being written, if there is one. It is not part of the corpus."""
         if self._current is not None:
             self._current.abandon()
 
@@ -107,7 +107,8 @@ class CorpusWriter:
         self._opened.append(Segment(folder, segment))
 
     def _merge(self, run: slice) -> None:
-        """Put one segment in place of neighbours, whose folders stay: they are the corpus until it is committed."""
+        """Replace neighbouring segments by one. Their folders stay until `commit`, since they are the corpus until
+        then."""
         parts = self.segments[run]
         total = sum(int(part.digest, 16) for part in parts)
         merged = SegmentInfo(parts[0].start, sum(part.rows for part in parts), digest(total))
@@ -119,7 +120,7 @@ class CorpusWriter:
 
 
 def discard_unlisted(folder: Path, segments: Sequence[SegmentInfo]) -> None:
-    """Remove what lies among the segments of a corpus folder but is not one of `segments`."""
+    """Remove what is in the segments folder of a corpus but not one of `segments`."""
     names = {segment.name for segment in segments}
     if (folder / SEGMENTS).is_dir():
         for path in (folder / SEGMENTS).iterdir():

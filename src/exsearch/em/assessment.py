@@ -30,7 +30,7 @@ class Assessment:
     def baselines(self) -> None:
         """Score what every later score must beat."""
         begun, spoken = self._begun, self._begun.experiment
-        begun.say("Baselines: the untrained model without search, and the commonest training answer.")
+        begun.say("Baselines: the untrained model without search, and the most common training answer.")
         own, closed = (
             msgspec.structs.replace(agent, grammar="closed-book") for agent in (begun.config.agent, spoken.config.agent)
         )
@@ -95,7 +95,9 @@ class Assessment:
             return {name: figure(self.standing(name).probability) for name in names}
         scores = {name: self._scored(self._begun.folder.train_eval(name)) for name in names}
         if not are_of_one_event(list(scores.values())):
-            self._begun.say("p(answer) is told of no model: an earlier version scored some of them by aliases alone.")
+            self._begun.say(
+                "p(answer) is reported for no model: an earlier version scored some of them with aliases only."
+            )
             return {}
         return {name: answer_probability(each) for name, each in scores.items()}
 

@@ -67,7 +67,7 @@ def begin(config: Config, root: Path, say: Say) -> Begun:
     _ = experiment.retriever  # an index that is none is the first thing to know
     questions = RunQuestions.read(config)
     gold_passages = GoldPassages.of(experiment)
-    say(f"Model: {config.model.path}; what is not a folder here is made or fetched once, into your cache folder.")
+    say(f"Model: {config.model.path} (made or downloaded once to the cache folder, unless it is a local folder).")
     _ = experiment.model
     config, experiment = _on_its_day(config, experiment, folder, say)
     ready = []
@@ -101,7 +101,7 @@ def _on_its_day(config: Config, experiment: Experiment, folder: RunFolder, say: 
     spoken = as_begun(experiment, *ready, folder.warmup_trajectories, *evaluated)
     if (day := spoken.config.agent.date) == config.agent.date:
         return config, experiment
-    say(f"The chat template is told that today is {day}, as in the prompts that are there.")
+    say(f"The chat template gets {day} as today's date, as in the run's existing prompts.")
     known = not folder.config.exists() or load_config(folder.config).agent.date == day
     return (spoken.config if known else config), spoken
 

@@ -1,4 +1,4 @@
-"""E-step, first half: sample K trajectories a question into an append-only journal."""
+"""E-step, first half: sample K trajectories per question into an append-only journal."""
 
 import math
 from pathlib import Path
@@ -25,17 +25,17 @@ def explore(
 ) -> list[Trajectory]:
     """Sample up to `config.samples` trajectories of each question, scored against the gold answers; return all.
 
-    They come in the order of questions and samples. What the journal already holds is not sampled again, unless
-    retriever or engine failed it. Raises UsageError as `Journals` does.
+    The result is ordered by question and sample. What the journal already holds is not sampled again, unless the
+    retriever or engine failed. Raises UsageError as `Journals` does.
     """
     draw, next_samples = draw_of(config, seed), plan(config)
-    with Journals(agents, {journal: questions}, draw, forget_failed=True) as journals:
-        found = journals.roll_out(next_samples, config.samples, label)
-    return [trajectory for group in found[journal] for trajectory in group]
+    with Journals(agents, {journal: questions}, draw, drop_failed=True) as journals:
+        groups = journals.roll_out(next_samples, config.samples, label)
+    return [trajectory for group in groups[journal] for trajectory in group]
 
 
 def check_journal(journal: Path, questions: list[Question], config: Config) -> None:
-    """Raise UsageError where `explore` would, as far as that can be told before a model is loaded."""
+    """Raise UsageError where `explore` would, for what can be checked before a model is loaded."""
     require_free(journal)
     draw = draw_of(config.explore, config.seed)
     check_origin(journal, origin_of(known_before_loading(config.agent), draw, questions))
@@ -56,10 +56,10 @@ def draw_of(config: ExploreConfig, seed: int) -> Draw:
 
 
 def plan(config: ExploreConfig) -> Plan:
-    """Return which samples to draw of a question: all, or some at a time until its weights are settled.
+    """Return the plan of which samples to draw of a question: all at once, or batches until its weights are settled.
 
-    What is drawn depends on earlier samples by their numbers alone, so neither on the order in which they end nor on
-    an interruption.
+    What is drawn depends only on the earlier samples by number, so neither the order in which trajectories end nor an
+    interruption changes it.
     """
     if not config.first_samples:
         return first_samples(config.samples)
@@ -67,8 +67,8 @@ def plan(config: ExploreConfig) -> Plan:
     def next_samples(found: Found) -> list[int]:
         for first in range(0, config.samples, config.first_samples):
             stop = min(first + config.first_samples, config.samples)
-            if missing := [sample for sample in range(first, stop) if (sample, 0) not in found]:
-                return missing
+            if samples := [sample for sample in range(first, stop) if (sample, 0) not in found]:
+                return samples
             drawn = [trajectory for (sample, _), trajectory in found.items() if sample < stop]
             if relative_error(drawn) < config.settled:
                 return []
@@ -78,10 +78,10 @@ def plan(config: ExploreConfig) -> Plan:
 
 
 def relative_error(trajectories: list[Trajectory]) -> float:
-    """Return the relative standard error of the mean of p(y | x, z), the likelihood p(y | x) by these samples.
+    """Return the relative standard error of the mean of p(y | x, z), which estimates p(y | x) from these samples.
 
-    It is small if all samples make the answer about equally likely, so that another one would change no weight by
-    much; infinite for fewer than two samples or if none has an answer. A branch counts by its share.
+    It is small if all samples make the answer about equally likely, so that another sample would barely change the
+    weights; it is infinite for fewer than two samples or if none has an answer. A branch counts by its share.
     """
     samples: dict[int, float] = {}
     best = max((answer_logprob(t.alias_scores, "sum") for t in trajectories if t.alias_scores), default=-math.inf)

@@ -1,4 +1,4 @@
-"""A run's model as a folder that other tools load, with a model card that says how it was made and how good it is."""
+"""Exports a run's model to a folder that other tools load, with a model card: how it was made and how good it is."""
 
 import shutil
 from pathlib import Path
@@ -14,14 +14,14 @@ from exsearch.runs.records import RunSummary
 from exsearch.training.saving import FLOAT32, JOB
 
 LICENCES = {"builtin:smollm2-135m": "apache-2.0"}
-"""Of models that are made here; a licence goes on to what is trained from them."""
+"""Licences of models that ExSearch builds itself. A model keeps the licence of the one that it was trained from."""
 
 
 def export(run: Path, out: Path, name: str | None, licence: str | None) -> str:
     """Copy the model `name` of a run, by default the best on validation, to the new folder `out`; return its name.
 
-    `licence` is that of the model the run began with. Raises UsageError if it is not known, if the run has no such
-    model, or if `out` exists.
+    `licence` is that of the model that the run started from. Raises UsageError if the licence is unknown, if the run
+    has no such model, or if `out` exists.
     """
     folder = RunLayout(run)
     summary = read_json(folder.summary, RunSummary)
@@ -31,11 +31,11 @@ def export(run: Path, out: Path, name: str | None, licence: str | None) -> str:
         trained = [model for model in summary.models if folder.checkpoint(model).is_dir()]
         raise UsageError(f"{run}: has no model {name!r}{nearest(name, trained)} (it has {', '.join(trained)})")
     if is_taken(out):
-        raise UsageError(f"{out}: exists already; choose another folder")
+        raise UsageError(f"{out}: already exists; choose another folder")
     config = load_config(folder.config)
     licence = licence or LICENCES.get(config.model.path)
     if licence is None:
-        raise UsageError(f"say the licence of {config.model.path} with --licence, such as apache-2.0")
+        raise UsageError(f"name the licence of {config.model.path} with --licence, such as apache-2.0")
     with atomic_path(out) as temporary:
         shutil.copytree(checkpoint, temporary, ignore=shutil.ignore_patterns(JOB, FLOAT32))
         write_text(temporary / "README.md", model_card(folder, config, summary, name, licence))
@@ -52,13 +52,13 @@ def push(folder: Path, repository: str) -> str:
         address = api.create_repo(repository, exist_ok=True)
         api.upload_folder(folder_path=folder, repo_id=repository)
     except (HfHubHTTPError, OSError, ValueError) as error:
-        said = str(error).strip().splitlines()[0]
-        raise ExSearchError(f"{repository}: not uploaded ({said}); the model is in {folder}") from error
+        message = str(error).strip().splitlines()[0]
+        raise ExSearchError(f"{repository}: not uploaded ({message}); the model is in {folder}") from error
     return str(address)
 
 
 def model_card(folder: RunLayout, config: Config, summary: RunSummary, name: str, licence: str) -> str:
-    """Return the model card in Markdown, with the front matter that the hub reads."""
+    """Return the model card in Markdown, with the front matter that the model hub reads."""
     builtin = config.model.path.startswith("builtin:")
     base = "HuggingFaceTB/SmolLM2-135M-Instruct" if builtin else config.model.path
     head = ["---", "library_name: transformers", "pipeline_tag: text-generation", f"license: {licence}"]
@@ -111,7 +111,7 @@ def _evaluation(folder: RunLayout, summary: RunSummary) -> str:
     return (
         "\n".join(lines)
         + f"\n\nn = {first.figures['em'].n} held-out questions, greedy, 95% bootstrap intervals; protocol "
-        f"`{first.protocol}`. Scores compare only under the same protocol."
+        f"`{first.protocol}`. Compare scores only under the same protocol."
     )
 
 

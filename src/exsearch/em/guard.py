@@ -1,14 +1,15 @@
-"""The guard on the marginal likelihood: a step is taken only if answers to held-out questions become no less likely.
+"""The guard on the marginal likelihood: a step that makes held-out answers less likely is not taken.
 
-EM's promise is about p(y | x) = E_z p(y | x, z), not about the objective of its M-step, which falls on held-out
-trajectories with every step: it measures the distance from the model that sampled them. So the same held-out training
-questions are answered afresh by the model before and after a step, greedily or by sampling, and the mean of
-p(y | x, z), 0 for a trajectory without an answer, is compared, question by question.
+EM guarantees that p(y | x) = E_z p(y | x, z) does not fall. It guarantees nothing about the M-step's objective on
+held-out trajectories, which falls with every step, because it measures the distance from the model that sampled them.
+So held-out training questions are answered anew by the model before and after a step, greedily or by sampling. The
+figure compared, question by question, is the mean of p(y | x, z), with 0 for a trajectory without an answer.
 
-The whole step is tried first, then a half and a quarter of it; the first under which the mean does not fall is taken,
-and if it falls under each, the step is refused. Half of the questions are asked first: if the mean is lower than before
-by more than 1.645 standard errors, the rest are not asked. Caffo, Jank, Jones (Ascent-based Monte Carlo
-expectation-maximization, JRSS B 67, 2005) test the objective of the M-step so, and ask more after a step that fails.
+The whole step is tried first, then a half and a quarter of it. The first under which the mean does not fall is taken;
+if it falls under each, the step is refused. Half of the questions are tried first: if the mean is lower than before by
+more than 1.645 standard errors, the other half is not tried. Caffo, Jank, Jones (Ascent-based Monte Carlo
+expectation-maximization, JRSS B 67, 2005) test the M-step's objective in this way, and enlarge the sample after a step
+that fails.
 """
 
 import math
@@ -32,13 +33,14 @@ from exsearch.evaluation.scores import Figure
 from exsearch.questions.question import Question
 
 PARTS = {1.0: "whole", 0.5: "half", 0.25: "quarter"}
-"""Shares of a step that are tried, in this order, and their names."""
+"""Shares of a step to try, in this order, and their names."""
 EARLY = 1.645
-"""Standard errors; one in twenty steps that change nothing is refused by so many before all questions are asked."""
+"""Number of standard errors that refuses a step after half of the questions: one-sided 5%, so that one in twenty steps
+that change nothing is refused early."""
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """How a model does on the guard's questions; lists have one value per question, in their order."""
+    """A model's figures on the guard's questions; each list has one value per question, in their order."""
 
     probability: list[float]
     """Mean p(y | x, z) over its trajectories, 0 for one without an answer."""
@@ -54,53 +56,53 @@ class Standing(msgspec.Struct, frozen=True):
 
     @property
     def merit(self) -> float:
-        """Return what the best iteration is chosen by: the mean of F1 and p(y | x, z), two views of one thing."""
+        """Return the figure that chooses the best iteration: the average of mean F1 and mean p(y | x, z)."""
         return (statistics.fmean(self.f1) + self.mean) / 2
 
 
 class Try(msgspec.Struct, frozen=True):
-    """A part of a step, as tried."""
+    """The result of trying one share of a step."""
 
     share: float
     name: str
-    """Of its folder among the guard's."""
+    """Name of its folder in the guard's folder."""
     questions: int
-    """On which it was tried: all, or those after which it was refused."""
+    """Number of questions that it was tried on: all, or those after which it was refused."""
     before: float
-    """Mean p(y | x, z) on these, of the model before the step."""
+    """Mean p(y | x, z) on these questions, of the model before the step."""
     after: float
     difference: Figure
     malformed: float
-    """Share of the trajectories."""
+    """Share of the trajectories that ended as malformed."""
     taken: bool
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """What became of the step of one iteration: the content of guard.json."""
+    """The decision on one iteration's step: the content of guard.json."""
 
     tries: list[Try]
     sentence: str
 
     @property
     def taken(self) -> Try | None:
-        """Return the part that was taken; None if the step was refused."""
+        """Return the share that was taken; None if the step was refused."""
         return next((each for each in self.tries if each.taken), None)
 
 
 class Guard:
-    """Held-out questions, and what models made of them."""
+    """Tries steps on held-out questions."""
 
     def __init__(
         self, questions: list[Question], folder: Path, draw: Draw, samples: int, agents_for: Callable[[Path], Agents]
     ) -> None:
-        """Keep trajectories below `folder`; `samples` trajectories per question are drawn as `draw` says."""
+        """Keep trajectories in `folder`; draw `samples` trajectories per question, in the way of `draw`."""
         self.questions, self._folder = questions, folder
         self._draw, self._samples, self._agents_for = draw, samples, agents_for
         self._standings: dict[str, Standing] = {}
-        """Those that were measured or read."""
+        """Figures that were measured or read, by name."""
 
     def standing(self, name: str, checkpoint: Path) -> Standing:
-        """Return how a model does on all questions; what is on disk of it is not done again."""
+        """Return a model's figures on all questions, read from disk if they are there."""
         if name not in self._standings:
             path = self._standing_file(name)
             if path.exists():
@@ -117,7 +119,9 @@ class Guard:
         self._standings[name] = standing
 
     def decide(self, iteration: str, before: str, old: Path, part: Callable[[float], Path]) -> Decision:
-        """Try a step, whole and in part; `before` names the model it starts from, and `part` makes a share of it."""
+        """Try a step, whole and in part. `before` names the model it starts from; `part` makes the model of a share of
+        it.
+        """
         start = self.standing(before, old)
         tries: list[Try] = []
         for share, name in PARTS.items():
@@ -129,49 +133,49 @@ class Guard:
     def _try(self, name: str, share: float, start: Standing, checkpoint: Path) -> Try:
         total = len(self.questions)
         for count in dict.fromkeys((math.ceil(total / 2), total)):
-            found = self._measure(name, checkpoint, count)
-            differences = [new - old for new, old in zip(found.probability, start.probability, strict=False)]
+            standing = self._measure(name, checkpoint, count)
+            differences = [new - old for new, old in zip(standing.probability, start.probability, strict=False)]
             verdict = judge(differences, total)
             if verdict is not None:
                 break
         if count == total:
-            self._keep(name, found)
+            self._keep(name, standing)
         return Try(
             share=share,
             name=name,
             questions=count,
             before=round(statistics.fmean(start.probability[:count]), 5),
-            after=round(found.mean, 5),
+            after=round(standing.mean, 5),
             difference=figure(differences),
-            malformed=round(found.malformed, 5),
+            malformed=round(standing.malformed, 5),
             taken=bool(verdict),
         )
 
     def _measure(self, name: str, checkpoint: Path, count: int) -> Standing:
-        """Return how a model does on the first `count` questions. Raises UsageError if its engine does not score."""
+        """Return figures on the first `count` questions. Raises UsageError if the engine cannot score answers."""
         journal, questions = self._folder / name / TRAJECTORIES, self.questions[:count]
         agents = self._agents_for(checkpoint)
-        with Journals(agents, {journal: questions}, self._draw, forget_failed=True) as journals:
-            found = journals.roll_out(first_samples(self._samples), self._samples, f"guard {name}")[journal]
-        require_no_outage(journal, [each for group in found for each in group], journals.failed_before(journal))
-        return standing_of(questions, found)
+        with Journals(agents, {journal: questions}, self._draw, drop_failed=True) as journals:
+            groups = journals.roll_out(first_samples(self._samples), self._samples, f"guard {name}")[journal]
+        require_no_outage(journal, [each for group in groups for each in group], journals.failed_before(journal))
+        return standing_of(questions, groups)
 
 
-def standing_of(questions: Sequence[Question], found: Sequence[Sequence[Trajectory]]) -> Standing:
-    """Return how a model does by its trajectories of each question. Raises UsageError if no answer was scored."""
-    every = [trajectory for group in found for trajectory in group]
+def standing_of(questions: Sequence[Question], groups: Sequence[Sequence[Trajectory]]) -> Standing:
+    """Return the figures for each question's trajectories. Raises UsageError if no answer was scored."""
+    every = [trajectory for group in groups for trajectory in group]
     answered = [trajectory for trajectory in every if trajectory.stop_reason == StopReason.ANSWERED]
     if answered and not any(trajectory.alias_scores for trajectory in answered):
         raise UsageError("loop.guard needs an engine that scores gold answers; set loop.guard = 0 here")
     return Standing(
-        probability=[statistics.fmean(_probability(each) for each in group) for group in found],
+        probability=[statistics.fmean(_probability(each) for each in group) for group in groups],
         em=[
             statistics.fmean(exact_match(each.answer or "", question.answers) for each in group)
-            for question, group in zip(questions, found, strict=True)
+            for question, group in zip(questions, groups, strict=True)
         ],
         f1=[
             statistics.fmean(f1(each.answer or "", question.answers) for each in group)
-            for question, group in zip(questions, found, strict=True)
+            for question, group in zip(questions, groups, strict=True)
         ],
         malformed=statistics.fmean(each.stop_reason == StopReason.MALFORMED for each in every),
     )
@@ -184,9 +188,9 @@ def _probability(trajectory: Trajectory) -> float:
 
 
 def judge(differences: Sequence[float], total: int) -> bool | None:
-    """Return whether a step is taken by what p(y | x, z) of each question rose; None if more questions must be asked.
+    """Return whether to take a step, by the rise of each question's p(y | x, z); None if more questions are needed.
 
-    `total` is the number of questions that there are.
+    `total` is the number of all questions.
     """
     mean = statistics.fmean(differences)
     if len(differences) == total:
@@ -196,7 +200,7 @@ def judge(differences: Sequence[float], total: int) -> bool | None:
 
 
 def sentence(iteration: str, tries: Sequence[Try]) -> str:
-    """Say what became of a step."""
+    """Return a sentence on what became of a step."""
     name, last = iteration.replace("-", " ").replace("iter", "iteration"), tries[-1]
     if not last.taken:
         falls = ", ".join(f"{each.before:.2f} -> {each.after:.2f} ({PARTS[each.share]})" for each in tries)

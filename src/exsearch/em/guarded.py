@@ -1,10 +1,10 @@
-"""The steps of a run under its guard: tried, shortened or refused, and what of each is kept in the run folder."""
+"""The steps of a run under its guard: tries, shortens or refuses them, and keeps the results in the run folder."""
 
 from pathlib import Path
 
 from exsearch.agent.rollout import Draw
 from exsearch.config import Config
-from exsearch.core.atomic import put_in_place, remove
+from exsearch.core.atomic import remove, replace_atomically
 from exsearch.core.jsonl import read_json, write_json
 from exsearch.core.seeds import derive_seed
 from exsearch.em.engine_keeper import EngineKeeper
@@ -15,13 +15,13 @@ from exsearch.training.blend import blend
 
 
 class GuardedSteps:
-    """Decides on steps, and remembers what it decided."""
+    """Decides on steps, and keeps each decision, so that a resumed run does not decide again."""
 
     def __init__(self, config: Config, folder: RunLayout, questions: list[Question], engine: EngineKeeper) -> None:
-        """Answer the questions as the settings say."""
+        """Set up the guard from the settings."""
         self._config, self._folder, self._engine = config, folder, engine
         self._decisions: dict[str, Decision] = {}
-        """Those that were made or read, by iteration."""
+        """Decisions that were made or read, by iteration."""
         greedy = config.loop.guard_samples == 0
         draw = Draw(
             seed=derive_seed(config.seed, "guard") >> 1,
@@ -32,16 +32,16 @@ class GuardedSteps:
         self._guard = Guard(questions, folder.guard, draw, config.loop.guard_samples or 1, engine.agents_for)
 
     def standing(self, model: str, checkpoint: Path) -> Standing:
-        """Return how a model of the run, `warmup` or an iteration, does on the guard's questions."""
+        """Return the figures of a model of the run, `warmup` or an iteration, on the guard's questions."""
         return self._guard.standing(self._known_as(model), checkpoint)
 
     def _known_as(self, model: str) -> str:
-        """Return the name under which the guard has a model: an iteration's is the part of its step that was taken."""
+        """Return the guard's name of a model: for an iteration, that of the share of its step that was taken."""
         decision = self.decided(model)
         return decision.taken.name if decision and decision.taken else model
 
     def decided(self, name: str) -> Decision | None:
-        """Return what was decided on the step of an iteration; None if nothing was."""
+        """Return the decision on the step of an iteration; None if there is none yet."""
         file = self._folder.guard_decision(name)
         if name not in self._decisions and file.exists():
             self._decisions[name] = read_json(file, Decision)
@@ -50,7 +50,8 @@ class GuardedSteps:
     def decide(self, name: str, previous: str, old: Path) -> Decision:
         """Decide on the step from the model `previous`, the checkpoint `old`, to the one trained in an iteration.
 
-        What is kept of it becomes the iteration's checkpoint; what is decided already only is put in its place.
+        The share that is taken becomes the iteration's checkpoint. A decision made before is not made again; only its
+        checkpoint is moved into place.
         """
         decision = self.decided(name)
         if decision is None:
@@ -59,15 +60,15 @@ class GuardedSteps:
             write_json(self._folder.guard_decision(name), decision)
             self._decisions[name] = decision
         if decision.taken:
-            kept = self._folder.part(name, PARTS[decision.taken.share])
-            if kept.exists():
-                put_in_place(kept, self._folder.checkpoint(name))
+            part = self._folder.part(name, PARTS[decision.taken.share])
+            if part.exists():
+                replace_atomically(part, self._folder.checkpoint(name))
         for share in PARTS:
             remove(self._folder.part(name, PARTS[share]))
         return decision
 
     def _part(self, name: str, old: Path, share: float) -> Path:
-        """Return a model that has gone a share of an iteration's step."""
+        """Return the model at a share of an iteration's step: weights interpolated between the two checkpoints."""
         part, whole = self._folder.part(name, PARTS[share]), self._folder.part(name, PARTS[1.0])
         if share < 1:
             self._engine.free()

@@ -1,4 +1,4 @@
-"""M-step: from weighted trajectories to the examples that the trainer learns from."""
+"""M-step: turns weighted trajectories into the examples that the trainer learns from."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -16,15 +16,17 @@ def weighted_examples(
 ) -> list[Example]:
     """Return the examples of an M-step: trajectories of at least `config.min_weight`, each with its weight.
 
-    They come in the order of `weighted`, whatever that of the trajectories, which is the order in which they ended.
+    The order is that of `weighted`, whatever the order of the trajectories, which is the one in which they ended.
     Samples of a question with equal tokens are learned once, with the sum of their weights: the gradient is the same
-    and costs less. Raises UsageError if a trajectory has no weight, if a trajectory or weight is there twice, or if
-    its tokens are not the engine's own.
+    and
+    costs less. Raises UsageError if a trajectory has no weight, if a trajectory or weight occurs twice, or if the
+    tokens
+    are not the engine's own.
     """
     place = {(w.question_id, w.number): number for number, w in enumerate(weighted)}
     if len(place) < len(weighted):
-        raise UsageError("the weights name a trajectory twice; learn from those of one exploration")
-    found: dict[int, Example] = {}
+        raise UsageError("the weights name a trajectory twice; use those of one exploration")
+    examples_by_order: dict[int, Example] = {}
     seen: set[int] = set()
     for trajectory in trajectories:
         name = f"trajectory {trajectory.label}"
@@ -32,19 +34,19 @@ def weighted_examples(
         if number is None:
             raise UsageError(f"{name} has no weight")
         if number in seen:
-            raise UsageError(f"{name} is there twice; learn from those of one exploration")
+            raise UsageError(f"{name} occurs twice; use those of one exploration")
         seen.add(number)
         if weighted[number].weight <= 0:
             continue
         if not trajectory.exact:
             raise UsageError(
-                f"{name}: its token ids are not the engine's own, so what would be learned is not what was said; "
-                "explore with an engine that gives them, or set model.retokenise"
+                f"{name}: its token ids are not the engine's own, so training would not see what the model generated;"
+                "explore with an engine that returns them, or set model.retokenise"
             )
         record = weighted[number]
-        found[number] = example_from(trajectory, record.weight, record.target, chat, config.step_credit)
+        examples_by_order[number] = example_from(trajectory, record.weight, record.target, chat, config.step_credit)
     merged: dict[tuple[str, tuple[int, ...]], Example] = {}
-    for number, example in sorted(found.items()):
+    for number, example in sorted(examples_by_order.items()):
         key = (weighted[number].question_id, tuple(example.token_ids))
         if key in merged:
             example = replace(example, weight=merged[key].weight + example.weight)

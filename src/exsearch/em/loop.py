@@ -1,13 +1,13 @@
 """The EM loop: warm up, then explore, weigh and learn until validation no longer improves.
 
 Reads top to bottom as the method of docs/explanation/method.md. Every stage leaves a file or folder in the run folder
-and is skipped when that is there, so the same command continues a run that was cut off.
+and is skipped if that exists, so running the same command again resumes an interrupted run.
 """
 
 from pathlib import Path
 
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.journal import few_failed
+from exsearch.agent.journal import check_failures
 from exsearch.config import Config
 from exsearch.core.jsonl import read_jsonl, write_jsonl
 from exsearch.core.seeds import derive_seed
@@ -35,7 +35,7 @@ class EMRun:
     """One run of the EM loop in one run folder: the order of its stages."""
 
     def __init__(self, config: Config, root: Path, say: Say) -> None:
-        """Check the inputs and claim the folder; raises UsageError before any work is done."""
+        """Check the inputs and claim the folder. Raises UsageError before any work is done."""
         self._begun = begun = begin(config, root, say)
         self.config, self.folder, self.say = begun.config, begun.folder, say
         self._refused: list[bool] = []
@@ -69,14 +69,14 @@ class EMRun:
         return self._begun.protocol(self._begun.questions.test)
 
     def run(self) -> RunSummary:
-        """Run what is not done yet; return the summary, which is also written to the folder."""
+        """Run what is not done yet. Return the summary, which is also written to the folder."""
         try:
             return self._stages()
         finally:
             self.close()
 
     def close(self) -> None:
-        """Free what was loaded, and let the trackers write what they hold back."""
+        """Free what was loaded, and flush the trackers."""
         self._engine.free()
         self.folder.metrics.close()
 
@@ -115,7 +115,7 @@ class EMRun:
     def warm_up(self) -> None:
         """Teach the grammar by supervised fine-tuning on gold trajectories."""
         if not warms_up(self.config):
-            self.say("Warm-up: none, the model is taken to know the grammar.")
+            self.say("Warm-up: skipped, the model is assumed to know the grammar.")
             return
         gold = self._warm_up.make()
         source = self.config.data.warmup or f"of {self.config.warmup.questions} questions"
@@ -139,16 +139,16 @@ class EMRun:
                 journal,
                 label=f"{name} explore",
             )
-        if told := few_failed(trajectories):
-            self.say(f"{told}. They weigh nothing.")
+        if told := check_failures(trajectories):
+            self.say(f"{told}. They get weight 0.")
         weights = weigh(trajectories, questions, self.config.weigh)
         write_jsonl(path, weights)
         return Rollouts(name, journal, path, trajectories, weights)
 
     def m_step(self, rollouts: Rollouts, explorers: dict[str, Path]) -> list[Source]:
-        """Learn from the weighted trajectories; return what each E-step adds to them.
+        """Learn from the weighted trajectories; return what each E-step contributes.
 
-        `explorers` has the model that explored in each iteration up to this one, which comes last.
+        `explorers` maps each iteration up to this one, which comes last, to the model that explored in it.
         """
         name = rollouts.name
         examples, sources = self._m_step.examples(rollouts, explorers)
@@ -172,7 +172,7 @@ class EMRun:
         return decision
 
     def to_mix_in(self) -> list[Example]:
-        """Return the examples of the warm-up that each M-step learns from, too."""
+        """Return the examples of the warm-up that are added to each M-step."""
         mixed = self.config.learn.warmup_mix
         return self._warm_up.examples()[:mixed] if mixed else []
 

@@ -1,4 +1,4 @@
-"""The M-step of a run: learn from the rollouts of its E-step, and of earlier ones if asked to."""
+"""The M-step of a run: learn from the rollouts of its E-step, and of earlier ones if the settings say so."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,17 +22,17 @@ from exsearch.training.start import train
 
 @dataclass(frozen=True)
 class MStep:
-    """Learns in one run folder."""
+    """Trains the models of one run folder."""
 
     begun: Begun
     times: StageTimes
     engine: EngineKeeper
 
     def examples(self, newest: Rollouts, explorers: dict[str, Path]) -> tuple[list[Example], list[Source]]:
-        """Return what the M-step of an iteration learns from, and what each E-step adds to it.
+        """Return the examples for the M-step of an iteration, and what each E-step contributes.
 
-        `explorers` has the model that explored in each iteration up to this one, which comes last. Raises UsageError
-        for a journal that is not of this run, and where a question of the guard is among those learned from.
+        `explorers` maps each iteration up to this one, which comes last, to the model that explored in it. Raises
+        UsageError if a journal is not from this run, or if a question of the guard is among those learned from.
         """
         learn = self.begun.config.learn
         earlier = [name for name in explorers if name != newest.name and learn.replay != "none"]
@@ -44,7 +44,7 @@ class MStep:
         return examples, sources
 
     def _again(self, earlier: str, name: str, explorers: dict[str, Path]) -> Rollouts:
-        """Return the rollouts of an earlier E-step with the weights that the M-step of `name` gives them."""
+        """Return the rollouts of an earlier E-step, with the weights to use in the M-step of `name`."""
         begun, folder = self.begun, self.begun.folder
         found = Rollouts(earlier, folder.trajectories(earlier), folder.weights(earlier))
         self._require_own(found, explorers[earlier])
@@ -60,7 +60,7 @@ class MStep:
         return replace(found, weights=weights, held=trajectories, weighed=weighed)
 
     def _require_own(self, rollouts: Rollouts, explorer: Path) -> None:
-        """Raise UsageError if a journal holds trajectories of another model or question file than the run's."""
+        """Raise UsageError if a journal has trajectories of another model or question file than the run's."""
         known = {question.id for question in self.begun.questions.train}
         endpoint = self.begun.config.model.engine == "openai"  # which names its own
         model = "" if endpoint else model_fingerprint(explorer)
@@ -68,13 +68,13 @@ class MStep:
             name = f"{rollouts.trajectories}: trajectory {trajectory.label}"
             if model and trajectory.model_fingerprint != model:
                 raise UsageError(
-                    f"{name} is of another model than {explorer}, which explored then; restore the journal"
+                    f"{name} is from another model than {explorer}, which explored then; restore the journal"
                 )
             if trajectory.question_id not in known:
-                raise UsageError(f"{name} is of no question in data.train; restore the journal")
+                raise UsageError(f"{name} has no question in data.train; restore the journal")
 
     def learn(self, name: str, base: Path, examples: list[Example], target: Path) -> None:
-        """Train into the folder `target`: once, or in several orders, the mean of whose weights is the result."""
+        """Train into the folder `target`: once, or several times with different orders, averaging the weights."""
         config = self.begun.config.learn
         orders = [self.begun.folder.order(name, number) for number in range(1, config.orders + 1)]
         if config.orders == 1:
@@ -98,7 +98,7 @@ class MStep:
         target: Path,
         seed: int | None = None,
     ) -> None:
-        """Train once, with figures under the name of the stage; `seed` is the run's unless it is given."""
+        """Train once, and log figures under the name of the stage; `seed` defaults to the run's."""
         self.engine.free()
         settings, metrics = self.begun.config, self.begun.folder.metrics
         seed, label = settings.seed if seed is None else seed, stage.replace("/", " ")

@@ -1,4 +1,4 @@
-"""The questions of a run: to learn from, to choose by, to test on, and those that the guard holds out."""
+"""The questions of a run: to learn from, to choose the best iteration by, to test on, and those of the guard."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from exsearch.core.seeds import derive_seed
 from exsearch.questions.question import Question, read_questions
 
 MORE = 1.5
-"""A refused step was of too few questions: the E-step after it asks so many times as many (ascent-based Monte Carlo EM
+"""Growth of the number of questions after a refused step, which saw too few of them (ascent-based Monte Carlo EM
 enlarges its sample by a half or a third; Caffo, Jank, Jones 2005)."""
 
 
@@ -22,18 +22,18 @@ class RunQuestions:
     """The questions of one run."""
 
     train: list[Question]
-    """All of the training file, the warm-up's and the guard's included."""
+    """All of the training file, including those of the warm-up and of the guard."""
     dev: list[Question]
-    """Empty where the guard chooses."""
+    """Validation questions; empty if the guard chooses the best iteration."""
     test: list[Question]
     pool: list[Question]
-    """Those to explore."""
+    """Training questions to explore."""
     guard: list[Question]
-    """Held out of `pool`, in an order that depends on the seed alone."""
+    """Questions of the guard, held out of `pool`, in an order that depends only on the seed."""
 
     @classmethod
     def read(cls, config: Config) -> "RunQuestions":
-        """Read the files that the settings name; raises UsageError for one that is missing or has too few questions."""
+        """Read the files that the settings name. Raises UsageError for a missing or too short file."""
         data, guarded = config.data, config.loop.guard > 0
         train = read_questions(Path(data.train), data.train_limit)
         dev = read_questions(Path(data.dev), data.dev_limit) if data.dev else []
@@ -54,14 +54,15 @@ class RunQuestions:
         return cls(train, dev, test, pool, guard)
 
     def splits(self) -> dict[str, list[Question]]:
-        """Return those that a run folder keeps, by the names of their files."""
-        found = {"train": self.train, "dev": self.dev, "test": self.test, "guard": self.guard}
-        return {name: questions for name, questions in found.items() if questions}
+        """Return the non-empty splits that a run folder keeps, by name of their file."""
+        splits = {"train": self.train, "dev": self.dev, "test": self.test, "guard": self.guard}
+        return {name: questions for name, questions in splits.items() if questions}
 
     def to_explore(self, number: int, count: int, refused: Sequence[bool]) -> list[Question]:
-        """Return the questions of an iteration, counted from 1: the next ones of the pool, wrapping around.
+        """Return the questions of iteration `number`, counted from 1: the next ones of the pool, wrapping around.
 
-        `count` is how many the first asks, `refused` says of each one before whether its step was.
+        `count` is the number of the first iteration; `refused` has, for each earlier iteration, whether its step was
+        refused.
         """
         counts = [min(each, len(self.pool)) for each in asked(count, refused)]
         first = sum(counts[: number - 1])
@@ -75,11 +76,13 @@ def require_files(config: Config) -> None:
         if not getattr(data, key):
             raise UsageError(f"the config names no data.{key}")
     if data.guard and not guarded:
-        raise UsageError("data.guard names questions, of which loop.guard = 0 uses none; say how many")
+        raise UsageError(
+            "data.guard is set, but loop.guard = 0 uses none of its questions; set loop.guard to their number"
+        )
 
 
 def asked(count: int, refused: Sequence[bool]) -> list[int]:
-    """Return how many questions each iteration asks, the next one included: more after each refused step."""
+    """Return the number of questions of each iteration, up to and including the next: more after each refused step."""
     counts = [count]
     for was_refused in refused:
         counts.append(math.ceil(MORE * counts[-1]) if was_refused else counts[-1])
@@ -95,28 +98,29 @@ def _to_explore(config: Config, train: list[Question]) -> list[Question]:
 
 
 def hold_out_last(pool: list[Question], train: list[Question], count: int) -> tuple[list[Question], list[Question]]:
-    """Return the pool without its last questions, and these, `count` of them.
+    """Return the pool without its last `count` questions, and these.
 
-    A question whose words another one of `train` has stays in the pool: it would be learned under the other id. Raises
-    UsageError if too few are left.
+    A question with the same words as another one of `train` stays in the pool, since it would be learned under the
+    other
+    id. Raises UsageError if too few can be held out.
     """
     words: dict[str, int] = {}
     for question in train:
         words[_words(question)] = words.get(_words(question), 0) + 1
     alone = [question for question in pool if words[_words(question)] == 1]
     guard = alone[max(len(alone) - count, 0) :]
-    held = {question.id for question in guard}
-    left = [question for question in pool if question.id not in held]
+    held_out = {question.id for question in guard}
+    rest = [question for question in pool if question.id not in held_out]
     if len(guard) < count:
         raise UsageError(
             f"loop.guard = {count}: only {len(alone)} training questions can be held out, those that the warm-up does "
-            "not take and that are asked once"
+            "not use and that occur once"
         )
-    return left, guard
+    return rest, guard
 
 
 def _named_guard(config: Config, others: list[Question], pool: list[Question]) -> list[Question]:
-    """Return the questions of `data.guard`; raises UsageError if any of them is learned from or tested on."""
+    """Return the questions of `data.guard`. Raises UsageError if any of them is also trained or tested on."""
     path, count = Path(config.data.guard), config.loop.guard
     guard = read_questions(path)[:count]
     if len(guard) < count:
@@ -128,14 +132,14 @@ def _named_guard(config: Config, others: list[Question], pool: list[Question]) -
     if both:
         raise UsageError(
             f"{path}: {len(both)} of the guard's {count} questions are also learned from or tested on, the first "
-            f"{both[0].id!r}; name others, or leave data.guard out to hold out training questions"
+            f"{both[0].id!r}; name others, or unset data.guard to hold out training questions"
         )
     return guard
 
 
-def refuse_learned(guard: Iterable[Question], learned: Iterable[str]) -> None:
-    """Raise UsageError if a question of the guard is among the ids `learned`."""
-    if both := sorted({question.id for question in guard} & set(learned)):
+def refuse_learned(guard: Iterable[Question], learned_ids: Iterable[str]) -> None:
+    """Raise UsageError if a question of the guard is among the ids `learned_ids`."""
+    if both := sorted({question.id for question in guard} & set(learned_ids)):
         raise UsageError(
             f"{len(both)} of the guard's questions were learned from, the first {both[0]!r}; a step tried on what it "
             "has learned is never refused"
@@ -143,5 +147,5 @@ def refuse_learned(guard: Iterable[Question], learned: Iterable[str]) -> None:
 
 
 def _words(question: Question) -> str:
-    """Return what makes two questions one: the words, whatever the case and the blanks."""
+    """Return the words of a question, by which duplicates are recognised: without case and extra blanks."""
     return " ".join(question.text.casefold().split())

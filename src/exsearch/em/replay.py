@@ -1,13 +1,13 @@
 """Learning from the rollouts of several E-steps: stochastic-approximation EM.
 
-One E-step sees few questions, and an M-step that learns from these alone forgets what they have little of. So the
+One E-step sees few questions, and an M-step that learns from these only forgets what they do not contain. So the
 objective of iteration t is
 
     Q_t = (1 - g) Q_(t-1) + g q_t        Q_1 = q_1
 
 with q_t the mean, over the questions of E-step t, of sum_k w_k [ log p(z_k | x) + log p(y | x, z_k) ] (Delyon,
 Lavielle, Moulines: Convergence of a stochastic approximation version of the EM algorithm, Annals of Statistics 27,
-1999). With g = 1/t all E-steps count alike. Earlier rollouts stay where they are: an M-step reads their journals again.
+1999). With g = 1/t all E-steps count alike. Rollouts are not copied: an M-step reads the earlier journals again.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,7 +29,7 @@ from exsearch.training.example import Example
 
 @dataclass(frozen=True)
 class Rollouts:
-    """The rollouts of one E-step and their weights: in files and, what is at hand, in memory."""
+    """The rollouts of one E-step and their weights: as files and, once made or read, in memory."""
 
     name: str
     trajectories: Path
@@ -49,49 +49,50 @@ class Rollouts:
 
 
 class Source(msgspec.Struct, frozen=True):
-    """What an M-step learns from the rollouts of one E-step."""
+    """What one E-step contributes to an M-step."""
 
     name: str
     factor: float
-    """That its weights are multiplied by; that of the newest is 1."""
+    """Factor of its weights; 1 for the newest."""
     examples: int
     weight: float
-    """Of its examples together, after multiplication."""
+    """Sum of its examples' weights, after multiplication."""
     ratios_worth: float | None = None
-    """Where its weights were computed again under the present model: the effective sample size of the importance ratios
-    of a question, on average, from 1 to K."""
+    """Mean effective sample size per question, from 1 to K, of the importance ratios, if the weights were recomputed
+    under
+    the present model; else None."""
 
 
 def learned_from(
     rollouts: Sequence[Rollouts], chat: ChatFormat, config: LearnConfig
 ) -> tuple[list[Example], list[Source]]:
-    """Return the examples of an M-step, and what each E-step adds to them; the newest comes last.
+    """Return the examples of an M-step, and what each E-step contributes; the newest comes last.
 
-    E-steps that the decay leaves less than `config.min_weight` are left out. Trajectories of one question with equal
-    tokens are learned once, with the sum of their weights. Raises UsageError, naming the file, for a journal that does
-    not go with the model's tokenizer or with the newest journal.
+    E-steps with a factor below `config.min_weight` are skipped. Trajectories of one question with equal tokens are
+    learned once, with the sum of their weights. Raises UsageError, naming the file, for a journal that does not fit the
+    model's tokenizer or the newest journal.
     """
-    known = [each.read_weights() for each in rollouts]
+    weights_by_source = [each.read_weights() for each in rollouts]
     factors = [1.0] * len(rollouts)
     if config.replay == "decay":
-        factors = decayed([len({w.question_id for w in weights}) for weights in known], config.replay_rate)
+        factors = decayed([len({w.question_id for w in weights}) for weights in weights_by_source], config.replay_rate)
     checks = JournalChecks(chat)
     examples: dict[tuple[str, tuple[int, ...]], Example] = {}
     sources = []
-    newest_first = list(zip(rollouts, known, factors, strict=True))[::-1]
+    newest_first = list(zip(rollouts, weights_by_source, factors, strict=True))[::-1]
     for each, weights, factor in newest_first:
         if factor < config.min_weight:
             continue
         trajectories = checks.passing(each.trajectories, each.read_trajectories())
         try:
-            found = weighted_examples(trajectories, weights, chat, config)
+            learned = weighted_examples(trajectories, weights, chat, config)
         except UsageError as error:
             raise UsageError(f"{each.trajectories} with {each.weights}: {error}") from None
-        found = [replace(example, weight=factor * example.weight) for example in found]
+        learned = [replace(example, weight=factor * example.weight) for example in learned]
         again = config.replay == "ratios" and each is not rollouts[-1]
         worth = ratios_worth([record for record in weights if isinstance(record, Reweighed)]) if again else None
-        sources.append(Source(each.name, factor, len(found), sum(example.weight for example in found), worth))
-        for example in found:
+        sources.append(Source(each.name, factor, len(learned), sum(example.weight for example in learned), worth))
+        for example in learned:
             key = (example.question_id, tuple(example.token_ids))
             if key in examples:
                 example = replace(example, weight=examples[key].weight + example.weight)
@@ -99,21 +100,21 @@ def learned_from(
     return list(examples.values()), sources[::-1]
 
 
-def decayed(asked: list[int], rate: float) -> list[float]:
-    """Return what to multiply the weights of each E-step by, the newest last, which has 1; `asked` counts questions.
+def decayed(counts: list[int], rate: float) -> list[float]:
+    """Return the factors of each E-step's weights, the newest last and equal to 1.
 
-    `rate` is g; 0 stands for 1/t.
+    `asked` has the number of questions of each E-step; `rate` is g, and 0 means 1/t.
     """
     shares: list[float] = []
-    for number in range(1, len(asked) + 1):
+    for number in range(1, len(counts) + 1):
         share = 1.0 if number == 1 else rate or 1 / number
         shares = [(1 - share) * old for old in shares] + [share]
-    newest = shares[-1] / asked[-1]
-    return [share / count / newest for share, count in zip(shares, asked, strict=True)]
+    newest = shares[-1] / counts[-1]
+    return [share / count / newest for share, count in zip(shares, counts, strict=True)]
 
 
 class JournalChecks:
-    """Refuses journals that cannot be learned from together, while they are read."""
+    """Refuses, while they are read, journals that cannot be learned from together."""
 
     def __init__(self, chat: ChatFormat) -> None:
         """Check against the tokenizer of `chat`."""
@@ -121,11 +122,11 @@ class JournalChecks:
         self._grammar: tuple[str, Path] | None = None
         self._searches_first = False
         self._prompts: dict[str, tuple[list[int], Path]] = {}
-        """Of each question."""
+        """First prompt and journal of each question."""
         self._seen: dict[tuple[str, Number, int, str], Path] = {}
 
     def passing(self, path: Path, trajectories: Iterable[Trajectory]) -> Iterator[Trajectory]:
-        """Yield the trajectories of a journal; raises UsageError at the first that does not go with the others."""
+        """Yield the trajectories of a journal. Raises UsageError at the first that does not fit the earlier ones."""
         for trajectory in trajectories:
             self._check_grammar(path, trajectory)
             self._check_tokens(path, trajectory)
@@ -144,34 +145,34 @@ class JournalChecks:
             self._searches_first = grammar.first_query("?") is not None
         elif trajectory.grammar != self._grammar[0]:
             raise UsageError(
-                f"{path}: is written in the grammar {trajectory.grammar}, {self._grammar[1]} in {self._grammar[0]}; "
+                f"{path}: uses the grammar {trajectory.grammar}, {self._grammar[1]} in {self._grammar[0]}; "
                 "learn from journals of one grammar"
             )
 
     def _check_tokens(self, path: Path, trajectory: Trajectory) -> None:
-        """Raise UsageError for tokens in which this tokenizer does not read the answer that was given."""
+        """Raise UsageError if the answer's tokens do not decode, with this tokenizer, to the recorded answer."""
         start, ids = trajectory.answer_start, trajectory.token_ids
         if start is None or not trajectory.exact or not trajectory.answer:
             return
-        known = max(ids) < len(self._chat.tokenizer)
-        if not known or _words(trajectory.answer) not in _words(self._chat.decode(ids[start:])):
+        in_vocabulary = max(ids) < len(self._chat.tokenizer)
+        if not in_vocabulary or _words(trajectory.answer) not in _words(self._chat.decode(ids[start:])):
             raise UsageError(
-                f"{path}: trajectory {trajectory.label} is of another model: by this one's "
-                f"tokenizer its tokens do not say its answer, {trajectory.answer!r}"
+                f"{path}: trajectory {trajectory.label} is from another model: decoded with this one's "
+                f"tokenizer, its tokens do not contain its answer, {trajectory.answer!r}"
             )
 
     def _check_question(self, path: Path, trajectory: Trajectory) -> None:
-        """Raise UsageError for an id that stands for another question in another journal."""
+        """Raise UsageError if an id means another question in another journal."""
         if self._searches_first or 1 not in trajectory.loss_mask:
             return
-        known, where = self._prompts.setdefault(trajectory.question_id, (trajectory.prompt, path))
-        if trajectory.prompt != known:
+        prompt, where = self._prompts.setdefault(trajectory.question_id, (trajectory.prompt, path))
+        if trajectory.prompt != prompt:
             raise UsageError(
-                f"{path}: question {trajectory.question_id!r} is asked in other words than in {where}; learn from "
+                f"{path}: question {trajectory.question_id!r} has another text than in {where}; learn from "
                 "journals of one question file and one prompt"
             )
 
 
 def _words(text: str) -> str:
-    """Return a text with single blanks, as grammars may leave it of an answer."""
+    """Return a text with single blanks, since grammars may change the blanks of an answer."""
     return " ".join(text.split())

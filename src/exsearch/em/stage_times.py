@@ -1,4 +1,4 @@
-"""How long each stage of a run took, over all its starts."""
+"""The time that each stage of a run took, over all its starts."""
 
 import time
 from collections.abc import Iterator
@@ -8,14 +8,14 @@ from exsearch.core.jsonl import read_growing
 from exsearch.logs.metrics_log import MetricsLog
 
 STAGE = "seconds"
-"""Of the lines in metrics.jsonl that say so."""
+"""Prefix of the keys in metrics.jsonl that hold times."""
 
 
 class StageTimes:
-    """Writes the duration of stages to the run's figures, and sums them up."""
+    """Logs the duration of stages with the run's figures, and sums them."""
 
     def __init__(self, metrics: MetricsLog) -> None:
-        """Keep them in this log, beside those of earlier starts."""
+        """Log to `metrics`, and sum what earlier starts logged there."""
         self._metrics = metrics
         self._total: dict[str, float] = {}
         for line in read_growing(metrics.path, dict[str, str | float]):
@@ -26,7 +26,7 @@ class StageTimes:
 
     @contextmanager
     def of(self, stage: str) -> Iterator[None]:
-        """Time what is done within, if that takes more than a second: a stage that is done already takes less."""
+        """Time the body of a `with`. A stage that was done already takes under a second, which is not logged."""
         start = time.monotonic()
         yield
         seconds = time.monotonic() - start
@@ -35,7 +35,7 @@ class StageTimes:
             self._add(stage, round(seconds, 1))
 
     def total(self) -> dict[str, float]:
-        """Return the seconds of each stage."""
+        """Return the seconds of each stage, summed over all starts."""
         return dict(self._total)
 
     def _add(self, stage: str, seconds: float) -> None:

@@ -21,7 +21,7 @@ from exsearch.runs.weighted import Weighted
 
 @dataclass(frozen=True)
 class Sample:
-    """What a weighting sees of one answered trajectory.
+    """What a weighting knows about one answered trajectory.
 
     >>> sample = xs.Sample(-0.1, -0.05, -0.05, exact_match=1.0, f1=1.0, gain=None)
     >>> sample.logprob
@@ -31,17 +31,17 @@ class Sample:
     logprob: float
     """log p(y | x, z) over the spellings of accepted answers, in nats."""
     mean_logprob: float
-    """The best of them, each divided by its number of tokens."""
+    """The highest log-probability of an alias per token of it, in nats."""
     alias_mean_logprob: float
-    """The same without the model's own spelling."""
+    """The same without the model's own spelling of the answer."""
     exact_match: float
     f1: float
     gain: float | None
-    """log p(y | x, z) - log p(y | x): what the evidence brought, in nats; None if the latter was not scored."""
+    """log p(y | x, z) - log p(y | x): the gain from evidence, in nats; None if the latter was not scored."""
 
 
 Weighting = Callable[[list[Sample], float], list[float]]
-"""From the samples of one question and the temperature T to weights; all zero skips the question."""
+"""Maps the samples of one question, and the temperature T, to weights; all zero skips the question."""
 
 
 def _softmax(scores: list[float], temperature: float) -> list[float]:
@@ -59,25 +59,25 @@ def _share(rewards: list[float]) -> list[float]:
 WEIGHTINGS: dict[str, Weighting] = {
     # The paper's: p(y | x, z_k)^(1/T), normalised over the samples of the question, in log space.
     "paper": lambda samples, t: _softmax([s.logprob for s in samples], t),
-    # The same with the mean log-probability a token, so that long answers do not count as unlikely.
+    # The same with the mean log-probability per token, so that long answers do not count as unlikely.
     "nll-mean": lambda samples, t: _softmax([s.mean_logprob for s in samples], t),
     "em": lambda samples, t: _share([s.exact_match for s in samples]),
     "f1": lambda samples, t: _share([s.f1 for s in samples]),
-    # Rejection sampling: every right sample counts fully, none are normalised.
+    # Rejection sampling: every right sample counts fully; not normalised.
     "rft": lambda samples, t: [s.exact_match for s in samples],
-    # SearchLM's v1 branch: 4 exp(-mean NLL) of a gold answer as the tokenizer spells it, not normalised.
+    # SearchLM's v1 branch: 4 exp(-mean NLL) of a gold answer as the tokenizer encodes it; not normalised.
     "reference-v1": lambda samples, t: [4 * math.exp(s.alias_mean_logprob) for s in samples],
     "uniform": lambda samples, t: [1 / len(samples)] * len(samples),
 }
 
 
 def weighting_of(config: WeighConfig) -> Weighting:
-    """Return the weighting that the settings name, ours or the user's own; raises UsageError for one that is none."""
+    """Return the weighting that the settings name, built-in or the user's own. Raises UsageError if there is none."""
     if config.weighting in WEIGHTINGS:
         return WEIGHTINGS[config.weighting]
     own = find_own(config.weighting, "weigh.weighting")
     if not callable(own):
-        raise UsageError(f"weigh.weighting = {config.weighting}: is no function")
+        raise UsageError(f"weigh.weighting = {config.weighting}: not a function")
 
     def weighting(samples: list[Sample], temperature: float) -> list[float]:
         weights = [float(weight) for weight in own(samples, temperature)]
@@ -93,7 +93,7 @@ def weighting_of(config: WeighConfig) -> Weighting:
 
 UNNORMALISED = ("rft", "reference-v1")
 TEMPERED = ("paper", "nll-mean")
-"""Weightings that T changes."""
+"""Weightings that depend on T."""
 
 
 def weigh(
@@ -101,11 +101,13 @@ def weigh(
 ) -> list[Weighted]:
     """Weigh the trajectories of each question against each other; return one record each, in their order.
 
-    Trajectories without an answer get weight 0, and so do those with no room left in the context for a gold answer.
-    Those of journals of earlier versions, which do not tell what a right answer's own spelling scored, are weighed by
-    the aliases alone, as they were.
-    Raises UsageError for a trajectory of an unknown question or one that is there twice, for trajectories without
-    scores or with those of other answers, or for a target that the weighting cannot be tempered to.
+    Trajectories without an answer get weight 0, and so do those without room left in the context for a gold answer.
+    Journals of earlier versions do not record how the model's own spelling of a right answer scored; they are weighed
+    by
+    the aliases only, as those versions did.
+    Raises UsageError for a trajectory of an unknown question or one that occurs twice, for trajectories without scores
+    or
+    with scores of other answers, or if the weighting cannot be tempered to `target_ess`.
 
     >>> weights = xs.weigh(rollouts, questions, xs.WeighConfig(weighting="paper"))
     >>> [each.weight for each in weights]
@@ -127,28 +129,28 @@ def weigh(
         for w in _weigh_question(group, by_id[id_], config, scored)
     }
     if len(weighted) < len(trajectories):
-        raise UsageError(_told_of_twins(trajectories))
+        raise UsageError(_duplicate_message(trajectories))
     return [weighted[t.question_id, t.number] for t in trajectories]
 
 
-def _told_of_twins(trajectories: Sequence[Trajectory]) -> str:
-    """Return what to say of the trajectory that is there most often."""
+def _duplicate_message(trajectories: Sequence[Trajectory]) -> str:
+    """Return an error message about the trajectory that occurs most often."""
     [(label, _)] = Counter(t.label for t in trajectories).most_common(1)
     seeds = {t.seed for t in trajectories if t.label == label}
     if len(seeds) == 1:
         return (
-            f"trajectory {label} is there twice, drawn by one seed: two processes wrote the journal at once; "
-            "continue it by `exsearch explore` with its own settings, which keeps one of each"
+            f"trajectory {label} occurs twice, drawn from one seed: two processes wrote to the journal at once; "
+            "resume `exsearch explore` with its settings, which keeps one of each"
         )
     return (
-        f"trajectory {label} is there twice; samples of several explorations cannot be told apart, so weigh "
+        f"trajectory {label} occurs twice; samples of several explorations have the same names, so weigh "
         "each by itself, or explore more samples at once"
     )
 
 
 def _weigh_question(group: list[Trajectory], question: Question, config: WeighConfig, scored: bool) -> list[Weighted]:
-    # without a gold answer there is nothing to weigh by: all weights are 0, the question counts as skipped; where
-    # others have scores and one has none, no gold answer fitted behind it into the context
+    # Without a gold answer there is nothing to weigh by: all weights are 0, and the question counts as skipped. Where
+    # others have scores and one has none, no gold answer fitted into the context after it.
     answered = [
         t for t in group if t.stop_reason == StopReason.ANSWERED and question.answers and (t.alias_scores or not scored)
     ]
@@ -175,7 +177,7 @@ def _weigh_question(group: list[Trajectory], question: Question, config: WeighCo
 
 
 def _tempered(samples: list[Sample], config: WeighConfig) -> list[float]:
-    """Return the weights at the settings' T, or at the lowest higher one that reaches the target size."""
+    """Return the weights at the configured T, or at the lowest higher T that reaches the target sample size."""
     weighting = weighting_of(config)
     weights = weighting(samples, config.temperature)
     target = min(config.target_ess, len(samples)) * (1 - 1e-6)
@@ -194,7 +196,7 @@ def _tempered(samples: list[Sample], config: WeighConfig) -> list[float]:
 
 
 def _shared(weights: list[float], shares: list[float], unnormalised: bool) -> list[float]:
-    """Let branches count by their shares: the estimate stays that of independent samples."""
+    """Multiply the weights of branches by their shares, so that the estimate is that of independent samples."""
     if all(share == 1 for share in shares):
         return weights
     shared = [weight * share for weight, share in zip(weights, shares, strict=True)]
@@ -204,12 +206,12 @@ def _shared(weights: list[float], shares: list[float], unnormalised: bool) -> li
 
 def _sample(trajectory: Trajectory, question: Question, alias: str) -> Sample:
     if not trajectory.alias_scores:
-        raise UsageError(f"trajectory {trajectory.label} has no alias_scores: explore it with gold answers at hand")
+        raise UsageError(f"trajectory {trajectory.label} has no alias_scores: explore it with gold answers")
     for score in trajectory.alias_scores:
         if not (question.accepts(score.alias) if score.said else score.alias in question.answers):
             raise UsageError(
-                f"trajectory {trajectory.label} was scored by the answer {score.alias!r}, "
-                "which its question does not have; weigh it by the questions that were explored"
+                f"trajectory {trajectory.label} was scored with the answer {score.alias!r}, "
+                "which its question does not have; use the question file that was explored"
             )
     answer, opening = trajectory.answer or "", trajectory.opening_logprob
     logprob = answer_logprob(trajectory.alias_scores, alias)
@@ -225,7 +227,7 @@ def _sample(trajectory: Trajectory, question: Question, alias: str) -> Sample:
 
 
 def _gate(samples: list[Sample], config: WeighConfig) -> float:
-    """Return the factor of a question by its best absolute p(y | x, z), and by the best gain if that is asked for."""
+    """Return the question's gate factor by its best p(y | x, z), and by its best gain if `gate_gain` is set."""
     if config.gate == "none" or not samples:
         return 1.0
     ratio = math.exp(max(sample.logprob for sample in samples)) / config.gate_probability
@@ -240,7 +242,7 @@ def _gate(samples: list[Sample], config: WeighConfig) -> float:
 
 
 def _target(trajectory: Trajectory, question: Question) -> str | None:
-    """Return the alias to train the answer turn on: the likeliest, or None where the model's own answer is right."""
+    """Return the alias to train the answer turn on, the likeliest; None if the model's own answer is right."""
     if question.accepts(trajectory.answer or ""):
         return None
     return max(trajectory.alias_scores, key=lambda score: score.logprob).alias
@@ -248,19 +250,19 @@ def _target(trajectory: Trajectory, question: Question) -> str | None:
 
 @dataclass(frozen=True)
 class WeightSummary:
-    """How the weights of an iteration are spread."""
+    """Statistics of the weights of an iteration."""
 
     questions: int
     skipped: int
-    """Questions whose weights are all zero: nothing answered, or held back by the weighting or the gate."""
+    """Questions whose weights are all zero: none answered, or rejected by the weighting or the gate."""
     mean_answer_probability: float
     """Mean p(y | x, z) over all trajectories, 0 for those without an answer."""
     malformed: float | None
     """Share of the trajectories that ended as malformed; None for weights of an older version."""
     effective_sample_size: float
-    """Mean over the questions kept of (sum w)^2 / sum w^2, from 1 to K."""
+    """Mean of (sum w)^2 / sum w^2 over the questions that were not skipped, from 1 to K."""
     weight_entropy: float
-    """Mean over the questions kept of the entropy of the normalised weights, in nats."""
+    """Mean entropy of the normalised weights over the questions that were not skipped, in nats."""
     exact_match: float
     """Mean over all trajectories."""
     any_exact_match: float
@@ -272,22 +274,22 @@ def summarise(weighted: Sequence[Weighted]) -> WeightSummary:
     groups: dict[str, list[Weighted]] = {}
     for record in weighted:
         groups.setdefault(record.question_id, []).append(record)
-    kept = [[w.weight for w in group] for group in groups.values() if sum(w.weight for w in group) > 0]
+    positive = [[w.weight for w in group] for group in groups.values() if sum(w.weight for w in group) > 0]
     malformed = [w.malformed for w in weighted if w.malformed is not None]
     return WeightSummary(
         questions=len(groups),
-        skipped=len(groups) - len(kept),
+        skipped=len(groups) - len(positive),
         mean_answer_probability=_mean([0.0 if w.logprob is None else math.exp(w.logprob) for w in weighted]),
         malformed=_mean([float(one) for one in malformed]) if malformed else None,
-        effective_sample_size=_mean([effective_sample_size(weights) for weights in kept]),
-        weight_entropy=_mean([entropy(weights) for weights in kept]),
+        effective_sample_size=_mean([effective_sample_size(weights) for weights in positive]),
+        weight_entropy=_mean([entropy(weights) for weights in positive]),
         exact_match=_mean([w.exact_match for w in weighted]),
         any_exact_match=_mean([max(w.exact_match for w in group) for group in groups.values()]),
     )
 
 
 def effective_sample_size(weights: list[float]) -> float:
-    """Return (sum w)^2 / sum w^2: how many equally weighted samples these are worth."""
+    """Return (sum w)^2 / sum w^2, the number of equally weighted samples that these are worth."""
     return sum(weights) ** 2 / sum(weight**2 for weight in weights)
 
 

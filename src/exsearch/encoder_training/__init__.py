@@ -1,1 +1,1 @@
-"""Training of a token encoder on what an agent's searches were good for."""
+"""Training of a token encoder on gold passages and on an agent's searches."""

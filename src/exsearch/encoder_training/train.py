@@ -1,10 +1,10 @@
-"""Fine-tuning of a token encoder: the passage that answers a query is to score higher than all others of the batch.
+"""Fine-tunes a token encoder: the passage that answers a query should score higher than all others of the batch.
 
-The loss is the cross-entropy of the right passage among those of the batch and one hard negative a query, by MaxSim.
-Passages of the batch that answer the same question are no negatives.
+The loss is the cross-entropy of the right passage among those of the batch and one hard negative per query, by MaxSim.
+Passages of the batch that answer the same question are not used as negatives.
 
-sentence-transformers has a trainer for such encoders. This one is ours because it leaves those passages out, writes
-resume points without pickle, and trains the embedded encoder with transformers alone.
+sentence-transformers has a trainer for such encoders. This one exists because it skips those passages, writes resume
+points without pickle, and trains the embedded encoder with transformers only.
 """
 
 import random
@@ -38,24 +38,24 @@ from exsearch.training.saving import JOB
 from exsearch.training.trainer import LogStep, learning_rate
 
 _MAX_TOKENS = 256
-"""Of a passage, as in a `late` index."""
+"""Maximum tokens of a passage, as in a `late` index."""
 _FORWARD_TOKENS = {"cpu": 2048, "cuda": 65536}
-"""Padded tokens of one forward pass."""
+"""Maximum number of tokens of a forward pass, padding included."""
 _SAMPLED_PASSAGES = 256
 
 
 class RetrieverConfig(msgspec.Struct, frozen=True):
-    """How a token encoder is fine-tuned."""
+    """Settings for fine-tuning a token encoder."""
 
     scope: Literal["full", "projection"] = "projection"
     """`full` tunes the transformer; `projection` only a new linear map on top of it, which forgets less."""
     dimensions: int | None = None
-    """Of the projection; None keeps the encoder's."""
+    """Dimensions of the projection; None keeps the encoder's."""
     epochs: int = 1
     batch_size: int = 16
-    """Triples a step: each has one right passage and one hard negative, and shares those of the others."""
+    """Triples per step: each has one right passage and one hard negative, and uses those of the others as negatives."""
     learning_rate: float | None = None
-    """None is 2e-5 for `full` and 1e-3 for `projection`."""
+    """None means 2e-5 for `full` and 1e-3 for `projection`."""
     save_steps: int = 100
     """Steps between resume points."""
 
@@ -71,25 +71,25 @@ def train_retriever(
     log: LogStep,
     rewind: Callable[[int], None] = lambda step: None,
 ) -> None:
-    """Fine-tune the encoder on triples and write it to the folder `output`, which TokenEncoder loads.
+    """Fine-tune the encoder on triples, and write it to the folder `output`, which TokenEncoder loads.
 
-    A finished output of the same inputs is left as it is; raises UsageError if it is of others. After a kill the
-    same call continues and ends with the same weights. `log` gets the step (from 1) and its figures; `rewind` is
-    told the step that a resumed run continues from.
+    A finished output of the same inputs is not changed; raises UsageError if it is of others. After an interruption,
+    the same call resumes, and ends with the same weights. `log` is called with the step (from 1) and its figures, and
+    `rewind` with the step from which a resumed run continues.
     """
     device, dtype = torch.device(pick_device(model_config)), pick_dtype(model_config)
     checkpoint = load_checkpoint(encoder)
-    same = msgspec.structs.replace(config, save_steps=0)  # which changes no result, and earlier versions took in
+    same = msgspec.structs.replace(config, save_steps=0)  # it changes no result, but earlier versions included it
     jobs = [fingerprint([checkpoint.hash, data, settings, seed, str(dtype)]) for settings in (same, config)]
     output = behind_link(output)
     if is_taken(output):
         if not (output / JOB).is_file() or read_json(output / JOB, dict[str, str]).get("job") not in jobs:
-            raise UsageError(f"{output}: holds something else, or was trained otherwise; choose another folder")
+            raise UsageError(f"{output}: has other content, or was trained with other settings; choose another folder")
         return
     if config.scope == "projection":
         checkpoint = _with_projection(encoder, checkpoint, data, config.dimensions or checkpoint.dimensions, device)
     elif config.dimensions is not None:
-        raise UsageError("dimensions are those of a projection: say scope projection, or leave them out")
+        raise UsageError("dimensions apply only to a projection: set scope to projection, or do not set dimensions")
     network = checkpoint.network.to(device)
     parameters = _trained(network, config.scope)
     rate = config.learning_rate or {"full": 2e-5, "projection": 1e-3}[config.scope]
@@ -123,7 +123,7 @@ def train_retriever(
 
 
 Batch = list[tuple[Triple, str | None]]
-"""Triples, each with its hard negative of this epoch, if it has any."""
+"""Triples, each with its hard negative of this epoch, if it has one."""
 
 
 def contrastive_loss(
@@ -149,7 +149,7 @@ def max_similarity(
 ) -> torch.Tensor:
     """Return MaxSim, [queries, passages], for vectors [.., tokens, dimensions] and which of them count [.., tokens]."""
     similarity = torch.einsum("qid,pjd->qpij", queries, passages)
-    # a passage without a word scores as if it were the opposite of everything
+    # a passage without a word gets the lowest possible score
     best = similarity.masked_fill(~passage_counts[None, :, None, :], -1.0).amax(dim=3)
     return (best * query_counts[:, None, :]).sum(dim=2)
 
@@ -172,7 +172,7 @@ def _vectors(
 
 
 def _batch_of_step(triples: list[Triple], step: int, batch_size: int, seed: int) -> Batch:
-    """Return the triples of a step, counted from 0 over all epochs; a function of the seed and the step alone."""
+    """Return the triples of a step, counted from 0 over all epochs; depends only on the seed and the step."""
     epoch, number = divmod(step, steps_per_epoch(len(triples), batch_size))
     draw = random.Random(derive_seed(seed, "order", epoch))
     order = [(triple, draw.choice(triple.negatives) if triple.negatives else None) for triple in triples]
@@ -181,12 +181,12 @@ def _batch_of_step(triples: list[Triple], step: int, batch_size: int, seed: int)
 
 
 def _trained(network: torch.nn.Module, scope: str) -> dict[str, torch.nn.Parameter]:
-    """Make the network ready for training and return the parameters that it changes."""
-    network.train(scope == "full")  # a frozen transformer has no use for dropout
+    """Make the network ready for training, and return the parameters to train."""
+    network.train(scope == "full")  # a frozen transformer needs no dropout
     if scope == "projection":
         network.requires_grad_(False)
         network.layers[-1].requires_grad_(True)  # type: ignore[index]
-    # a pooler takes no part in token embeddings
+    # poolers are not used for token embeddings
     return {name: p for name, p in network.named_parameters() if p.requires_grad and ".pooler." not in name}
 
 
@@ -194,7 +194,7 @@ def _trained(network: torch.nn.Module, scope: str) -> dict[str, torch.nn.Paramet
 def _with_projection(
     encoder: str, checkpoint: Checkpoint, data: TrainingSet, dimensions: int, device: torch.device
 ) -> Checkpoint:
-    """Return the encoder with a new linear map on top: the principal axes of its vectors on some of the passages."""
+    """Return the encoder with a new linear map on top: the principal axes of its vectors for some of the passages."""
     from exsearch.retrieval.encoders.colbert import add_projection
 
     if not 1 <= dimensions <= checkpoint.dimensions:
@@ -203,18 +203,18 @@ def _with_projection(
     texts = list(data.texts.values())[:_SAMPLED_PASSAGES]
     vectors, counted = _vectors(checkpoint, texts, "document", device, torch.float32)
     sample = vectors[counted]
-    # not centred: inner products are to be kept, not distances from the mean
+    # not centred, to preserve inner products rather than distances from the mean
     axes = torch.linalg.eigh(sample.T @ sample).eigenvectors[:, -dimensions:].T
     checkpoint.network.cpu()
     return add_projection(encoder, checkpoint, axes.cpu())
 
 
 def _save(checkpoint: Checkpoint, output: Path, job: str) -> None:
-    """Write the encoder's folder; nothing is left of it if the disk is full."""
+    """Write the encoder's folder; nothing of it is left if the disk is full."""
     try:
         with atomic_path(output) as temporary:
             temporary.mkdir()
             checkpoint.save(temporary)
             write_json(temporary / JOB, {"job": job})
-    except SafetensorError as error:  # what safetensors makes of an operating-system error
+    except SafetensorError as error:  # safetensors' form of an operating-system error
         raise ExSearchError(f"{output}: cannot write the encoder: {error}") from error

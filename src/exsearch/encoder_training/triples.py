@@ -1,4 +1,4 @@
-"""What a retriever learns from: queries, the passages that answer them, and passages that only look as if."""
+"""Training data of a retriever: queries, passages that answer them, and passages that only seem to."""
 
 import random
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from exsearch.questions.question import Question
 from exsearch.retrieval.base import Retriever
 
 _POOL = 10
-"""Hard negatives kept for a query; each epoch draws another one."""
+"""Maximum number of hard negatives per query; each epoch draws another one."""
 _SEARCHED_AT_ONCE = 256
 
 
@@ -24,7 +24,7 @@ class Pair(msgspec.Struct, frozen=True):
     query: str
     passage: str
     gold: tuple[str, ...]
-    """All passages that its question needs: none of them is a negative, whether it answers this query or not."""
+    """All passages that its question needs; none of them is used as a negative."""
 
 
 class Triple(Pair, frozen=True):
@@ -34,26 +34,31 @@ class Triple(Pair, frozen=True):
 
 
 class TrainingSet(msgspec.Struct, frozen=True):
-    """Triples, and the text of every passage they name by its id."""
+    """Triples, and the texts of all passages in them, by id."""
 
     triples: list[Triple]
     texts: dict[str, str]
 
 
 def pairs_of_questions(questions: Iterable[Question]) -> list[Pair]:
-    """Return a pair for each sub-question whose passage is known; without any, the question and each gold passage."""
+    """Return a pair for each sub-question with a known passage; if none, the question with each gold passage."""
     pairs = []
     for question in questions:
-        named = [(sub.text, sub.passage) for sub in question.sub_questions if sub.passage is not None]
-        gold = tuple(dict.fromkeys([*question.gold_passages, *(passage for _, passage in named)]))
-        pairs += [Pair(text, passage, gold) for text, passage in named or [(question.text, id) for id in gold]]
+        passages_of_sub_questions = [
+            (sub.text, sub.passage) for sub in question.sub_questions if sub.passage is not None
+        ]
+        gold = tuple(dict.fromkeys([*question.gold_passages, *(passage for _, passage in passages_of_sub_questions)]))
+        pairs += [
+            Pair(text, passage, gold)
+            for text, passage in passages_of_sub_questions or [(question.text, id) for id in gold]
+        ]
     return pairs
 
 
 def pairs_of_trajectories(trajectories: Iterable[Trajectory], questions: Iterable[Question]) -> list[Pair]:
-    """Return what the agent's own queries found: each gold passage with the query whose hits held it first.
+    """Return pairs from the agent's own queries: each gold passage with the query that found it first.
 
-    Trajectories without an answer and those of other questions are left out; equal pairs occur once.
+    Trajectories without an answer, and those of other questions, are skipped; equal pairs occur once.
     """
     golds = {question.id: tuple(question.gold_passages) for question in questions}
     pairs: dict[Pair, None] = {}
@@ -61,26 +66,26 @@ def pairs_of_trajectories(trajectories: Iterable[Trajectory], questions: Iterabl
         gold = golds.get(trajectory.question_id, ())
         if trajectory.stop_reason != StopReason.ANSWERED:
             continue
-        missing = set(gold)
+        not_found = set(gold)
         for step in trajectory.steps:
-            found = [hit.passage.id for hit in step.hits if hit.passage.id in missing]
-            pairs |= {Pair(step.query, id, gold): None for id in found}
-            missing -= set(found)
+            new_ids = [hit.passage.id for hit in step.hits if hit.passage.id in not_found]
+            pairs |= {Pair(step.query, id, gold): None for id in new_ids}
+            not_found -= set(new_ids)
     return list(pairs)
 
 
 def sample_pairs(pairs: list[Pair], limit: int | None, seed: int) -> list[Pair]:
-    """Return at most `limit` of the pairs, drawn by the seed; all of them for None."""
+    """Return at most `limit` of the pairs, drawn with the seed; all of them for None."""
     if limit is None or limit >= len(pairs):
         return pairs
     return random.Random(derive_seed(seed, "pairs")).sample(pairs, limit)
 
 
 def add_negatives(pairs: list[Pair], retriever: Retriever, corpus: Corpus) -> TrainingSet:
-    """Return the pairs whose passage is in `corpus`, each with the retriever's best hits that are no gold passages.
+    """Return the pairs whose passage is in `corpus`, each with the retriever's best hits that are not gold passages.
 
-    Hits with the title of the pair's passage are left out too: another part of the page may answer as well. Raises
-    UsageError if no pair is left.
+    Hits with the title of the pair's passage are skipped too, since another part of the page may also be an answer.
+    Raises UsageError if no pair is left.
     """
     triples: list[Triple] = []
     texts: dict[str, str] = {}
@@ -94,8 +99,8 @@ def add_negatives(pairs: list[Pair], retriever: Retriever, corpus: Corpus) -> Tr
                     continue
                 others = [h.passage for h in hits if h.passage.id not in pair.gold and h.passage.title != passage.title]
                 negatives = others[:_POOL]
-                texts |= {read.id: f"{read.title}\n{read.text}" for read in (passage, *negatives)}
-                triples.append(Triple(pair.query, pair.passage, pair.gold, [read.id for read in negatives]))
+                texts |= {negative.id: f"{negative.title}\n{negative.text}" for negative in (passage, *negatives)}
+                triples.append(Triple(pair.query, pair.passage, pair.gold, [negative.id for negative in negatives]))
             bar.advance(len(part))
     if not triples:
         raise UsageError(f"none of {len(pairs)} pairs of a query and its passage has that passage in {corpus.folder}")

@@ -30,6 +30,7 @@ from exsearch.engine.checkpoint import causal_class
 from exsearch.engine.copy_messages import CopySettings, Reply, Request
 from exsearch.engine.spec import EngineSpec
 from exsearch.processes.children import start_module
+from exsearch.processes.futures import settle_from_thread
 
 _REMEMBERED = 1024
 """Prompts of which is known where they were met first."""
@@ -152,7 +153,7 @@ class _Copy:
         theirs.close()
         self._connection = Connection(ours.detach())
         self._sending = threading.Lock()
-        self._waiting: dict[int, tuple[asyncio.AbstractEventLoop, asyncio.Future[Reply]]] = {}
+        self._waiting: dict[int, asyncio.Future[Reply]] = {}
         self._engine = engine
         self.lost = False
         self.seats, self.taken = settings.spec.seats, 0
@@ -171,9 +172,8 @@ class _Copy:
 
     async def ask(self, request: Request) -> Reply:
         """Return the answer; raises EngineError."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Reply] = loop.create_future()
-        self._waiting[request.number] = loop, future
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiting[request.number] = future
         try:
             if self.lost:
                 raise EngineError("a copy of the model was lost")
@@ -215,12 +215,5 @@ class _Copy:
             self._deliver(number, Reply(number, error="a copy of the model was lost"))
 
     def _deliver(self, number: int, reply: Reply) -> None:
-        loop, future = self._waiting.get(number, (None, None))
-        if loop is not None and future is not None:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(_settle, future, reply)
-
-
-def _settle(future: asyncio.Future[Reply], reply: Reply) -> None:
-    if not future.done():
-        future.set_result(reply)
+        if future := self._waiting.get(number):
+            settle_from_thread([(future, reply)])

@@ -7,13 +7,14 @@ from typing import Any
 import httpx2
 
 from exsearch.core.errors import UsageError
+from exsearch.core.retry import LONGEST_PAUSE, RetryPolicy, retry_after
 from exsearch.core.thoughts import without_thoughts
 from exsearch.engine.base import EngineError
 from exsearch.network.http_client import async_client, describe
 from exsearch.network.reported import reported, words
 
-RETRIES = 4
-"""Of requests that the server refused for now (429, 5xx) or did not receive; the pause doubles from half a second."""
+RETRY = RetryPolicy(retries=3, pause=0.5)
+"""Of requests that the server refused for now (429, 5xx) or did not receive."""
 
 
 class BusyError(EngineError):
@@ -47,11 +48,14 @@ class Endpoint:
     async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """Send a request, again where that is safe and may help; raises EngineError, with the server's own words.
 
-        A gateway may answer with status 200 and an `error` that holds the status of the server behind it.
+        A gateway may answer with status 200 and an `error` that holds the status of the server behind it. A server that
+        says when to come back is waited for, up to a minute.
         """
-        for trial in range(RETRIES):
-            if trial:
-                await asyncio.sleep(0.5 * 2 ** (trial - 1))
+        asked = 0.0
+        for pause in RETRY.pauses():
+            if wait := max(pause, asked):
+                await asyncio.sleep(wait)
+            asked = 0.0
             try:
                 response = await self._client().post(f"{self._address}/{path}", json=body)
             except httpx2.TimeoutException:
@@ -63,7 +67,8 @@ class Endpoint:
             if response.status_code == 200 and isinstance(answer, dict) and reported(answer) is None:
                 return answer
             failed = self._failure(response, answer)
-            if not (isinstance(failed, RefusedError) and failed.for_now):
+            asked = retry_after(response.headers.get("Retry-After"))
+            if not (isinstance(failed, RefusedError) and failed.for_now) or asked > LONGEST_PAUSE:
                 break
         raise failed
 

@@ -1,4 +1,4 @@
-"""The baseline that needs no model: the commonest training answer, given to every question.
+"""The baseline without a model: the most common training answer, given to every question.
 
 Baselines with a model are grammars of the agent (`agent/grammars`), evaluated as it is.
 """
@@ -18,9 +18,9 @@ from exsearch.questions.question import Question
 
 
 def majority(train: list[Question], evaluation: Evaluation, name: str = "majority") -> Scores:
-    """Score the commonest answer to the training questions.
+    """Score the most common answer to the training questions.
 
-    Raises UsageError as `evaluate` does, and if the folder holds another answer.
+    Raises UsageError as `evaluate` does, and if the folder has another answer.
     """
     folder, questions = evaluation.folder, evaluation.questions
     protocol = msgspec.structs.replace(evaluation.protocol, method="majority", grammar="")
@@ -31,7 +31,7 @@ def majority(train: list[Question], evaluation: Evaluation, name: str = "majorit
     ]
     path = folder / TRAJECTORIES
     if path.exists() and list(read_jsonl(path, Trajectory)) != trajectories:
-        raise UsageError(f"{path}: holds another answer than {answer!r}; choose another folder")
+        raise UsageError(f"{path}: has another answer than {answer!r}; choose another folder")
     write_protocol(folder / PROTOCOL, protocol)
     write_jsonl(path, trajectories)
     scores = score(name, questions, trajectories, protocol.fingerprint)

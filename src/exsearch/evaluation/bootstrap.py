@@ -6,7 +6,7 @@ from exsearch.evaluation.scores import Figure, Scores
 
 RESAMPLES = 10_000
 _SEED = 20250526
-"""Fixed, so that the same values always give the same interval."""
+"""Fixed, so that equal values always give equal intervals."""
 
 
 def figure(values: list[float]) -> Figure:
@@ -28,5 +28,5 @@ def paired_difference(a: list[float], b: list[float]) -> Figure:
 
 
 def answer_probability(scores: Scores) -> Figure:
-    """Return the mean of p(y | x, z) over the questions, 0 for those without an answer, also of an older evaluation."""
+    """Return the mean of p(y | x, z) over the questions, 0 for those without an answer, also for old evaluations."""
     return figure([row.answer_probability for row in scores.questions if row.answer_probability is not None])

@@ -1,4 +1,4 @@
-"""Two evaluations on the same questions: paired differences, and which questions they come from."""
+"""Compares two evaluations on the same questions: paired differences, and which questions they come from."""
 
 from collections.abc import Callable
 
@@ -10,21 +10,21 @@ from exsearch.evaluation.folder import Evaluated
 from exsearch.evaluation.scores import LIKELIHOODS, Figure, QuestionScore, are_of_one_event
 from exsearch.questions.question import Question
 
-FEWEST = 6
-"""Questions that must differ before a difference can be told apart. With five, a sign test is at 2 / 2^5 > 0.05 even
-where all five point the same way; an interval of resampled means is too narrow there."""
+MIN_DIFFERING = 6
+"""Minimum number of differing questions for a difference to be significant. With five, a sign test is at 2 / 2^5 > 0.05
+even if all five favour the same side, and an interval of resampled means is too narrow."""
 UNKNOWN = "unknown"
-"""Names the group of questions whose hops or type are not known."""
+"""Name of the group of questions whose hops or type are unknown."""
 
 
 class FieldDifference(msgspec.Struct, frozen=True):
     """A condition that differs between two protocols."""
 
     field: str
-    """Dotted, such as `agent.passages`."""
+    """Key, such as `agent.passages`."""
     a: object
     b: object
-    """None where the protocol does not have the field."""
+    """Value; None if the protocol does not have the field."""
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -34,57 +34,57 @@ class Difference(msgspec.Struct, frozen=True):
     a: float
     b: float
     difference: Figure
-    """Of b - a, paired."""
+    """Mean of b - a, paired."""
     differing: int
-    """Questions on which the two are not equal."""
+    """Number of questions on which the two differ."""
 
-    told_apart: bool
-    """Whether the interval leaves out zero and enough questions differ."""
+    significant: bool = msgspec.field(name="told_apart")
+    """Whether the interval excludes zero and at least MIN_DIFFERING questions differ. `told_apart` in files."""
 
 
 class Group(msgspec.Struct, frozen=True):
-    """The questions of one kind, by the chosen metric."""
+    """The questions of one kind, by the selected metric."""
 
     name: str
     a: float
     b: float
     difference: Figure
     share: float
-    """What the group adds to the difference over all questions; the shares of a breakdown sum to it."""
+    """Contribution of the group to the difference over all questions; the shares of a breakdown sum to it."""
     wins: int
     losses: int
     ties: int
 
 
 class Pair(msgspec.Struct, frozen=True):
-    """One question, by the chosen metric."""
+    """One question, by the selected metric."""
 
     question_id: str
     a: float
     b: float
     question: str | None
-    """Its text; None where it is not known."""
+    """Text of the question; None if unknown."""
     gold: list[str]
     answer_a: str | None
-    """None where it gave none, or there are no trajectories."""
+    """Answer; None if there is none, or there are no trajectories."""
     answer_b: str | None
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """What `exsearch compare` found out."""
+    """The result of `exsearch compare`."""
 
     a: str
     b: str
     protocols: tuple[str, str]
     protocol_differences: list[FieldDifference]
     n: int
-    """Questions that both answered."""
+    """Number of questions that both answered."""
     only_a: int
     only_b: int
-    """Questions left out, since the other did not answer them."""
+    """Number of questions skipped because the other did not answer them."""
     differences: list[Difference]
     metric: str
-    """By which questions are won and lost, and broken down."""
+    """Metric by which questions are won, lost and grouped."""
     wins: list[Pair]
     """Questions where b is higher."""
     losses: list[Pair]
@@ -93,19 +93,19 @@ class Comparison(msgspec.Struct, frozen=True):
     breakdowns: dict[str, list[Group]]
 
     def __getitem__(self, metric: str) -> Difference:
-        """Return the difference in a metric, such as `em`; raises KeyError for one that the two do not have."""
+        """Return the difference in a metric, such as `em`. Raises KeyError for a metric that the two do not share."""
         return {each.metric: each for each in self.differences}[metric]
 
 
 Row = tuple[QuestionScore, QuestionScore]
-"""What a and b have on one question."""
+"""A question's scores in a and in b."""
 
 
 def compare(a: Evaluated, b: Evaluated, metric: str = "em", across_protocols: bool = False) -> Comparison:
     """Compare b with a.
 
-    Raises UsageError for different protocols unless `across_protocols`, for a metric that they do not have, and where
-    they have no question in common.
+    Raises UsageError for different protocols unless `across_protocols`, for a metric that they do not have, and if they
+    have no question in common.
     """
     differing = _protocol_differences(a, b)
     if a.scores.protocol != b.scores.protocol and not across_protocols:
@@ -121,8 +121,8 @@ def compare(a: Evaluated, b: Evaluated, metric: str = "em", across_protocols: bo
         metrics = [each for each in metrics if each not in LIKELIHOODS]
     if metric not in metrics:
         raise UsageError(f"metric {metric!r}: the scores have {', '.join(metrics)}")
-    chosen = _having(rows, metric)
-    pairs = [_pair(row, metric, a, b) for row in chosen]
+    scored_rows = _having(rows, metric)
+    pairs = [_pair(row, metric, a, b) for row in scored_rows]
     name_a, name_b = _names(a, b)
     return Comparison(
         a=name_a,
@@ -137,12 +137,12 @@ def compare(a: Evaluated, b: Evaluated, metric: str = "em", across_protocols: bo
         wins=[pair for pair in pairs if pair.b > pair.a],
         losses=[pair for pair in pairs if pair.b < pair.a],
         ties=[pair.question_id for pair in pairs if pair.b == pair.a],
-        breakdowns=_breakdowns(chosen, metric, {**b.questions, **a.questions}),
+        breakdowns=_breakdowns(scored_rows, metric, {**b.questions, **a.questions}),
     )
 
 
 def _names(a: Evaluated, b: Evaluated) -> tuple[str, str]:
-    """Return two different names: those in the scores, or else the folders."""
+    """Return two different names: those in the scores, or otherwise the folders."""
     if a.scores.name != b.scores.name:
         return a.scores.name, b.scores.name
     if a.folder != b.folder:
@@ -151,29 +151,29 @@ def _names(a: Evaluated, b: Evaluated) -> tuple[str, str]:
 
 
 def _protocol_differences(a: Evaluated, b: Evaluated) -> list[FieldDifference]:
-    """Return the fields in which the protocols differ; none where one of them is not known."""
+    """Return the fields in which the protocols differ; none if one of them is unknown."""
     if not (a.protocol and b.protocol):
         return []
-    left, right = _leaves(a.protocol), _leaves(b.protocol)
-    fields = dict.fromkeys([*left, *right])
+    fields_a, fields_b = _leaves(a.protocol), _leaves(b.protocol)
+    fields = dict.fromkeys([*fields_a, *fields_b])
     return [
-        FieldDifference(field, left.get(field), right.get(field))
+        FieldDifference(field, fields_a.get(field), fields_b.get(field))
         for field in fields
-        if left.get(field) != right.get(field)
+        if fields_a.get(field) != fields_b.get(field)
     ]
 
 
 def _leaves(table: dict[str, object], prefix: str = "") -> dict[str, object]:
-    found: dict[str, object] = {}
+    leaves: dict[str, object] = {}
     for key, value in table.items():
-        found |= _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
+        leaves |= _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return leaves
 
 
 def _refusal(a: Evaluated, b: Evaluated, differing: list[FieldDifference]) -> str:
     unknown = [str(each.folder) for each in (a, b) if not each.protocol]
     fields = "; ".join(f"{each.field} is {each.a} and {each.b}" for each in differing)
-    why = fields or f"in what cannot be told, since no protocol.json goes with {' or '.join(unknown)}"
+    why = fields or f"the difference is unknown, because protocol.json is missing for {' or '.join(unknown)}"
     return (
         f"{a.folder} and {b.folder} were scored under different protocols, {a.scores.protocol} and "
         f"{b.scores.protocol}: {why}. --across-protocols compares them on the questions that both have"
@@ -181,12 +181,12 @@ def _refusal(a: Evaluated, b: Evaluated, differing: list[FieldDifference]) -> st
 
 
 def _rows(a: Evaluated, b: Evaluated) -> list[Row]:
-    """Return the questions of both, in the order of a; an id that stands for different texts is no common question."""
-    found = {row.question_id: row for row in b.scores.questions}
+    """Return the questions that both have, in the order of a; an id with different texts is not one question."""
+    other_rows = {row.question_id: row for row in b.scores.questions}
     return [
-        (row, found[row.question_id])
+        (row, other_rows[row.question_id])
         for row in a.scores.questions
-        if row.question_id in found and _same(a.questions.get(row.question_id), b.questions.get(row.question_id))
+        if row.question_id in other_rows and _same(a.questions.get(row.question_id), b.questions.get(row.question_id))
     ]
 
 
@@ -195,9 +195,9 @@ def _same(a: Question | None, b: Question | None) -> bool:
 
 
 def _metrics(rows: list[Row]) -> list[str]:
-    """Return the fields of a question's score that are numbers, if both have them for any question.
+    """Return the numeric fields of a question's score that both have for any question.
 
-    log p(y | x, z) is none of them: it leaves out the questions that one of the two did not answer.
+    log p(y | x, z) is not among them, since it is missing for questions that one of the two did not answer.
     """
     return [field for field in QuestionScore.__struct_fields__ if field != "answer_logprob" and _having(rows, field)]
 
@@ -212,15 +212,15 @@ def _values(rows: list[Row], metric: str) -> tuple[list[float], list[float]]:
 
 def _difference(rows: list[Row], metric: str) -> Difference:
     before, after = _values(_having(rows, metric), metric)
-    found = paired_difference(before, after)
+    interval = paired_difference(before, after)
     differing = sum(x != y for x, y in zip(before, after, strict=True))
     return Difference(
         metric=metric,
         a=_mean(before),
         b=_mean(after),
-        difference=found,
+        difference=interval,
         differing=differing,
-        told_apart=(found.low > 0 or found.high < 0) and differing >= FEWEST,
+        significant=(interval.low > 0 or interval.high < 0) and differing >= MIN_DIFFERING,
     )
 
 
@@ -243,7 +243,7 @@ def _pair(row: Row, metric: str, a: Evaluated, b: Evaluated) -> Pair:
 
 
 def _breakdowns(rows: list[Row], metric: str, questions: dict[str, Question]) -> dict[str, list[Group]]:
-    """Return the groups of each way to sort the questions; one that says nothing about any of them is left out."""
+    """Return the groups of each way to group the questions; ways for which nothing is known are omitted."""
 
     def known(row: Row, field: str) -> str:
         question = questions.get(row[0].question_id)
@@ -255,14 +255,14 @@ def _breakdowns(rows: list[Row], metric: str, questions: dict[str, Question]) ->
         "stop reason": lambda row: f"{row[0].stop_reason} -> {row[1].stop_reason}",
         "more searches": lambda row: _signed(row[1].searches - row[0].searches),
     }
-    found = {}
+    breakdowns = {}
     for kind, name in sortings.items():
         members: dict[str, list[Row]] = {}
         for row in rows:
             members.setdefault(name(row), []).append(row)
         if set(members) != {UNKNOWN}:
-            found[kind] = [_group(each, members[each], metric, len(rows)) for each in sorted(members, key=_order)]
-    return found
+            breakdowns[kind] = [_group(each, members[each], metric, len(rows)) for each in sorted(members, key=_order)]
+    return breakdowns
 
 
 def _signed(number: int) -> str:
@@ -270,7 +270,7 @@ def _signed(number: int) -> str:
 
 
 def _order(name: str) -> tuple[bool, float, str]:
-    """Sort numbers by size, and words behind them."""
+    """Sort numbers by size, and words after them."""
     number = name.removeprefix("+").removeprefix("-").isdecimal()
     return (not number, float(name) if number else 0.0, name)
 

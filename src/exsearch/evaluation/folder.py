@@ -23,11 +23,11 @@ class Evaluated(msgspec.Struct, frozen=True):
     folder: Path
     scores: Scores
     protocol: dict[str, object]
-    """The content of protocol.json, without the fingerprint; empty where there is none."""
+    """The content of protocol.json, without the fingerprint; empty if there is none."""
     questions: dict[str, Question]
-    """By id, in order; empty where neither the folder nor its run holds them."""
+    """Questions by id, in order; empty if neither the folder nor its run has them."""
     answers: dict[str, str | None]
-    """By question id; empty where there are no trajectories."""
+    """Answers by question id; empty if there are no trajectories."""
 
     @property
     def figures(self) -> dict[str, Figure]:

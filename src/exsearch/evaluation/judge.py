@@ -1,7 +1,7 @@
 """A language model as judge, at any OpenAI-compatible endpoint: does an answer mean the same as a gold answer?
 
-Every verdict is kept with the model's words in a journal, so that a judgement that was stopped continues and can be
-read. What the judge did not decide is an error, never a zero.
+Every verdict is stored with the model's words in a journal, so that an interrupted judgement resumes, and can be
+checked. If the judge does not decide, that is an error, never a zero.
 """
 
 import asyncio
@@ -28,21 +28,21 @@ PROMPT = (
     "Is the given answer right? Reply with one word, yes or no."
 )
 IN_FLIGHT = 8
-"""Requests under way at once."""
+"""Maximum number of requests in progress at the same time."""
 REPLY_TOKENS = 1024
-"""Enough for models that think before they reply."""
+"""Maximum tokens of a reply; enough for models that think before they reply."""
 
 
 class Verdict(msgspec.Struct, frozen=True):
     """One line of the journal."""
 
     key: str
-    """Fingerprint of the judge's name and of what it was asked; the same is not asked twice."""
+    """Fingerprint of the judge's name and its prompt; the same prompt is not sent twice."""
     model: str
     question_id: str
     answer: str
     reply: str
-    """The judge's own words."""
+    """The judge's reply."""
     right: bool
 
 
@@ -56,17 +56,17 @@ class _Asked(msgspec.Struct, frozen=True):
 def judge(
     endpoint: Endpoint, model: str, questions: list[Question], answers: list[str | None], path: Path
 ) -> list[float]:
-    """Return 1.0 for each answer that the judge finds right, else 0.0; None and blank answers are wrong, unasked.
+    """Return 1.0 for each answer that the judge accepts, else 0.0; None and blank answers are wrong without asking.
 
-    `path` is the journal. Raises EngineError if the endpoint fails or a reply is neither yes nor no, UsageError
-    where another process writes the journal.
+    `path` is the journal. Raises EngineError if the endpoint fails or a reply is neither yes nor no, and UsageError if
+    another process writes to the journal.
     """
     pairs = zip(questions, answers, strict=True)
-    asked = [_asked(model, question, answer) for question, answer in pairs if answer is not None and answer.strip()]
+    requests = [_asked(model, question, answer) for question, answer in pairs if answer is not None and answer.strip()]
     with sole_writer(path), Journal(path) as journal:
-        known = {verdict.key: verdict.right for verdict in journal.read(Verdict)}
-        left = [each for each in asked if each.key not in known]
-        with progress("judge", len(asked), len(asked) - len(left)) as bar:
+        verdicts = {verdict.key: verdict.right for verdict in journal.read(Verdict)}
+        unjudged = [each for each in requests if each.key not in verdicts]
+        with progress("judge", len(requests), len(requests) - len(unjudged)) as bar:
             free = asyncio.Semaphore(IN_FLIGHT)
 
             async def one(each: _Asked) -> None:
@@ -74,14 +74,14 @@ def judge(
                     reply = await _ask(endpoint, model, each.prompt)
                 right = _read(reply, each.question_id, endpoint.url)
                 journal.append([Verdict(each.key, model, each.question_id, each.answer, reply, right)])
-                known[each.key] = right
+                verdicts[each.key] = right
                 bar.advance(1)
 
             async def all_left() -> None:
-                await asyncio.gather(*map(one, left))
+                await asyncio.gather(*map(one, unjudged))
 
             coroutines.run(all_left())
-    right = {each.question_id for each in asked if known[each.key]}
+    right = {each.question_id for each in requests if verdicts[each.key]}
     return [float(question.id in right) for question in questions]
 
 
@@ -100,17 +100,17 @@ async def _ask(endpoint: Endpoint, model: str, prompt: str) -> str:
 
 
 def _read(reply: str, question_id: str, url: str) -> bool:
-    """Return whether the judge said yes: its first or last word decides, and both if both are yes or no."""
+    """Return whether the judge said yes, by its first or last word; by both if both are yes or no."""
     if not reply.strip():
         raise EngineError(
             f"{url}: on question {question_id!r} the judge said nothing within {REPLY_TOKENS} tokens, its thoughts "
-            "included; take a judge that thinks less, or switch its thinking off at its server"
+            "included; use a judge that thinks less, or switch off its thinking at its server"
         )
     words = re.findall(r"\w+", reply.lower())
-    found = {word for word in words[:1] + words[-1:] if word in ("yes", "no")}
-    if len(found) != 1:
+    decisions = {word for word in words[:1] + words[-1:] if word in ("yes", "no")}
+    if len(decisions) != 1:
         raise EngineError(f"{url}: on question {question_id!r} the judge said neither yes nor no: {reply[:200]!r}")
-    return found == {"yes"}
+    return decisions == {"yes"}
 
 
 def _quoted(value: object) -> str:

@@ -1,8 +1,8 @@
-"""Answer metrics of one answer: the best value over all gold aliases, under any normaliser.
+"""Answer metrics: the best value over all gold aliases of an answer, under any normaliser.
 
 docs/reference/metrics.md names the source of each.
 
-Given no answer, a metric is not asked: see `answer_scores`.
+Metrics are not computed for a missing answer: see `answer_scores`.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ Overlap = tuple[float, float, float]
 
 _NOTHING: Overlap = (0.0, 0.0, 0.0)
 _CLOSED = ("yes", "no", "noanswer")
-"""Answers that HotpotQA gives no part of a point for."""
+"""Answers for which HotpotQA gives no partial credit."""
 
 
 def exact_match(answer: str, aliases: list[str], by: Normaliser = normalise) -> float:
@@ -35,14 +35,14 @@ def f1_hotpotqa(answer: str, aliases: list[str], by: Normaliser = normalise) -> 
 
 
 def f1_musique(answer: str, aliases: list[str], by: Normaliser = normalise) -> float:
-    """Return F1 where two texts that normalise to nothing agree (MuSiQue, SQuAD 2.0)."""
+    """Return F1 where two texts that are both empty after normalisation agree (MuSiQue, SQuAD 2.0)."""
     return max(_overlap(by(answer), by(alias))[0] if by(alias) or by(answer) else 1.0 for alias in aliases)
 
 
 def answer_precision(answer: str, aliases: list[str], by: Normaliser = normalise) -> float:
     """Return the best share of the answer's words that an alias has (HotpotQA, 2WikiMultihopQA).
 
-    As in their scripts it may be by another alias than the best F1 and recall.
+    As in their scripts, the alias may be another one than that of the best F1 and recall.
     """
     return max(_closed_overlap(by(answer), by(alias))[1] for alias in aliases)
 
@@ -72,19 +72,19 @@ def accuracy(answer: str, aliases: list[str], by: Normaliser = normalise) -> flo
 
 
 def cover_em(answer: str, aliases: list[str], by: Normaliser = normalise) -> float:
-    """Return 1.0 if the answer has all words of an alias, in whatever order and place (R1-Searcher's CEM).
+    """Return 1.0 if the answer has all words of an alias, in any order and place (R1-Searcher's CEM).
 
-    An alias that normalises to nothing is covered by an answer that does, too.
+    An alias that is empty after normalisation is covered by an answer that is empty too.
     """
     words = by(answer).split()
     return float(any(set(gold) <= set(words) if gold else not words for gold in (by(a).split() for a in aliases)))
 
 
 def sub_em(answer: str, aliases: list[str], by: Normaliser = normalise) -> float:
-    """Return 1.0 if the answer contains an alias as a string, be it within a word (subEM of verl and Search-R1).
+    """Return 1.0 if the answer contains an alias as a string, even within a word (subEM of verl and Search-R1).
 
-    This is what the code of SearchLM and FlashRAG calls Acc. An alias that normalises to nothing is in every string:
-    here it is only in an answer that does so, too.
+    SearchLM's and FlashRAG's code calls this Acc. An alias that is empty after normalisation is in every string; here
+    it only counts for an answer that is empty too.
     """
     text = by(answer)
     return float(any(gold in text if gold else not text for gold in map(by, aliases)))
@@ -104,9 +104,9 @@ METRICS: dict[str, Metric] = {
 
 
 def answer_scores(answer: str | None, aliases: list[str], by: Normaliser = normalise) -> dict[str, float]:
-    """Return all metrics of one answer; without one (None, or nothing but blanks) all are 0.
+    """Return all metrics of one answer; for a missing one (None or only blanks), all are 0.
 
-    So no question counts as right that was not answered, even where a gold answer such as "A" normalises to nothing.
+    So an unanswered question never counts as right, even if a gold answer such as "A" is empty after normalisation.
     """
     if answer is None or not answer.strip():
         return dict.fromkeys(METRICS, 0.0)

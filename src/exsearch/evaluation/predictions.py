@@ -1,10 +1,9 @@
-"""Reads anybody's predictions: who predicts writes one answer a question, each in a format of their own.
+"""Reads the predictions of any system: one answer per question, in many formats.
 
-Read are JSON lines, a JSON list, or `{"output": [...]}` (SearchLM) of records with an id and an answer; HotpotQA's and
-2WikiMultihopQA's `{"answer": {id: text}}`; and `{id: text}`. A file is refused where its scores would be wrong.
+It reads JSON lines, a JSON list, or `{"output": [...]}` (SearchLM) of records with an id and an answer; HotpotQA's and
+2WikiMultihopQA's `{"answer": {id: text}}`; and `{id: text}`. A file whose scores would be wrong is refused.
 """
 
-import codecs
 import json
 import math
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import Any
 
 import msgspec
 
+from exsearch.core.atomic import read_utf8
 from exsearch.core.errors import UsageError
-from exsearch.core.foreign import HEAD, foreign
 from exsearch.core.ids import id_text
 from exsearch.core.shape import ShapeError, syntax_fault
 from exsearch.questions.question import Question
@@ -21,15 +20,15 @@ from exsearch.questions.readers.annotated import as_text
 from exsearch.questions.readers.ids import IDS
 
 ANSWERS = ("prediction", "predicted_answer", "pred", "pred_ans", "output", "response", "answer")
-"""`answer` last: where another of these stands beside it, it is the gold answer."""
+"""Names of a prediction's field; `answer` is last, since it is the gold answer if another of these is present."""
 QUESTIONS = ("question", "text", "input")
-"""What the question is called, in files of questions and in some of predictions."""
+"""Names of a question's text, in files of questions and in some files of predictions."""
 GOLD = ("answers", "answer_aliases", "golden_answers", "gold_answers", "ground_truth", "supporting_facts")
-"""Beside an `answer` and nothing else that could be a prediction, these tell a file of questions."""
+"""Fields that, together with an `answer` and no other possible prediction, identify a file of questions."""
 MANY = 10
-"""Answers that a model does not all give as the gold answers are written, to the letter."""
+"""Minimum number of answers that all equal the gold answers, to the letter, for the file to count as questions."""
 
-_NONE = "holds no predictions; give records with an id and an answer, or {id: answer}"
+_NONE = "has no predictions; give records with an id and an answer, or {id: answer}"
 
 Record = dict[str, Any]
 
@@ -39,11 +38,11 @@ class Predictions(msgspec.Struct, frozen=True):
 
     path: Path
     field: str
-    """Where in a record the answer was found."""
+    """Field of a record that has the answer."""
     answers: dict[str, str | None]
-    """By question id; None where the record says that there is none."""
+    """Answers by question id; None if the record says that there is none."""
     asks: bool = False
-    """Whether its records hold questions, too."""
+    """Whether its records also contain questions."""
 
 
 class Matched(msgspec.Struct, frozen=True):
@@ -51,25 +50,19 @@ class Matched(msgspec.Struct, frozen=True):
 
     path: Path
     field: str
-    """Where in a record the answer was found."""
+    """Field of a record that has the answer."""
     answers: list[str | None]
     missing: list[str]
     """Ids of questions without a prediction."""
     unanswered: list[str]
     """Ids of questions whose prediction is null or blank."""
     extra: list[str]
-    """Ids of predictions that no question has; not scored."""
+    """Ids of predictions that match no question; not scored."""
 
 
 def read_predictions(path: Path) -> Predictions:
-    """Read a file of predictions; raises UsageError for one that is malformed, ambiguous or holds no predictions."""
-    try:
-        content = path.read_bytes()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise UsageError(f"{path}: no such file") from None
-    if said := foreign(content[:HEAD]):
-        raise UsageError(f"{path}: is {said}")
-    content = content.removeprefix(codecs.BOM_UTF8)
+    """Read a file of predictions. Raises UsageError if it is malformed, ambiguous or has no predictions."""
+    content = read_utf8(path)
     try:
         whole = _decode(content)
     except ValueError as error:
@@ -90,19 +83,19 @@ def read_predictions(path: Path) -> Predictions:
 def match(predictions: Predictions, questions: list[Question]) -> Matched:
     """Put the predictions in the order of the questions.
 
-    Raises UsageError if no id is in both, or if the `answer` or, as KILT calls it, `output` beside a question is its
-    gold answer for each of many.
+    Raises UsageError if no id is in both, or if the field `answer` (`output` in KILT's format) of records with
+    questions equals a gold answer too often.
     """
-    found = predictions.answers
-    known = {question.id for question in questions}
-    extra = [id_ for id_ in found if id_ not in known]
-    if len(extra) == len(found):
+    answers = predictions.answers
+    question_ids = {question.id for question in questions}
+    extra = [id_ for id_ in answers if id_ not in question_ids]
+    if len(extra) == len(answers):
         raise UsageError(
-            f"{predictions.path}: no prediction has the id of a question; the first are {named(extra)} here and "
+            f"{predictions.path}: no id of a prediction is the id of a question; the first are {named(extra)} here and "
             f"{named([question.id for question in questions])} there"
         )
-    asked = [question for question in questions if question.id in found]
-    perfect = len(asked) >= MANY and all(found[question.id] in question.answers for question in asked)
+    answered = [question for question in questions if question.id in answers]
+    perfect = len(answered) >= MANY and all(answers[question.id] in question.answers for question in answered)
     if predictions.asks and predictions.field in ("answer", "output") and perfect:
         raise UsageError(
             f"{predictions.path}: every {predictions.field!r} is a gold answer to the letter, so these are the "
@@ -111,9 +104,9 @@ def match(predictions: Predictions, questions: list[Question]) -> Matched:
     return Matched(
         path=predictions.path,
         field=predictions.field,
-        answers=[found.get(question.id) for question in questions],
-        missing=[question.id for question in questions if question.id not in found],
-        unanswered=[q.id for q in questions if q.id in found and not (found[q.id] or "").strip()],
+        answers=[answers.get(question.id) for question in questions],
+        missing=[question.id for question in questions if question.id not in answers],
+        unanswered=[q.id for q in questions if q.id in answers and not (answers[q.id] or "").strip()],
         extra=extra,
     )
 
@@ -124,7 +117,7 @@ def named(ids: list[str]) -> str:
 
 
 def _lines(path: Path, content: bytes, whole: ValueError) -> list[tuple[str, Any]]:
-    """Return the records of JSON lines with where each stands; `whole` is why the file is no single JSON value."""
+    """Return the records of JSON lines with their line numbers; `whole` is why the file is not a single JSON value."""
     records = []
     for number, line in enumerate(content.splitlines(), start=1):
         try:
@@ -138,7 +131,7 @@ def _lines(path: Path, content: bytes, whole: ValueError) -> list[tuple[str, Any
 
 
 def _decode(content: bytes) -> Any:
-    """Decode JSON; raise ShapeError if it is none, or names one thing twice, of which either could be meant."""
+    """Decode JSON. Raises ShapeError if it is invalid, or has a key twice, since either value could be meant."""
     try:
         return json.loads(content.decode(), object_pairs_hook=_unique)
     except ShapeError:
@@ -148,11 +141,11 @@ def _decode(content: bytes) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> Record:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    record = dict(pairs)
+    if len(record) < len(pairs):
         twice = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
         raise ShapeError(f"{twice!r} occurs twice")
-    return found
+    return record
 
 
 def _from_records(path: Path, records: list[tuple[str, Any]]) -> Predictions:
@@ -170,21 +163,21 @@ def _from_records(path: Path, records: list[tuple[str, Any]]) -> Predictions:
         except ValueError as error:
             raise UsageError(f"{where}: {error}") from None
         if id_ is None:
-            raise UsageError(f"{where}: {id_field!r} is no text and no number; give the id of the question")
+            raise UsageError(f"{where}: {id_field!r} is not a text or a number; give the id of the question")
         name = _encodable(id_)
         if name in answers:
-            raise UsageError(f"{where}: a second prediction for {name!r}; keep one answer a question")
+            raise UsageError(f"{where}: a second prediction for {name!r}; keep one answer per question")
         answers[name] = _text(record[field], f"{where}, {field!r}")
     return Predictions(path, field, answers, any(key in records[0][1] for key in QUESTIONS))
 
 
 def _fields(path: Path, record: Record) -> tuple[str, str]:
-    """Return the fields of id and answer, by the first record."""
+    """Return the fields of id and answer, found in the first record."""
     id_field = next((key for key in IDS if key in record), None)
     field = next((key for key in ANSWERS if key in record), None)
     if id_field is None or field is None:
         has = ", ".join(map(repr, record))
-        raise UsageError(f"{path}: the first record has {has}; needed are one of {IDS} and one of {ANSWERS}")
+        raise UsageError(f"{path}: the first record has {has}; it needs one of {IDS} and one of {ANSWERS}")
     if field == "answer" and any(key in record for key in GOLD):
         raise UsageError(f"{path}: these are questions with their gold answers, not predictions")
     return id_field, field
@@ -197,22 +190,22 @@ def _texts(path: Path, table: Record) -> dict[str, str | None]:
 
 
 def _text(value: Any, where: str) -> str | None:
-    """Return an answer as a text; KILT's `[{"answer": ...}]` and FlashRAG's `{"pred": ...}` hold one."""
+    """Return an answer as a text; KILT's `[{"answer": ...}]` and FlashRAG's `{"pred": ...}` contain one."""
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
         value = value[0].get("answer")
     elif isinstance(value, dict) and "pred" in value:
         value = value["pred"]
     if isinstance(value, float) and not math.isfinite(value):
-        raise UsageError(f"{where}: {value} is no answer; give a text, or null for none")
+        raise UsageError(f"{where}: {value} is not an answer; give a text, or null for none")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         value = as_text(value)
     if value is not None and not isinstance(value, str):
         raise UsageError(f"{where}: a prediction is one text, not {type(value).__name__}")
     if value is not None and "<answer>" in value:
-        raise UsageError(f"{where}: holds an <answer> tag; give what stands in it, not the transcript")
+        raise UsageError(f"{where}: contains an <answer> tag; give only its content, not the transcript")
     return None if value is None else _encodable(value)
 
 
 def _encodable(text: str) -> str:
-    """Replace halves of surrogate pairs, which JSON can write but no file or server can be sent."""
+    """Replace halves of surrogate pairs, which JSON can write but no file or server accepts."""
     return text.encode("utf-8", "replace").decode()

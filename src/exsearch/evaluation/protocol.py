@@ -1,7 +1,7 @@
-"""Everything a score depends on besides the model: the conditions, and the method that was tried under them.
+"""Everything besides the model that a score depends on: the conditions, and the method tried under them.
 
-Scores compare only under equal conditions; their fingerprint is printed beside every score. The method is how model and
-retriever talk (a grammar and its wording, or a baseline without a model): methods are what comparisons are about.
+Scores can be compared only under equal conditions, whose fingerprint is printed with every score. The method is how
+model and retriever talk (a grammar and its wording, or a baseline without a model); two methods may be compared.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from exsearch.agent.grammar import Grammar
-from exsearch.agent.grammars.known import make_grammar
+from exsearch.agent.grammars.registry import make_grammar
 from exsearch.config import AgentConfig
 from exsearch.core.errors import UsageError
 from exsearch.core.fingerprint import fingerprint
@@ -21,7 +21,8 @@ from exsearch.questions.question import Question
 
 PROTOCOL = "protocol.json"
 _ADDED = ("repeated", "date")
-"""Conditions left out where they are what all had before there was a choice, so that older fingerprints stay."""
+"""Conditions omitted from the fingerprint at the value that all had before there was a choice; keeps old fingerprints.
+"""
 
 
 class Protocol(msgspec.Struct, frozen=True):
@@ -30,12 +31,12 @@ class Protocol(msgspec.Struct, frozen=True):
     method: str
     """Name of the grammar, or `majority`."""
     grammar: str
-    """Fingerprint of the grammar's wording; empty where there is none."""
+    """Fingerprint of the grammar's wording; empty for a baseline without a grammar."""
     agent: dict[str, int | str]
-    """Searches, passages and token budgets: the settings of that section but for the grammar and its prompt."""
+    """Searches, passages and token budgets: the settings of `[agent]` except the grammar and its prompt."""
     temperature: float
     index: str
-    """Fingerprint of the index, and by it of the corpus."""
+    """Fingerprint of the index, which covers the corpus."""
     questions: str
     """Fingerprint of the questions with their gold answers, in order."""
     question_count: int
@@ -45,19 +46,19 @@ class Protocol(msgspec.Struct, frozen=True):
 
     @property
     def fingerprint(self) -> str:
-        """Return the 16 hex digits printed beside every score: those of the conditions, whatever the method."""
+        """Return the 16 hex digits printed with every score: those of the conditions, whatever the method."""
         return fingerprint({name: value for name, value in _fields(self).items() if name not in ("method", "grammar")})
 
 
 def make_protocol(
     agent: AgentConfig, index: str, questions: list[Question], grammar: Grammar | None = None
 ) -> Protocol:
-    """Return the protocol of a greedy evaluation with the agent's grammar, which is made here if it is not at hand.
+    """Return the protocol of a greedy evaluation with the agent's grammar.
 
-    `index` is the fingerprint of the index.
+    `index` is the fingerprint of the index. The grammar is made from the settings if none is given.
     """
     budgets = _fields(agent)
-    del budgets["prompt"], budgets["thinking"]  # which belong to the method, and so to the grammar's fingerprint
+    del budgets["prompt"], budgets["thinking"]  # they belong to the method, and are in the grammar's fingerprint
     for name, default in _fields(AgentConfig()).items():
         if name in _ADDED and budgets[name] == default:
             del budgets[name]
@@ -73,7 +74,7 @@ def make_protocol(
 
 
 def _wording(agent: AgentConfig, grammar: Grammar) -> str:
-    """Return the fingerprint of what the model is told and how it is to speak."""
+    """Return the fingerprint of the grammar's wording and of how the model is prompted."""
     wording = grammar.fingerprint
     return wording if agent.thinking == "template" else fingerprint([wording, agent.thinking])
 
@@ -84,7 +85,7 @@ def write_protocol(path: Path, protocol: Protocol) -> None:
 
 
 def check_protocol(folder: Path, protocol: Protocol) -> None:
-    """Raise UsageError if the folder holds an evaluation, be it unfinished, of another protocol; names what differs."""
+    """Raise UsageError, naming the differences, if the folder has an (even unfinished) evaluation with another."""
     path = folder / PROTOCOL
     if not path.exists():
         return
@@ -92,17 +93,17 @@ def check_protocol(folder: Path, protocol: Protocol) -> None:
     if before == now:
         return
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key) and key != "fingerprint"]
-    told = "; ".join(difference(key, before.get(key), now.get(key)) for key in keys)
+    differences = "; ".join(difference(key, before.get(key), now.get(key)) for key in keys)
     raise UsageError(
-        f"{folder}: holds an evaluation with another protocol: {told or 'its fingerprint'} (see {PROTOCOL}); choose "
-        "another folder"
+        f"{folder}: has an evaluation with another protocol: {differences or 'its fingerprint'} (see {PROTOCOL}); "
+        "choose another folder"
     )
 
 
-def _flat(written: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields by the keys of the settings that they have, if any."""
-    rest = {key: value for key, value in written.items() if key != "agent"}
-    return rest | {f"agent.{key}": value for key, value in (written.get("agent") or {}).items()}
+def _flat(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields under the keys of their settings, if they have any."""
+    rest = {key: value for key, value in fields.items() if key != "agent"}
+    return rest | {f"agent.{key}": value for key, value in (fields.get("agent") or {}).items()}
 
 
 def _written(protocol: Protocol) -> dict[str, Any]:

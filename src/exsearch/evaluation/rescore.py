@@ -1,4 +1,4 @@
-"""Predictions under several normalisers: how much of a score, and of a difference between two files, is metric."""
+"""Scores predictions under several normalisers: how much of a score, or of a difference, is due to the metric."""
 
 import msgspec
 
@@ -10,18 +10,18 @@ from exsearch.questions.normalise import NORMALISERS
 from exsearch.questions.question import Question
 
 Values = dict[str, dict[str, list[float]]]
-"""By normaliser (or who else tells right from wrong) and metric, one value a question, in order."""
+"""By normaliser (or judge) and metric: one value per question, in order."""
 Figures = dict[str, dict[str, Figure]]
-"""By the same."""
+"""By normaliser (or judge) and metric."""
 
 
 class Spread(msgspec.Struct, frozen=True):
-    """How far apart the normalisers score the same predictions by one metric: so much of it is metric."""
+    """How much the normalisers' scores of the same predictions differ in one metric."""
 
     lowest: str
     highest: str
     difference: Figure
-    """Of the highest minus the lowest, paired over the questions."""
+    """Highest minus lowest, paired over the questions."""
 
 
 class Rescored(msgspec.Struct, frozen=True):
@@ -29,27 +29,27 @@ class Rescored(msgspec.Struct, frozen=True):
 
     path: str
     field: str
-    """Where in a record the answer was found."""
+    """Field of a record that has the answer."""
     missing: list[str]
     """Ids of questions without a prediction; they count as wrong."""
     unanswered: list[str]
     """Ids of questions whose prediction is null or blank; they count as wrong."""
     extra: list[str]
-    """Ids that no question has; not scored."""
+    """Ids that match no question; not scored."""
     figures: Figures
     spread: dict[str, Spread]
     """By metric."""
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What `exsearch score` found out."""
+    """The result of `exsearch score`."""
 
     n: int
     """Questions."""
     emptied: dict[str, list[str]]
-    """By normaliser, the ids of questions with a gold answer of which it leaves nothing.
+    """By normaliser, the ids of questions with a gold answer that it empties.
 
-    Any answer of which nothing is left matches it, such as "The" for "A".
+    Any answer that it empties too matches this one, such as "The" for "A".
     """
     predictions: list[Rescored]
     difference: Figures
@@ -57,16 +57,16 @@ class Report(msgspec.Struct, frozen=True):
 
 
 def values(questions: list[Question], answers: list[str | None], normalisers: list[str]) -> Values:
-    """Score one answer a question under each normaliser; None and blank answers are wrong in all metrics."""
-    found: Values = {}
+    """Score one answer per question under each normaliser; None and blank answers are wrong in all metrics."""
+    by_normaliser: Values = {}
     for name in normalisers:
         rows = [answer_scores(a, q.answers, NORMALISERS[name]) for q, a in zip(questions, answers, strict=True)]
-        found[name] = {metric: [row[metric] for row in rows] for metric in METRICS}
-    return found
+        by_normaliser[name] = {metric: [row[metric] for row in rows] for metric in METRICS}
+    return by_normaliser
 
 
 def report(questions: list[Question], files: list[Matched], scored: list[Values]) -> Report:
-    """Sum up one file of predictions, or two and their difference; `scored` has the values of each."""
+    """Summarise one file of predictions, or two and their difference; `scored` has the values of each."""
     return Report(
         n=len(questions),
         emptied=_emptied(questions, [name for name in scored[0] if name in NORMALISERS]),
@@ -96,13 +96,13 @@ def _emptied(questions: list[Question], normalisers: list[str]) -> dict[str, lis
 
 
 def _figures(scored: Values) -> Figures:
-    known: dict[tuple[float, ...], Figure] = {}  # an interval takes a while, and many columns are equal
+    cache: dict[tuple[float, ...], Figure] = {}  # intervals take time, and many columns are equal
 
     def of(column: list[float]) -> Figure:
         key = tuple(column)
-        if key not in known:
-            known[key] = figure(column)
-        return known[key]
+        if key not in cache:
+            cache[key] = figure(column)
+        return cache[key]
 
     return {name: {metric: of(column) for metric, column in columns.items()} for name, columns in scored.items()}
 
@@ -118,10 +118,10 @@ def _minus(b: Values, a: Values) -> Values:
 
 
 def _spread(scored: Values) -> dict[str, Spread]:
-    """Compare the normalisers by each metric; of equal ones the first counts."""
-    found = {}
+    """Compare the normalisers by each metric; of equal ones, the first counts."""
+    spreads = {}
     for metric in METRICS:
         sums = {name: sum(columns[metric]) for name, columns in scored.items() if metric in columns}
         low, high = min(sums, key=sums.__getitem__), max(sums, key=sums.__getitem__)
-        found[metric] = Spread(low, high, paired_difference(scored[low][metric], scored[high][metric]))
-    return found
+        spreads[metric] = Spread(low, high, paired_difference(scored[low][metric], scored[high][metric]))
+    return spreads

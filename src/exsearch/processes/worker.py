@@ -4,12 +4,12 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from exsearch.processes import stopping
+from exsearch.processes.futures import settle_from_thread
 
 T = TypeVar("T")
 
@@ -48,12 +48,10 @@ class Worker:
 
         If the wait is cancelled, a call that has not begun is left out, and one that asks `check` ends.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
         def settle(value: T, error: BaseException | None) -> None:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(_deliver, future, value, error)
+            settle_from_thread([(future, value if error is None else error)])
 
         job = _Job(call, settle)
         self._jobs.put(job)
@@ -114,12 +112,3 @@ class Worker:
             error = raised
         self._current = None
         job.settle(value, error)
-
-
-def _deliver(future: "asyncio.Future[Any]", value: Any, error: BaseException | None) -> None:
-    if future.done():
-        return
-    if error is None:
-        future.set_result(value)
-    else:
-        future.set_exception(error)

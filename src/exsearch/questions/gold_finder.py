@@ -1,4 +1,4 @@
-"""Finds in a corpus the passages that a source names: by id, by title and text, or by title and sentence."""
+"""Finds gold passages in a corpus: by id, by title and text, or by title and sentence."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -10,14 +10,14 @@ from exsearch.questions.readers.annotated import NamedPassage
 
 
 class GoldFinder:
-    """Knows where in a corpus the passages are that have one of the titles wanted. White space never counts."""
+    """Finds the passages of a corpus with certain titles. White space is ignored."""
 
-    def __init__(self, corpus: Corpus, named: Iterable[NamedPassage]) -> None:
-        """Read the corpus once, for the titles of `named`."""
+    def __init__(self, corpus: Corpus, named_passages: Iterable[NamedPassage]) -> None:
+        """Read the corpus once, for the titles of `named_passages`."""
         self._corpus = corpus
         self._rows: defaultdict[str, list[int]] = defaultdict(list)
-        wanted = {squeezed(passage.title) for passage in named if passage.title}
-        if not wanted:
+        titles = {squeezed(passage.title) for passage in named_passages if passage.title}
+        if not titles:
             return
         deleted = set(corpus.deleted.tolist())
         row = 0
@@ -25,16 +25,16 @@ class GoldFinder:
             for batch in corpus.batches():
                 for passage in batch:
                     title = squeezed(passage.title)
-                    if title in wanted and row not in deleted:
+                    if title in titles and row not in deleted:
                         self._rows[title].append(row)
                     row += 1
                 bar.advance(len(batch))
 
     def find(self, named: NamedPassage) -> list[str]:
-        """Return the ids of a named passage, several where its sentences are in several; none if it is not there.
+        """Return the ids of a passage, several if its sentences are in several; none if it is not in the corpus.
 
-        One with a title but neither text nor sentences is found where no other passage has its title, but not where the
-        source has several of that title.
+        A passage with a title but neither text nor sentences is found if no other passage has its title, unless the
+        source has several with that title.
         """
         if named.ambiguous:
             return []
@@ -55,15 +55,15 @@ class GoldFinder:
 
 
 def _holding(passages: list[Passage], sentences: tuple[str, ...]) -> list[str]:
-    """Return the first passage that holds each of the sentences; none at all if one is missing."""
+    """Return, for each of the sentences, the first passage that contains it; nothing at all if one is missing."""
     texts = {passage.id: squeezed(passage.text) for passage in passages}
-    found: dict[str, None] = {}
+    holders: dict[str, None] = {}
     for sentence in map(squeezed, sentences):
         holder = next((id for id, text in texts.items() if sentence in text), None)
         if holder is None:
             return []
-        found[holder] = None
-    return list(found)
+        holders[holder] = None
+    return list(holders)
 
 
 def squeezed(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Brings question files of other formats into ours: checked, with the passages of a corpus, without leaks unseen."""
+"""Converts question files of other formats: checks them, finds their passages in a corpus, and reports leaks."""
 
 import unicodedata
 from collections import Counter
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from exsearch.core.atomic import require_apart
+from exsearch.core.atomic import require_distinct_paths
 from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import write_jsonl
 from exsearch.corpus.store import Corpus
@@ -18,16 +18,16 @@ from exsearch.questions.readers.annotated import Annotated, LeftOut, NamedPassag
 from exsearch.questions.readers.companions import Companions, read_companions
 from exsearch.questions.readers.formats import TWO_WIKI, QuestionFile, known_formats
 
-FEW = 5
-"""So many of the records left out, and of what is not found or not used, are named."""
+MAX_EXAMPLES_SHOWN = 5
+"""Maximum number of examples shown per kind of problem."""
 
 
 class Leak(msgspec.Struct, frozen=True):
-    """A question that is asked elsewhere in the same words, case, punctuation, typography and articles aside."""
+    """A question that another file also has, or this one twice, ignoring case, punctuation, typography and articles."""
 
     id: str
     file: str
-    """Where else: a file of `--against`, or of the input."""
+    """The other file: one of `--against`, or of the input."""
     other: str
     """The id of the question there."""
 
@@ -40,44 +40,44 @@ class Unresolved(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """How many lines of a file beside the questions went into those kept, and how many did not."""
+    """How many lines of a companion file belong to imported questions, and how many do not."""
 
     used: int
     unused: int
     first_unused: list[str]
-    """Their ids."""
+    """Ids of the first unused lines."""
 
 
 class Imported(msgspec.Struct):
-    """What an import came to."""
+    """The result of an import."""
 
     questions: int = 0
     formats: Counter[str] = msgspec.field(default_factory=Counter)
     hops: Counter[int] = msgspec.field(default_factory=Counter)
-    """Questions by number of hops, where the source tells."""
+    """Questions by number of hops, if the source has it."""
     answers: int = 0
-    """Aliases of all questions together."""
+    """Number of aliases of all questions together."""
     empty_answers: int = 0
-    """Aliases dropped since nothing is left of them when they are normalised."""
+    """Aliases dropped because they are empty after normalisation."""
     with_sub_questions: int = 0
     decompositions: Usage | None = None
-    """None without a file of them."""
+    """None if there is no such file."""
     aliases: Usage | None = None
-    """None without a file of them."""
+    """None if there is no such file."""
     gold_found: int = 0
-    """Passages that were named, one a question and passage."""
+    """Gold passages named by the data set and found, counted per question and passage."""
     gold_unresolved: int = 0
     gold_without_corpus: int = 0
-    """Passages named by title while there was no corpus to look in."""
+    """Passages named by title when no corpus was given."""
     gold_ambiguous: int = 0
-    """Passages that could be any of several of their title in the source; they count as unresolved, too."""
+    """Passages whose title several passages of the source have; also counted as unresolved."""
     with_gold: int = 0
-    """Questions of whose gold passages all were found."""
+    """Questions all of whose gold passages were found."""
     unresolved: Path | None = None
     """The file that lists the unresolved passages."""
     first_unresolved: list[Unresolved] = []
     left_out: Counter[str] = msgspec.field(default_factory=Counter)
-    """Records by the reason why they are left out."""
+    """Skipped records by reason."""
     first_left_out: list[str] = []
     leaks: list[Leak] = []
     leaks_dropped: bool = False
@@ -95,30 +95,30 @@ def import_questions(
     decompositions: Path | None = None,
     names: Path | None = None,
 ) -> Imported:
-    """Write the questions of `files`, the first `limit`, to `out`, with what the sources know of each.
+    """Write the questions of `files`, at most `limit`, to `out`, with what the sources know about each.
 
-    Without `format`, that of each file is recognised. Raises UsageError for a file that cannot be read to its end, for
-    formats mixed in one file, for an id that occurs twice, where no question is left, for a file of sub-questions or
-    aliases of which no question has any, and where `out` is a file that is read; `out` is what it was then.
+    Without `format`, the format of each file is recognised. Raises UsageError for a file that cannot be read to its
+    end, for formats mixed in one file, for an id that occurs twice, if no question is left, for a companion file that
+    matches no question, and if `out` is one of the files read; `out` does not change then.
     """
-    require_apart(out, [*files, *against, decompositions, names])
+    require_distinct_paths(out, [*files, *against, decompositions, names])
     job = _Import(against, drop_leaks)
     companions = read_companions(decompositions, names)
     formats = known_formats(companions)
     for file in [QuestionFile(path, formats, format) for path in files]:
         if len(job.kept) == limit:
             break
-        kept = 0
+        count = 0
         for place, read in file:
             if (decompositions or names) and file.format != TWO_WIKI:
                 raise UsageError(
                     f"{file.path}: is in the format {file.format}; sub-questions and aliases go with {TWO_WIKI}"
                 )
-            kept += job.add(file.path, place, read)
+            count += job.add(file.path, place, read)
             if len(job.kept) == limit:
                 break
-        if kept:
-            job.report.formats[str(file.format)] += kept
+        if count:
+            job.report.formats[str(file.format)] += count
     if not job.kept:
         raise UsageError(f"{', '.join(map(str, files))}: no question is left: {reasons(job.report)}")
     job.count_used(companions, decompositions, names)
@@ -126,7 +126,7 @@ def import_questions(
 
 
 def reasons(imported: Imported) -> str:
-    """Say how many records are left out for which reason."""
+    """Return how many records were skipped for which reason."""
     return ", ".join(f"{count} ({reason})" for reason, count in imported.left_out.items()) or "there are no records"
 
 
@@ -152,7 +152,7 @@ class _Import:
         if question.id in self._places:
             raise UsageError(
                 f"{where}: the id {question.id!r} occurs twice, first in {self._places[question.id]} "
-                "(a question without an id is called after its file and number)"
+                "(a question without an id is named after its file and number)"
             )
         self._places[question.id] = where
         answers = [answer for answer in question.answers if normalise(answer)]
@@ -174,12 +174,12 @@ class _Import:
 
     def _leave_out(self, where: str, reason: str, id: str | None = None) -> bool:
         self.report.left_out[reason] += 1
-        if len(self.report.first_left_out) < FEW:
+        if len(self.report.first_left_out) < MAX_EXAMPLES_SHOWN:
             self.report.first_left_out.append(f"{where}: {reason}" + (f" (id {id!r})" if id is not None else ""))
         return False
 
     def count_used(self, companions: Companions, decompositions: Path | None, names: Path | None) -> None:
-        """Count which lines of the files beside the questions went into those kept; raises UsageError if none did."""
+        """Count which lines of the companion files belong to imported questions. Raises UsageError if none do."""
         if decompositions is not None:
             decomposed = {read.question.id for read in self.kept if read.decomposed}
             needed = "a question with the `_id` of a line and as many triples as that has sub-questions"
@@ -190,7 +190,7 @@ class _Import:
             self.report.aliases = _usage(names, companions.names, aliased, needed)
 
     def write(self, out: Path, corpus: Corpus | None) -> Imported:
-        """Write what is kept, and the list of passages that are not in the corpus beside it."""
+        """Write the questions kept, and next to them the list of passages that are not in the corpus."""
         report = self.report
         finder = None
         if corpus is not None:
@@ -208,7 +208,7 @@ class _Import:
         beside = out.with_name(f"{out.name.removesuffix('.jsonl')}.unresolved.jsonl")
         if unresolved:
             write_jsonl(beside, unresolved)
-            report.unresolved, report.first_unresolved = beside, unresolved[:FEW]
+            report.unresolved, report.first_unresolved = beside, unresolved[:MAX_EXAMPLES_SHOWN]
         else:
             beside.unlink(missing_ok=True)
         write_jsonl(out, questions)
@@ -217,62 +217,64 @@ class _Import:
     def _resolved(self, read: Annotated, finder: GoldFinder | None, unresolved: list[Unresolved]) -> Question:
         """Return a question with the ids of its passages.
 
-        If one of its gold passages is missing it gets none of them: recall over the others would be too high.
+        If one of its gold passages is missing, it gets none of them: recall over the others would be too high.
         """
-        found = {named: _find(named, finder) for named in _named(read)}
-        missing = {_key(named): named for named, ids in found.items() if not ids}
-        there = {_key(named) for named, ids in found.items() if ids} - missing.keys()
+        ids_by_passage = {passage: _find(passage, finder) for passage in _named(read)}
+        missing = {_key(passage): passage for passage, ids in ids_by_passage.items() if not ids}
+        there = {_key(passage) for passage, ids in ids_by_passage.items() if ids} - missing.keys()
         self.report.gold_found += len(there)
-        self.report.gold_ambiguous += sum(named.ambiguous for named in missing.values())
+        self.report.gold_ambiguous += sum(passage.ambiguous for passage in missing.values())
         if finder is None:
             self.report.gold_without_corpus += len(missing)
         else:
             self.report.gold_unresolved += len(missing)
-            unresolved += [Unresolved(read.question.id, named) for named in missing.values()]
-        complete = all(found[named] for named in read.gold)
+            unresolved += [Unresolved(read.question.id, passage) for passage in missing.values()]
+        complete = all(ids_by_passage[passage] for passage in read.gold)
         subs = zip(read.question.sub_questions, read.of_sub_questions, strict=True)
         return msgspec.structs.replace(
             read.question,
-            gold_passages=list(dict.fromkeys(id for named in read.gold for id in found[named])) if complete else [],
+            gold_passages=list(dict.fromkeys(id for passage in read.gold for id in ids_by_passage[passage]))
+            if complete
+            else [],
             sub_questions=[
-                msgspec.structs.replace(sub, passage=next(iter(found[named]), None) if named else None)
-                for sub, named in subs
+                msgspec.structs.replace(sub, passage=next(iter(ids_by_passage[passage]), None) if passage else None)
+                for sub, passage in subs
             ],
         )
 
 
 def _usage(path: Path, ids: Collection[str], used: Collection[str], needed: str) -> Usage:
-    """Count which of a file's ids are used; raises UsageError, with what is needed for it, if none is."""
+    """Count which of a file's ids are used. Raises UsageError, with what a match needs, if none is."""
     if not ids:
-        raise UsageError(f"{path}: holds no lines")
+        raise UsageError(f"{path}: has no lines")
     unused = [id for id in ids if id not in used]
     if len(unused) == len(ids):
         raise UsageError(
-            f"{path}: no question uses any of its {len(ids)} lines (the first is of {unused[0]!r}); needed is {needed}"
+            f"{path}: no question uses any of its {len(ids)} lines (the first is of {unused[0]!r}); it needs {needed}"
         )
-    return Usage(len(ids) - len(unused), len(unused), unused[:FEW])
+    return Usage(len(ids) - len(unused), len(unused), unused[:MAX_EXAMPLES_SHOWN])
 
 
 def _named(read: Annotated) -> list[NamedPassage]:
     return [*read.gold, *(named for named in read.of_sub_questions if named)]
 
 
-def _key(named: NamedPassage) -> tuple[str | None, ...]:
-    """Identify a passage, whichever of its sentences is meant."""
-    return named.id, named.title, named.text
+def _key(passage: NamedPassage) -> tuple[str | None, ...]:
+    """Return a key that identifies a passage, whichever of its sentences is meant."""
+    return passage.id, passage.title, passage.text
 
 
-def _find(named: NamedPassage, finder: GoldFinder | None) -> list[str]:
-    """Return the ids of a passage. Without a corpus only an id without a title is taken at its word."""
+def _find(passage: NamedPassage, finder: GoldFinder | None) -> list[str]:
+    """Return the ids of a passage. Without a corpus, only an id without a title is accepted."""
     if finder is not None:
-        return finder.find(named)
-    return [named.id] if named.id is not None and named.title is None else []
+        return finder.find(passage)
+    return [passage.id] if passage.id is not None and passage.title is None else []
 
 
 def _words(question: Question) -> str:
-    """Return what makes two questions the same.
+    """Return the words of a question, by which duplicates are recognised.
 
-    Copies of a question differ in quotes, dashes and the composition of letters, which the metrics tell apart.
+    Copies of a question differ in quotes, dashes and the composition of letters, which the metrics distinguish.
     """
     composed = unicodedata.normalize("NFKC", question.text)
     words = "".join(character for character in composed if not unicodedata.category(character).startswith("P"))

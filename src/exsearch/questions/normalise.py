@@ -1,8 +1,8 @@
-"""Answer normalisers by name: what two answers may differ in and still be equal.
+"""Answer normalisers by name: in what two answers may differ and still be equal.
 
-`squad` is that of the official scripts of SQuAD, HotpotQA, 2WikiMultihopQA, MuSiQue and KILT, of DPR's reader, of
-FlashRAG, verl and Search-R1: they differ in wording, not in what they do nor in its order. It is the protocol's. The
-others are there to score somebody's predictions as they did (docs/reference/metrics.md).
+`squad` is the one of the official scripts of SQuAD, HotpotQA, 2WikiMultihopQA, MuSiQue and KILT, of DPR's reader, of
+FlashRAG, verl and Search-R1: they differ in wording, but not in what they do nor in its order. The protocol uses it.
+The others exist to score predictions as their systems did (docs/reference/metrics.md).
 """
 
 import re
@@ -13,7 +13,7 @@ from collections.abc import Callable
 Normaliser = Callable[[str], str]
 
 NAME = "squad"
-"""Names the protocol's normaliser."""
+"""Name of the protocol's normaliser."""
 _NOTHING = str.maketrans("", "", string.punctuation)
 _SPACES = str.maketrans(dict.fromkeys(string.punctuation + "‘’´`", " "))
 _SEARCHLM = str.maketrans("", "", "ai" + string.punctuation.replace("_", ""))
@@ -21,7 +21,7 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 
 def normalise(text: str) -> str:
-    """Lower-case, drop punctuation, then the articles a, an, the, then surplus white space, in that order."""
+    """Convert to lower case; drop punctuation, then the articles a, an, the, then surplus blanks, in this order."""
     return _without_articles(text.lower().translate(_NOTHING))
 
 
@@ -30,26 +30,27 @@ def _without_articles(text: str) -> str:
 
 
 def triviaqa(text: str) -> str:
-    """Put a space where `normalise` drops punctuation, and for curly quotes (TriviaQA's official script)."""
+    """Replace punctuation that `normalise` drops, and curly quotes, by spaces (TriviaQA's official script)."""
     return _without_articles(text.lower().translate(_SPACES))
 
 
 def r1_searcher(text: str) -> str:
-    """Read True as yes and False as no, then do as `triviaqa` does (R1-Searcher's evaluation)."""
+    """Read True as yes and False as no, then do the same as `triviaqa` (R1-Searcher's evaluation)."""
     return triviaqa({"True": "yes", "False": "no"}.get(text, text))
 
 
 def dpr(text: str) -> str:
-    """Return the words and symbols of the decomposed text (NFD), lower-cased, a space between any two.
+    """Return the words and symbols of the decomposed text (NFD) in lower case, separated by spaces.
 
-    DPR, and DrQA before it, decides by these whether a passage holds an answer; they keep punctuation and articles.
+    DPR, and DrQA before it, use these to decide whether a passage contains an answer; punctuation and articles are
+    kept.
     """
     spaced = "".join(_spaced(character) for character in unicodedata.normalize("NFD", text))
     return " ".join(spaced.split()).lower()
 
 
 def _spaced(character: str) -> str:
-    """Keep letters, marks and digits together, set a symbol apart, and break the text at all others."""
+    """Keep letters, marks and digits together, separate symbols, and split the text at all other characters."""
     category = unicodedata.category(character)[0]
     if category in "LMN":
         return character
@@ -57,10 +58,10 @@ def _spaced(character: str) -> str:
 
 
 def searchlm_v1(text: str) -> str:
-    """Drop *characters* found in a set of stop words, which holds "a", "i" and punctuation but "_" (SearchLM, v1).
+    """Drop *characters* that are in a set of stop words, which has "a", "i" and punctuation except "_" (SearchLM, v1).
 
-    The set is one of words, but the code asks for each character of the text whether it is in it. So "World War I"
-    equals "World War II", "Henry II" equals "Henry III", and "Maria" equals "Mr".
+    The set is one of words, but the code tests each character of the text. So "World War I" equals "World War II",
+    "Henry II" equals "Henry III", and "Maria" equals "Mr".
     """
     return _without_articles(text.lower().translate(_SEARCHLM))
 

@@ -1,4 +1,4 @@
-"""A question with its gold answers, and where the source has them its gold passages and decomposition."""
+"""A question with its gold answers and, if the source has them, its gold passages and decomposition."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,15 +14,15 @@ class SubQuestion(msgspec.Struct, frozen=True, omit_defaults=True):
     """One hop of a gold decomposition."""
 
     text: str
-    """What to ask the retriever."""
+    """The query for the retriever."""
     answers: list[str]
     """All aliases of its answer."""
     passage: str | None = None
-    """Id of the passage that holds the answer."""
+    """Id of the passage that contains the answer."""
     evidence: str | None = None
     """The sentence or fact of that passage that answers it."""
     statement: str | None = None
-    """Its answer in a sentence of its own, where the source has one."""
+    """Its answer as a sentence of its own, if the source has one."""
 
 
 class Question(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -38,7 +38,7 @@ class Question(msgspec.Struct, frozen=True, omit_defaults=True):
     answers: list[str]
     """All accepted aliases of the answer, the canonical one first."""
     type: str | None = None
-    """Such as `bridge`, `comparison`, `intersection`."""
+    """Type, such as `bridge`, `comparison`, `intersection`."""
     hops: int | None = None
     """Number of passages that must be read."""
     gold_passages: list[str] = []
@@ -47,9 +47,9 @@ class Question(msgspec.Struct, frozen=True, omit_defaults=True):
     """The sentences of the gold passages that support the answer."""
 
     def accepts(self, answer: str) -> bool:
-        """Return whether exact match counts `answer` as right: it equals an alias, both normalised; a blank is wrong.
+        """Return whether `answer` is right by exact match: equal to an alias, both normalised. A blank answer is wrong.
 
-        The one place that says what an accepted answer is: what is scored and what is learned go by it.
+        This is the only definition of an accepted answer; scoring and training both use it.
         """
         own = normalise(answer)
         return bool(answer.strip()) and any(own == normalise(alias) for alias in self.answers)
@@ -58,7 +58,7 @@ class Question(msgspec.Struct, frozen=True, omit_defaults=True):
 def read_questions(
     path: str | Path, limit: int | None = None, unanswered: bool = False, emptied: bool = False
 ) -> list[Question]:
-    """Read a question file; raises UsageError as `sound` does.
+    """Read a question file. Raises UsageError as `sound` does.
 
     >>> line = '{"id": "q1", "text": "Who founded the Marlow Observatory?", "answers": ["Ada Quill"]}'
     >>> _ = Path("questions.jsonl").write_text(line)
@@ -71,27 +71,28 @@ def read_questions(
 def sound(
     questions: Iterable[Question], source: str, unanswered: bool = False, emptied: bool = False
 ) -> Iterator[Question]:
-    """Yield questions that can be asked; `source` names where they are from in errors.
+    """Yield questions that can be asked; `source` names their origin in errors.
 
-    Raises UsageError for a duplicate id, a question without a text or, unless `unanswered`, without an answer, and,
-    unless `emptied`, an answer of which normalisation leaves nothing: "The" would be right for "A", and be learned.
+    Raises UsageError for a duplicate id, for a question without a text or, unless `unanswered`, without an answer, and,
+    unless `emptied`, for an answer that is empty after normalisation: "The" would be right for "A", and would be
+    learned.
     """
-    seen: set[str] = set()
+    ids: set[str] = set()
     for question in questions:
         if not question.text.strip() or not (question.answers or unanswered):
             raise UsageError(f"{source}, question {question.id!r}: needs a text and at least one answer")
         for answer in question.answers:
             if not (emptied or normalise(answer)):
                 raise UsageError(
-                    f"{source}, question {question.id!r}: nothing is left of the answer {answer!r} without punctuation "
-                    "and articles, so that no answer could be told from it; take it out"
+                    f"{source}, question {question.id!r}: the answer {answer!r} is empty without punctuation "
+                    "and articles, so that every such answer would be right; remove it"
                 )
-        if question.id in seen:
+        if question.id in ids:
             raise UsageError(f"{source}, question {question.id!r}: the id occurs twice")
-        seen.add(question.id)
+        ids.add(question.id)
         yield question
-    if not seen:
-        raise UsageError(f"{source}: holds no questions")
+    if not ids:
+        raise UsageError(f"{source}: has no questions")
 
 
 def _first(path: Path, limit: int | None) -> Iterator[Question]:
@@ -101,5 +102,5 @@ def _first(path: Path, limit: int | None) -> Iterator[Question]:
                 return
             yield record
     except UsageError as error:
-        hint = "; `exsearch data import` brings other formats into ours" if path.is_file() else ""
+        hint = "; `exsearch data import` converts other formats" if path.is_file() else ""
         raise UsageError(f"{error}{hint}") from None

@@ -1,4 +1,4 @@
-"""Questions paired with the documents that one search for the question itself returns."""
+"""Questions paired with the documents that a search for the question itself returns."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from exsearch.questions.question import Question
 from exsearch.retrieval.base import Retriever
 
 BATCH = 64
-"""Questions a search."""
+"""Questions per search."""
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -22,7 +22,7 @@ class Document(msgspec.Struct, frozen=True):
 
 
 class PairedQuestion(Question, frozen=True, kw_only=True):
-    """A question with its documents, best first; its JSON line is one of a question file, too."""
+    """A question with its documents, best first; its JSON line is also valid in a question file."""
 
     hits: list[Document]
 

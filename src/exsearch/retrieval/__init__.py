@@ -1,1 +1,1 @@
-"""Retrievers: from queries to passages, and the index folders they read."""
+"""Retrievers, which turn queries into passages, and the index folders that they read."""

@@ -1,4 +1,4 @@
-"""What every retriever offers."""
+"""The interface of all retrievers."""
 
 from typing import Protocol
 
@@ -7,7 +7,7 @@ from exsearch.corpus.passage import Hit
 
 
 class RetrievalError(ExSearchError):
-    """The retriever could not answer; a trajectory that meets it ends as `retrieval_failed`.
+    """The retriever could not answer. A trajectory in which it is raised ends as `retrieval_failed`.
 
     >>> raise xs.RetrievalError("the search server is down")
     Traceback (most recent call last):
@@ -16,9 +16,9 @@ class RetrievalError(ExSearchError):
 
 
 class Retriever(Protocol):
-    """Searches one corpus. Batch-first: one call for all queries at hand.
+    """Searches one corpus, with one call for many queries.
 
-    Whatever has these two can be searched by an agent:
+    An agent can search anything that has these two:
 
     >>> class Nothing:
     ...     fingerprint = "nothing"
@@ -28,8 +28,8 @@ class Retriever(Protocol):
     """
 
     fingerprint: str
-    """Identifies corpus, kind and parameters: equal fingerprints give equal hits."""
+    """Identifies corpus, kind and parameters. Equal fingerprints give equal hits."""
 
     def search(self, queries: list[str], k: int) -> list[list[Hit]]:
-        """Return at most `k` hits a query, best first. Raises RetrievalError, ValueError for k < 1."""
+        """Return at most `k` hits per query, best first. Raises RetrievalError, or ValueError for k < 1."""
         ...

@@ -1,7 +1,7 @@
-"""Several retrievers as one: reciprocal rank fusion, and a cross-encoder for the first of the fused hits.
+"""Combines several retrievers: reciprocal rank fusion, and a cross-encoder for the first fused hits.
 
-The score of a passage is the sum of 1 / (k0 + rank) over the retrievers that have it among their first `depth`
-hits (Cormack, Clarke and Büttcher, 2009). Only ranks count: scores of different retrievers are not comparable.
+The score of a passage is the sum of 1 / (k0 + rank) over the retrievers that have it among their first `depth` hits
+(Cormack, Clarke and Büttcher, 2009). Only ranks count, since scores of different retrievers are not comparable.
 """
 
 import math
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Fused:
-    """Retrievers of one corpus as one retriever. A passage is known by its id."""
+    """Several retrievers of one corpus as one retriever. Passages are identified by id."""
 
     def __init__(
         self,
@@ -27,10 +27,10 @@ class Fused:
         reranker: "Reranker | None" = None,
         rerank: int = 20,
     ) -> None:
-        """Fuse the first `depth` hits of each; with a `reranker`, order the first `rerank` of the fused anew.
+        """Fuse the first `depth` hits of each. With a `reranker`, reorder the first `rerank` fused hits.
 
-        The larger `k0`, the less do the first ranks count for more than the others. Raises ValueError for no
-        retrievers and for numbers below 1.
+        The larger `k0`, the less the first ranks stand out. Raises ValueError without retrievers and for numbers
+        below 1.
         """
         if not retrievers or min(k0, depth, rerank) < 1:
             raise ValueError("fusion needs a retriever, and k0, depth and rerank of at least 1")
@@ -40,16 +40,16 @@ class Fused:
         self.fingerprint = fingerprint(["fused", [member.fingerprint for member in retrievers], k0, depth, model])
 
     def search(self, queries: list[str], k: int) -> list[list[Hit]]:
-        """Return at most `k` hits a query, best first; equal scores in the order of the retrievers and their hits.
+        """Return at most `k` hits per query, best first; equal scores in the order of the retrievers and their hits.
 
-        Where `k` is greater than `depth` or `rerank`, so many hits are fused or ordered. With a reranker, the scores
+        If `k` is greater than `depth` or `rerank`, `k` hits are fused or reordered instead. With a reranker, the scores
         are the reranker's.
         """
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
         depth = max(self._depth, k)
-        found = [retriever.search(queries, depth) for retriever in self._retrievers]
-        fused = [self._fuse(rankings) for rankings in zip(*found, strict=True)]
+        hits_of_each = [retriever.search(queries, depth) for retriever in self._retrievers]
+        fused = [self._fuse(rankings) for rankings in zip(*hits_of_each, strict=True)]
         if self._reranker is not None:
             candidates = [[passage for passage, _ in scored[: max(self._rerank, k)]] for scored in fused]
             scores = self._reranker.score(queries, candidates)
@@ -65,10 +65,10 @@ class Fused:
             ranks: dict[str, int] = {}
             for hit in hits:
                 passages.setdefault(hit.passage.id, hit.passage)
-                ranks.setdefault(hit.passage.id, hit.rank)  # a server may find a passage twice
+                ranks.setdefault(hit.passage.id, hit.rank)  # a server may return a passage twice
             for id, rank in ranks.items():
                 shares.setdefault(id, []).append(1 / (self._k0 + rank))
-        # fsum is exact: the order of the retrievers must not decide between equal sums
+        # fsum is exact: the order of the retrievers must not break ties by rounding
         return _best_first(list(passages.values()), [math.fsum(shares[id]) for id in passages])
 
 

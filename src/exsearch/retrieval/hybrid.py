@@ -1,7 +1,7 @@
 """Hybrid index: indexes of several kinds over one corpus, fused by rank (fusion.py).
 
-members/<kind>/    a whole index each, which can also be searched alone
-reranker.json      content hash of the re-ranker, where there is one
+members/<kind>/    a complete index each, which can also be searched on its own
+reranker.json      content hash of the re-ranker, if there is one
 """
 
 from collections.abc import Callable
@@ -27,41 +27,41 @@ class HybridParameters(msgspec.Struct, frozen=True):
     """Settings of a hybrid index."""
 
     members: list[Literal["bm25", "late", "dense"]] = msgspec.field(default_factory=lambda: ["bm25", "late"])
-    """Kinds of index; the earlier ones' hits come first where scores are equal."""
+    """Kinds of index; with equal scores, hits of earlier ones come first."""
     bm25: dict[str, Any] = {}
-    """Settings of the member of this kind; what is not named has the kind's default."""
+    """Parameters of the member of this kind; others have the kind's defaults."""
     late: dict[str, Any] = {}
     dense: dict[str, Any] = {}
     k0: Positive = 60
-    """The larger, the less do the first ranks count for more than the others."""
+    """Constant of reciprocal rank fusion: the larger, the less the first ranks stand out."""
     depth: Positive = 100
-    """Hits of each member that are fused; at least k."""
+    """Number of hits per member to fuse; at least k."""
     reranker: str | None = None
-    """Folder or hub id of a cross-encoder, which orders the first hits anew."""
+    """Folder or hub id of a cross-encoder that reorders the first hits."""
     rerank: Positive = 20
-    """How many it orders; at least k."""
+    """Number of hits that it reorders; at least k."""
 
     def __post_init__(self) -> None:
-        """Check the members' settings and fill in their defaults."""
+        """Check the members' parameters, and fill in their defaults."""
         if not self.members or len(set(self.members)) < len(self.members):
             raise ValueError("members must name at least one kind, and each once")
         for kind in _KINDS:
-            given = getattr(self, kind)
+            parameters = getattr(self, kind)
             if kind in self.members:
-                whole = typed(kind, given, segmented_kind(kind).Parameters)
+                whole = typed(kind, parameters, segmented_kind(kind).Parameters)
                 msgspec.structs.force_setattr(self, kind, msgspec.to_builtins(whole))
-            elif given:
-                raise ValueError(f"{kind} has settings but is not among the members")
+            elif parameters:
+                raise ValueError(f"{kind} has parameters but is not among the members")
 
 
 class RerankerInfo(msgspec.Struct, frozen=True):
-    """What reranker.json says."""
+    """The content of reranker.json."""
 
     hash: str
 
 
 class Hybrid(Fused):
-    """Scores are those of the fusion, or of the re-ranker where there is one."""
+    """Scores are those of the fusion, or of the re-ranker if there is one."""
 
     Parameters = HybridParameters
     version: ClassVar[int] = 1
@@ -84,7 +84,7 @@ class Hybrid(Fused):
 
     @staticmethod
     def build_members(corpus: Corpus, folder: Path, parameters: HybridParameters, build: Callable[..., Path]) -> None:
-        """Build the members, or extend them; what is complete stays as it is."""
+        """Build the members, or extend them; complete ones are not changed."""
         if parameters.reranker is not None:
             write_json(folder / "reranker.json", RerankerInfo(Reranker(parameters.reranker).hash))
         for kind in parameters.members:

@@ -1,4 +1,4 @@
-"""Opening whatever a user names as an index."""
+"""Opens whatever a user names as an index."""
 
 import re
 from pathlib import Path
@@ -34,18 +34,18 @@ def open_located(
 ) -> Opened:
     """Open a retriever by its location.
 
-    That is an index folder, whose corpus is at `corpus` if it has moved; the URL of a server, which remote.py
-    describes; `replay:FILE`, recorded searches (`replay:FILE#FINGERPRINT` where FILE has those of several indexes); or
-    `module:name`, a class or function of the user's own that makes a retriever when it is called without arguments.
-    With `record_to`, searches are answered from that file where it has them, and else recorded in it. A server is given
-    `seconds` for an answer.
+    A location is an index folder, whose corpus is at `corpus` if it has moved; the URL of a server (see remote.py);
+    `replay:FILE`, recorded searches (`replay:FILE#FINGERPRINT` if FILE has those of several indexes); or `module:name`,
+    a class or function of the user's own that returns a retriever when called without arguments. With `record_to`,
+    searches are answered from that file where it has them, and otherwise recorded in it. A server has `seconds` to
+    answer.
 
-    Raises UsageError for a location that cannot be opened, RetrievalError if no server answers there.
+    Raises UsageError for a location that cannot be opened, and RetrievalError if no server answers there.
     """
     if record_to is None:
         return _open(location, corpus, seconds)
     if is_replay(location):
-        raise UsageError(f"{location}: is a recording already; name an index, or no file to record to")
+        raise UsageError(f"{location}: is already a recording; name an index, or do not set data.record")
     from exsearch.retrieval.replay import Recorder
 
     opened = _open(location, corpus, seconds)
@@ -53,23 +53,23 @@ def open_located(
 
 
 def is_replay(location: str) -> bool:
-    """Return whether the location is that of recorded searches."""
+    """Return whether the location is a recording."""
     return location.startswith(_REPLAY)
 
 
 def is_own_retriever(location: str) -> bool:
-    """Return whether the location names what makes a retriever of the user's own, and no folder."""
+    """Return whether the location names a user's own retriever, rather than a folder."""
     return is_own(location) and not is_replay(location) and not Path(location).exists()
 
 
 def _own(location: str) -> Retriever:
     make = find_own(location, "data.index")
     if not callable(make):
-        raise UsageError(f"{location}: is no class or function that makes a retriever")
-    made: Retriever = make()
-    if not callable(getattr(made, "search", None)) or not isinstance(getattr(made, "fingerprint", None), str):
-        raise UsageError(f"{location}: made no retriever, which has a `search` and a `fingerprint`")
-    return made
+        raise UsageError(f"{location}: not a class or function that returns a retriever")
+    retriever: Retriever = make()
+    if not callable(getattr(retriever, "search", None)) or not isinstance(getattr(retriever, "fingerprint", None), str):
+        raise UsageError(f"{location}: returned no retriever, which needs `search` and `fingerprint`")
+    return retriever
 
 
 def _open(location: str, corpus: Path | None, seconds: float) -> Opened:

@@ -1,4 +1,4 @@
-"""From scores to hits: the best rows, ties always in row order."""
+"""Turns scores into hits: the best rows, with ties in row order."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -16,39 +16,39 @@ Ranked = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
 
 
 def compiled(function: Function) -> Function:
-    """Compile `function` to machine code at its first call; keep the result on disk for the next process."""
+    """Compile `function` to machine code at its first call; cache the result on disk for the next process."""
     try:
         return numba.njit(nogil=True, cache=True)(function)  # type: ignore[no-any-return]
-    except RuntimeError:  # numba finds no folder it may write to, as in a read-only container
+    except RuntimeError:  # numba has no writable folder, as in a read-only container
         return numba.njit(nogil=True)(function)  # type: ignore[no-any-return]
 
 
 INSERT_UP_TO = 256
-"""Keeping more than so many rows in order one by one costs more than sorting them at the end."""
+"""Maximum number of rows to keep in order one by one; above it, sorting at the end is cheaper."""
 _BLOCK = 64
 
 
 class Best:
-    """The `k` best of the rows offered, in rising order of rows; equal scores rank by row."""
+    """The `k` best of the rows offered, which come in ascending order; equal scores rank by row."""
 
     def __init__(self, k: int) -> None:
-        """Start with none."""
+        """Start without rows."""
         self._k = k
         self._count = 0
         self._rows = np.empty(k, dtype=np.int64)
         self._scores = np.empty(k, dtype=np.float32)
 
     def offer(self, scores: npt.NDArray[np.float32], first: int, above: float) -> None:
-        """Take the scores, of the rows from `first` on, that are greater than `above`."""
+        """Take the scores that are greater than `above`; the first score is of row `first`."""
         if self._k <= INSERT_UP_TO:
             self._count = insert_best(self._rows, self._scores, self._count, scores, first, above)
             return
         places = np.flatnonzero(scores > np.float32(above))
         rows = np.concatenate([self._rows[: self._count], places + first])
-        found = np.concatenate([self._scores[: self._count], scores[places]])
-        order = np.argsort(-found, kind="stable")[: self._k]
+        candidates = np.concatenate([self._scores[: self._count], scores[places]])
+        order = np.argsort(-candidates, kind="stable")[: self._k]
         self._count = len(order)
-        self._rows[: self._count], self._scores[: self._count] = rows[order], found[order]
+        self._rows[: self._count], self._scores[: self._count] = rows[order], candidates[order]
 
     def ranked(self) -> Ranked:
         """Return the best rows, best first."""
@@ -64,7 +64,7 @@ def insert_best(
     first: int,
     above: float,
 ) -> int:
-    """Put further rows, which all come later, among the `count` best so far, best first; return how many there are."""
+    """Insert later rows into the `count` best so far, best first; return the new number of best rows."""
     k = len(best_rows)
     least = best_scores[k - 1] if count == k else np.float32(above)
     blocks = scores[: len(scores) // _BLOCK * _BLOCK].reshape(-1, _BLOCK)
@@ -72,7 +72,7 @@ def insert_best(
         block = blocks[number] if number < len(blocks) else scores[len(blocks) * _BLOCK :]
         if number < len(blocks):
             promising = np.uint8(0)
-            for place in range(_BLOCK):  # a few instructions for the whole block
+            for place in range(_BLOCK):  # compiles to a few instructions per block
                 promising |= np.uint8(block[place] > least)
             if not promising:
                 continue
@@ -95,7 +95,7 @@ def insert_best(
 
 
 def to_hits(corpus: Corpus, ranked: list[Ranked]) -> list[list[Hit]]:
-    """Read the ranked passages from the corpus, all queries in one go."""
+    """Read the ranked passages from the corpus, for all queries at once."""
     all_rows = np.unique(np.concatenate([rows for rows, _ in ranked])) if ranked else np.empty(0, dtype=np.int64)
     passages = dict(zip(all_rows.tolist(), corpus.rows(all_rows.tolist()), strict=True))
     return [

@@ -1,13 +1,11 @@
-"""A retriever on another machine, over HTTP, in any of the dialects that search agents' servers speak.
+"""A retriever on another machine, over HTTP, in any wire format (dialect) that search agents' servers use.
 
-A location is a URL. The dialect stands in front of it, as in `skyrl+http://HOST:PORT/retrieve`, unless its path says
-which it is: `/retrieve` is Search-R1's, `/api/search` ColBERT's, `/queries` R1-Searcher's, `/batch_search` FlashRAG's.
-Without a path the dialect's own is taken, without either Search-R1's. `KEY@` before the host is sent as an API key,
-`USER:PASSWORD@` as a basic authorisation; neither enters a fingerprint or a message.
+A location is a URL. The dialect is a prefix, as in `skyrl+http://HOST:PORT/retrieve`, unless the path implies it:
+`/retrieve` is Search-R1's, `/api/search` ColBERT's, `/queries` R1-Searcher's, `/batch_search` FlashRAG's. Without a
+path, the dialect's own path is used; without both, Search-R1's. `KEY@` before the host is sent as an API key,
+`USER:PASSWORD@` as basic authorisation; neither enters a fingerprint or a message.
 """
 
-import email.utils
-import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,6 +14,7 @@ import msgspec
 
 from exsearch.core.errors import UsageError, nearest
 from exsearch.core.fingerprint import fingerprint
+from exsearch.core.retry import LONGEST_PAUSE, RetryPolicy, retry_after
 from exsearch.core.shape import ShapeError, decode
 from exsearch.corpus.passage import Hit
 from exsearch.network.http_client import client, describe
@@ -25,9 +24,7 @@ from exsearch.wire.client import Found
 from exsearch.wire.registry import CLIENTS
 
 _QUERIES_A_REQUEST = 64
-_MOST_BYTES = 64 << 20
-_LONGEST_WAIT = 60.0
-"""Seconds between two attempts; a server that asks for more is given up."""
+_MAX_BYTES = 64 << 20
 _TRY_AGAIN = {429, 502, 503, 504}
 _BROKEN = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError)
 
@@ -35,25 +32,26 @@ _BROKEN = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ReadError, httpx2.
 class Remote:
     """Asks a server, which is trusted to stay the same. Safe to share between threads.
 
-    Its fingerprint names the index where the server's `/health` tells a `fingerprint`, else the URL.
+    Its fingerprint is the index's, if the server's `/health` returns a `fingerprint`, and otherwise the URL.
     """
 
     def __init__(
         self, location: str, timeout: float = 60.0, retries: int = 5, backoff: float = 0.5, concurrency: int = 8
     ) -> None:
-        """Name a server and see that it is there.
+        """Set the server, and check that it answers.
 
-        `timeout` is in seconds and for one attempt. `retries` more are made after a broken connection and the
-        answers 429, 502, 503 and 504; the waits between them start at `backoff` seconds and double, or are what the
-        server asks for. Queries of dialects that take one at a time are sent `concurrency` at a time.
+        `timeout` is in seconds per attempt. A broken connection and the status codes 429, 502, 503 and 504 are retried
+        up to `retries` times; the waits start at `backoff` seconds and double, or are what the server asks for. For
+        dialects with one query per request, `concurrency` requests are sent at the same time.
 
-        Raises UsageError for a location that is none and for a proxy that cannot be used, RetrievalError if no server
-        answers there.
+        Raises UsageError for an invalid location or a proxy that cannot be used, and RetrievalError if no server
+        answers.
         """
         name, url = _parsed(location)
         self._dialect = CLIENTS[name]
         self._name = name
-        self._timeout, self._retries, self._backoff, self._concurrency = timeout, retries, backoff, concurrency
+        self._timeout, self._concurrency = timeout, concurrency
+        self._policy = RetryPolicy(retries, backoff)
         headers = {}
         if url.username and not url.password:
             headers["Authorization"] = f"Bearer {url.username}"
@@ -66,7 +64,7 @@ class Remote:
         self.fingerprint = fingerprint(["remote", name, self._index() or str(self._url)])
 
     def search(self, queries: list[str], k: int) -> list[list[Hit]]:
-        """Return at most `k` hits a query, in the server's order; none for a blank query, which is not sent.
+        """Return at most `k` hits per query, in the server's order; none for a blank query, which is not sent.
 
         Raises RetrievalError, which names the URL, if one of the queries cannot be answered.
         """
@@ -76,41 +74,41 @@ class Remote:
         size = _QUERIES_A_REQUEST if self._dialect.batched else 1
         batches = [worded[start : start + size] for start in range(0, len(worded), size)]
         with ThreadPoolExecutor(self._concurrency) as pool:
-            answers = [found for batch in pool.map(lambda batch: self._ask(batch, k), batches) for found in batch]
-        hits = {query: _hits(found[:k]) for query, found in zip(worded, answers, strict=True)}
+            answers = [passages for batch in pool.map(lambda batch: self._ask(batch, k), batches) for passages in batch]
+        hits = {query: _hits(passages[:k]) for query, passages in zip(worded, answers, strict=True)}
         return [hits.get(query, []) for query in queries]
 
     def _ask(self, queries: list[str], k: int) -> list[Found]:
         """Send one request and read its answer."""
-        asked = self._dialect.ask(queries, k)
+        to_send = self._dialect.ask(queries, k)
         try:
             if self._dialect.in_url:
-                request = self._client.build_request("GET", self._url, params=asked)
+                request = self._client.build_request("GET", self._url, params=to_send)
             else:
                 request = self._client.build_request(
                     "POST",
                     self._url,
-                    content=msgspec.json.encode(asked),
+                    content=msgspec.json.encode(to_send),
                     headers={"Content-Type": "application/json"},
                 )
         except UnicodeEncodeError as error:
             raise RetrievalError(f"a query is not valid Unicode ({error.reason})") from None
         status, body = self._exchange(request)
         if status != 200:
-            said = body[:200].decode(errors="replace")
-            raise RetrievalError(f"{self._shown}: status {status}: {said!r}")
+            excerpt = body[:200].decode(errors="replace")
+            raise RetrievalError(f"{self._shown}: status {status}: {excerpt!r}")
         try:
-            found = self._dialect.read(body)
+            results = self._dialect.read(body)
         except ValueError as error:
-            if told := _reported(body):
-                raise RetrievalError(f"{self._shown}: the server reports an error: {told}") from None
-            raise RetrievalError(f"{self._shown}: not the answer of a {self._name} server: {error}") from None
-        if len(found) != len(queries):
-            raise RetrievalError(f"{self._shown}: {len(found)} answers to {len(queries)} queries")
-        return found
+            if reported := _reported(body):
+                raise RetrievalError(f"{self._shown}: the server reports an error: {reported}") from None
+            raise RetrievalError(f"{self._shown}: not an answer of a {self._name} server: {error}") from None
+        if len(results) != len(queries):
+            raise RetrievalError(f"{self._shown}: {len(results)} answers to {len(queries)} queries")
+        return results
 
     def _index(self) -> str | None:
-        """Return the index fingerprint that the server's /health tells, if it has such a thing."""
+        """Return the index fingerprint from the server's /health, if it has one."""
         status, body = self._exchange(
             self._client.build_request("GET", self._url.copy_with(path="/health", query=None))
         )
@@ -121,9 +119,12 @@ class Remote:
         return health.fingerprint if status == 200 else None
 
     def _exchange(self, request: httpx2.Request) -> tuple[int, bytes]:
-        """Return status and body; tries again where that may help. Raises RetrievalError."""
-        for attempt in range(self._retries + 1):
-            wait = min(self._backoff * 2**attempt, _LONGEST_WAIT) * random.uniform(0.5, 1.0)
+        """Return status and body; retries where that may help. Raises RetrievalError."""
+        asked = 0.0
+        for pause in self._policy.pauses():
+            if wait := max(pause, asked):
+                time.sleep(wait)
+            asked = 0.0
             try:
                 response, body = self._once(request)
             except _BROKEN as error:
@@ -136,12 +137,10 @@ class Remote:
                 if response.status_code not in _TRY_AGAIN:
                     return response.status_code, body
                 failure = f"status {response.status_code}"
-                if (asked := _retry_after(response)) > _LONGEST_WAIT:
-                    raise RetrievalError(f"{self._shown}: {failure}, and asks to wait {asked:.0f} s")
-                wait = max(wait, asked)
-            if attempt < self._retries:
-                time.sleep(wait)
-        raise RetrievalError(f"{self._shown}: {failure} ({self._retries + 1} attempts)")
+                asked = retry_after(response.headers.get("Retry-After"))
+                if asked > LONGEST_PAUSE:
+                    raise RetrievalError(f"{self._shown}: {failure}, and the server asks to wait {asked:.0f} s")
+        raise RetrievalError(f"{self._shown}: {failure} ({self._policy.retries + 1} attempts)")
 
     def _once(self, request: httpx2.Request) -> tuple[httpx2.Response, bytes]:
         deadline = time.monotonic() + self._timeout
@@ -150,9 +149,9 @@ class Remote:
             body = bytearray()
             for chunk in response.iter_bytes():
                 body += chunk
-                if len(body) > _MOST_BYTES:
-                    raise RetrievalError(f"{self._shown}: the answer is longer than {_MOST_BYTES >> 20} MiB")
-                if time.monotonic() > deadline:  # httpx2 itself only bounds the time between two chunks
+                if len(body) > _MAX_BYTES:
+                    raise RetrievalError(f"{self._shown}: the answer is longer than {_MAX_BYTES >> 20} MiB")
+                if time.monotonic() > deadline:  # httpx2 only limits the time between two chunks
                     raise httpx2.ReadTimeout("")
             return response, bytes(body)
         finally:
@@ -164,48 +163,40 @@ class _Health(msgspec.Struct):
 
 
 def _parsed(location: str) -> tuple[str, httpx2.URL]:
-    """Return dialect and URL of a location; raises UsageError if it is none."""
+    """Return dialect and URL of a location. Raises UsageError if it is invalid."""
     prefix, _, rest = location.partition("://")
     name, _, scheme = prefix.rpartition("+")
-    shown = f"{prefix}://{rest.rpartition('@')[2]}"  # without the key
+    displayed = f"{prefix}://{rest.rpartition('@')[2]}"  # without the key
     if name and name not in CLIENTS:
-        raise UsageError(f"{shown}: unknown dialect (known: {', '.join(CLIENTS)}){nearest(name, list(CLIENTS))}")
+        raise UsageError(f"{displayed}: unknown dialect (known: {', '.join(CLIENTS)}){nearest(name, list(CLIENTS))}")
     try:
         url = httpx2.URL(f"{scheme}://{rest}")
     except httpx2.InvalidURL as error:
-        raise UsageError(f"{shown}: not a URL: {error}") from None
+        raise UsageError(f"{displayed}: not a URL: {error}") from None
     if scheme not in ("http", "https") or not url.host or (url.port or 0) > 65535:
-        raise UsageError(f"{shown}: not the URL of a server; write it like http://HOST:PORT/retrieve")
+        raise UsageError(f"{displayed}: not the URL of a server; write it like http://HOST:PORT/retrieve")
     if url.path == "/":
         name = name or "search-r1"
         return name, url.copy_with(path=CLIENTS[name].path)
-    # several dialects have /retrieve; Search-R1's is the first of them
+    # several dialects use /retrieve; the first of them is Search-R1's
     name = name or next((name for name, dialect in CLIENTS.items() if dialect.path == url.path), "")
     if not name:
-        raise UsageError(f"{shown}: put the server's dialect in front ({', '.join(CLIENTS)}), as in skyrl+http://...")
+        raise UsageError(
+            f"{displayed}: put the server's dialect in front ({', '.join(CLIENTS)}), as in skyrl+http://..."
+        )
     return name, url
 
 
-def _retry_after(response: httpx2.Response) -> float:
-    """Return the seconds that the server asks to wait, which it gives as such or as a date."""
-    asked = response.headers.get("Retry-After", "")
-    if asked.isdecimal():
-        return float(asked)
-    try:
-        return email.utils.parsedate_to_datetime(asked).timestamp() - time.time()
-    except (ValueError, OverflowError):
-        return 0.0
-
-
 def _reported(body: bytes) -> str | None:
-    """Return the error that an answer holds instead of hits."""
+    """Return the error that an answer contains instead of hits."""
     try:
         return reported(decode(body))
     except ShapeError:
         return None
 
 
-def _hits(found: Found) -> list[Hit]:
+def _hits(passages: Found) -> list[Hit]:
     return [
-        Hit(passage, 1 / rank if score is None else score, rank) for rank, (passage, score) in enumerate(found, start=1)
+        Hit(passage, 1 / rank if score is None else score, rank)
+        for rank, (passage, score) in enumerate(passages, start=1)
     ]

@@ -1,11 +1,11 @@
-"""Record and replay: searches kept in one SQLite file, answered again bit for bit with no index at hand.
+"""Record and replay: searches stored in one SQLite file, answered again bit for bit without the index.
 
-A search is found by what decides its result: the index fingerprint, the query and k. A passage is stored once,
-whole, under the hash of its content; a score as its 64 bits. Several processes may record into one file at the
-same time: what one has recorded the others answer with, so all of them agree with a later replay.
+The key of a search is what decides its result: the index fingerprint, the query and k. A passage is stored once, whole,
+under the hash of its content; a score as its 64 bits. Several processes may record into one file at the same time: each
+answers with what another has already recorded, so that all of them agree with a later replay.
 
-While a file is being recorded, SQLite keeps a write-ahead log beside it, which needs a local disk. The last
-recorder to finish folds it in; if that one was killed, `FILE-wal` belongs to the file until it is next recorded to.
+While a file is being recorded, SQLite keeps a write-ahead log next to it, which needs a local disk. The last recorder
+to finish merges the log into the file; if that one was killed, `FILE-wal` belongs to the file until the next recording.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from exsearch.corpus.passage import Hit, Passage
 from exsearch.retrieval.base import RetrievalError, Retriever
 
 FORMAT = 1
-_APPLICATION = 0x45785365  # "ExSe": tells the file from SQLite files of other programs
+_APPLICATION = 0x45785365  # "ExSe": distinguishes the file from SQLite files of other programs
 _TABLES = """
     CREATE TABLE passages (hash BLOB PRIMARY KEY, id TEXT NOT NULL, title TEXT NOT NULL, text TEXT NOT NULL);
     CREATE TABLE indexes (number INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL UNIQUE);
@@ -34,7 +34,7 @@ _TABLES = """
     )
 """
 _HIT = struct.Struct("<16sd")
-"""Hash of the passage and score; the hits of a search stand in a row, best first."""
+"""Hash of a passage, and its score; the hits of a search are stored in a row, best first."""
 _NOT_DAMAGE = (
     sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_BUSY,
@@ -46,78 +46,78 @@ _NOT_DAMAGE = (
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_CANTOPEN,
 )
-"""What SQLite gives as reasons that lie in the machine, or in another process."""
+"""SQLite error codes whose cause is the machine or another process."""
 _WAIT = 60.0
-"""Seconds to wait for other writers, each of whom holds the file for milliseconds."""
+"""Seconds to wait for other writers, each of which locks the file for milliseconds."""
 
 
 class Recorder:
-    """A retriever that remembers: answers from the file where it can, asks for the rest and records it.
+    """A retriever that answers from the file where it can, and asks another retriever for the rest and records that.
 
     Safe to share between threads; several processes may record into one file.
     """
 
     def __init__(self, retriever: Retriever, file: Path) -> None:
-        """Record the searches of `retriever`; raises UsageError if `file` exists and is something else or damaged."""
+        """Record the searches of `retriever`. Raises UsageError if `file` exists and is damaged or something else."""
         self.fingerprint = retriever.fingerprint
         self._retriever = retriever
         self._searches = _Searches(file, writing=True)
 
     def search(self, queries: list[str], k: int) -> list[list[Hit]]:
-        """Return at most `k` hits a query, best first, as the file holds them from now on.
+        """Return at most `k` hits per query, best first, as the file has them from now on.
 
-        Raises what the retriever raises, in which case nothing is recorded, and ExSearchError if the file cannot
-        be written.
+        Raises what the retriever raises, in which case nothing is recorded, and ExSearchError if the file cannot be
+        written.
         """
-        found = self._searches.read(self.fingerprint, queries, k)
-        missing = [query for query in dict.fromkeys(queries) if query not in found]
-        if missing:
-            answers = self._retriever.search(missing, k)
-            self._searches.write(self.fingerprint, dict(zip(missing, answers, strict=True)), k)
-            # read back: where another process was first, its answer is the one that a replay gives
-            found |= self._searches.read(self.fingerprint, missing, k)
-        return [found[query] for query in queries]
+        recorded = self._searches.read(self.fingerprint, queries, k)
+        unrecorded = [query for query in dict.fromkeys(queries) if query not in recorded]
+        if unrecorded:
+            answers = self._retriever.search(unrecorded, k)
+            self._searches.write(self.fingerprint, dict(zip(unrecorded, answers, strict=True)), k)
+            # read back: if another process was first, a replay returns that one's answer
+            recorded |= self._searches.read(self.fingerprint, unrecorded, k)
+        return [recorded[query] for query in queries]
 
     def close(self) -> None:
-        """Finish the file; there are no searches after this."""
+        """Close the file; no searches are possible afterwards."""
         self._searches.close()
 
 
 class Replay:
-    """Answers recorded searches bit for bit, and no others. Safe to share between threads."""
+    """Answers recorded searches bit for bit, and only these. Safe to share between threads."""
 
     def __init__(self, file: Path, fingerprint: str | None = None) -> None:
-        """Open `file` for the index with this fingerprint, by default for the only index that it knows.
+        """Open `file` for the index with this fingerprint; by default, for the only index in it.
 
-        Raises UsageError if `file` is missing, something else or damaged, has no search of that index, or has
-        those of several and `fingerprint` names none.
+        Raises UsageError if `file` is missing, damaged or something else, if it has no search of that index, or if it
+        has several indexes and no `fingerprint` is given.
         """
         self._file = file
         self._searches = _Searches(file, writing=False)
         recorded = self._searches.fingerprints()
         if not recorded:
-            raise UsageError(f"{file}: no search is recorded in it")
+            raise UsageError(f"{file}: it contains no recorded search")
         if fingerprint is None and len(recorded) > 1:
-            raise UsageError(f"{file}: holds searches of several indexes, name one: {', '.join(recorded)}")
+            raise UsageError(f"{file}: has searches of several indexes, name one: {', '.join(recorded)}")
         if fingerprint is not None and fingerprint not in recorded:
-            raise UsageError(f"{file}: holds no search of index {fingerprint}, only of {', '.join(recorded)}")
+            raise UsageError(f"{file}: has no search of index {fingerprint}, only of {', '.join(recorded)}")
         self.fingerprint = fingerprint or recorded[0]
 
     def search(self, queries: list[str], k: int) -> list[list[Hit]]:
-        """Return what was recorded for each query; raises RetrievalError where nothing was."""
-        found = self._searches.read(self.fingerprint, queries, k)
+        """Return what was recorded for each query. Raises RetrievalError if nothing was."""
+        recorded = self._searches.read(self.fingerprint, queries, k)
         for query in queries:
-            if query not in found:
-                shown = query if len(query) <= 80 else f"{query[:77]}..."
+            if query not in recorded:
+                excerpt = query if len(query) <= 80 else f"{query[:77]}..."
                 raise RetrievalError(
-                    f"{self._file}: {shown!r} with k = {k} was never searched in index {self.fingerprint} while "
-                    "recording; record it with that index at hand"
+                    f"{self._file}: {excerpt!r} with k = {k} was never searched in index {self.fingerprint} while "
+                    "recording; record it with that index"
                 )
-        return [found[query] for query in queries]
+        return [recorded[query] for query in queries]
 
 
 class _Searches:
-    """The file: hits by index fingerprint, query and k."""
+    """The file: hits, by index fingerprint, query and k."""
 
     def __init__(self, file: Path, writing: bool) -> None:
         self._file = file
@@ -140,7 +140,7 @@ class _Searches:
             self._refuse_other_files()
             if writing:
                 self._connection.execute("PRAGMA journal_mode = WAL")
-                # with the log, a power cut may lose the last searches but damages nothing
+                # with the log, a power failure may lose the last searches but damages nothing
                 self._connection.execute("PRAGMA synchronous = NORMAL")
         except sqlite3.Error as error:
             raise _failure(file, error) from None
@@ -152,26 +152,26 @@ class _Searches:
         return [fingerprint for (fingerprint,) in rows]
 
     def read(self, fingerprint: str, queries: list[str], k: int) -> dict[str, list[Hit]]:
-        """Return the hits of those queries that are recorded; raises ValueError for k < 1."""
+        """Return the hits of those queries that are recorded. Raises ValueError for k < 1."""
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
         select = (
             "SELECT hits FROM searches JOIN indexes ON number = source WHERE fingerprint = ? AND query = ? AND k = ?"
         )
-        found: dict[str, list[tuple[bytes, float]]] = {}
+        rows_by_query: dict[str, list[tuple[bytes, float]]] = {}
         with self._guard(), self._transaction("BEGIN"):
             for query in dict.fromkeys(queries):
                 row = self._connection.execute(select, (fingerprint, query, k)).fetchone()
                 if row is not None:
-                    found[query] = list(_HIT.iter_unpack(row[0]))
-            passages = {key: self._passage(key) for key in {key for hits in found.values() for key, _ in hits}}
+                    rows_by_query[query] = list(_HIT.iter_unpack(row[0]))
+            passages = {key: self._passage(key) for key in {key for hits in rows_by_query.values() for key, _ in hits}}
         return {
             query: [Hit(passages[key], score, rank) for rank, (key, score) in enumerate(hits, start=1)]
-            for query, hits in found.items()
+            for query, hits in rows_by_query.items()
         }
 
     def write(self, fingerprint: str, searches: dict[str, list[Hit]], k: int) -> None:
-        """Record searches, all or none; what is recorded already stays as it is."""
+        """Record searches, all or none; searches that are recorded already are not changed."""
         with self._guard(), self._transaction("BEGIN IMMEDIATE"):
             run = self._connection
             run.execute("INSERT OR IGNORE INTO indexes (fingerprint) VALUES (?)", (fingerprint,))
@@ -208,7 +208,7 @@ class _Searches:
 
     @contextmanager
     def _guard(self) -> Iterator[None]:
-        """Let one thread in at a time; say in the project's terms what failed."""
+        """Let one thread in at a time, and turn SQLite's errors into the project's."""
         with self._lock:
             try:
                 yield
@@ -232,8 +232,8 @@ def _make_parent(file: Path) -> None:
 
 
 def _failure(file: Path, error: sqlite3.Error | struct.error) -> ExSearchError:
-    """Return what to raise: SQLite's own words where the machine failed and does not say itself, or damage."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF  # the rest of it are details
+    """Return the error to raise: SQLite's own message if the machine failed, otherwise that the file is damaged."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF  # the upper bits are details
     if code not in _NOT_DAMAGE or file.is_dir():
         return UsageError(f"{file}: not a file of recorded searches, or damaged; record it again")
     try:
@@ -245,7 +245,7 @@ def _failure(file: Path, error: sqlite3.Error | struct.error) -> ExSearchError:
 
 
 def _close(connection: sqlite3.Connection) -> None:
-    """Leave one plain file that can be copied, unless others have it open."""
+    """Leave one plain file that can be copied, unless another process has it open."""
     with suppress(sqlite3.Error):
         connection.execute("PRAGMA busy_timeout = 0")
         connection.execute("PRAGMA journal_mode = DELETE")

@@ -1,6 +1,6 @@
-"""A cross-encoder: a model that reads query and passage together and says how well they fit.
+"""Cross-encoder: a model that reads query and passage together and scores how well they fit.
 
-Nothing can be computed before the query is known, so it only orders the first hits of other retrievers.
+Nothing can be computed before the query is known, so it only reorders the first hits of other retrievers.
 """
 
 import hashlib
@@ -23,11 +23,11 @@ from exsearch.retrieval.encoders.base import content_hash, require_whole_network
 
 
 class Reranker:
-    """A sentence-transformers CrossEncoder with one score a pair. Safe to share between threads."""
+    """A sentence-transformers CrossEncoder with one score per pair. Safe to share between threads."""
 
     @compute.owned
     def __init__(self, id: str) -> None:
-        """Load a folder or a hub id; raises UsageError if it is no cross-encoder."""
+        """Load a folder or a hub id. Raises UsageError if it is not a cross-encoder."""
         if importlib.util.find_spec("sentence_transformers") is None:
             raise UsageError("re-ranking needs sentence-transformers: pip install 'exsearch[retrieval]'")
         from sentence_transformers import CrossEncoder
@@ -43,17 +43,17 @@ class Reranker:
             raise machine_trouble(error) or UsageError(f"re-ranker {id!r} cannot be loaded: {reason}") from None
         architecture = (model.config.architectures or ["?"])[0]
         if len(model) == 1 and not architecture.endswith("ForSequenceClassification"):
-            # sentence-transformers gives such a model a random head, with no more than a warning
+            # sentence-transformers gives such a model a random head, with only a warning
             raise UsageError(f"re-ranker {id!r}: a {architecture} without a head that scores pairs")
         if model.num_labels != 1:
-            raise UsageError(f"re-ranker {id!r}: gives {model.num_labels} scores a pair, not one")
+            raise UsageError(f"re-ranker {id!r}: returns {model.num_labels} scores per pair, not one")
         require_whole_network(id, model, states_only=False)
         self.hash = _content_hash(model)
         self._model = model.to("cuda" if torch.cuda.is_available() else "cpu")
 
-    @compute.owned  # one call at a time, as its tokenizer, which keeps state, demands
+    @compute.owned  # one call at a time, because its tokenizer keeps state
     def score(self, queries: list[str], passages: list[list[Passage]]) -> list[list[float]]:
-        """Return the score of each of a query's passages, title and text, higher is better; any real numbers."""
+        """Return the score of each of a query's passages, title and text: a real number, higher is better."""
         pairs = [
             (query, f"{passage.title}\n{passage.text}")
             for query, row in zip(queries, passages, strict=True)
@@ -61,16 +61,16 @@ class Reranker:
         ]
         if not pairs:
             return [[] for _ in queries]
-        # without the checkpoint's sigmoid, which cannot tell the best passages apart in float32
+        # without the checkpoint's sigmoid, which saturates in float32 for the best passages
         scores = self._model.predict(pairs, activation_fn=torch.nn.Identity(), show_progress_bar=False)
         if not np.isfinite(scores).all():
-            raise RetrievalError("the re-ranker gave a score that is not a number")
+            raise RetrievalError("the re-ranker returned a score that is not a number")
         values = iter(scores.tolist())
         return [list(islice(values, len(row))) for row in passages]
 
 
 def _content_hash(model: Any) -> str:
-    # content_hash leaves poolers out, which token encoders do not use; a cross-encoder does
+    # content_hash ignores poolers, which only cross-encoders use
     poolers = [
         hashlib.sha256(parameter.detach().contiguous().numpy()).hexdigest()
         for name, parameter in model.named_parameters()

@@ -60,7 +60,7 @@ def _not_finished(folder: Path) -> str:
     models = sorted(each for each in map(run.test_eval, run.evaluated()) if has_scores(each))
     if models:
         return f"is a run; name the folder of one of its models: {', '.join(map(str, models))}"
-    return f"holds no {SCORES}: no evaluation, or not a finished one"
+    return f"has no {SCORES}: not an evaluation, or an unfinished one"
 
 
 def _protocol(folder: Path, expected: str, file: Path | None) -> dict[str, object]:

@@ -13,15 +13,15 @@ class Weighted(Numbered, frozen=True):
     question_id: str
     sample: int
     logprob: float | None
-    """log p(y | x, z) over the aliases, in nats; None where the trajectory has no answer turn."""
+    """log p(y | x, z) over the aliases, in nats; None if the trajectory has no answer turn."""
     exact_match: float
-    """Of the model's own answer: 0 or 1."""
+    """Whether the model's own answer is right: 0 or 1."""
     f1: float
     weight: float
     """Sums to 1 over a question's samples, or to the gate's factor, or to 0 for a skipped question; `rft` and
     `reference-v1` are not normalised."""
     target: str | None
-    """The gold alias that the answer turn is trained on."""
+    """Gold alias that the answer turn is trained on."""
     malformed: bool | None = None
     """Whether the trajectory ended as malformed; None in older files."""
     branch: int = 0

@@ -1,1 +1,1 @@
-"""Retrieval for other programs: one HTTP server for every client's wire format, and MCP."""
+"""Retrieval for other programs: an HTTP server for the wire formats of many clients, and MCP."""

@@ -1,4 +1,4 @@
-"""Lets only requests with the server's key pass."""
+"""Rejects requests without the server's key."""
 
 import hmac
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from exsearch.serving.routes import OpenRoute
 class ApiKeyRequired:
     """ASGI middleware: 401 for a request without `Authorization: Bearer KEY` or `X-API-Key: KEY`.
 
-    Only what goes to an `OpenRoute`, by one of its methods, needs no key.
+    Only requests to an `OpenRoute`, by one of its methods, need no key.
     """
 
     def __init__(self, app: ASGIApp, key: str | None, routes: Sequence[BaseRoute] = ()) -> None:
-        """Guard `app`, whose router has `routes`; without a key everything passes."""
+        """Guard `app`, whose router has `routes`; without a key, every request passes."""
         self._app = app
         self._key = None if key is None else key.encode("ascii")
         self._routes = routes
@@ -28,11 +28,11 @@ class ApiKeyRequired:
         if scope["type"] == "lifespan" or self._fits(Headers(scope=scope)) or self._is_open(scope):
             await self._app(scope, receive, send)
             return
-        message = "this server wants its API key, as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
+        message = "this server requires its API key, as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
         await refusal(401, message, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
 
     def _is_open(self, scope: Scope) -> bool:
-        """Ask the routes as the router will: it is the one that answers which must be open, not a path like its own."""
+        """Match the routes as the router will, since the route that answers must be open, not a similar one."""
         for route in self._routes:
             match, _ = route.matches(scope)
             if match is Match.FULL:
@@ -43,6 +43,6 @@ class ApiKeyRequired:
         if self._key is None:
             return True
         scheme, _, token = headers.get("authorization", "").partition(" ")
-        given = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-        # in constant time: how long a refusal takes says nothing about the key
-        return hmac.compare_digest(given.encode("latin-1"), self._key)
+        sent_key = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+        # in constant time, so that the time of a refusal does not reveal the key
+        return hmac.compare_digest(sent_key.encode("latin-1"), self._key)

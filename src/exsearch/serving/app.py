@@ -1,4 +1,4 @@
-"""The retrieval server as an ASGI application: reads a request of any dialect, has it searched for, answers it."""
+"""The retrieval server as an ASGI application: reads requests of any dialect, searches, and answers."""
 
 import asyncio
 import time
@@ -21,11 +21,11 @@ from exsearch.corpus.store import Corpus
 from exsearch.retrieval.base import RetrievalError, Retriever
 from exsearch.serving.batching import Batcher
 from exsearch.serving.bodies import read_body
+from exsearch.serving.concurrency import ConcurrencyLimit
 from exsearch.serving.guard import guard
 from exsearch.serving.limits import Limits
 from exsearch.serving.metrics import Metrics
 from exsearch.serving.openapi import openapi, overview
-from exsearch.serving.places import Places
 from exsearch.serving.refusal import refusal
 from exsearch.serving.routes import OpenRoute, OwnRoute
 from exsearch.serving.sites import Sites
@@ -36,15 +36,15 @@ from exsearch.wire.request import SearchRequest
 from exsearch.wire.search_r1 import Access, document
 
 GONE = 499
-"""Counted in the metrics for a client that hung up; nobody receives it."""
+"""Status counted in the metrics for a client that hung up; nobody receives it."""
 
 
 def retrieval_app(
     retriever: Retriever, corpus: Corpus, limits: Limits, api_key: str | None = None, sites: Sites | None = None
 ) -> Starlette:
-    """Return the server's application. With `api_key`, every request but for `GET /health` must carry it.
+    """Return the server's application. With `api_key`, every request except `GET /health` must carry it.
 
-    `sites` is whom else it answers; by default it has any name, and refuses the pages of every web site.
+    `sites` decides whom else it answers; by default, it answers to any name and rejects pages of all web sites.
     """
     service = _Service(retriever, corpus, limits, needs_key=api_key is not None)
     routes = [
@@ -52,12 +52,12 @@ def retrieval_app(
         OpenRoute("/healthz", service.healthz),
         OwnRoute("/metrics", service.metrics),
         OwnRoute("/openapi.json", service.openapi),
-        # DSPy's client searches at any URL it is given
+        # DSPy's client searches at any URL that it is given
         Route(
             "/{path:path}",
             service.search,
             methods=["GET", "POST"],
-            middleware=[Middleware(Places, limits.requests, service.counted)],
+            middleware=[Middleware(ConcurrencyLimit, limits.requests, service.counted)],
         ),
     ]
     app = Starlette(
@@ -83,7 +83,7 @@ class _Service:
         self._batcher.close()
 
     async def health(self, request: Request) -> Response:
-        # FlashRAG's clients wait for an available retriever; our own knows the index by its fingerprint
+        # FlashRAG's clients wait for an available retriever; ExSearch's client reads the fingerprint
         retrievers = {"total": 1, "available": 1}
         return _json({"status": "healthy", "retrievers": retrievers, "fingerprint": self._fingerprint})
 
@@ -97,16 +97,16 @@ class _Service:
         return _json(self._description)
 
     async def search(self, request: Request) -> Response:
-        """Answer a request of any dialect; a refusal is JSON too, and counted."""
+        """Answer a request of any dialect; a refusal is JSON too, and is counted."""
         if request.method != "POST" and request.scope["path"] == "/" and not request.scope["query_string"]:
             index = f"{len(self._corpus)} passages, index {self._fingerprint}"
             return PlainTextResponse(f"ExSearch {__version__} retrieval server: {index}\n\n{overview()}")
         started = time.perf_counter()
         dialect, status = "none", 500
         try:
-            asked = await self._read(request)
-            dialect = asked.dialect
-            response = _json(await self._answer(asked, request))
+            parsed = await self._read(request)
+            dialect = parsed.dialect
+            response = _json(await self._answer(parsed, request))
             status = response.status_code
         except RequestError as refused:
             status = refused.status
@@ -120,7 +120,7 @@ class _Service:
         return response
 
     async def _read(self, request: Request) -> SearchRequest | Access:
-        """Read and recognise the request; raises RequestError."""
+        """Read and recognise the request. Raises RequestError."""
         path = request.scope["path"]
         if request.method != "POST":
             return _read_url(request)
@@ -132,7 +132,7 @@ class _Service:
         try:
             keys = decode(body)
         except ShapeError as error:
-            raise RequestError(400, f"the body is not valid JSON: {error}") from None
+            raise RequestError(400, f"the body: {error}") from None
         if not isinstance(keys, dict):
             raise RequestError(400, "the body must be a JSON object")
         kind = request_at(path, keys)
@@ -141,38 +141,38 @@ class _Service:
         except ShapeError as error:
             raise RequestError(400, f"{kind.__name__} request: {error}") from None
 
-    async def _answer(self, asked: SearchRequest | Access, request: Request) -> Any:
-        if isinstance(asked, Access):
-            self._limits.check(len(asked.urls), k=1)
-            return {"result": await asyncio.to_thread(self._pages, asked.urls)}
-        queries, k = asked.asks()
-        self._limits.check(len(queries), k, asked.most)
+    async def _answer(self, parsed: SearchRequest | Access, request: Request) -> Any:
+        if isinstance(parsed, Access):
+            self._limits.check(len(parsed.urls), k=1)
+            return {"result": await asyncio.to_thread(self._pages, parsed.urls)}
+        queries, k = parsed.asks()
+        self._limits.check(len(queries), k, parsed.max_passages)
         faults = [self._limits.unsearchable(query) for query in queries]
         if queries and all(faults):
             raise RequestError(400, f"the query {faults[0]}")
         searchable = [query for query, fault in zip(queries, faults, strict=True) if fault is None]
         self.counted.unsearchable.inc(len(queries) - len(searchable))
-        # a model's one bad query must not cost a trainer the answers to the others of its batch
-        found = iter(await self._hits(searchable, k, request) if searchable else [])
-        return asked.answer([next(found) if fault is None else [] for fault in faults])
+        # one bad query of a model must not cost a trainer the answers to the rest of the batch
+        hits_left = iter(await self._hits(searchable, k, request) if searchable else [])
+        return parsed.answer([next(hits_left) if fault is None else [] for fault in faults])
 
     async def _hits(self, queries: list[str], k: int, request: Request) -> list[list[Hit]]:
-        """Wait for the hits, but not longer than the client does; raises RequestError, ClientDisconnect."""
+        """Wait for the hits, but not longer than the client does. Raises RequestError and ClientDisconnect."""
         search = self._batcher.search(queries, k)
-        gone = asyncio.ensure_future(_hang_up(request))
-        either: set[asyncio.Future[Any]] = {search, gone}
+        disconnected = asyncio.ensure_future(_hang_up(request))
+        either: set[asyncio.Future[Any]] = {search, disconnected}
         try:
             await asyncio.wait(either, timeout=self._limits.seconds, return_when=asyncio.FIRST_COMPLETED)
             if search.done():
                 return search.result()
-            if gone.done():
+            if disconnected.done():
                 raise ClientDisconnect
             raise RequestError(504, f"the search took more than {self._limits.seconds:g} s")
         except RetrievalError as error:
             raise RequestError(503, f"the index could not answer: {error}") from error
         finally:
             search.cancel()
-            gone.cancel()
+            disconnected.cancel()
 
     def _pages(self, urls: list[str]) -> list[dict[str, str] | None]:
         passages = map(self._corpus.by_id, urls)
@@ -180,10 +180,10 @@ class _Service:
 
 
 def _read_url(request: Request) -> SearchRequest:
-    """Read a search from the URL; raises RequestError."""
-    asked, path = colbert_get(request.scope["query_string"]), request.scope["path"]
-    if asked is not None:
-        return asked
+    """Read a search from the URL. Raises RequestError."""
+    search, path = colbert_get(request.scope["query_string"]), request.scope["path"]
+    if search is not None:
+        return search
     if path in REQUESTS_BY_KEYS:
         raise RequestError(400, "the URL has no `query`; a search by GET has `query` and `k` there")
     raise RequestError(404, f"nothing to GET at {path}; a search by GET has `query` and `k` in its URL")
@@ -203,7 +203,7 @@ def _refusal(refused: RequestError) -> Response:
     if refused.status == 503:
         headers["Retry-After"] = "1"
     if refused.status == 408:
-        headers["Connection"] = "close"  # the rest of the body may never come
+        headers["Connection"] = "close"  # the rest of the body may never arrive
     return refusal(refused.status, refused.message, headers)
 
 
@@ -218,5 +218,5 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _crash(request: Request, error: Exception) -> Response:
-    """Answer after a bug; the exception goes on to the server's log."""
-    return refusal(500, "the server met a bug; its log says which")
+    """Answer after a bug; the exception also goes to the server's log."""
+    return refusal(500, "internal error of the server; see its log")

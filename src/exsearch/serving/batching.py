@@ -1,12 +1,12 @@
-"""One thread that searches for all clients: what waits while it is busy is searched for together."""
+"""One thread that searches for all clients; requests that arrive while it is busy are searched for together."""
 
 import asyncio
-import contextlib
 import threading
 from dataclasses import dataclass
 from queue import SimpleQueue
 
 from exsearch.corpus.passage import Hit
+from exsearch.processes.futures import settle_from_thread
 from exsearch.processes.stopping import untorn
 from exsearch.retrieval.base import RetrievalError, Retriever
 from exsearch.serving.metrics import Metrics
@@ -23,7 +23,7 @@ class _Job:
 
 
 class Batcher:
-    """Hands queries from the event loop to the retriever's thread. A retriever need not be thread-safe."""
+    """Passes queries from the event loop to the retriever's thread, so a retriever need not be thread-safe."""
 
     def __init__(self, retriever: Retriever, metrics: Metrics) -> None:
         """Start the thread."""
@@ -31,7 +31,7 @@ class Batcher:
         self._metrics = metrics
         self._waiting: SimpleQueue[_Job | None] = SimpleQueue()
         metrics.watch("exsearch_queue_depth", "Requests waiting for the retriever.", self._waiting.qsize)
-        # a daemon: a search that never ends must not keep the process from stopping
+        # a daemon, so that a search that hangs does not keep the process from stopping
         self._thread = threading.Thread(target=self._run, name="retriever", daemon=True)
         self._thread.start()
 
@@ -45,7 +45,7 @@ class Batcher:
         return answer
 
     def close(self) -> None:
-        """Let the thread end after what waits now."""
+        """Let the thread end after the requests that are waiting now."""
         self._waiting.put(None)
 
     def _run(self) -> None:
@@ -63,12 +63,10 @@ class Batcher:
                 group = [job for job in jobs if job.k == k]
                 with untorn():
                     answers = self._answers(group, k)
-                # the loop is closed if the server was stopped by force: nobody waits any more
-                with contextlib.suppress(RuntimeError):
-                    group[0].answer.get_loop().call_soon_threadsafe(_deliver, group, answers)
+                settle_from_thread([(job.answer, answer) for job, answer in zip(group, answers, strict=True)])
 
     def _answers(self, jobs: list[_Job], k: int) -> list[Answer]:
-        """Search for the queries of all jobs at once; one that makes the retriever crash fails alone."""
+        """Search for the queries of all jobs at once; if that crashes, one by one, so that only a faulty job fails."""
         queries = list(dict.fromkeys(query for job in jobs for query in job.queries))
         self._metrics.batch_queries.observe(len(queries))
         try:
@@ -80,14 +78,3 @@ class Batcher:
                 return [answer for job in jobs for answer in self._answers([job], k)]
             return [error]
         return [[hits[query] for query in job.queries] for job in jobs]
-
-
-def _deliver(jobs: list[_Job], answers: list[Answer]) -> None:
-    """Runs in the event loop."""
-    for job, answer in zip(jobs, answers, strict=True):
-        if job.answer.done():
-            continue
-        if isinstance(answer, Exception):
-            job.answer.set_exception(answer)
-        else:
-            job.answer.set_result(answer)

@@ -1,4 +1,4 @@
-"""The bodies of requests: whole, plain and not too long."""
+"""Bodies of requests: complete, uncompressed and not too long."""
 
 import asyncio
 from contextlib import suppress
@@ -11,18 +11,18 @@ from exsearch.serving.refusal import refusal
 from exsearch.wire.errors import RequestError
 
 _SECONDS_LEFT = 60.0
-"""For the rest of a refused body to arrive."""
+"""Seconds for the rest of a refused body to arrive."""
 
 
 class PlainBodies:
-    """ASGI middleware: 415 for a compressed body, whose length would say nothing about what it becomes."""
+    """ASGI middleware: 415 for a compressed body, whose length does not limit its content's."""
 
     def __init__(self, app: ASGIApp) -> None:
         """Guard `app`."""
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on or refuse it."""
+        """Pass the request on, or refuse it."""
         encoding = "identity" if scope["type"] == "lifespan" else Headers(scope=scope).get("content-encoding", "")
         if encoding.strip().lower() in ("", "identity"):
             await self._app(scope, receive, send)
@@ -32,9 +32,9 @@ class PlainBodies:
 
 
 class ReadOn:
-    """ASGI middleware: reads what is left of a body before an answer ends.
+    """ASGI middleware: reads the rest of a body before an answer ends.
 
-    A client that is cut off while it sends does not see why it was refused.
+    A client that is disconnected while it sends does not see why it was refused.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -46,23 +46,23 @@ class ReadOn:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        # who asks before sending (Expect) does not send after a refusal
-        left = "expect" not in Headers(scope=scope)
+        # a client that asks before sending (Expect) does not send after a refusal
+        unread = "expect" not in Headers(scope=scope)
 
         async def received() -> Message:
-            nonlocal left
+            nonlocal unread
             message = await receive()
-            left = left and message["type"] == "http.request" and message.get("more_body", False)
+            unread = unread and message["type"] == "http.request" and message.get("more_body", False)
             return message
 
         async def sent(message: Message) -> None:
-            nonlocal left
+            nonlocal unread
             if message["type"] == "http.response.start" and _closes(message):
-                left = False  # the rest may never come
+                unread = False  # the rest may never come
             if message["type"] == "http.response.body" and not message.get("more_body", False):
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_SECONDS_LEFT):
-                        while left:
+                        while unread:
                             await received()
             await send(message)
 
@@ -73,11 +73,11 @@ def _closes(start: Message) -> bool:
     return Headers(raw=start.get("headers", [])).get("connection", "").lower() == "close"
 
 
-async def read_body(request: Request, most: int) -> bytes:
-    """Return the body; raises RequestError if it is longer than `most` bytes, ClientDisconnect."""
+async def read_body(request: Request, limit: int) -> bytes:
+    """Return the body. Raises RequestError if it is longer than `limit` bytes, and ClientDisconnect."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > most:
-            raise RequestError(413, f"the body is too long, at most {most} bytes are read; send fewer queries at once")
+        if len(body) > limit:
+            raise RequestError(413, f"the body is too long, the maximum is {limit} bytes; send fewer queries at once")
     return bytes(body)

@@ -1,4 +1,4 @@
-"""Checks of a retrieval server, anybody's: what the clients of each dialect send, and what they need back."""
+"""Checks any retrieval server: sends what the clients of each dialect send, and checks what they need in return."""
 
 from collections.abc import Callable, Iterator
 
@@ -31,10 +31,10 @@ class CheckResult(msgspec.Struct, frozen=True):
 
 
 def run_checks(url: str, dialect: str, query: str, api_key: str | None = None) -> Iterator[CheckResult]:
-    """Yield the outcome of each check of `dialect` ("all" for every one) as it is done.
+    """Yield the outcome of each check of `dialect` ("all" for every one) as soon as it is done.
 
-    Every request carries the key, if there is one. Raises UsageError for an unknown dialect, for what is no URL, and
-    if nothing answers there.
+    Every request carries the key, if there is one. Raises UsageError for an unknown dialect, for an invalid URL, and if
+    nothing answers there.
     """
     if dialect != "all" and dialect not in DIALECTS:
         raise UsageError(f"unknown dialect {dialect!r}; known: {', '.join(DIALECTS)}{nearest(dialect, list(DIALECTS))}")

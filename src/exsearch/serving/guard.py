@@ -1,4 +1,4 @@
-"""What every server refuses before it looks at what is asked."""
+"""Checks that every server makes before it reads a request's content."""
 
 from starlette.applications import Starlette
 
@@ -8,7 +8,7 @@ from exsearch.serving.sites import OnlySites, Sites
 
 
 def guard(app: Starlette, key: str | None, sites: Sites) -> Starlette:
-    """Return `app`, which from now on answers only holders of the key, at its own names, and no foreign page."""
+    """Return `app`, which from now on answers only requests with the key, for its own names, not from foreign pages."""
     app.add_middleware(PlainBodies)
     app.add_middleware(OnlySites, sites=sites)
     app.add_middleware(ApiKeyRequired, key=key, routes=app.routes)

@@ -1,4 +1,4 @@
-"""What one request may ask for."""
+"""Limits of a single request."""
 
 import re
 
@@ -6,30 +6,30 @@ import msgspec
 
 from exsearch.wire.errors import RequestError
 
-# Tab, line feed and carriage return separate words; the others have no business in a query.
+# Tab, line feed and carriage return separate words; other control characters do not belong in a query.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Bounds of a request. The defaults let a trainer send the queries of a whole batch at once."""
+    """Limits of a request. The defaults let a trainer send the queries of a whole batch at once."""
 
     body_bytes: int = 4 << 20
     query_characters: int = 8192
     queries: int = 4096
-    """In one request."""
+    """Queries per request."""
     k: int = 1000
     hits: int = 100_000
     """Queries times k."""
     requests: int = 256
-    """In flight: being read, waiting, searched for or answered."""
+    """Requests in progress: being read, waiting, searched for or answered."""
     seconds: float = 60.0
-    """For a body to arrive, and then for the search."""
+    """Time limit for a body to arrive, and then for the search."""
 
-    def check(self, queries: int, k: int, most: int | None = None) -> None:
-        """Raise RequestError if `queries` queries for `k` hits each are too much; `most` can bound k further."""
-        most = self.k if most is None else min(most, self.k)
-        if not 1 <= k <= most:
-            raise RequestError(400, f"the number of passages must be from 1 to {most}, got {k}")
+    def check(self, queries: int, k: int, max_passages: int | None = None) -> None:
+        """Raise RequestError for too many `queries` or hits, `k` per query; `max_passages` may lower the limit of k."""
+        limit = self.k if max_passages is None else min(max_passages, self.k)
+        if not 1 <= k <= limit:
+            raise RequestError(400, f"the number of passages must be from 1 to {limit}, got {k}")
         if queries > self.queries:
             raise RequestError(
                 400, f"{queries} queries in one request, at most {self.queries} are answered; send fewer"
@@ -40,9 +40,9 @@ class Limits(msgspec.Struct, frozen=True):
             )
 
     def unsearchable(self, query: str) -> str | None:
-        """Return why there is nothing to search for in `query`, or None."""
+        """Return why `query` cannot be searched for, or None if it can."""
         if not query.strip():
             return "is empty"
         if len(query) > self.query_characters:
             return f"has {len(query)} characters, at most {self.query_characters} are searched for"
-        return "holds control characters" if _CONTROL.search(query) else None
+        return "contains control characters" if _CONTROL.search(query) else None

@@ -1,4 +1,4 @@
-"""The arguments of MCP tools: read under the names that models usually give them, and refused under any other."""
+"""Arguments of MCP tools: accepts the names that models usually give them, and rejects others."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -13,13 +13,13 @@ SYNONYMS = {
     "k": ("top_k", "top_n", "n", "limit", "count", "num_results", "max_results", "n_results"),
     "id": ("passage_id", "pid", "doc_id", "document_id"),
 }
-"""Of each argument the other names it is taken under, in any case, with or without underscores: `topK` is `top_k`."""
+"""Other names under which each argument is accepted, in any case, with or without underscores: `topK` is `top_k`."""
 
 Arguments = TypeVar("Arguments", bound=msgspec.Struct)
 
 
 def read_arguments(arguments: dict[str, Any], kind: type[Arguments]) -> Arguments:
-    """Return the arguments of a call; raises RequestError for one that is unknown, missing, wrong or given twice."""
+    """Return the arguments of a call. Raises RequestError if one is unknown, missing, wrong or given twice."""
     names = kind.__struct_fields__
     name_of = {_plain(word): name for name in names for word in (name, *SYNONYMS.get(name, ()))}
     values: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""The search as MCP tools, for agents that speak the Model Context Protocol."""
+"""Search as MCP tools, for agents that use the Model Context Protocol."""
 
 import asyncio
 import logging
@@ -44,14 +44,14 @@ MCP = Server[dict[str, Any]]
 
 
 class SearchArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What search takes."""
+    """Arguments of search."""
 
     query: Annotated[str, msgspec.Meta(description="What to look for.")]
     k: Annotated[int, msgspec.Meta(description="Number of passages.")] = 5
 
 
 class PassageArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What get_passage takes."""
+    """Arguments of get_passage."""
 
     id: Annotated[str, msgspec.Meta(description="The id that search returned.")]
 
@@ -67,13 +67,13 @@ class FoundPassage(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """What search returns."""
+    """Result of search."""
 
     passages: list[FoundPassage]
 
 
 class WholePassage(msgspec.Struct, frozen=True):
-    """What get_passage returns."""
+    """Result of get_passage."""
 
     id: str
     title: str
@@ -81,9 +81,9 @@ class WholePassage(msgspec.Struct, frozen=True):
 
 
 def mcp_server(retriever: Retriever, corpus: Corpus, limits: Limits) -> MCP:
-    """Return the MCP server with its two tools; `limits` bounds query, k and the time of a search.
+    """Return the MCP server with its two tools; `limits` limits query, k and the time of a search.
 
-    It announces tools and nothing else.
+    It offers only tools.
     """
     tools = _Tools(retriever, corpus, limits)
     return Server(
@@ -96,11 +96,11 @@ def mcp_server(retriever: Retriever, corpus: Corpus, limits: Limits) -> MCP:
 
 
 def mcp_app(server: MCP, api_key: str | None = None, sites: Sites | None = None) -> Starlette:
-    """Return the server at /mcp over HTTP (streamable). With `api_key` every request must carry it.
+    """Return the server at /mcp over HTTP (streamable). With `api_key`, every request must carry it.
 
-    `sites` is whom else it answers; by default only those on this machine, and the pages of no web site.
+    `sites` decides whom else it answers; by default, only requests from this machine, and no web site's pages.
     """
-    # who may connect is for `guard` to say, as with every server here
+    # as for every server here, `guard` decides who may connect
     unguarded = TransportSecuritySettings(enable_dns_rebinding_protection=False)
     app = server.streamable_http_app(transport_security=unguarded)
     return guard(app, api_key, sites or Sites(hosts=[]))
@@ -146,7 +146,7 @@ class _Tools:
         return ListToolsResult(tools=[search, get_passage])
 
     async def call_tool(self, context: object, params: CallToolRequestParams) -> CallToolResult:
-        """Call a tool. What goes wrong is the result, for the model to read; raises MCPError for an unknown tool."""
+        """Call a tool. Errors become its result, for the model to read. Raises MCPError for an unknown tool."""
         call = self._calls.get(params.name)
         if call is None:
             raise MCPError(INVALID_PARAMS, f"there is no tool {params.name!r}; there are {' and '.join(self._calls)}")
@@ -157,28 +157,28 @@ class _Tools:
         except RetrievalError as error:
             return _failure(f"{params.name}: the index could not answer: {error}")
         except Exception:
-            logging.getLogger(__name__).exception("%s met a bug", params.name)
-            return _failure(f"{params.name}: the server met a bug; its log says which")
+            logging.getLogger(__name__).exception("%s: bug in the server", params.name)
+            return _failure(f"{params.name}: internal error of the server; see its log")
 
     async def _search(self, arguments: dict[str, Any]) -> CallToolResult:
-        asked = read_arguments(arguments, SearchArguments)
-        self._limits.check(1, asked.k)
-        if fault := self._limits.unsearchable(asked.query):
+        parsed = read_arguments(arguments, SearchArguments)
+        self._limits.check(1, parsed.k)
+        if fault := self._limits.unsearchable(parsed.query):
             raise RequestError(400, f"the query {fault}")
         try:
             async with asyncio.timeout(self._limits.seconds):
-                [hits] = await self._batcher.search([asked.query], asked.k)
+                [hits] = await self._batcher.search([parsed.query], parsed.k)
         except TimeoutError:
             raise RequestError(504, f"the search took more than {self._limits.seconds:g} s") from None
-        found = [FoundPassage(h.passage.id, h.passage.title, h.passage.text, h.score, h.rank) for h in hits]
+        passages = [FoundPassage(h.passage.id, h.passage.title, h.passage.text, h.score, h.rank) for h in hits]
         text = "\n\n".join(f"[{hit.rank}] {_as_text(hit.passage)}" for hit in hits) or "No passage matches."
-        return _result(text, Found(found))
+        return _result(text, Found(passages))
 
     async def _get_passage(self, arguments: dict[str, Any]) -> CallToolResult:
-        asked = read_arguments(arguments, PassageArguments)
-        passage = await asyncio.to_thread(self._corpus.by_id, asked.id)
+        parsed = read_arguments(arguments, PassageArguments)
+        passage = await asyncio.to_thread(self._corpus.by_id, parsed.id)
         if passage is None:
-            raise RequestError(404, f"there is no passage with the id {asked.id!r}")
+            raise RequestError(404, f"there is no passage with the id {parsed.id!r}")
         return _result(_as_text(passage), WholePassage(passage.id, passage.title, passage.text))
 
 
@@ -197,7 +197,7 @@ def _failure(message: str) -> CallToolResult:
 
 
 def _object_schema(kind: type[msgspec.Struct]) -> dict[str, Any]:
-    """Return the JSON schema with the object itself at the root, as the protocol wants it."""
+    """Return the JSON schema with the object at the root, as the protocol requires."""
     definitions = msgspec.json.schema(kind)["$defs"]
     own: dict[str, Any] = definitions.pop(kind.__name__)
     return {**own, "$defs": definitions} if definitions else own

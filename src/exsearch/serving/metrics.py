@@ -1,4 +1,4 @@
-"""What the server counts, as Prometheus reads it."""
+"""Counters of the server, in Prometheus' format."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 2
 
 
 class Metrics:
-    """One server's counters, with its own registry, so that two servers in a process do not share them."""
+    """Counters of one server, with their own registry, so that two servers in a process do not share them."""
 
     def __init__(self) -> None:
         """Register everything at zero."""
@@ -29,7 +29,7 @@ class Metrics:
         )
         self.unsearchable = Counter(
             "exsearch_unsearchable_queries",
-            "Queries in answered requests that were empty, too long or held control characters.",
+            "Queries in answered requests that were empty, too long or contained control characters.",
             registry=self._registry,
         )
         self.batch_queries = Histogram(
@@ -40,7 +40,7 @@ class Metrics:
         )
 
     def watch(self, name: str, description: str, value: Callable[[], float]) -> None:
-        """Export what `value` returns at the time of reading."""
+        """Export the number that `value` returns at the time of reading."""
         Gauge(name, description, registry=self._registry).set_function(value)
 
     def text(self) -> bytes:

@@ -1,4 +1,4 @@
-"""What the retrieval server offers, for programs (OpenAPI) and for people."""
+"""Describes what the retrieval server offers, for programs (OpenAPI) and for people."""
 
 import inspect
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ _ERROR: Schema = {
 
 
 def openapi(limits: Limits, needs_key: bool) -> Schema:
-    """Return the OpenAPI description of all paths of a server with these limits, which may want an API key."""
+    """Return the OpenAPI description of all paths of a server with these limits, which may require an API key."""
     _, schemas = msgspec.json.schema_components(REQUESTS, ref_template="#/components/schemas/{name}")
     for request in REQUESTS:
         _bound(schemas[request.__name__], request, limits)
@@ -79,7 +79,7 @@ def openapi(limits: Limits, needs_key: bool) -> Schema:
 
 
 def overview() -> str:
-    """Return what the server speaks, one request per line."""
+    """Return the formats that the server accepts, one request per line."""
     lines = []
     for request in REQUESTS:
         keys = ", ".join(request.__struct_fields__)
@@ -90,8 +90,8 @@ def overview() -> str:
 
 
 def _get(limits: Limits) -> Schema:
-    """Describe the search by GET, which every path takes."""
-    k = {"type": "integer", "minimum": 1, "maximum": min(ColBERT.most, limits.k), "default": 10}
+    """Describe the search by GET, which every path accepts."""
+    k = {"type": "integer", "minimum": 1, "maximum": min(ColBERT.max_passages, limits.k), "default": 10}
     return {
         "summary": f"C: {_summary(ColBERT)}, with the keys in the URL",
         "parameters": [
@@ -103,7 +103,7 @@ def _get(limits: Limits) -> Schema:
 
 
 def _post(variants_by_keys: Sequence[tuple[frozenset[str], type[SearchRequest] | type[Access]]]) -> Schema:
-    """Describe the POST of a path at which these keys tell the requests apart, the first of them that fits."""
+    """Describe the POST of a path at which these keys distinguish the requests; the first that fits is used."""
     schemas: list[Schema] = []
     earlier: list[Schema] = []
     for needed, request in variants_by_keys:
@@ -123,17 +123,17 @@ def _post(variants_by_keys: Sequence[tuple[frozenset[str], type[SearchRequest] |
 
 
 def _bound(schema: Schema, request: type[SearchRequest] | type[Access], limits: Limits) -> None:
-    """Write into the schema of a request what the server refuses of it."""
+    """Add to the schema of a request the limits beyond which the server refuses it."""
     schema["description"] = inspect.getdoc(request)
     properties: dict[str, Schema] = schema["properties"]
-    most = min(request.most or limits.k, limits.k) if issubclass(request, SearchRequest) else 0
+    maximum = min(request.max_passages or limits.k, limits.k) if issubclass(request, SearchRequest) else 0
     counts: dict[str, Schema] = {}
     for name, before in properties.items():
         kinds = {each.get("type") for each in before.get("anyOf", [before])}
         default = {key: before[key] for key in ("default",) if key in before}
         if "integer" in kinds:
             properties[name] = count_schema(None, "null" in kinds) | default
-            counts[name] = count_schema(most, "null" in kinds)
+            counts[name] = count_schema(maximum, "null" in kinds)
         elif "boolean" in kinds:
             properties[name] = flag_schema() | default
         elif "array" in kinds and request is Access:
@@ -144,7 +144,7 @@ def _bound(schema: Schema, request: type[SearchRequest] | type[Access], limits: 
             properties[name] = query_schema(limits)
     if len(counts) == 1:
         properties.update({name: properties[name] | bounded for name, bounded in counts.items()})
-    elif counts:  # the smallest is what is asked for
+    elif counts:  # the smallest of the counts applies
         schema["anyOf"] = [{"properties": {name: bounded}} for name, bounded in counts.items()]
 
 

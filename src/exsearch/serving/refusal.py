@@ -7,6 +7,6 @@ from starlette.responses import Response
 
 
 def refusal(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Return what ColBERT's clients read (`message`) and FastAPI's (`detail`) in one."""
+    """Return an error that both ColBERT's clients (`message`) and FastAPI's (`detail`) can read."""
     content = msgspec.json.encode({"error": True, "message": message, "detail": message})
     return Response(content, status, headers, "application/json")

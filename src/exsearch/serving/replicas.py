@@ -1,7 +1,8 @@
-"""An index behind several processes, on one machine or many: the replicas of a Ray Serve deployment.
+"""An index served by several processes, on one machine or many: the replicas of a Ray Serve deployment.
 
-The HTTP front stays one process, which batches what all clients ask; each batch is cut into one part a replica. Index
-and corpus lie on a file system that all machines see. Ray Serve places the replicas and replaces one that dies.
+The HTTP front remains one process, which batches the requests of all clients; each batch is divided into one part per
+replica. Index and corpus are on a file system that all machines share. Ray Serve places the replicas and replaces those
+that die.
 """
 
 import os
@@ -38,10 +39,10 @@ class Replica:
 
 
 class Replicas:
-    """A retriever that hands its queries to the replicas. Safe to call from one thread at a time, like any other."""
+    """A retriever that passes its queries to the replicas. Call it from one thread at a time, like any other."""
 
     def __init__(self, index: Path, corpus: Path | None, fingerprint: str, count: int, address: str, seconds: float):
-        """Start `count` replicas on the cluster at `address` (as for `ray.init`; `local` is this machine alone).
+        """Start `count` replicas on the cluster at `address` (as for `ray.init`; `local` is this machine only).
 
         A search may take `seconds`. Raises UsageError if Ray is not installed or the cluster cannot hold them.
         """
@@ -56,8 +57,10 @@ class Replicas:
             raise UsageError(f"--ray {address}: {error}") from None
         processors = int(ray.cluster_resources().get("CPU", 0))
         if processors < count:
-            raise UsageError(f"--replicas {count}: the cluster at {address} has {processors} processors, one a replica")
-        serve.start(proxy_location="Disabled")  # the front is ours, with its dialects and limits
+            raise UsageError(
+                f"--replicas {count}: the cluster at {address} has {processors} processors, and each replica needs one"
+            )
+        serve.start(proxy_location="Disabled")  # our own front has the dialects and limits
         deployment = serve.deployment(
             Replica,
             num_replicas=count,
@@ -72,14 +75,14 @@ class Replicas:
         self.handle = serve.run(deployment.bind(str(index.resolve()), where), name=self._name, route_prefix=None)
 
     def search(self, queries: list[str], k: int) -> list[list[Hit]]:
-        """Search on all replicas at once. A part whose replica dies is searched for once more, on another."""
+        """Search on all replicas at once. A part whose replica dies is tried once more, on another."""
         part = max(-(-len(queries) // self._count), 1)
         parts = [queries[start : start + part] for start in range(0, len(queries), part)]
-        asked = [self.handle.search.remote(part, k) for part in parts]
-        return [hits for part, answer in zip(parts, asked, strict=True) for hits in self._result(part, k, answer)]
+        answers = [self.handle.search.remote(part, k) for part in parts]
+        return [hits for part, answer in zip(parts, answers, strict=True) for hits in self._result(part, k, answer)]
 
     def close(self) -> None:
-        """Stop the replicas, which a cluster would keep otherwise."""
+        """Stop the replicas, which a cluster would otherwise keep."""
         from ray import serve
 
         serve.delete(self._name)
@@ -89,11 +92,11 @@ class Replicas:
 
         try:
             try:
-                found: list[list[Hit]] = answer.result(timeout_s=self._seconds)
+                hits: list[list[Hit]] = answer.result(timeout_s=self._seconds)
             except RayActorError:
-                found = self.handle.search.remote(part, k).result(timeout_s=self._seconds)
+                hits = self.handle.search.remote(part, k).result(timeout_s=self._seconds)
         except RayTaskError as error:
-            raise error.cause from error  # what the retriever itself raised
+            raise error.cause from error  # the error that the retriever itself raised
         except (RayActorError, TimeoutError) as error:
             raise RetrievalError(f"no replica answered within {self._seconds:g} s: {error}") from error
-        return found
+        return hits

@@ -1,4 +1,4 @@
-"""JSON schemas of what a request holds: just what the server takes, numbers and truth values as strings included."""
+"""JSON schemas of requests: exactly what the server accepts, including numbers and truth values as strings."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from exsearch.serving.limits import Limits
 
 Schema = dict[str, Any]
 
-# As Limits.unsearchable: no control characters, and one character at least that is no white space.
+# As Limits.unsearchable: no control characters, and at least one character that is not white space.
 _CONTROL = r"\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f"
 _SEARCHABLE = rf"^[^{_CONTROL}]*[^\s\u0085{_CONTROL}][^{_CONTROL}]*$"
 
@@ -17,7 +17,7 @@ def query_schema(limits: Limits) -> Schema:
 
 
 def batch_schema(limits: Limits) -> Schema:
-    """Return the schema of some queries, of which one at least can be searched for, or of none at all."""
+    """Return the schema of a list of queries, empty or with at least one that can be searched for."""
     return {
         "type": "array",
         "items": {"type": "string"},
@@ -26,10 +26,12 @@ def batch_schema(limits: Limits) -> Schema:
     }
 
 
-def count_schema(most: int | None, nullable: bool) -> Schema:
-    """Return the schema of a number of passages from 1 to `most` (None for no bound)."""
-    number = {"type": "integer", "minimum": 1} if most is None else {"type": "integer", "minimum": 1, "maximum": most}
-    string = {"type": "string", "pattern": "^[1-9][0-9]*$" if most is None else f"^({_numerals(most)})$"}
+def count_schema(maximum: int | None, nullable: bool) -> Schema:
+    """Return the schema of a number of passages from 1 to `maximum` (None for no bound)."""
+    number = (
+        {"type": "integer", "minimum": 1} if maximum is None else {"type": "integer", "minimum": 1, "maximum": maximum}
+    )
+    string = {"type": "string", "pattern": "^[1-9][0-9]*$" if maximum is None else f"^({_numerals(maximum)})$"}
     return {"anyOf": [number, string, *([{"type": "null"}] if nullable else [])]}
 
 
@@ -39,11 +41,11 @@ def flag_schema() -> Schema:
     return {"anyOf": [{"type": "boolean"}, {"enum": [0, 1]}, string]}
 
 
-def _numerals(most: int) -> str:
-    """Return the pattern of the decimal numerals from 1 to `most`."""
-    digits = str(most)
-    kinds = [f"[1-9][0-9]{{{length}}}" for length in range(len(digits) - 1)]  # the shorter ones
-    for place, digit in enumerate(digits):  # as long, and smaller from this place on
+def _numerals(maximum: int) -> str:
+    """Return the pattern of the decimal numerals from 1 to `maximum`."""
+    digits = str(maximum)
+    kinds = [f"[1-9][0-9]{{{length}}}" for length in range(len(digits) - 1)]  # numerals with fewer digits
+    for place, digit in enumerate(digits):  # equally long, and smaller from this digit on
         lowest = 1 if place == 0 else 0
         if int(digit) > lowest:
             kinds.append(f"{digits[:place]}[{lowest}-{int(digit) - 1}][0-9]{{{len(digits) - place - 1}}}")

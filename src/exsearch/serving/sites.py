@@ -1,7 +1,7 @@
-"""Keeps the pages of other web sites from using a server through the browser of someone who can reach it.
+"""Prevents pages of other web sites from using a server through the browser of someone who can reach it.
 
-A page's requests carry its site as `Origin`; a page that had its site's name resolve to this machine, to be taken for
-one of ours, gives itself away by the `Host` it asks for.
+A page's requests carry its site as `Origin`. A page whose site's name was made to resolve to this machine (DNS
+rebinding) is recognised by the `Host` that it requests.
 """
 
 import re
@@ -17,17 +17,17 @@ from exsearch.serving.refusal import refusal
 _HOST = re.compile(r"(?:\[(?P<address>[0-9a-fA-F:.]+)\]|(?P<name>[^\s:/?#@*\[\]]+))(?::[0-9]{1,5})?")
 _ORIGIN = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://(?P<host>[^\s/?#@*]+)")
 _SHOWN = 100
-"""Characters of a header that a message repeats."""
+"""Maximum characters of a header that a message repeats."""
 
 
 class Sites:
-    """The names of a server, and the web sites whose pages may use it. This machine's own are always among both."""
+    """The names of a server, and the web sites whose pages may use it. This machine's own are always included."""
 
     def __init__(self, hosts: Iterable[str] | None = None, origins: Iterable[str] = ()) -> None:
-        """Know a server by `hosts`, names with or without a port; by any name if that is None.
+        """Accept requests for `hosts`, names with or without a port; for any name if that is None.
 
-        Pages of `origins` (such as https://app.example.org) may use it, and those of `hosts`. Raises UsageError for
-        what is no name or no origin.
+        Pages of `origins` (such as https://app.example.org) and of `hosts` may use the server. Raises UsageError for an
+        invalid host or origin.
         """
         self._hosts = None if hosts is None else {host.lower() for host in hosts}
         self._origins = {origin.lower() for origin in origins}
@@ -39,15 +39,15 @@ class Sites:
                 raise UsageError(f"--allowed-origin {origin}: not an origin; write it like https://app.example.org")
 
     def has_host(self, host: str) -> bool:
-        """Return whether a request that names `host` means this server."""
+        """Return whether a request for `host` means this server."""
         return self._hosts is None or self._is_listed(host) or is_loopback(_name(host) or "")
 
     def has_origin(self, origin: str) -> bool:
         """Return whether a page of `origin` may use this server."""
-        found = _ORIGIN.fullmatch(origin)
-        if found is None:
+        match = _ORIGIN.fullmatch(origin)
+        if match is None:
             return False
-        host = found["host"]
+        host = match["host"]
         return origin.lower() in self._origins or self._is_listed(host) or is_loopback(_name(host) or "")
 
     def _is_listed(self, host: str) -> bool:
@@ -55,7 +55,7 @@ class Sites:
 
 
 class OnlySites:
-    """ASGI middleware: 421 for a request to another server's name, 403 for one of another site's page."""
+    """ASGI middleware: 421 for a request with another server's name, 403 for one from another site's page."""
 
     def __init__(self, app: ASGIApp, sites: Sites) -> None:
         """Guard `app`."""
@@ -79,6 +79,6 @@ class OnlySites:
 
 
 def _name(host: str) -> str | None:
-    """Return the name or address in a host, without brackets and port; None if it is no host."""
-    found = _HOST.fullmatch(host)
-    return None if found is None else (found["address"] or found["name"]).lower()
+    """Return the name or address in a host, without brackets and port; None if it is invalid."""
+    match = _HOST.fullmatch(host)
+    return None if match is None else (match["address"] or match["name"]).lower()

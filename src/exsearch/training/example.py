@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.grammars.known import is_one_turn
+from exsearch.agent.grammars.registry import is_one_turn
 from exsearch.agent.trajectory import Trajectory
 from exsearch.core.errors import UsageError
 

@@ -1,1 +1,1 @@
-"""Warm-up trajectories: planned from gold passages or made by a teacher, written, and judged."""
+"""Warm-up trajectories: planned from gold passages or made by a teacher, written, and assessed."""

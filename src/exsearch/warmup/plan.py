@@ -1,7 +1,7 @@
-"""The searches of a gold trajectory: what is asked, what the index returns, and what is recorded of it.
+"""Plans the searches of a gold trajectory: the queries, the index's hits, and what is recorded from them.
 
-A plan is a generator: it yields a query, is sent the hits of the index, and returns its hops in the end. So many plans
-can be searched for together, and what a plan asks next may depend on what was found.
+A plan is a generator: it yields a query, is sent the index's hits, and finally returns its hops. So many plans can be
+searched for together, and a query can depend on earlier hits.
 """
 
 import random
@@ -21,30 +21,30 @@ from exsearch.retrieval.base import Retriever
 
 
 class LeftOut(StrEnum):
-    """Why a question became no trajectory."""
+    """Why a question has no trajectory."""
 
     NO_ANNOTATION = "no_annotation"
-    """Neither a full decomposition, nor gold passages with a sentence of evidence in each."""
+    """It has neither a full decomposition, nor gold passages with a sentence of evidence in each."""
     NO_CORPUS = "no_corpus"
-    """Its gold passages are known by their ids alone, and no corpus is at hand that has their titles."""
+    """Its gold passages are known only by id, and there is no corpus to look up their titles."""
     NOT_IN_CORPUS = "not_in_corpus"
     """The corpus has no passage with the id of a gold passage."""
     NOT_FOUND = "not_found"
     """The index does not return a gold passage."""
     TITLE_UNKNOWN = "title_unknown"
-    """Neither the question nor the passages read name the title to search for next."""
+    """Neither the question nor the passages read contain the title to search for next."""
     TOO_MANY_STEPS = "too_many_steps"
-    """More searches than `agent.max_steps`."""
+    """It needs more searches than `agent.max_steps`."""
     TURN_TOO_LONG = "turn_too_long"
     """A turn has more tokens than `agent.turn_tokens`."""
     CONTEXT_FULL = "context_full"
-    """More tokens than `agent.context`."""
+    """It needs more tokens than `agent.context`."""
     EVIDENCE_CUT = "evidence_cut"
-    """The evidence stands in what was cut off a passage that is longer than its share of tokens."""
+    """The evidence is in the truncated part of a passage that is longer than its share of tokens."""
 
 
 class LeftOutError(Exception):
-    """A question cannot become a trajectory."""
+    """Raised if a question cannot become a trajectory."""
 
     def __init__(self, reason: LeftOut) -> None:
         """Say why."""
@@ -59,37 +59,37 @@ class Hop:
     query: str
     hits: list[Hit]
     evidence: str
-    """What is recorded."""
+    """Text to record."""
     inserted: bool = False
-    """Whether the gold passage was put among the hits."""
+    """Whether the gold passage was inserted into the hits."""
     source: str | None = None
-    """What the passages say of it, where something else is recorded."""
+    """The passages' own text about it, if something else is recorded."""
 
 
 Plan = Generator[str, list[Hit], list[Hop]]
 
 
 class GoldPassages:
-    """Finds gold passages among hits, or puts them there; knows the corpus, if it is at hand, and what to record."""
+    """Finds a question's gold passages among the hits, or inserts them from the corpus if `warmup.gold = "insert"`."""
 
     def __init__(self, corpus: Corpus | None, config: WarmupConfig, seed: int) -> None:
-        """Take the settings; raises UsageError for `gold = insert` without a corpus to insert from."""
+        """Take the settings. Raises UsageError for `gold = insert` without a corpus to insert from."""
         if config.gold == "insert" and corpus is None:
             raise UsageError("warmup.gold = insert takes passages from the corpus: name an index folder as the index")
         self._corpus, self._config, self._seed = corpus, config, seed
 
     @classmethod
     def of(cls, experiment: Experiment) -> "GoldPassages":
-        """Take the corpus of the index, if it is at hand, and the settings; raises UsageError as above."""
+        """Create it from an experiment, with the corpus of its index if there is one. Raises UsageError as above."""
         return cls(experiment.corpus, experiment.config.warmup, experiment.config.seed)
 
     @property
     def opens_with_question(self) -> bool:
-        """Whether the first search of a decomposed question is for the question itself."""
+        """Whether the first search for a decomposed question is the question itself."""
         return self._config.opening == "question"
 
     def fact(self, sub: SubQuestion) -> str:
-        """Return what is recorded of a sub-question by the settings; raises LeftOutError."""
+        """Return what the settings record for a sub-question. Raises LeftOutError."""
         if self._config.facts == "evidence":
             return sub.evidence or ""
         stated = sub.statement if self._config.facts == "statement" else None
@@ -98,7 +98,7 @@ class GoldPassages:
         return stated or f"{sub.text} {sub.answers[0]}"
 
     def passage(self, id: str) -> Passage:
-        """Return a gold passage; raises LeftOutError."""
+        """Return a gold passage. Raises LeftOutError."""
         if self._corpus is None:
             raise LeftOutError(LeftOut.NO_CORPUS)
         if (passage := self._corpus.by_id(id)) is None:
@@ -106,9 +106,9 @@ class GoldPassages:
         return passage
 
     def with_gold(self, hits: list[Hit], id: str, question: Question, step: int, k: int) -> tuple[list[Hit], bool]:
-        """Return hits that hold a gold passage, and whether it was put there; raises LeftOutError.
+        """Return hits that contain a gold passage, and whether it was inserted. Raises LeftOutError.
 
-        It takes the place of the last of k hits, and a rank that depends on seed, question and step alone, so that
+        An inserted passage replaces the last of k hits, at a rank that depends only on seed, question and step, so that
         its position tells the model nothing.
         """
         if any(hit.passage.id == id for hit in hits):
@@ -123,44 +123,44 @@ class GoldPassages:
 
 
 def search_all(plans: list[Plan], retriever: Retriever, k: int) -> list[list[Hop] | LeftOut]:
-    """Run plans together, one batch of searches for each of their steps; return what became of each."""
+    """Run plans together, with one batch of searches per step; return the hops of each, or why it failed."""
     results: dict[int, list[Hop] | LeftOut] = {}
-    found: dict[int, list[Hit] | None] = dict.fromkeys(range(len(plans)))
-    while found:
+    hits_by_plan: dict[int, list[Hit] | None] = dict.fromkeys(range(len(plans)))
+    while hits_by_plan:
         queries: dict[int, str] = {}
-        for number, hits in found.items():
+        for number, hits in hits_by_plan.items():
             try:
                 queries[number] = next(plans[number]) if hits is None else plans[number].send(hits)
             except StopIteration as end:
                 results[number] = end.value
             except LeftOutError as error:
                 results[number] = error.reason
-        found = dict(zip(queries, retriever.search(list(queries.values()), k), strict=True)) if queries else {}
+        hits_by_plan = dict(zip(queries, retriever.search(list(queries.values()), k), strict=True)) if queries else {}
     return [results[number] for number in range(len(plans))]
 
 
 def plan(question: Question, gold: GoldPassages, config: AgentConfig) -> Plan:
-    """Return the searches of a question, by its decomposition or else by its gold passages."""
+    """Return the searches of a question, by its decomposition or otherwise by its gold passages."""
     if question.sub_questions:
         return _decomposed(question, gold, config)
     return _supported(question, gold, config)
 
 
 def _decomposed(question: Question, gold: GoldPassages, config: AgentConfig) -> Plan:
-    """Ask each sub-question for its passage; by the settings, ask the question first, then only what it left open."""
+    """Search for each sub-question's passage; if set, for the question first, and then for what that left open."""
     subs = question.sub_questions
     if any(not sub.passage or not sub.evidence for sub in subs):
         raise LeftOutError(LeftOut.NO_ANNOTATION)
     hops: list[Hop] = []
     if gold.opens_with_question:
         hits, inserted = (yield question.text), False
-        told = _answerable(subs, hits)
-        if not told:
+        covered = _answerable(subs, hits)
+        if not covered:
             hits, inserted = gold.with_gold(hits, subs[0].passage or "", question, 0, config.passages)
-            told = _answerable(subs, hits)
-        facts, sources = " ".join(map(gold.fact, told)), " ".join(sub.evidence or "" for sub in told)
+            covered = _answerable(subs, hits)
+        facts, sources = " ".join(map(gold.fact, covered)), " ".join(sub.evidence or "" for sub in covered)
         hops.append(Hop(question.text, hits, facts, inserted, sources))
-        subs = [sub for sub in subs if sub not in told]
+        subs = [sub for sub in subs if sub not in covered]
     if len(hops) + len(subs) > config.max_steps:
         raise LeftOutError(LeftOut.TOO_MANY_STEPS)
     for sub in subs:
@@ -171,62 +171,62 @@ def _decomposed(question: Question, gold: GoldPassages, config: AgentConfig) -> 
 
 
 def _answerable(subs: list[SubQuestion], hits: list[Hit]) -> list[SubQuestion]:
-    """Return the sub-questions whose passage is among hits, but for those that name an answer not found there."""
-    found = {hit.passage.id for hit in hits}
-    told: list[SubQuestion] = []
+    """Return the sub-questions whose passage is among the hits, except those that name an answer not found there."""
+    hit_ids = {hit.passage.id for hit in hits}
+    answerable: list[SubQuestion] = []
     unknown: list[str] = []
     for sub in subs:
-        if sub.passage in found and not accuracy(sub.text, unknown):
-            told.append(sub)
+        if sub.passage in hit_ids and not accuracy(sub.text, unknown):
+            answerable.append(sub)
         else:
             unknown += sub.answers
-    return told
+    return answerable
 
 
 def _supported(question: Question, gold: GoldPassages, config: AgentConfig) -> Plan:
-    """Ask the question itself, then for the title of each gold passage that was not found yet.
+    """Search for the question itself, then for the title of each gold passage that was not found.
 
-    A title is asked for only once the question or a passage that was read names it: the model can learn that. The
-    question is no step where it finds nothing that must be found.
+    A title is searched for only once the question or a passage that was read contains it: a model can learn that. The
+    search for the question is dropped if it finds no gold passage.
     """
     if not question.gold_passages or not question.evidence:
         raise LeftOutError(LeftOut.NO_ANNOTATION)
     missing = {id: gold.passage(id) for id in question.gold_passages}
     evidence = {id: _evidence(question, passage) for id, passage in missing.items()}
     hops: list[Hop] = []
-    query = known = question.text
-    wanted = _named(missing, known) or next(iter(missing))
+    query = text_read = question.text
+    target = _named(missing, text_read) or next(iter(missing))
     asks_the_question = True
     while missing:
         hits, inserted = (yield query), False
         if not asks_the_question or not _found(missing, hits):
             try:
-                hits, inserted = gold.with_gold(hits, wanted, question, len(hops), config.passages)
+                hits, inserted = gold.with_gold(hits, target, question, len(hops), config.passages)
             except LeftOutError:
                 if not asks_the_question:
                     raise
         asks_the_question = False
-        if found := _found(missing, hits):
-            hops.append(Hop(query, hits, " ".join(evidence[id] for id in found), inserted))
-            known = "\n".join([known, *(f"{hit.passage.title}\n{hit.passage.text}" for hit in hits)])
-            missing = {id: passage for id, passage in missing.items() if id not in found}
+        if new_ids := _found(missing, hits):
+            hops.append(Hop(query, hits, " ".join(evidence[id] for id in new_ids), inserted))
+            text_read = "\n".join([text_read, *(f"{hit.passage.title}\n{hit.passage.text}" for hit in hits)])
+            missing = {id: passage for id, passage in missing.items() if id not in new_ids}
         if missing:
-            named = _named(missing, known)
-            if named is None:
+            next_id = _named(missing, text_read)
+            if next_id is None:
                 raise LeftOutError(LeftOut.TITLE_UNKNOWN)
-            wanted, query = named, _bare(missing[named].title)
+            target, query = next_id, _bare(missing[next_id].title)
     if len(hops) > config.max_steps:
         raise LeftOutError(LeftOut.TOO_MANY_STEPS)
     return hops
 
 
 def _found(passages: dict[str, Passage], hits: list[Hit]) -> list[str]:
-    """Return the ids of the passages that are among hits."""
+    """Return the ids of those passages that are among the hits."""
     return [id for id in passages if any(hit.passage.id == id for hit in hits)]
 
 
 def _evidence(question: Question, passage: Passage) -> str:
-    """Return the sentences of evidence that stand in a passage; raises LeftOutError if none does."""
+    """Return the sentences of evidence that are in a passage. Raises LeftOutError if none is."""
     text = " ".join(passage.text.split())
     sentences = [" ".join(sentence.split()) for sentence in question.evidence]
     inside = [sentence for sentence in sentences if sentence and sentence in text]
@@ -236,10 +236,10 @@ def _evidence(question: Question, passage: Passage) -> str:
 
 
 def _named(passages: dict[str, Passage], text: str) -> str | None:
-    """Return the id of the first passage whose title a text names; None if it names none."""
+    """Return the id of the first passage whose title occurs in a text; None if none does."""
     return next((id for id, passage in passages.items() if accuracy(text, [_bare(passage.title)])), None)
 
 
 def _bare(title: str) -> str:
-    """Return a title without what tells it from others of its name, as in `Mercury (planet)`: no text has that."""
+    """Return a title without a disambiguation in brackets, as in `Mercury (planet)`, which texts do not contain."""
     return title.partition(" (")[0].strip()

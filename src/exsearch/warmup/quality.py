@@ -1,4 +1,4 @@
-"""What warm-up trajectories are worth: was the evidence read, and does the answer follow from it?"""
+"""Quality report of warm-up trajectories: is the evidence in the retrieved passages, and does it contain the answer?"""
 
 import re
 from collections import Counter, defaultdict
@@ -10,34 +10,33 @@ import msgspec
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.trajectory import Trajectory
 from exsearch.core.errors import UsageError
+from exsearch.core.sentences import sentence_parts
 from exsearch.evaluation.metrics import accuracy
 from exsearch.questions.question import Question
-
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a question."""
+    """What became of a question: a trajectory, or a reason why not."""
 
     question: Question
     trajectory: Trajectory | None = None
     left_out: str = ""
     """Why there is no trajectory."""
     inserted: int = 0
-    """Gold passages that were put among the hits."""
+    """Number of gold passages inserted into the hits."""
 
 
 class TeacherCost(msgspec.Struct, frozen=True):
-    """What a teacher was asked and charges for, over all starts."""
+    """The number of attempts of a teacher and their cost, over all starts."""
 
     model: str
     attempts: int
     failed: dict[str, int]
-    """Attempts that became no trajectory, by what was wrong."""
+    """Attempts that became no trajectory, by reason."""
     prompt_tokens: int
     cached_tokens: int
-    """Of the prompt's."""
+    """Cached tokens among those of the prompts."""
     completion_tokens: int
     price: float | None
     """In the currency of `--price`."""
@@ -51,39 +50,39 @@ class WarmupReport(msgspec.Struct, frozen=True):
     left_out: dict[str, int]
     """Questions that became no trajectory, by reason."""
     evidence_read: float
-    """Share of the trajectories all of whose recorded facts stand word for word in the passages of their step, as the
-    model reads them: after shortening."""
+    """Share of the trajectories all of whose recorded facts occur word for word in the passages of their step, as the
+    model reads them: after truncation."""
     evidence_words: float
-    """Mean share of the words of the recorded facts that occur in those passages, for facts in other words."""
+    """Mean share of the recorded facts' words that occur in those passages; for facts in other words."""
     answer_follows: float
-    """Share whose recorded facts contain a gold alias. That of a comparison often cannot."""
+    """Share whose recorded facts contain a gold alias. For comparison questions, they often cannot."""
     mean_steps: float
     mean_tokens: float
     mean_learned_tokens: float
-    """Tokens that carry loss."""
+    """Tokens that are trained on."""
     gold_inserted: int
-    """Gold passages that were put among the hits."""
+    """Gold passages inserted into the hits."""
     trajectories_with_inserted: int
     shortened_passages: int
     index: str
     """Fingerprint."""
     written_by: str
-    """`gold`, or the teacher."""
+    """`gold`, or the teacher's name."""
     teacher: TeacherCost | None = None
 
 
 class Quality:
-    """Counts outcomes as they pass."""
+    """Counts outcomes while they are written."""
 
     def __init__(self, chat: ChatFormat) -> None:
-        """Read passages with this tokenizer."""
+        """Decode passages with this tokenizer."""
         self._chat = chat
         self._questions = 0
         self._left_out: Counter[str] = Counter()
         self._sums: defaultdict[str, float] = defaultdict(float)
 
-    def passing(self, outcomes: Iterable[Outcome]) -> Iterator[Trajectory]:
-        """Count outcomes; yield their trajectories. Raises UsageError at the end if there was none."""
+    def count(self, outcomes: Iterable[Outcome]) -> Iterator[Trajectory]:
+        """Count outcomes, and yield their trajectories. Raises UsageError at the end if there are none."""
         for outcome in outcomes:
             self._questions += 1
             if outcome.trajectory is None:
@@ -112,7 +111,7 @@ class Quality:
             self._sums[name] += count
 
     def report(self, index: str, written_by: str, teacher: TeacherCost | None = None) -> WarmupReport:
-        """Return the figures of what has passed, which is at least one trajectory."""
+        """Return the figures of the outcomes counted, which include at least one trajectory."""
         sums, count = self._sums, self._sums["trajectories"]
         return WarmupReport(
             questions=self._questions,
@@ -134,35 +133,35 @@ class Quality:
 
 
 def evidence_was_read(trajectory: Trajectory, chat: ChatFormat) -> bool:
-    """Return whether every sentence recorded stands in the passages of its step, as they were shown.
+    """Return whether every recorded sentence occurs in the passages of its step, as they were shown.
 
-    Case, punctuation, articles and white space do not count. A step that recorded nothing is fine.
+    Case, punctuation, articles and white space are ignored. A step that recorded nothing passes.
     """
-    shown = _shown(trajectory, chat)
+    passages_shown = _shown(trajectory, chat)
     return all(
         accuracy(text, [sentence])
-        for step, text in zip(trajectory.steps, shown, strict=True)
+        for step, text in zip(trajectory.steps, passages_shown, strict=True)
         for sentence in _sentences(step.evidence)
     )
 
 
 def evidence_was_cut(trajectory: Trajectory, evidence: list[str], chat: ChatFormat) -> bool:
-    """Return whether a sentence of a step's evidence stands in a passage of it, but not in what was shown of that."""
+    """Return whether a sentence of a step's evidence occurs in a passage, but not in the part that was shown."""
     return any(
         not accuracy(text, [sentence]) and any(accuracy(hit.passage.text, [sentence]) for hit in step.hits)
-        for step, text, told in zip(trajectory.steps, _shown(trajectory, chat), evidence, strict=True)
-        for sentence in _sentences(told)
+        for step, text, sentences in zip(trajectory.steps, _shown(trajectory, chat), evidence, strict=True)
+        for sentence in _sentences(sentences)
     )
 
 
 def shared_words(trajectory: Trajectory, chat: ChatFormat) -> float:
-    """Return the share of the words recorded that occur in the passages of their step, as they were shown."""
-    recorded = read = 0
+    """Return the share of the recorded words that occur in the passages of their step, as they were shown."""
+    recorded = matched = 0
     for step, text in zip(trajectory.steps, _shown(trajectory, chat), strict=True):
-        words, known = _words(step.evidence or ""), set(_words(text))
+        words, words_shown = _words(step.evidence or ""), set(_words(text))
         recorded += len(words)
-        read += sum(word in known for word in words)
-    return read / recorded if recorded else 0.0
+        matched += sum(word in words_shown for word in words)
+    return matched / recorded if recorded else 0.0
 
 
 def answer_follows(trajectory: Trajectory, question: Question) -> bool:
@@ -171,13 +170,13 @@ def answer_follows(trajectory: Trajectory, question: Question) -> bool:
 
 
 def _shown(trajectory: Trajectory, chat: ChatFormat) -> list[str]:
-    """Return what the user said with the passages of each step of an answered trajectory.
+    """Return the user's text with the passages, for each step of an answered trajectory.
 
-    A grammar that searches first shows the first ones with the question.
+    In a grammar that searches first, the first passages come with the question.
     """
-    said = [message["content"] for message in chat.messages(trajectory.token_ids) if message["role"] == "user"]
-    first = 0 if len(said) == len(trajectory.steps) else 1
-    return said[first : first + len(trajectory.steps)]
+    user_texts = [message["content"] for message in chat.messages(trajectory.token_ids) if message["role"] == "user"]
+    first = 0 if len(user_texts) == len(trajectory.steps) else 1
+    return user_texts[first : first + len(trajectory.steps)]
 
 
 def _words(text: str) -> list[str]:
@@ -185,5 +184,5 @@ def _words(text: str) -> list[str]:
 
 
 def _sentences(evidence: str | None) -> list[str]:
-    # a text contains itself unless nothing of it counts, as of the initial in "A. Smith"
-    return [sentence for sentence in _SENTENCE_END.split(evidence or "") if accuracy(sentence, [sentence])]
+    # a text contains itself unless normalisation empties it, as it does the initial in "A. Smith"
+    return [sentence for sentence in sentence_parts(evidence or "") if accuracy(sentence, [sentence])]

@@ -1,8 +1,8 @@
-"""Warm-up trajectories that a stronger model writes: it plays the agent, in our grammar and with our index.
+"""Warm-up trajectories by a stronger model, which plays the agent with ExSearch's grammar and the user's index.
 
-The teacher is any OpenAI-compatible chat endpoint. What it says is journaled as it is, one line an attempt, so that a
-stopped run asks no attempt again. An attempt that passes the checks is written anew with our own tokenizer, as an
-annotation would be.
+The teacher is any OpenAI-compatible chat endpoint. Its replies are written to a journal as they are, one line per
+attempt, so that a resumed run repeats none. An attempt that passes the checks is then written with the student's
+tokenizer, like an annotation.
 """
 
 from collections import Counter
@@ -63,12 +63,12 @@ class _Taught:
 
 
 def teacher_agent(teacher: ModelConfig, config: Config, chat: ChatFormat, retriever: Retriever) -> Agent:
-    """Return the agent that the model of a chat endpoint plays; its fingerprint covers the rules it is given.
+    """Return an agent played by the model of a chat endpoint; its fingerprint covers the rules that it is given.
 
-    Raises UsageError for another grammar than ours: the rules are those of ours.
+    Raises UsageError for another grammar than ExSearch's, since the rules describe that one.
     """
     if config.agent.grammar != ExSearchGrammar.name:
-        raise UsageError(f"agent.grammar = {config.agent.grammar}: a teacher writes {ExSearchGrammar.name} alone")
+        raise UsageError(f"agent.grammar = {config.agent.grammar}: a teacher can only write {ExSearchGrammar.name}")
     chat, example = chat.unthinking(), example_messages(ExSearchGrammar())
     spec = EngineSpec(Path(), teacher, config.agent.context, config.rollout.in_flight)
     engine = OpenAIEngine(spec, _Taught(chat, example))
@@ -77,7 +77,7 @@ def teacher_agent(teacher: ModelConfig, config: Config, chat: ChatFormat, retrie
 
 
 def example_messages(grammar: ExSearchGrammar) -> list[dict[str, str]]:
-    """Return the rules and one conversation that keeps to them."""
+    """Return the rules, and one example conversation that follows them."""
     question = "In which country was the designer of the Velm Bridge born?"
     bridge = "The Velm Bridge is a footbridge in Orsk Harbour. It was designed by Ilse Kranmar and opened in 1931."
     ferry = "The Velm ferry ran until 1930."
@@ -103,12 +103,12 @@ def _shown(grammar: ExSearchGrammar, *passages: tuple[str, str]) -> str:
 
 
 class Teacher:
-    """Asks for trajectories, checks them, and counts what they cost."""
+    """Requests trajectories, checks them, and counts what they cost."""
 
     def __init__(
         self, agents: Agents, name: str, chat: ChatFormat, config: Config, attempts: int, journal: Path
     ) -> None:
-        """Let `agents`, played by the model `name`, make at most `attempts` a question."""
+        """Let `agents`, played by the model `name`, make at most `attempts` attempts per question."""
         self.name = name
         self._agents, self._chat, self._config = agents, chat, config
         self._attempts, self._journal = attempts, journal
@@ -116,65 +116,76 @@ class Teacher:
         self._asked: list[Trajectory] = []
 
     def outcomes(self, questions: list[Question]) -> Iterator[Outcome]:
-        """Ask what the journal lacks; yield what became of each question: its first attempt that passes the checks.
+        """Request what the journal lacks; yield each question's outcome: its first attempt that passes the checks.
 
-        Attempts that failed for want of an answer from the endpoint or the index are made again by a later start.
-        Raises UsageError if the endpoint does not answer the first of all, and as `Journals` does.
+        Attempts that failed because the endpoint or the index did not answer are repeated by a later start. Raises
+        UsageError if the endpoint does not answer the very first request, and as `Journals` does.
         """
         by_id = {question.id: question for question in questions}
         draw = Draw(self._config.seed, self._config.explore.temperature, self._config.explore.top_p)
         with Journals(self._agents, {self._journal: questions}, draw, settings=self._depended_on()) as journals:
             earlier = journals.found(self._journal)
-            failed = {(id, made.sample) for id, found in earlier.items() for made in found.values() if made.failed}
+            failed = {
+                (id, attempt.sample)
+                for id, by_question in earlier.items()
+                for attempt in by_question.values()
+                if attempt.failed
+            }
             plan = self._plan(by_id, failed)
             self._try(questions, journals, plan)
             attempts = journals.roll_out(plan, self._attempts, "teacher")[self._journal]
-        for question, made in zip(questions, attempts, strict=True):
-            self._asked += made
-            checked = [self._check(question, trajectory) for trajectory in made]
+        for question, trajectories in zip(questions, attempts, strict=True):
+            self._asked += trajectories
+            checked = [self._check(question, trajectory) for trajectory in trajectories]
             yield next((outcome for outcome in checked if outcome.trajectory is not None), checked[-1])
 
     def _depended_on(self) -> Settings:
-        """Return what the teacher's words depend on: it is shown texts, so another student may learn from them, too."""
+        """Return what the teacher's replies depend on: it is shown texts, so other students may learn from them too."""
         return {key: value for key, value in self._agents.settings.items() if key not in _OF_STUDENT}
 
     def _try(self, questions: list[Question], journals: Journals, plan: Plan) -> None:
-        """Make the first attempt alone, so that a wrong address or key is one error and not one a question."""
-        found = journals.found(self._journal)
-        left = next((question for question in questions if plan(found[question.id])), None)
-        if left is None:
+        """Make the first attempt on its own, so that a wrong address or key is one error, not one per question."""
+        attempts = journals.found(self._journal)
+        open_question = next((question for question in questions if plan(attempts[question.id])), None)
+        if open_question is None:
             return
-        asked_before, before = any(found.values()), len(found[left.id])
-        journals.roll_out(lambda made: plan(made) if len(made) == before else [], self._attempts, "teacher", only=left)
-        new = found[left.id][max(found[left.id])]
+        asked_before, before = any(attempts.values()), len(attempts[open_question.id])
+        journals.roll_out(
+            lambda made: plan(made) if len(made) == before else [], self._attempts, "teacher", only=open_question
+        )
+        new = attempts[open_question.id][max(attempts[open_question.id])]
         if new.stop_reason == StopReason.ENGINE_FAILED:
             if not asked_before:
                 journals.remove(self._journal)
             raise UsageError(f"the teacher does not answer: {new.stop_detail}")
 
     def _plan(self, by_id: dict[str, Question], failed_earlier: set[tuple[str, int]]) -> Plan:
-        """Return the plan that makes an attempt at a time, until one passes the checks."""
+        """Return the plan that makes one attempt at a time until one passes the checks."""
 
-        def next_attempt(found: Found) -> list[int]:
-            if any(self._check(by_id[made.question_id], made).trajectory is not None for made in found.values()):
+        def next_attempt(attempts: Found) -> list[int]:
+            if any(
+                self._check(by_id[attempt.question_id], attempt).trajectory is not None for attempt in attempts.values()
+            ):
                 return []
-            counted = sum((made.question_id, made.sample) not in failed_earlier for made in found.values())
-            return [next(sample for sample in count() if (sample, 0) not in found)] if counted < self._attempts else []
+            counted = sum((attempt.question_id, attempt.sample) not in failed_earlier for attempt in attempts.values())
+            return (
+                [next(sample for sample in count() if (sample, 0) not in attempts)] if counted < self._attempts else []
+            )
 
         return next_attempt
 
-    def _check(self, question: Question, made: Trajectory) -> Outcome:
-        key = (made.question_id, made.sample)
+    def _check(self, question: Question, attempt: Trajectory) -> Outcome:
+        key = (attempt.question_id, attempt.sample)
         if key not in self._checked:
-            self._checked[key] = check(question, made, self.name, self._chat, self._config.agent)
+            self._checked[key] = check(question, attempt, self.name, self._chat, self._config.agent)
         return self._checked[key]
 
     def cost(self, price: tuple[float, float] | None) -> TeacherCost:
-        """Return what the attempts cost, with `price` for a million prompt and completion tokens."""
+        """Return what the attempts cost; `price` is for a million prompt and a million completion tokens."""
         failed = Counter(outcome.left_out for outcome in self._checked.values() if outcome.trajectory is None)
-        cached = sum(made.cost.cached_tokens for made in self._asked)
-        prompt = cached + sum(made.cost.prefilled_tokens for made in self._asked)
-        completion = sum(made.cost.generated_tokens for made in self._asked)
+        cached = sum(attempt.cost.cached_tokens for attempt in self._asked)
+        prompt = cached + sum(attempt.cost.prefilled_tokens for attempt in self._asked)
+        completion = sum(attempt.cost.generated_tokens for attempt in self._asked)
         return TeacherCost(
             model=self.name,
             attempts=len(self._asked),
@@ -186,23 +197,23 @@ class Teacher:
         )
 
 
-def check(question: Question, made: Trajectory, author: str, chat: ChatFormat, config: AgentConfig) -> Outcome:
-    """Return an attempt written anew with our tokenizer, or what is wrong with it.
+def check(question: Question, attempt: Trajectory, author: str, chat: ChatFormat, config: AgentConfig) -> Outcome:
+    """Return an attempt rewritten with our tokenizer, or what is wrong with it.
 
-    It must follow the grammar to its end, answer with a gold alias, and record what stands in the passages read.
+    It must follow the grammar to its end, answer with a gold alias, and record what the passages read contain.
     """
-    if made.answer is None:
-        return Outcome(question, left_out=made.stop_reason.value)
-    alias = next((alias for alias in question.answers if exact_match(made.answer, [alias])), None)
+    if attempt.answer is None:
+        return Outcome(question, left_out=attempt.stop_reason.value)
+    alias = next((alias for alias in question.answers if exact_match(attempt.answer, [alias])), None)
     if alias is None:
         return Outcome(question, left_out=WRONG_ANSWER)
-    if not any(step.evidence for step in made.steps):
+    if not any(step.evidence for step in attempt.steps):
         return Outcome(question, left_out=NOTHING_RECORDED)
-    hops = [Hop(step.query, step.hits, step.evidence or "") for step in made.steps]
+    hops = [Hop(step.query, step.hits, step.evidence or "") for step in attempt.steps]
     try:
-        written = write_trajectory(question, hops, alias, author, made.index_fingerprint, chat, config)
+        rewritten = write_trajectory(question, hops, alias, author, attempt.index_fingerprint, chat, config)
     except LeftOutError as error:
         return Outcome(question, left_out=error.reason.value)
-    if not evidence_was_read(written, chat):
+    if not evidence_was_read(rewritten, chat):
         return Outcome(question, left_out=NOT_READ)
-    return Outcome(question, msgspec.structs.replace(written, sample=made.sample, seed=made.seed))
+    return Outcome(question, msgspec.structs.replace(rewritten, sample=attempt.sample, seed=attempt.seed))

@@ -1,4 +1,4 @@
-"""Warm-up trajectories from annotations, with the passages that the real index returns."""
+"""Writes warm-up trajectories from annotations, with the passages that the index returns."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +8,7 @@ import msgspec
 from exsearch.agent.budget import MIN_PASSAGE_TOKENS, Budget
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammar import Action
-from exsearch.agent.grammars.known import GRAMMARS, grammar_class
+from exsearch.agent.grammars.registry import GRAMMARS, grammar_class
 from exsearch.agent.trajectory import Step, StopReason, Trajectory
 from exsearch.agent.transcript import Transcript
 from exsearch.config import AgentConfig, WarmupConfig
@@ -24,15 +24,15 @@ from exsearch.warmup.plan import GoldPassages, Hop, LeftOut, LeftOutError, plan,
 from exsearch.warmup.quality import Outcome, evidence_was_cut
 
 BATCH = 64
-"""Questions that are searched for together."""
+"""Number of questions to search for together."""
 GOLD = "gold"
-"""The model fingerprint of trajectories from annotations."""
+"""Model fingerprint of trajectories from annotations."""
 
 ONE_SHOT = "one-shot"
 
 
 def within_context(config: AgentConfig, base: Path) -> AgentConfig:
-    """Return the settings for trajectories that the model in the folder `base` learns: its own context, if smaller."""
+    """Return the settings for trajectories that the model in the folder `base` learns: with its context, if smaller."""
     return msgspec.structs.replace(config, context=min(config.context, context_limit(load_config(base))))
 
 
@@ -55,15 +55,16 @@ def gold_outcomes(
     config: AgentConfig,
     gold: GoldPassages | None = None,
 ) -> Iterator[Outcome]:
-    """Write out the annotations of each question as a trajectory, or say why not; in order.
+    """Write the annotations of each question as a trajectory, or say why not; in order.
 
-    By default questions are left out for which the index does not return the passage that holds the evidence: such a
-    trajectory would teach the model to record what it has not read. So are those that do not fit into the budgets. The
-    grammar `one-shot` needs no annotations. Raises UsageError for grammars in which there is no gold.
+    By default, questions are skipped for which the index does not return the passage with the evidence: such a
+    trajectory would teach the model to record what it has not read. Questions that do not fit into the budgets are
+    skipped too. The grammar `one-shot` needs no annotations. Raises UsageError for grammars that gold trajectories
+    cannot be written in.
     """
     if config.grammar != ONE_SHOT and not grammar_class(config.grammar).decomposes:
-        known = ", ".join(name for name, kind in GRAMMARS.items() if kind.decomposes or name == ONE_SHOT)
-        raise UsageError(f"agent.grammar = {config.grammar}: gold trajectories can be written in {known} alone")
+        grammars = ", ".join(name for name, kind in GRAMMARS.items() if kind.decomposes or name == ONE_SHOT)
+        raise UsageError(f"agent.grammar = {config.grammar}: gold trajectories can only be written in {grammars}")
     gold = gold or GoldPassages(None, WarmupConfig(), 0)
     with progress("gold trajectories", len(questions)) as bar:
         for start in range(0, len(questions), BATCH):
@@ -94,9 +95,9 @@ def _outcome(
 def write_trajectory(
     question: Question, hops: list[Hop], answer: str, author: str, index: str, chat: ChatFormat, config: AgentConfig
 ) -> Trajectory:
-    """Return the trajectory of these searches; raises LeftOutError if it does not fit into the budgets.
+    """Return the trajectory of these searches. Raises LeftOutError if it does not fit into the budgets.
 
-    `author` and `index` are the fingerprints of who wrote it and of the index.
+    `author` and `index` are the fingerprints of its author and of the index.
     """
     grammar = chat.grammar_of(config)
     last = grammar.answers_after(config.max_steps)
@@ -112,8 +113,8 @@ def write_trajectory(
     evidence: str | None = None
     for hop in hops:
         say(grammar.turn(Action(evidence, hop.query)))
-        left = config.max_steps - len(steps)
-        room = budget.for_search(transcript, left)
+        searches_left = config.max_steps - len(steps)
+        room = budget.for_search(transcript, searches_left)
         if room < config.passages * MIN_PASSAGE_TOKENS:
             raise LeftOutError(LeftOut.CONTEXT_FULL)
         evidence = hop.evidence
@@ -132,7 +133,7 @@ def write_trajectory(
 def _one_shot_trajectory(
     question: Question, hits: list[Hit], index: str, chat: ChatFormat, config: AgentConfig
 ) -> Trajectory:
-    """Return the question, its passages and its answer as a trajectory, whether the passages tell it or not."""
+    """Return the question, its passages and its answer as a trajectory, even if the passages lack the answer."""
     grammar = chat.grammar_of(config)
     transcript, budget = Transcript(chat, grammar, question.text), Budget(chat, grammar, config, config.context)
     transcript.show(hits, budget.for_search(transcript, 1), ask=True)
@@ -163,14 +164,14 @@ def _finished(
 
 
 def are_trajectories(path: Path) -> bool:
-    """Return whether the first line of a file is a trajectory, not a question."""
+    """Return whether the first line of a file is a trajectory, rather than a question."""
     return any("token_ids" in line for line, _ in zip(read_jsonl(path, dict), range(1), strict=False))
 
 
 def read_warmup(path: Path, chat: ChatFormat) -> list[Trajectory]:
-    """Read ready trajectories; raises UsageError for one that is not answered or has another model's tokens.
+    """Read ready trajectories. Raises UsageError for one without an answer or with the tokens of another model.
 
-    All must tell the date that the first one tells, which need not be that of `chat`.
+    All must have the date of the first one in their prompts, which may differ from that of `chat`.
     """
     trajectories = list(read_jsonl(path, Trajectory))
     if trajectories and (day := chat.day_of(trajectories[0].prompt)) is not None:
@@ -183,9 +184,9 @@ def read_warmup(path: Path, chat: ChatFormat) -> list[Trajectory]:
         answer = chat.answer_ids(trajectory.answer, behind_thought=bool(start and trajectory.loss_mask[start - 1]))
         if chat.day_of(trajectory.prompt) != chat.agent.date or trajectory.token_ids[start:] != answer:
             raise UsageError(
-                f"{name}: its tokens are not those that this model's tokenizer and chat template make; write the file "
-                "anew with `exsearch data warmup --model` and this model"
+                f"{name}: its tokens are not those of this model's tokenizer and chat template; write the file "
+                "again with `exsearch data warmup --model` and this model"
             )
     if not trajectories:
-        raise UsageError(f"{path}: holds no trajectories")
+        raise UsageError(f"{path}: has no trajectories")
     return trajectories

@@ -1,1 +1,1 @@
-"""The wire formats of retrieval servers: one file for each dialect, with both of its ends and its checks."""
+"""The wire formats (dialects) of retrieval servers: one file per dialect, with both of its ends and its checks."""

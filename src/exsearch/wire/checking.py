@@ -1,4 +1,4 @@
-"""Checks of a server, anybody's: a check is a function that asserts what a client needs."""
+"""Checks of a server: a check is a function that asserts what a client needs."""
 
 import json
 import time
@@ -11,20 +11,20 @@ _NAMES = {"query", "queries"}
 
 
 class Check(NamedTuple):
-    """One thing that is checked of a dialect."""
+    """One check of a dialect."""
 
     dialect: str
     """Its letter."""
     name: str
     run: Callable[[Probe], None]
-    """Raises AssertionError for what is wrong."""
+    """Raises AssertionError with what is wrong."""
 
 
 class Checks(list[Check]):
     """The checks of a dialect's file, in order."""
 
     def add(self, dialect: str, name: str) -> Callable[[Callable[[Probe], None]], Callable[[Probe], None]]:
-        """Decorate a function that is a check."""
+        """Register the decorated function as a check."""
 
         def register(run: Callable[[Probe], None]) -> Callable[[Probe], None]:
             self.append(Check(dialect, name, run))
@@ -34,31 +34,31 @@ class Checks(list[Check]):
 
 
 def need_list(value: Any, length: int | None, what: str) -> list[Any]:
-    """Return `value`, which must be a list, of `length` if that is given."""
-    need(isinstance(value, list), f"{what} is no list: {str(value)[:100]}")
+    """Return `value`, which must be a list, and of `length` if that is given."""
+    need(isinstance(value, list), f"{what} is not a list: {str(value)[:100]}")
     need(length is None or len(value) == length, f"{what} has {len(value)} entries, not {length}")
     return list(value)
 
 
 def need_object(value: Any, what: str, **kinds: type | tuple[type, ...]) -> dict[str, Any]:
-    """Return `value`, which must be an object with these keys of these types."""
-    need(isinstance(value, dict), f"{what} is no object: {str(value)[:100]}")
+    """Return `value`, which must be an object with these keys, of these types."""
+    need(isinstance(value, dict), f"{what} is not an object: {str(value)[:100]}")
     for key, kind in kinds.items():
         need(key in value, f"{what} has no `{key}`: {sorted(value)}")
         need(isinstance(value[key], kind), f"`{key}` of {what} has the wrong type: {str(value[key])[:100]}")
     return dict(value)
 
 
-def need_documents(value: Any, most: int, what: str) -> list[Any]:
-    """Return the passages of one query: one to `most`."""
-    found = need_list(value, None, what)
-    need(len(found) > 0, f"{what} is empty; say what this server has passages for (--query)")
-    need(len(found) <= most, f"{what} has {len(found)} passages, {most} were asked for")
-    return found
+def need_documents(value: Any, k: int, what: str) -> list[Any]:
+    """Return the passages of one query, from one to `k`."""
+    documents = need_list(value, None, what)
+    need(len(documents) > 0, f"{what} is empty; name a query for which this server has passages (--query)")
+    need(len(documents) <= k, f"{what} has {len(documents)} passages, {k} were asked for")
+    return documents
 
 
 def need_contents(value: Any, what: str) -> str:
-    """Return the `contents` of `value`, a title line and a text."""
+    """Return the `contents` of `value`, which must be a title line and a text."""
     contents = str(need_object(value, what, contents=str)["contents"])
     title, feed, text = contents.partition("\n")
     need(bool(feed and title and text), f"`contents` of {what} is not a title line and a text: {contents[:80]!r}")
@@ -66,22 +66,22 @@ def need_contents(value: Any, what: str) -> str:
 
 
 def need_descending(scores: list[float], what: str) -> None:
-    """Check that scores are numbers, the highest first."""
-    need(all(isinstance(score, int | float) for score in scores), f"a score of {what} is no number")
+    """Check that scores are numbers in descending order."""
+    need(all(isinstance(score, int | float) for score in scores), f"a score of {what} is not a number")
     need(scores == sorted(scores, reverse=True), f"{what} is not sorted by score: {scores}")
 
 
-def need_scored(value: Any, most: int, what: str) -> list[str]:
-    """Check one query's `{document, score}` list; return the contents."""
-    found = [need_object(item, what, document=dict, score=(int, float)) for item in need_documents(value, most, what)]
-    need_descending([item["score"] for item in found], what)
-    return [need_contents(item["document"], what) for item in found]
+def need_scored(value: Any, k: int, what: str) -> list[str]:
+    """Check the `{document, score}` list of one query; return the contents."""
+    entries = [need_object(item, what, document=dict, score=(int, float)) for item in need_documents(value, k, what)]
+    need_descending([item["score"] for item in entries], what)
+    return [need_contents(item["document"], what) for item in entries]
 
 
 def refusals(dialect: str, path: str, valid: Callable[[str, int], dict[str, Any]]) -> list[Check]:
     """Return the checks that bad input gets a client error and does no harm.
 
-    `valid` makes the body of a request to `path` for the best passages, so many, of one query.
+    `valid(query, k)` makes the body of a request to `path` for the `k` best passages of a query.
     """
     checks = Checks()
     bad: dict[str, Callable[[str], Any]] = {

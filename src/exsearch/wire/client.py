@@ -1,4 +1,4 @@
-"""A dialect from the client's side: how to ask, and how to read the answer."""
+"""A dialect from the client's side: how to send queries, and how to read the answer."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,18 +6,18 @@ from typing import Any, NamedTuple
 from exsearch.corpus.passage import Passage
 
 Found = list[tuple[Passage, float | None]]
-"""The passages of one query, best first, with their scores where the server gives any."""
+"""The passages of one query, best first, with their scores if the server returns them."""
 
 
 class Client(NamedTuple):
-    """How one kind of server is asked."""
+    """How to query one kind of server."""
 
     path: str
-    """Where its servers answer."""
+    """Path at which its servers answer."""
     batched: bool
-    """Whether one request takes many queries."""
+    """Whether one request can have many queries."""
     ask: Callable[[list[str], int], dict[str, Any]]
-    """(queries, k) -> the JSON body, or the parameters in the URL where `in_url`."""
+    """(queries, k) -> the JSON body, or the parameters in the URL if `in_url`."""
     read: Callable[[bytes], list[Found]]
-    """Body of the response -> what was found for each query; raises ValueError if it is no such body."""
+    """Body of the response -> the passages of each query. Raises ValueError for another body."""
     in_url: bool = False

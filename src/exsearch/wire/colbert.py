@@ -25,7 +25,7 @@ class ColBERT(SearchRequest, frozen=True):
 
     dialect = "C"
     path = "/api/search"
-    most = 100
+    max_passages = 100
 
     query: str
     k: int = 10
@@ -35,12 +35,12 @@ class ColBERT(SearchRequest, frozen=True):
         return [self.query], self.k
 
     def answer(self, hits: list[list[Hit]]) -> Any:
-        """Title and text in one string; `long_text` is what DSPy's client reads after a POST."""
+        """Return title and text in one string; `long_text` is what DSPy's client reads after a POST."""
         [ranked] = hits
         probabilities = _softmax([hit.score for hit in ranked])
         topk = []
         for hit, probability in zip(ranked, probabilities, strict=True):
-            # SearchLM cuts at the first bar: there must be one, and none before it
+            # SearchLM splits at the first bar, so the title must not contain one
             text = f"{hit.passage.title.replace('|', '/')} | {hit.passage.text}"
             pid = hit.passage.id
             topk.append(
@@ -57,10 +57,10 @@ class ColBERT(SearchRequest, frozen=True):
 
 
 def colbert_get(query_string: bytes) -> ColBERT | None:
-    """Read dialect C from a URL; None if there is no `query` in it. Raises RequestError.
+    """Read dialect C from a URL; None if it has no `query`. Raises RequestError.
 
-    SearchLM puts the query into the URL as it is: a bare `&` belongs to it unless it begins another parameter, and so
-    does a `+` beside spaces that are not written as one.
+    SearchLM writes the query into the URL unencoded: a bare `&` belongs to the query unless another parameter follows,
+    and so does a `+` if there are also unencoded spaces.
     """
     raw = query_string.decode("ascii")
     plus_is_space = "%20" not in raw
@@ -113,7 +113,7 @@ def _read(body: bytes) -> list[Found]:
 
 
 def _from_bar(line: str, id: str | int | None) -> Passage:
-    """Take what is before the first bar as the title."""
+    """Take the text before the first bar as the title."""
     title, bar, text = line.partition("|")
     return passage_of(title.strip(), text.strip(), id) if bar else passage_of("", line, id)
 
@@ -122,14 +122,14 @@ CLIENT = Client("/api/search", False, lambda queries, k: {"query": queries[0], "
 CHECKS = Checks()
 
 
-def _topk(answer: Any, most: int) -> list[str]:
+def _topk(answer: Any, k: int) -> list[str]:
     topk = need_object(answer, "the answer", query=str, topk=list)["topk"]
-    found = need_documents(topk, most, "`topk`")
+    found = need_documents(topk, k, "`topk`")
     for rank, item in enumerate(found, start=1):
         need_object(
             item, "an entry of `topk`", text=str, pid=(int, str), rank=int, score=(int, float), prob=(int, float)
         )
-        need("|" in item["text"], f"no bar between title and text, where SearchLM cuts: {item['text'][:80]!r}")
+        need("|" in item["text"], f"no bar between title and text, where SearchLM splits: {item['text'][:80]!r}")
         need(item["rank"] == rank, f"rank {item['rank']} at place {rank}")
     need_descending([item["score"] for item in found], "`topk`")
     total = sum(item["prob"] for item in found)
@@ -142,7 +142,7 @@ def _(probe: Probe) -> None:
     _topk(probe.get("/api/search?" + urlencode({"query": probe.query, "k": 3})).json(), 3)
 
 
-@CHECKS.add("C", "k may be missing and is 10 then")
+@CHECKS.add("C", "k may be missing and then is 10")
 def _(probe: Probe) -> None:
     _topk(probe.get("/api/search?" + urlencode({"query": probe.query})).json(), 10)
 

@@ -1,10 +1,10 @@
-"""The error of a request that is refused."""
+"""The error of a refused request."""
 
 from collections.abc import Mapping
 
 
 class RequestError(Exception):
-    """A request is refused; the client gets `message` with the HTTP status `status` and these headers."""
+    """A refused request; the client gets `message` with the HTTP status `status` and these headers."""
 
     def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         """Keep what the client gets."""

@@ -26,7 +26,7 @@ class FlashRAG(SearchRequest, frozen=True):
         return [self.query], self.top_n
 
     def answer(self, hits: list[list[Hit]]) -> Any:
-        """A bare list of passages; with scores a list of the passages' and the scores' list."""
+        """Return a bare list of passages; with scores, a list of the passages and of the scores."""
         [documents], [scores] = _answer(hits)
         return [documents, scores] if self.return_score else documents
 
@@ -46,7 +46,7 @@ class FlashRAGBatch(SearchRequest, frozen=True):
         return self.query, self.top_n
 
     def answer(self, hits: list[list[Hit]]) -> Any:
-        """Lists of passages; with scores a list of the passages' lists and the scores' lists."""
+        """Return lists of passages; with scores, the passages' lists and the scores' lists."""
         documents, scores = _answer(hits)
         return [documents, scores] if self.return_score else documents
 

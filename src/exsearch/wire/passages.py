@@ -1,14 +1,14 @@
-"""Passages on the wire: title and text apart, or both in one string; one without an id gets one from its content."""
+"""Passages in wire formats: title and text apart, or both in one string; a missing id is made from the content."""
 
 import hashlib
 
 import msgspec
 
-from exsearch.corpus.passage import Passage
+from exsearch.corpus.passage import Passage, split_contents
 
 
 def contents_of(passage: Passage) -> str:
-    """Return the quoted title as the first line, then the text: clients cut at the first line feed."""
+    """Return the quoted title as the first line, then the text: clients split at the first line feed."""
     return f'"{passage.title.replace(chr(10), " ")}"\n{passage.text}'
 
 
@@ -21,7 +21,7 @@ class Document(msgspec.Struct):
     text: str | None = None
 
     def passage(self) -> Passage:
-        """Return the passage; raises ValueError if there is none."""
+        """Return the passage. Raises ValueError if there is none."""
         if self.text is not None:
             return passage_of(self.title or "", self.text, self.id)
         if self.contents is None:
@@ -30,18 +30,12 @@ class Document(msgspec.Struct):
 
 
 def from_contents(contents: str, id: str | int | None) -> Passage:
-    """Take the first line, quoted or not, as the title; text of one line has none."""
-    title, line_feed, text = contents.partition("\n")
-    if not line_feed:
-        return passage_of("", contents, id)
-    title = title.strip()
-    if len(title) > 1 and title[0] == title[-1] == '"':
-        title = title[1:-1]
-    return passage_of(title, text, id)
+    """Take the first line, quoted or not, as the title; a text of one line has none."""
+    return passage_of(*split_contents(contents), id)
 
 
 def passage_of(title: str, text: str, id: str | int | None) -> Passage:
-    """Return a passage, which is told by its content where the server has no id."""
+    """Return a passage; if the server has no id, it is derived from the content."""
     if id is None:
         id = hashlib.blake2b(f"{title}\n{text}".encode(), digest_size=8).hexdigest()
     return Passage(str(id), title, text)

@@ -1,4 +1,4 @@
-"""Sends requests to a retrieval server as its clients do, and as no client should."""
+"""Sends requests to a retrieval server as its clients do, and malformed ones."""
 
 import json
 from typing import Any
@@ -10,11 +10,11 @@ from exsearch.core.errors import UsageError
 from exsearch.network.http_client import client, connect, describe
 
 SECONDS = 60
-"""For an answer."""
+"""Seconds to wait for an answer."""
 
 
 def need(condition: bool, fault: str) -> None:
-    """Fail the check that calls this, unless `condition` holds."""
+    """Fail the calling check unless `condition` holds."""
     if not condition:
         raise AssertionError(fault)
 
@@ -26,7 +26,7 @@ class Reply(msgspec.Struct, frozen=True):
     body: bytes
 
     def json(self) -> Any:
-        """Return the decoded body of a successful answer; fails the check for any other."""
+        """Return the decoded body of a successful answer; any other answer fails the check."""
         need(self.status == 200, f"HTTP {self.status}: {self.body[:200]!r}")
         try:
             return json.loads(self.body)
@@ -40,7 +40,7 @@ class Probe:
     def __init__(self, url: str, query: str, api_key: str | None = None) -> None:
         """Check `url` with `query`, which should have hits.
 
-        Raises UsageError for something that is no URL, and for a proxy that cannot be used.
+        Raises UsageError for an invalid URL, and for a proxy that cannot be used.
         """
         self._key = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         try:
@@ -50,8 +50,8 @@ class Probe:
         if self._url.scheme not in ("http", "https") or not self._url.host:
             raise UsageError(f"{url}: not the URL of a server, such as http://127.0.0.1:8000")
         self.shown = describe(self._url)
-        """The URL for messages."""
-        # a connection for each request: what one leaves behind must not be blamed on the next
+        """The URL as messages show it."""
+        # one connection per request, so that no request affects the next
         each = httpx2.Limits(max_keepalive_connections=0)
         self._client = client(self._url, httpx2.Timeout(SECONDS), each, self._key)
         self.query = query
@@ -67,7 +67,7 @@ class Probe:
         return self._send("GET", path, None)
 
     def get_unencoded(self, target: str) -> Reply:
-        """GET `target` as it is, whatever characters it holds."""
+        """GET `target` as it is, whatever characters it contains."""
         with connect(self._url, SECONDS) as connection:
             connection.sendall(self._head("GET", target, {"Connection": "close"}))
             received = b"".join(iter(lambda: connection.recv(65536), b""))

@@ -27,7 +27,7 @@ class R1Searcher(SearchRequest, frozen=True):
         return self.queries, self.k
 
     def answer(self, hits: list[list[Hit]]) -> Any:
-        """Passages as strings. The quoted title comes first: clients strip a leading number as the passage's id."""
+        """Return passages as strings. The quoted title comes first, since clients strip a leading number as an id."""
         answers = [[contents_of(hit.passage) for hit in ranked] for ranked in hits]
         return {"queries": self.queries, "answers": answers}
 

@@ -1,8 +1,8 @@
 """All wire formats that search agents and trainers speak to their retriever.
 
-A dialect's file has its requests, as a server takes and answers them, the client that asks so, and the checks of a
-server. Several dialects share a path: the keys of the body tell which it is (`request_at`). Keys that a dialect does
-not know are ignored, as the clients' own servers do.
+A dialect's file has its requests, as a server reads and answers them, the client that sends them, and the checks of a
+server. Several dialects share a path: the keys of the body decide which one it is (`request_at`). Unknown keys are
+ignored, as by the clients' own servers.
 """
 
 from collections.abc import Collection
@@ -22,7 +22,7 @@ REQUESTS: list[type[SearchRequest] | type[Access]] = [
     SearchR1, SearchR1Rerank, Access, SkyRL, ColBERT, R1Searcher, FlashRAG, FlashRAGBatch, ZeroSearch,
 ]  # fmt: skip
 ANY_PATH = (frozenset({"query", "k"}), ColBERT)
-"""DSPy's client posts this to any URL it is given."""
+"""DSPy's client posts this to any URL that it is given."""
 REQUESTS_BY_KEYS: dict[str, list[tuple[frozenset[str], type[SearchRequest] | type[Access]]]] = {
     "/retrieve": [
         ANY_PATH,
@@ -37,7 +37,7 @@ REQUESTS_BY_KEYS: dict[str, list[tuple[frozenset[str], type[SearchRequest] | typ
         for request in (Access, ColBERT, R1Searcher, FlashRAG, FlashRAGBatch)
     },
 }
-"""What a POST to a path is: the first request all of whose keys are in the body."""
+"""Requests by path: a POST is the first of them all of whose keys are in the body."""
 CLIENTS = {
     "search-r1": search_r1.CLIENT,
     "skyrl": skyrl.CLIENT,
@@ -46,7 +46,7 @@ CLIENTS = {
     "flashrag": flashrag.CLIENT,
     "zerosearch": zerosearch.CLIENT,
 }
-"""By name; each is spoken by the project of that name and its relatives.
+"""Clients by name; each is used by the project of that name and its relatives.
 
 search-r1: verl, ASearcher, agent-lightning, slime; colbert: SearchLM, DSPy; flashrag: ReSearch, ReCall.
 """
@@ -55,11 +55,11 @@ CHECKS: list[Check] = [
     *(check for dialect in _DIALECTS for check in dialect.CHECKS),
     *(check for dialect in _DIALECTS for check in dialect.REFUSALS),
 ]
-"""Of a server, anybody's, in order."""
+"""The checks of a server, in order."""
 
 
 def request_at(path: str, keys: Collection[str]) -> type[SearchRequest] | type[Access]:
-    """Return the request that a POST to `path` with these keys is. Raises RequestError if it is none."""
+    """Return the kind of request that a POST to `path` with these keys is. Raises RequestError if it is none."""
     for needed, request in REQUESTS_BY_KEYS.get(path, [ANY_PATH]):
         if needed.issubset(keys):
             return request

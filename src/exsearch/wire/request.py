@@ -1,4 +1,4 @@
-"""A search as a server is asked for it."""
+"""A search request as a server receives it."""
 
 from typing import Any, ClassVar
 
@@ -8,18 +8,18 @@ from exsearch.corpus.passage import Hit
 
 
 class SearchRequest(msgspec.Struct, frozen=True):
-    """A request for the best passages of some queries."""
+    """A request for the best passages of one or more queries."""
 
     dialect: ClassVar[str]
-    """A letter, as in docs/reference/wire-formats.md."""
+    """Letter of the dialect, as in docs/reference/wire-formats.md."""
     path: ClassVar[str]
-    most: ClassVar[int | None] = None
-    """The dialect's own bound of the number of passages."""
+    max_passages: ClassVar[int | None] = None
+    """The dialect's own maximum number of passages."""
 
     def asks(self) -> tuple[list[str], int]:
         """Return the queries and the number of passages for each."""
         raise NotImplementedError
 
     def answer(self, hits: list[list[Hit]]) -> Any:
-        """Return the response for the hits of each query, as what JSON can hold."""
+        """Return the response with the hits of each query, as JSON-serialisable values."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Search-R1 and what grew from it: verl, ASearcher, agent-lightning, slime."""
+"""Search-R1 and its descendants: verl, ASearcher, agent-lightning, slime."""
 
 from typing import Any, ClassVar
 
@@ -14,7 +14,7 @@ from exsearch.wire.request import SearchRequest
 
 
 class SearchR1(SearchRequest, frozen=True):
-    """Search-R1 and what grew from it: verl, ASearcher, agent-lightning, slime."""
+    """Search-R1 and its descendants: verl, ASearcher, agent-lightning, slime."""
 
     dialect = "A"
     path = "/retrieve"
@@ -24,18 +24,19 @@ class SearchR1(SearchRequest, frozen=True):
     return_scores: bool = False
 
     def asks(self) -> tuple[list[str], int]:
-        """Three passages, as its launch script asks for, if `topk` is missing or null."""
+        """Return the queries and their number of passages: three, as in its launch script, if `topk` is missing or
+        null."""
         return self.queries, 3 if self.topk is None else self.topk
 
     def answer(self, hits: list[list[Hit]]) -> Any:
-        """Lists of `{document, score}`; without scores lists of documents."""
+        """Return lists of `{document, score}`; without scores, lists of documents."""
         return search_r1_answer(hits, self.return_scores)
 
 
 class SearchR1Rerank(SearchRequest, frozen=True):
     """Search-R1's server that retrieves and re-ranks in one request.
 
-    The index's own ranking is the answer: an index that is to be re-ranked is built so (`hybrid`).
+    The answer is the index's own ranking; for re-ranking, build an index that re-ranks (`hybrid`).
     """
 
     dialect = "A2"
@@ -47,7 +48,7 @@ class SearchR1Rerank(SearchRequest, frozen=True):
     return_scores: bool = False
 
     def asks(self) -> tuple[list[str], int]:
-        """As many passages as would be left after re-ranking."""
+        """Return the queries and the number of passages that re-ranking would leave."""
         retrieved = 10 if self.topk_retrieval is None else self.topk_retrieval
         return self.queries, min(retrieved, 3 if self.topk_rerank is None else self.topk_rerank)
 
@@ -66,7 +67,7 @@ class Access(msgspec.Struct, frozen=True):
 
 
 def document(passage: Passage) -> dict[str, str]:
-    """Return a passage as dialect A has it: title and text both joined and apart; `url` is for ASearcher."""
+    """Return a passage in dialect A's form: title and text both joined and apart; `url` is for ASearcher."""
     return {
         "id": passage.id,
         "contents": contents_of(passage),
@@ -77,10 +78,10 @@ def document(passage: Passage) -> dict[str, str]:
 
 
 def search_r1_answer(hits: list[list[Hit]], scores: bool) -> Any:
-    """Return lists of `{document, score}`; without scores lists of documents."""
+    """Return lists of `{document, score}`; without scores, lists of documents."""
     if scores:
         return {"result": [[{"document": document(hit.passage), "score": hit.score} for hit in r] for r in hits]}
-    # Search-R1's clients read the document itself here, agent-lightning's its `document`
+    # Search-R1's clients read the document itself, agent-lightning's its `document`
     plain = [[document(hit.passage) for hit in ranked] for ranked in hits]
     return {"result": [[{**fields, "document": fields} for fields in ranked] for ranked in plain]}
 
@@ -95,7 +96,7 @@ class _SearchR1Answer(msgspec.Struct):
 
 
 def read_search_r1(body: bytes) -> list[Found]:
-    """Read such an answer, with scores; raises ValueError if it is none."""
+    """Read such an answer, with scores. Raises ValueError for another body."""
     rankings = decode(body, _SearchR1Answer).result
     return [[(hit.document.passage(), hit.score) for hit in hits] for hits in rankings]
 
@@ -157,7 +158,7 @@ def _(probe: Probe) -> None:
     need_scored(need_list(answer["result"], 1, "`result`")[0], 2, "`result`")
 
 
-@CHECKS.add("A3", "the page of a found URL, null for an unknown one")
+@CHECKS.add("A3", "the page of a returned URL, null for an unknown one")
 def _(probe: Probe) -> None:
     found = probe.post("/retrieve", {"queries": [probe.query], "topk": 1, "return_scores": False}).json()["result"][0]
     url = need_object(need_documents(found, 1, "`result`")[0], "a document", url=str)["url"]

@@ -1,4 +1,4 @@
-"""SkyRL: as Search-R1, but one query."""
+"""SkyRL: as Search-R1, but with one query."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from exsearch.wire.search_r1 import read_search_r1, search_r1_answer
 
 
 class SkyRL(SearchRequest, frozen=True):
-    """SkyRL: as SearchR1, but one query."""
+    """SkyRL: as SearchR1, but with one query."""
 
     dialect = "B"
     path = "/retrieve"
@@ -21,11 +21,11 @@ class SkyRL(SearchRequest, frozen=True):
     return_scores: bool = False
 
     def asks(self) -> tuple[list[str], int]:
-        """Three passages if `topk` is missing or null."""
+        """Return the query and its number of passages: three if `topk` is missing or null."""
         return [self.query], 3 if self.topk is None else self.topk
 
     def answer(self, hits: list[list[Hit]]) -> Any:
-        """A list with one list."""
+        """Return a list of one list."""
         return search_r1_answer(hits, self.return_scores)
 
 

@@ -27,7 +27,7 @@ class ZeroSearch(SearchRequest, frozen=True):
         return [self.query], self.top_k
 
     def answer(self, hits: list[list[Hit]]) -> Any:
-        """A bare list."""
+        """Return a bare list."""
         return [{"text": contents_of(hit.passage)} for hit in hits[0]]
 
 

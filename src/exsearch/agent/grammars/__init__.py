@@ -1,1 +1,1 @@
-"""Grammars beside the project's own: baselines, and those of other systems' checkpoints."""
+"""Grammars other than the project's own: baselines, and those of other systems' checkpoints."""

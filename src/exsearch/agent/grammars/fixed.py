@@ -1,4 +1,4 @@
-"""Baselines in which the model decides nothing but the answer: without a search, and after one."""
+"""Baselines in which the model only answers: without a search (closed book), or after a single one (one-shot)."""
 
 from typing import NoReturn
 
@@ -6,7 +6,7 @@ from exsearch.agent.grammar import Action, Grammar, MalformedError, one_line
 
 
 class _OnlyAnswers(Grammar):
-    """The model's only turn is the answer, so that there is no other to write or read."""
+    """The model's only turn is the answer, so there are no other turns to write or parse."""
 
     forgiving = True
 
@@ -20,7 +20,7 @@ class _OnlyAnswers(Grammar):
 
 
 class ClosedBookGrammar(_OnlyAnswers):
-    """The question, and no search."""
+    """The question, without any search."""
 
     name = "closed-book"
 

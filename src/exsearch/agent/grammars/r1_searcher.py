@@ -1,6 +1,6 @@
-"""The turns of R1-Searcher (arXiv 2503.05592), for its checkpoint on a base model: plain text without a chat template.
+"""The turns of R1-Searcher (arXiv 2503.05592), for its checkpoint on a base model: plain text without chat template.
 
-The instruction is worded here: `agent.prompt` takes the one the checkpoint was trained on.
+The instruction is this project's; set `agent.prompt` to the one that the checkpoint was trained on.
 """
 
 from exsearch.agent.grammar import one_line
@@ -41,5 +41,5 @@ class R1SearcherGrammar(TaggedGrammar):
         return "<|end_of_documents|>\n\n"
 
     def cleaned(self, query: str) -> str:
-        """Return the keywords alone, as its evaluation searches for them."""
+        """Return only the keywords, since R1-Searcher's evaluation searches for these."""
         return one_line(query.translate(_QUOTES).replace("...", ""))

@@ -1,8 +1,8 @@
 """The turns of Search-R1 (arXiv 2503.09516) and ZeroSearch (arXiv 2505.04588), as their checkpoints know them.
 
-The form of the results is that which Search-R1's code writes (`search_r1/llm_agent/generation.py`); ZeroSearch, built
-on it, writes passages in another. The instruction is worded here: `agent.prompt` takes the one a checkpoint was trained
-on.
+The form of the results is the one that Search-R1's code writes (`search_r1/llm_agent/generation.py`); ZeroSearch, built
+on it, formats passages differently. The instruction is this project's; set `agent.prompt` to the one that a checkpoint
+was trained on.
 """
 
 from exsearch.agent.grammars.tagged import TaggedGrammar
@@ -29,7 +29,7 @@ class SearchR1Grammar(TaggedGrammar):
         return "\n\n<information>"
 
     def passage(self, number: int, title: str, text: str) -> str:
-        """Return one passage; titles of its corpus are in quotation marks."""
+        """Return one passage; titles in Search-R1's corpus are in quotation marks."""
         return f'{_separator(number)}Doc {number}(Title: "{self.plain(title)}") {self.plain(text)}'
 
     def search_footer(self) -> str:
@@ -38,7 +38,7 @@ class SearchR1Grammar(TaggedGrammar):
 
 
 class ZeroSearchGrammar(SearchR1Grammar):
-    """Search-R1's, but for the form of the passages."""
+    """Search-R1's grammar, with another format of passages."""
 
     name = "zerosearch"
 

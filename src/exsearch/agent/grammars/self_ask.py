@@ -1,7 +1,7 @@
 """Follow-up questions, after self-ask with a search engine (arXiv 2210.03350).
 
-`Follow up:` asks, `Intermediate answer:` records what the passages say, `So the final answer is:` ends. Then, or after
-the last search, the model is asked for the answer alone. The wording is this project's, without examples.
+`Follow up:` searches, `Intermediate answer:` records what the passages say, `So the final answer is:` ends. Then, or
+after the last search, the answer is requested. The wording is this project's, without examples.
 """
 
 import re
@@ -15,7 +15,7 @@ _NEXT = re.compile(r"follow[ -]?up:[^\S\n]*(?P<query>[^\n]+)|so the final answer
 
 
 class SelfAskGrammar(Grammar):
-    """A turn without a follow-up question is the end of asking, so nothing is malformed."""
+    """A turn without a follow-up question ends the search, so no turn is malformed."""
 
     name = "self-ask"
     decomposes = True
@@ -30,7 +30,7 @@ class SelfAskGrammar(Grammar):
         )
 
     def answers_after(self, max_steps: int) -> int:
-        """Return the budget of searches: at its end the model answers from what it has read."""
+        """Return the budget of searches; at its end the model answers from what it has read."""
         return max_steps
 
     def turn(self, action: Action) -> str:

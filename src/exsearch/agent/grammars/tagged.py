@@ -1,7 +1,7 @@
-"""What checkpoints trained by reinforcement with tags have in common: one turn that searches interrupt.
+"""Common part of checkpoints trained by reinforcement learning with tags: one turn, interrupted by searches.
 
-The model reasons, writes a query between two tags, gets passages between two others, and goes on; an answer between
-tags is the end. What is not a query or an answer is not recorded: what the model thinks of the passages is no evidence.
+The model reasons, writes a query between two tags, gets passages between two others, and continues; an answer between
+tags ends the turn. Only queries and answers are recorded: what the model thinks about the passages is not evidence.
 """
 
 import re
@@ -11,16 +11,16 @@ from exsearch.agent.grammar import Action, Grammar, MalformedError, one_line
 
 
 class TaggedGrammar(Grammar):
-    """Reads the first pair of tags; what stands before it is reasoning, what comes after it is not read."""
+    """Reads the first pair of tags; text before it is reasoning, text after it is ignored."""
 
     query_tags: ClassVar[tuple[str, str]]
     result_tags: ClassVar[tuple[str, str]]
     answer_tags: ClassVar[tuple[str, str]] = ("<answer>", "</answer>")
     thought_tags: ClassVar[tuple[str, str]] = ("<think>", "</think>")
-    """Which its wording names; what stands between them is reasoning like the rest."""
+    """Tags that its wording mentions; text between them is reasoning like the rest."""
 
     def __init_subclass__(cls) -> None:
-        """Derive the stop strings and the pattern."""
+        """Derive the stop strings and the pattern from the tags."""
         cls.stops = (cls.query_tags[1], cls.answer_tags[1])
         cls.tags = cls.query_tags + cls.answer_tags + cls.result_tags + cls.thought_tags
         pairs = (
@@ -32,18 +32,18 @@ class TaggedGrammar(Grammar):
     _action: ClassVar[re.Pattern[str]]
 
     def plain(self, text: str) -> str:
-        """Return text from outside as one line, with any tag in it broken: nothing else ends the passages here."""
+        """Return text from outside as one line with every tag broken up: only the grammar may end the passages."""
         line = one_line(text)
         for tag in self.tags:
             line = line.replace(tag, f"{tag[0]} {tag[1:]}")
         return line
 
     def final_request(self, question: str) -> str:
-        """Return the tag behind which the model answers."""
+        """Return the tag after which the model answers."""
         return self.answer_tags[0]
 
     def answer(self, text: str) -> str:
-        """Return an answer up to its closing tag."""
+        """Return an answer with its closing tag."""
         return f" {text} {self.answer_tags[1]}"
 
     def turn(self, action: Action) -> str:
@@ -57,15 +57,15 @@ class TaggedGrammar(Grammar):
         match = self._action.search(text)
         if match is None:
             raise MalformedError(text)
-        said = one_line(match[match.lastgroup or 0])
-        if self.has_tag(said):
+        content = one_line(match[match.lastgroup or 0])
+        if self.has_tag(content):
             raise MalformedError(text)
         if match.lastgroup == "answer":
-            return Action(None, None, said)
-        if query := self.cleaned(said):
+            return Action(None, None, content)
+        if query := self.cleaned(content):
             return Action(None, query)
         raise MalformedError(text)
 
     def cleaned(self, query: str) -> str:
-        """Return what is searched for."""
+        """Return the query as it is searched for."""
         return query

@@ -24,7 +24,7 @@ from exsearch.engine.load import load_engine
 from exsearch.engine.spec import EngineSpec
 from exsearch.questions.question import Question
 
-MOST_EMPTY_FACTS = 2
+MAX_EMPTY_FACTS = 2
 _EMPTY_FACT = re.compile(r"<FACT>\s*(<(QUERY|THINK|FINAL)>|$)")
 
 
@@ -89,7 +89,7 @@ def _usable(output: Output) -> bool:
     roles = [message.role for message in output.messages]
     answered = bool(output.prediction) and roles == ["user", "assistant"] * (len(roles) // 2)
     facts = [message.content for message in output.messages[:-1] if message.role == "assistant"]
-    return answered and sum(bool(_EMPTY_FACT.search(fact)) for fact in facts) <= MOST_EMPTY_FACTS
+    return answered and sum(bool(_EMPTY_FACT.search(fact)) for fact in facts) <= MAX_EMPTY_FACTS
 
 
 def _tokens(messages: list[Message], chat: ChatFormat) -> TokenIds:

@@ -15,7 +15,7 @@ import msgspec
 
 from exsearch.agent.agents import load_agents
 from exsearch.agent.experiment import Experiment
-from exsearch.agent.journal import few_failed
+from exsearch.agent.journal import check_failures
 from exsearch.agent.loading import as_begun
 from exsearch.compat.searchlm.formats import InferenceFile, output_of, read_source_questions
 from exsearch.config import Config, load_config
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> Path:
     experiment = as_begun(Experiment(msgspec.structs.replace(config, data=data)), journal)
     with closing(load_agents(experiment)) as agents:
         trajectories = explore(agents, questions, sampling, config.seed, journal, "inference")
-    if told := few_failed(trajectories):
+    if told := check_failures(trajectories):
         print(f"{told}. They count as wrong", file=sys.stderr)
     by_id = {question.id: question for question in questions}
     outputs = [output_of(trajectory, by_id[trajectory.question_id], experiment.chat) for trajectory in trajectories]

@@ -1,1 +1,1 @@
-"""Readers of the question files that people have."""
+"""Readers of question files in public formats."""

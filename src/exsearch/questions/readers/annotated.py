@@ -1,4 +1,4 @@
-"""What a reader makes of one record: a question, and its gold passages as the source names them."""
+"""The result of reading one record: a question, and its gold passages as the source names them."""
 
 import math
 from collections.abc import Iterable
@@ -9,23 +9,23 @@ from exsearch.core.ids import Id, id_text
 from exsearch.questions.question import Question
 
 Text = str | int | float
-"""What some sources write for an answer: a year is a number to them."""
+"""Answers in some sources, such as years, are numbers."""
 Texts = Text | list[Text | None] | None
 """One answer, several or none."""
 
 
 class NamedPassage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A passage as a source names it. What it is called in a corpus is found by `exsearch.questions.gold_finder`."""
+    """A passage as a source names it; `exsearch.questions.gold_finder` finds its id in a corpus."""
 
     id: str | None = None
-    """Its id in the corpus; with a `title` as well, that passage must have it."""
+    """Its id in the corpus; if `title` is set too, the passage with this id must have that title."""
     title: str | None = None
     text: str | None = None
-    """All of it."""
+    """Its whole text."""
     sentences: tuple[str, ...] = ()
-    """The sentences of it that support the answer."""
+    """Its sentences that support the answer."""
     ambiguous: bool = False
-    """Several different passages of the source have the title, and any of them could be meant."""
+    """Whether several passages of the source have this title, so that any of them could be meant."""
 
 
 class Annotated(msgspec.Struct, frozen=True):
@@ -34,28 +34,28 @@ class Annotated(msgspec.Struct, frozen=True):
     question: Question
     gold: list[NamedPassage] = []
     of_sub_questions: list[NamedPassage | None] = []
-    """One for each sub-question."""
+    """One passage per sub-question."""
     decomposed: bool = False
-    """Whether a file beside the questions words its sub-questions."""
+    """Whether a companion file has the text of its sub-questions."""
     aliased: frozenset[str] = frozenset()
-    """Wikidata ids of which a file beside the questions told the aliases."""
+    """Wikidata ids whose aliases came from a companion file."""
 
 
 class LeftOut(msgspec.Struct, frozen=True):
-    """A record that is deliberately no question of ours."""
+    """A record that is skipped on purpose."""
 
     reason: str
 
 
 def aliases(answers: Iterable[Text | None]) -> list[str]:
-    """Return the answers as texts, each once, in order, without those that are none."""
+    """Return the answers as texts, without duplicates, in order, and without empty ones."""
     return list(dict.fromkeys(filter(None, map(as_text, answers))))
 
 
 def as_text(answer: Text | None) -> str:
-    """Return an answer as a text; null and NaN, a table's null among numbers, are none: the empty text.
+    """Return an answer as a text, empty for null and NaN, which is a table's null among numbers.
 
-    A table makes floats of integers where a null is among them, so a whole number is written as an integer.
+    Tables convert integers next to nulls to floats, so whole numbers are written as integers.
     """
     if answer is None or (isinstance(answer, float) and math.isnan(answer)):
         return ""
@@ -63,5 +63,5 @@ def as_text(answer: Text | None) -> str:
 
 
 def known_id(otherwise: str, *ids: Id | None) -> str:
-    """Return the first id that is there; raises ValueError for a number that is not whole."""
+    """Return the first id that is present. Raises ValueError for a number that is not whole."""
     return next(filter(None, map(id_text, ids)), otherwise)

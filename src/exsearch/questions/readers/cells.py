@@ -1,4 +1,4 @@
-"""Lists of answers as the cells of a table write them: in JSON, or as Python or NumPy print a list."""
+"""Parses lists of answers from the cells of a table: as JSON, or as Python or NumPy print a list."""
 
 import ast
 import io
@@ -10,16 +10,16 @@ import msgspec
 from exsearch.questions.readers.annotated import Text, Texts
 
 _NO_LIST = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
-"""What reading a text that is no list raises; `ast.literal_eval` is documented to raise each of them."""
+"""Exceptions for a text that is not a list, as documented for `ast.literal_eval`."""
 _ITEMS = {tokenize.STRING, tokenize.NUMBER}
 _UNSEEN = (tokenize.NL, tokenize.COMMENT)
-"""What may stand between two items beside spaces."""
+"""Characters that may be between two items besides spaces."""
 
 
 def as_list(value: Texts) -> list[Text | None]:
-    """Return one value, several, or what a cell writes like a list in JSON or Python, as a list.
+    """Return one value, several, or a cell's text in the form of a JSON or Python list, as a list.
 
-    Raises ValueError for a list whose items have no comma between them.
+    Raises ValueError for a list without commas between its items.
     """
     if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
         value = _written(value)
@@ -43,11 +43,11 @@ def _written(cell: str) -> str | list[Text | None]:
 
 
 def _runs_together(cell: str) -> bool:
-    """Return whether an item follows another without a comma: of two texts Python would make one."""
+    """Return whether an item follows another without a comma; Python would join two texts."""
     lines = io.StringIO(cell, newline=None)
     try:
         kinds = [token.type for token in tokenize.generate_tokens(lines.readline) if token.type not in _UNSEEN]
     except (tokenize.TokenError, *_NO_LIST):
         return False
-    # Python 3.12 and later raise the error that is a token before.
+    # Python 3.12 and later raise the error that earlier versions return as a token.
     return tokenize.ERRORTOKEN not in kinds and any(_ITEMS.issuperset(pair) for pair in pairwise(kinds))

@@ -1,4 +1,4 @@
-"""The files that may come with 2WikiMultihopQA: sub-questions in words, and Wikidata's aliases of the answers."""
+"""Companion files of 2WikiMultihopQA: sub-questions in words, and Wikidata's aliases of the answers."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +37,7 @@ class _Names(msgspec.Struct):
 
 
 class Companions(msgspec.Struct, frozen=True):
-    """What the files say; nothing where there is no such file."""
+    """The content of the companion files; empty without them."""
 
     decompositions: dict[str, list[Asked]] = {}
     """Sub-questions by the id of their question."""
@@ -46,9 +46,9 @@ class Companions(msgspec.Struct, frozen=True):
 
 
 def read_companions(decompositions: Path | None, names: Path | None) -> Companions:
-    """Read the files there are; raises UsageError for a malformed line and for an id that occurs twice.
+    """Read the companion files that are given. Raises UsageError for a malformed line and for an id that occurs twice.
 
-    `id_aliases.json` of the source is JSON lines despite its name.
+    The source's `id_aliases.json` is JSON lines despite its name.
     """
     return Companions(
         {line.id: line.sub_questions for line in _read(decompositions, _Decomposition)} if decompositions else {},

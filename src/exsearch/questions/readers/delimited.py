@@ -1,4 +1,4 @@
-"""The rows of a comma or tab separated file of questions, under the names of their columns."""
+"""Reads the rows of a comma or tab separated file of questions, by column."""
 
 import re
 from collections.abc import Iterator
@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from exsearch.core.errors import UsageError
+from exsearch.core.foreign import require_line_feeds
 from exsearch.core.quoting import RowError, alike, read_row
 from exsearch.questions.readers.ids import IDS
 
 _DPR_COLUMNS = ["question", "answer"]
-"""Of DPR's files, which do not name them."""
+"""Column names of DPR's files, which do not contain them."""
 _WHOLE = re.compile(r"-?\d+")
 _WHOLE_FLOAT = re.compile(r"(-?\d+)\.0+")
 
@@ -20,7 +21,8 @@ class Delimited:
     """A table in text."""
 
     def __init__(self, path: Path, number: int, line: bytes, file: BinaryIO) -> None:
-        """Begin with `line`, line `number`, which the seekable `file` goes on with; UsageError if it is no table."""
+        """Start with `line`, line `number`, after which the seekable `file` continues. Raises UsageError if it is no
+        table."""
         self._path, self._number, self._line = path, number, line
         self._file, self._start = file, file.tell()
         self._delimiter = "\t" if b"\t" in line else ","
@@ -30,14 +32,13 @@ class Delimited:
         if self._named:
             self.columns = first
         elif self._delimiter == "," or len(first) != len(_DPR_COLUMNS) or not self._is_row(first, first):
-            if b"\r" in line.rstrip(b"\r\n"):
-                raise UsageError(f"{path}: its lines end in carriage returns alone; save it with line feeds")
-            raise UsageError(f"{path}, line {number}: neither JSON nor the names of columns, `question` among them")
+            require_line_feeds(path, line)
+            raise UsageError(f"{path}, line {number}: neither JSON nor column names that include `question`")
 
     def rows(self) -> Iterator[tuple[int, dict[str, str]]]:
-        """Yield each row with the line where it begins; raises UsageError for one that is malformed.
+        """Yield each row with the line where it starts. Raises UsageError for a malformed row.
 
-        A whole number that a table wrote as a float, as it does with integers among nulls, is an integer again.
+        Whole numbers that a table wrote as floats, as it does for integers next to nulls, become integers again.
         """
         floats = self._columns_of_floats()
         rows = self._rows(len(self.columns))
@@ -50,9 +51,9 @@ class Delimited:
             yield begin, dict(zip(self.columns, cells, strict=True))
 
     def _columns_of_floats(self) -> list[int]:
-        """Return the columns whose whole numbers are all written as floats; beside 1914, 2.0 is meant as it is."""
+        """Return the columns whose whole numbers are all written as floats; next to 1914, 2.0 stays as it is."""
         floats, whole = set[int](), set[int]()
-        with suppress(UsageError):  # what is malformed is told of when its turn comes
+        with suppress(UsageError):  # malformed rows are reported when they are read
             for _, cells in self._rows(len(self.columns)):
                 for column, cell in enumerate(cells):
                     if _WHOLE_FLOAT.fullmatch(cell):
@@ -62,17 +63,17 @@ class Delimited:
         return sorted(floats - whole)
 
     def _rows(self, width: int | None = None) -> Iterator[tuple[int, list[str]]]:
-        """Yield the rows that are not blank from the first on, each with the line where it begins."""
+        """Yield the rows that are not blank, starting with the first, each with the line where it starts."""
         self._file.seek(self._start)
-        line, taken = self._line, 1
+        line, lines_read = self._line, 1
 
         def take() -> bytes:
-            nonlocal taken
-            taken += 1
+            nonlocal lines_read
+            lines_read += 1
             return self._file.readline()
 
         while line:
-            begin = self._number + taken - 1
+            begin = self._number + lines_read - 1
             if line.strip(b"\r\n"):
                 try:
                     yield begin, read_row(line, take, self._delimiter, width, self._is_row)
@@ -81,10 +82,10 @@ class Delimited:
             line = take()
 
     def _is_row(self, line: list[str], row: list[str]) -> bool:
-        """Return whether the cells of a line are a row by themselves, not a part of `row`.
+        """Return whether the cells of a line are a row of their own, rather than part of `row`.
 
-        A tab in a text is rare, so with as many as there are columns it is, unless what stands where the ids do has
-        blanks. Commas are not rare: only numbers for ids tell. The answers in DPR's files are always a list.
+        Tabs within texts are rare, so a line with the right number of cells is a row, unless its id cell has blanks.
+        Commas are not rare: only numeric ids decide. The answers in DPR's files are always a list.
         """
         if self.columns is _DPR_COLUMNS:
             return line[1].startswith("[")

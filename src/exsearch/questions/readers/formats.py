@@ -1,4 +1,4 @@
-"""The formats of question files: which one a record is in, and who reads it."""
+"""The formats of question files: recognises a record's format, and reads it."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -46,16 +46,16 @@ class Format:
     """A format of question files."""
 
     recognises: Callable[[dict[str, Any]], bool]
-    """Whether a record is in it, by its keys; asked in the order of the formats."""
+    """Whether a record, by its keys, is in this format; tried in the order of the formats."""
     read: Callable[[dict[str, Any], str], Annotated | LeftOut]
-    """Makes a question of a record, with this id if it has none.
+    """Converts a record to a question, with this id if it has none.
 
-    Raises ValueError, of which ShapeError is one, if it is malformed.
+    Raises ValueError, such as ShapeError, if it is malformed.
     """
 
 
 def known_formats(companions: Companions = _ALONE) -> dict[str, Format]:
-    """Return the formats by name; the companions are those of 2WikiMultihopQA."""
+    """Return the formats by name; the companion files are those of 2WikiMultihopQA."""
     two_wiki = TwoWikiReader(companions)
     return {
         "exsearch": Format(is_own, read_own),
@@ -75,10 +75,10 @@ def known_formats(companions: Companions = _ALONE) -> dict[str, Format]:
 
 
 class QuestionFile:
-    """A file of questions in one format; plain is one whose records are in part in that of Natural Questions."""
+    """A file of questions in one format. A `plain` file may have some records in that of Natural Questions."""
 
     def __init__(self, path: Path, formats: Mapping[str, Format], name: str | None = None) -> None:
-        """Read `path` as the format called `name`, or as the one that its first record is in."""
+        """Read `path` in the format `name`, or in the one recognised from its first record."""
         if name is not None and name not in formats:
             raise UsageError(f"unknown format {name!r}{nearest(name, list(formats))} (known: {', '.join(formats)})")
         self.path = path
@@ -88,9 +88,9 @@ class QuestionFile:
         self._named = name is not None
 
     def __iter__(self) -> Iterator[tuple[str, Annotated | LeftOut]]:
-        """Yield where each record is, and what it says; raises UsageError for a malformed or foreign one.
+        """Yield the position of each record, and its content. Raises UsageError for a malformed or foreign record.
 
-        A question without an id is called after the file, without its ending, and its number.
+        A question without an id is named after the file, without its ending, and its number.
         """
         name = self.path.name.removesuffix(".gz")
         stem = name.rpartition(".")[0] or name
@@ -113,10 +113,10 @@ class QuestionFile:
                 f"its keys are {keys}"
             )
         if {self.format, name} == {_NQ_OPEN, _PLAIN}:
-            name = _PLAIN  # some answers are lists, some are not
+            name = _PLAIN  # some answers are lists, others are not
         elif self.format not in (None, name):
             raise UsageError(
-                f"{self.path}, {record.place}: is in the format {name}, what precedes it in {self.format}; "
+                f"{self.path}, {record.place}: is in the format {name}, but the records before it in {self.format}; "
                 "split the file, or name one format for all (--format)"
             )
         self.format = name

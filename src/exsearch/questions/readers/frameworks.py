@@ -1,4 +1,4 @@
-"""The shapes that other systems bring data sets into: Search-R1, FlashRAG, SearchLM, KILT."""
+"""The formats into which other systems convert data sets: Search-R1, FlashRAG, SearchLM, KILT."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from exsearch.questions.readers.supporting import Supported, evidence_of
 
 
 class _Metadata(Supported, kw_only=True):
-    """What FlashRAG keeps of the source, as far as we know it."""
+    """The metadata that FlashRAG keeps of the source, as far as it is used here."""
 
     type: str | None = None
     question_decomposition: list[Step] | None = None
@@ -27,13 +27,13 @@ class _FlashRag(msgspec.Struct):
     metadata: _Metadata | None = None
 
     def annotated(self, id: str, answers: list[Text | None]) -> Annotated:
-        known = self.metadata or _Metadata()
-        gold = known.gold()
+        metadata = self.metadata or _Metadata()
+        gold = metadata.gold()
         question = Question(
-            id, self.question, aliases(answers), known.type, len(gold) or None, evidence=evidence_of(gold)
+            id, self.question, aliases(answers), metadata.type, len(gold) or None, evidence=evidence_of(gold)
         )
-        if known.question_decomposition:
-            return with_steps(question, known.question_decomposition)
+        if metadata.question_decomposition:
+            return with_steps(question, metadata.question_decomposition)
         return Annotated(question, gold)
 
 
@@ -43,7 +43,7 @@ def is_flashrag(fields: dict[str, Any]) -> bool:
 
 
 def read_flashrag(fields: dict[str, Any], id: str) -> Annotated:
-    """Read a question, and from its metadata what HotpotQA, 2WikiMultihopQA and MuSiQue say of gold passages."""
+    """Read a question, and gold passages from its metadata if it is of HotpotQA, 2WikiMultihopQA or MuSiQue."""
     record = convert(fields, _FlashRag)
     return record.annotated(known_id(id, record.id), as_list(record.golden_answers))
 
@@ -67,7 +67,7 @@ def is_search_r1(fields: dict[str, Any]) -> bool:
 
 
 def read_search_r1(fields: dict[str, Any], id: str) -> Annotated:
-    """Read a question of several data sets in one file, each of which numbers its own from 0."""
+    """Read a question from a file of several data sets, each of which numbers its own questions from 0."""
     record = convert(fields, _SearchR1)
     own = known_id(id, record.id)
     answers = [*as_list(record.golden_answers), *as_list(record.reward_model.ground_truth.target)]
@@ -81,12 +81,12 @@ class _SearchLm(msgspec.Struct):
 
 
 def is_searchlm(fields: dict[str, Any]) -> bool:
-    """Return whether a record has SearchLM's name for ids; of several `answers` SearchLM does not speak."""
+    """Return whether a record has SearchLM's name for ids; SearchLM has no plural `answers`."""
     return "query_id" in fields and "answers" not in fields
 
 
 def read_searchlm(fields: dict[str, Any], id: str) -> Annotated:
-    """Read a question and one answer or a list."""
+    """Read a question and one answer, or a list of answers."""
     record = convert(fields, _SearchLm)
     return Annotated(Question(known_id(id, record.query_id), record.question, aliases(as_list(record.answer))))
 
@@ -120,10 +120,10 @@ def is_kilt(fields: dict[str, Any]) -> bool:
 
 
 def read_kilt(fields: dict[str, Any], id: str) -> Annotated:
-    """Read a question and its outputs, each a further answer or a further place where it stands.
+    """Read a question and its outputs; each is a further answer, or a further place of the answer.
 
-    The places of one output belong together, those of several are alternatives: the first output with places counts.
-    Pages are known by title, not by `wikipedia_id`, which a corpus may use for another passage.
+    The places of one output belong together, and those of several are alternatives: the first output with places
+    counts. Pages are identified by title, not by `wikipedia_id`, which a corpus may use for another passage.
     """
     record = convert(fields, _Kilt)
     places = next((output.provenance for output in record.output if output.provenance), [])
@@ -131,6 +131,6 @@ def read_kilt(fields: dict[str, Any], id: str) -> Annotated:
     for place in places:
         if place.title:
             spans.setdefault(place.title, []).extend(place.spans())
-    gold = [NamedPassage(title=title, sentences=tuple(dict.fromkeys(told))) for title, told in spans.items()]
+    gold = [NamedPassage(title=title, sentences=tuple(dict.fromkeys(sentences))) for title, sentences in spans.items()]
     answers = aliases(output.answer for output in record.output)
     return Annotated(Question(known_id(id, record.id), record.input, answers), gold)

@@ -1,4 +1,4 @@
-"""The names that an id goes by, in files of questions as in files of predictions."""
+"""The names of the id field, in files of questions and in files of predictions."""
 
 from typing import Any
 
@@ -18,9 +18,9 @@ class _Ids(msgspec.Struct):
 
 
 IDS = _Ids.__struct_encode_fields__
-"""In the order in which they count where a record has several."""
+"""In order of precedence if a record has several."""
 
 
 def read_id(fields: dict[str, Any], otherwise: str) -> str:
-    """Return the first id that a record has; raises ValueError for one that is neither a text nor a whole number."""
+    """Return the first id of a record. Raises ValueError for one that is neither a text nor a whole number."""
     return known_id(otherwise, *msgspec.structs.astuple(convert(fields, _Ids)))

@@ -1,4 +1,4 @@
-"""MuSiQue, ans and full: a decomposition whose later questions refer to earlier answers, `#1` to the first."""
+"""MuSiQue, ans and full: a decomposition whose later questions refer to earlier answers, such as `#1` to the first."""
 
 import re
 from typing import Any
@@ -14,7 +14,7 @@ from exsearch.questions.readers.sentences import sentence_with
 _REFERENCE = re.compile(r"#(\d{1,9})(?!\d)")
 _BETWEEN_WORDS = re.compile(r"(?=\b(\w+\s+#\d+\s+\w+))")
 _RELATION = " >> "
-"""Stands between subject and relation where a step is no question."""
+"""Separates subject and relation if a step is not a question."""
 
 
 class _Paragraph(msgspec.Struct):
@@ -24,7 +24,7 @@ class _Paragraph(msgspec.Struct):
 
 
 class Step(msgspec.Struct):
-    """One step of a decomposition. Its paragraph is a number or, in FlashRAG's copy, in full."""
+    """One step of a decomposition. Its paragraph is a number or, in FlashRAG's copy, the full paragraph."""
 
     question: str
     answer: Text | None
@@ -48,9 +48,9 @@ def is_musique(fields: dict[str, Any]) -> bool:
 
 
 def read_musique(fields: dict[str, Any], id: str) -> Annotated | LeftOut:
-    """Read a question with its steps; one whose paragraphs do not hold the answer is left out.
+    """Read a question with its steps; one whose paragraphs do not have the answer is skipped.
 
-    Raises ValueError for a step that names a paragraph that is not there or not the only one.
+    Raises ValueError for a step whose paragraph does not exist or is ambiguous.
     """
     record = convert(fields, _MuSiQue)
     if not record.answerable:
@@ -63,7 +63,7 @@ def read_musique(fields: dict[str, Any], id: str) -> Annotated | LeftOut:
         if step.support_paragraph is None and place is not None:
             if place not in paragraphs:
                 raise ValueError(
-                    f"the paragraph_support_idx of step {number} is {place}, which is no paragraph's idx; "
+                    f"the paragraph_support_idx of step {number} is {place}, which is not the idx of a paragraph; "
                     "add the paragraph, or write null if it is not known"
                 )
             step.support_paragraph = paragraphs[place]
@@ -76,29 +76,29 @@ def read_musique(fields: dict[str, Any], id: str) -> Annotated | LeftOut:
 def with_steps(question: Question, steps: list[Step]) -> Annotated:
     """Return a question with the steps of its decomposition as sub-questions.
 
-    If the passage of one is not known, the question has no gold passages: recall over the others would be too high.
+    If the passage of a step is unknown, the question has no gold passages: recall over the others would be too high.
     """
     subs, passages = [], []
     for number, step in enumerate(steps):
         text = _filled(step.question.replace(_RELATION, " "), steps[:number], question.text)
-        found = step.support_paragraph
+        paragraph = step.support_paragraph
         answers = aliases([step.answer])
-        evidence = sentence_with(answers[0], text, found.paragraph_text) if found and answers else None
+        evidence = sentence_with(answers[0], text, paragraph.paragraph_text) if paragraph and answers else None
         if step is steps[-1] and as_text(step.answer) in question.answers:
             answers = question.answers
         subs.append(SubQuestion(text, answers, evidence=evidence))
         sentences = (evidence,) if evidence else ()
-        passages.append(NamedPassage(None, found.title, found.paragraph_text, sentences) if found else None)
+        passages.append(NamedPassage(None, paragraph.title, paragraph.paragraph_text, sentences) if paragraph else None)
     question = msgspec.structs.replace(question, hops=len(steps) or None, sub_questions=subs)
     gold = [passage for passage in passages if passage]
     return Annotated(question, gold if len(gold) == len(passages) else [], passages)
 
 
 def _filled(text: str, earlier: list[Step], asked: str) -> str:
-    """Return a step with the answers of earlier ones in the place of references to them.
+    """Return a step with references to earlier steps replaced by their answers.
 
-    No step refers to itself or to a later one. The question `asked` that all steps make up refers to none, so that what
-    stands between the same two words there, as in "the #1 hit", is text.
+    No step refers to itself or to a later one. The question `asked`, which all steps make up, has no references; so
+    what stands between the same two words there, as in "the #1 hit", is text.
     """
     as_asked = set(_BETWEEN_WORDS.findall(asked))
     literal = {match.start(1) + match[1].index("#") for match in _BETWEEN_WORDS.finditer(text) if match[1] in as_asked}

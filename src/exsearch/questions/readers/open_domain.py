@@ -1,4 +1,4 @@
-"""Questions and answers without paragraphs: Natural Questions, TriviaQA, PopQA, Bamboogle, and files of no fame."""
+"""Questions and answers without paragraphs: Natural Questions, TriviaQA, PopQA, Bamboogle, and plain files."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ class _Plain(msgspec.Struct):
 
 
 def is_plain(fields: dict[str, Any]) -> bool:
-    """Return whether a record has a question and an answer, or several, called so."""
+    """Return whether a record has fields with the names of a question and of an answer or answers."""
     return "question" in fields and ("answer" in fields or "answers" in fields)
 
 
@@ -30,14 +30,14 @@ def is_nq_open(fields: dict[str, Any]) -> bool:
 
 
 def read_plain(fields: dict[str, Any], id: str) -> Annotated:
-    """Read a question, its id if it has one, and its answers: a list or, in a cell, what is written like one."""
+    """Read a question, its id if it has one, and its answers: a list or, in a cell, a text in the form of a list."""
     record = convert(fields, _Plain)
-    found = [*as_list(record.answer), *as_list(record.answers)]
-    return Annotated(Question(read_id(fields, id), record.question, aliases(found)))
+    answers_found = [*as_list(record.answer), *as_list(record.answers)]
+    return Annotated(Question(read_id(fields, id), record.question, aliases(answers_found)))
 
 
 _UNKNOWN = "<unk>"
-"""What hub copies of TriviaQA hold where the answer is kept secret."""
+"""What hub copies of TriviaQA have instead of a secret answer."""
 
 
 class _TriviaAnswer(msgspec.Struct):
@@ -48,8 +48,8 @@ class _TriviaAnswer(msgspec.Struct):
     aliases: list[str] = []
 
     def texts(self) -> list[str]:
-        known = None if self.value == _UNKNOWN else self.value
-        return aliases([self.native_value, known, *self.native_aliases, *self.aliases, *self.native_human])
+        value = None if self.value == _UNKNOWN else self.value
+        return aliases([self.native_value, value, *self.native_aliases, *self.aliases, *self.native_human])
 
 
 class _Trivia(msgspec.Struct):
@@ -71,7 +71,7 @@ def is_triviaqa(fields: dict[str, Any]) -> bool:
 
 
 def read_triviaqa(fields: dict[str, Any], id: str) -> Annotated:
-    """Read a question with all aliases as they are written; what the source has normalised is derived from them."""
+    """Read a question with all aliases as written; the source's normalised aliases are derived from them."""
     record = convert(fields, _NativeTrivia if "QuestionId" in fields else _Trivia)
     assert isinstance(record, _NativeTrivia | _Trivia)
     return Annotated(Question(record.question_id, record.question, record.answer.texts() if record.answer else []))
@@ -90,7 +90,7 @@ def is_popqa(fields: dict[str, Any]) -> bool:
 
 
 def read_popqa(fields: dict[str, Any], id: str) -> Annotated:
-    """Read a question about a relation, which is its type."""
+    """Read a question about a relation, which is used as its type."""
     record = convert(fields, _PopQA)
     return Annotated(
         Question(known_id(id, record.id), record.question, aliases(as_list(record.possible_answers)), type=record.prop)
@@ -103,11 +103,11 @@ class _Bamboogle(msgspec.Struct, rename="pascal"):
 
 
 def is_bamboogle(fields: dict[str, Any]) -> bool:
-    """Return whether a record has Bamboogle's capital letters."""
+    """Return whether a record has Bamboogle's capitalised keys."""
     return {"Question", "Answer"} <= fields.keys()
 
 
 def read_bamboogle(fields: dict[str, Any], id: str) -> Annotated:
-    """Read a question and its answer; they have no ids."""
+    """Read a question and its answer; there are no ids."""
     record = convert(fields, _Bamboogle)
     return Annotated(Question(id, record.question, aliases(as_list(record.answer))))

@@ -1,4 +1,4 @@
-"""Our own question file."""
+"""ExSearch's own question file."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from exsearch.questions.readers.annotated import Annotated, NamedPassage
 
 
 def is_own(fields: dict[str, Any]) -> bool:
-    """Return whether a record has our names for a question and its answers."""
+    """Return whether a record has ExSearch's names for a question and its answers."""
     return "text" in fields and "answers" in fields
 
 

@@ -1,42 +1,39 @@
-"""The records of a file, whatever it is: JSON lines, a JSON list, Parquet, comma or tab separated, plain or gzipped."""
+"""Reads the records of a file: JSON lines, a JSON list, Parquet, comma or tab separated values, plain or gzipped."""
 
 import codecs
-import gzip
-import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from exsearch.core.atomic import is_special
 from exsearch.core.errors import UsageError
-from exsearch.core.foreign import GZIP, HEAD, PARQUET, foreign
-from exsearch.core.gzipped import BROKEN_GZIP, gzip_fault
-from exsearch.core.parquet import table_fault
+from exsearch.core.foreign import HEAD, require_text
+from exsearch.core.gzipped import BROKEN_GZIP, gzip_fault, unpacked
+from exsearch.core.parquet import is_parquet, open_parquet, table_fault
 from exsearch.core.shape import BROKEN, ShapeError, decode, fault, not_utf8
 from exsearch.core.trouble import machine_trouble
 from exsearch.questions.readers.delimited import Delimited
 
 _BATCH_ROWS = 256
 _UNREAD = ("entity_pages", "search_results", "prompt")
-"""Columns that no reader wants; TriviaQA's hold whole web pages."""
+"""Columns that no reader needs; TriviaQA's contain whole web pages."""
 
 
 class Record(msgspec.Struct, frozen=True):
-    """One record, and where it is."""
+    """One record, and its position."""
 
     counts: Literal["line", "item", "row"]
-    """What `number` counts: lines of a text file, items of a JSON list, rows of a table."""
+    """What `number` counts: lines of a text file, items of a JSON list, or rows of a table."""
     number: int
-    """From 1; the line where it begins."""
+    """From 1; the line where it starts."""
     fields: dict[str, Any]
 
     @property
     def place(self) -> str:
-        """Where it is, in words."""
+        """Its position, in words."""
         return f"{self.counts} {self.number}"
 
 
@@ -47,21 +44,18 @@ class _Wrapped(msgspec.Struct):
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """Yield the records of a file; raises UsageError, with the place, where it cannot be read on.
+    """Yield the records of a file. Raises UsageError, with the position, if reading cannot continue.
 
-    A JSON list is held in memory as bytes, its items one at a time; everything else is streamed.
+    A JSON list is held in memory as bytes, and decoded item by item; everything else is streamed.
     """
     if is_special(path):
-        raise UsageError(f"{path}: is no file on a disk, which is read twice; write it to one first")
+        raise UsageError(f"{path}: is not a regular file, and is read twice; copy it to one first")
     try:
-        with path.open("rb") as raw:
-            magic = raw.read(len(PARQUET))
-        if magic == PARQUET:
+        if is_parquet(path):
             yield from _rows(path)
             return
-        packed = magic.startswith(GZIP)
         with path.open("rb") as raw:
-            yield from _texts(path, io.BufferedReader(cast(Any, gzip.GzipFile(fileobj=raw))) if packed else raw)
+            yield from _texts(path, unpacked(raw))
     except BROKEN_GZIP as error:
         raise UsageError(f"{path}: broken gzip file: {gzip_fault(error)}") from None
     except OSError as error:
@@ -70,8 +64,7 @@ def read_records(path: Path) -> Iterator[Record]:
 
 def _texts(path: Path, file: BinaryIO) -> Iterator[Record]:
     head = file.read(HEAD)
-    if said := foreign(head):
-        raise UsageError(f"{path}: is {said}")
+    require_text(path, head)
     file.seek(len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0)
     number, line = 0, b"\n"
     while line and not line.strip():
@@ -87,7 +80,7 @@ def _texts(path: Path, file: BinaryIO) -> Iterator[Record]:
 
 
 def _objects(path: Path, number: int, line: bytes, file: BinaryIO) -> Iterator[Record]:
-    """Yield JSON lines, of which `line` is the first; or the list within an object of one line or of several."""
+    """Yield JSON lines, starting with `line`; or the list within an object that spans one or more lines."""
     try:
         first = decode(line)
     except ShapeError as error:
@@ -131,9 +124,9 @@ def _decoded(path: Path, items: list[msgspec.Raw]) -> Iterator[Record]:
 def _rows(path: Path) -> Iterator[Record]:
     number = 0
     try:
-        table = pq.ParquetFile(path)
+        table = open_parquet(path)
         _require_unique(path, table.schema_arrow.names)
-        # no reader wants times, and not all of them fit into Python's
+        # no reader needs times, and not all of them fit into Python's
         columns = [f.name for f in table.schema_arrow if f.name not in _UNREAD and not pa.types.is_temporal(f.type)]
         for batch in table.iter_batches(_BATCH_ROWS, columns=columns):
             for fields in batch.to_pylist():
@@ -147,7 +140,7 @@ def _rows(path: Path) -> Iterator[Record]:
 
 
 def _cells(path: Path, number: int, line: bytes, file: BinaryIO) -> Iterator[Record]:
-    """Yield the rows of a text that goes on with `line`, line `number`, the names of its columns; DPR's have none."""
+    """Yield the rows of a text starting with `line`, line `number`, which names its columns; DPR's files do not."""
     table = Delimited(path, number, line, file)
     _require_unique(path, table.columns)
     for begin, fields in table.rows():
@@ -157,4 +150,4 @@ def _cells(path: Path, number: int, line: bytes, file: BinaryIO) -> Iterator[Rec
 def _require_unique(path: Path, columns: list[str]) -> None:
     twice = next((name for name in columns if columns.count(name) > 1), None)
     if twice is not None:
-        raise UsageError(f"{path}: has two columns called {twice!r}, of which either could be meant; rename one")
+        raise UsageError(f"{path}: has two columns called {twice!r}; rename one")

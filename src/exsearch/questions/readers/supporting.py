@@ -1,4 +1,4 @@
-"""HotpotQA, distractor and fullwiki, native and as hub copies hold it; 2WikiMultihopQA shares its paragraphs."""
+"""HotpotQA, distractor and fullwiki, in its own form and in hub copies; 2WikiMultihopQA shares its paragraphs."""
 
 from collections.abc import Sized
 from typing import Any
@@ -19,7 +19,7 @@ class FactColumns(msgspec.Struct):
 
 
 class ParagraphColumns(msgspec.Struct):
-    """Paragraphs as columns. Copies of HotpotQA call their sentences `sentences`, those of 2Wiki `content`."""
+    """Paragraphs as columns. Copies of HotpotQA call the sentences `sentences`, those of 2Wiki `content`."""
 
     title: list[str]
     sentences: list[list[str]] | None = None
@@ -27,7 +27,7 @@ class ParagraphColumns(msgspec.Struct):
 
 
 class Supported(msgspec.Struct):
-    """Paragraphs, and which sentences of them support the answer."""
+    """Paragraphs, and which of their sentences support the answer."""
 
     supporting_facts: list[tuple[str, int]] | FactColumns | None = None
     context: list[tuple[str, list[str]]] | ParagraphColumns | None = None
@@ -35,33 +35,35 @@ class Supported(msgspec.Struct):
     def gold(self) -> list[NamedPassage]:
         """Return the paragraphs with a supporting fact, each once, in the order of the facts.
 
-        A fact may name a sentence or a paragraph that is not there; of such a paragraph only the title is known. So it
-        is where several have the title and none of them alone has the most of the sentences. Raises ValueError for
-        columns that differ in length.
+        A fact may name a sentence or a paragraph that does not exist; of such a paragraph only the title is known. The
+        same holds if several paragraphs have the title and none of them has more of the sentences than the others.
+        Raises ValueError for columns that differ in length.
         """
         facts = self.supporting_facts or []
         if isinstance(facts, FactColumns):
             check_lengths(title=facts.title, sent_id=facts.sent_id)
             facts = list(zip(facts.title, facts.sent_id, strict=True))
-        given = self.context or []
-        if isinstance(given, ParagraphColumns):
-            sentences_of = given.sentences or given.content or []
-            check_lengths(title=given.title, sentences=sentences_of)
-            given = list(zip(given.title, sentences_of, strict=True))
+        paragraphs = self.context or []
+        if isinstance(paragraphs, ParagraphColumns):
+            sentences_of = paragraphs.sentences or paragraphs.content or []
+            check_lengths(title=paragraphs.title, sentences=sentences_of)
+            paragraphs = list(zip(paragraphs.title, sentences_of, strict=True))
         return [
-            _paragraph(title, [n for name, n in facts if name == title], [cut for name, cut in given if name == title])
+            _paragraph(
+                title, [n for name, n in facts if name == title], [cut for name, cut in paragraphs if name == title]
+            )
             for title in dict.fromkeys(title for title, _ in facts)
         ]
 
 
 def _paragraph(title: str, facts: list[int], cuts: list[list[str]]) -> NamedPassage:
-    """Return the paragraph with the title of which `facts` number the supporting sentences.
+    """Return the paragraph with this title whose supporting sentences are numbered by `facts`.
 
-    `cuts` are the sentences of each paragraph that has the title.
+    `cuts` has the sentences of each paragraph with that title.
     """
     there = [[n for n in facts if 0 <= n < len(sentences)] for sentences in cuts]
-    most = max(map(len, there), default=0)
-    fitting = {tuple(cut): known for cut, known in zip(cuts, there, strict=True) if len(known) == most}
+    largest = max(map(len, there), default=0)
+    fitting = {tuple(cut): known for cut, known in zip(cuts, there, strict=True) if len(known) == largest}
     if len(fitting) > 1:
         return NamedPassage(None, title, ambiguous=True)
     sentences, supporting = next(iter(fitting.items()), ((), []))
@@ -70,7 +72,7 @@ def _paragraph(title: str, facts: list[int], cuts: list[list[str]]) -> NamedPass
 
 
 def check_lengths(**columns: Sized) -> None:
-    """Raise ValueError unless the columns that a copy made of a list of objects are of one length."""
+    """Raise ValueError unless the columns, which a copy made from a list of objects, have equal lengths."""
     if len({len(column) for column in columns.values()}) > 1:
         lengths = ", ".join(f"{name} has {len(column)}" for name, column in columns.items())
         raise ValueError(f"its columns differ in length: {lengths}")

@@ -1,6 +1,6 @@
-"""2WikiMultihopQA: HotpotQA's paragraphs and facts, and evidence triples, one a hop.
+"""2WikiMultihopQA: HotpotQA's paragraphs and facts, and one evidence triple per hop.
 
-A hop is asked for by the subject and relation of its triple, or by the words of a companion file.
+The sub-question of a hop is the subject and relation of its triple, or the text in a companion file.
 """
 
 import re
@@ -20,8 +20,8 @@ from exsearch.questions.readers.supporting import Supported, check_lengths, evid
 
 Triple = tuple[str, str, str]
 _IN_BRACKETS = re.compile(r"\s*\([^)]*\)$")
-_MOST_ORDERED = 6
-"""So many hops at most are put in order by trying all orders; the source has up to five."""
+_MAX_ORDERED = 6
+"""Maximum number of hops to order by trying all orders; the source has up to five."""
 
 
 class _TripleColumns(msgspec.Struct):
@@ -48,7 +48,7 @@ class _TwoWiki(Supported, kw_only=True):
         return self.evidences or []
 
     def object_ids(self, triples: list[Triple]) -> list[str]:
-        """Return the Wikidata id of each triple's object, empty texts where the record has none."""
+        """Return the Wikidata id of each triple's object, an empty text if the record has none."""
         if not self.evidences_id:
             return [""] * len(triples)
         check_lengths(evidences=triples, evidences_id=self.evidences_id)
@@ -61,26 +61,26 @@ def is_two_wiki(fields: dict[str, Any]) -> bool:
 
 
 class TwoWikiReader:
-    """Reads records of 2WikiMultihopQA with what the companion files know about them."""
+    """Reads records of 2WikiMultihopQA together with its companion files."""
 
     def __init__(self, companions: Companions) -> None:
-        """Keep what the files say."""
+        """Keep the content of the companion files."""
         self._decompositions = companions.decompositions
         self._names = companions.names
 
     def read(self, fields: dict[str, Any], id: str) -> Annotated:
-        """Read a question with a sub-question for each triple; raises ValueError for columns that differ in length."""
+        """Read a question, with a sub-question for each triple. Raises ValueError for columns that differ in length."""
         record = convert({name: _unwritten(name, value) for name, value in fields.items()}, _TwoWiki)
         id = known_id(id, record.native_id, record.hub_id)
         gold = record.gold()
         triples = record.triples()
-        asked = self._decompositions.get(id, [])
-        decomposed = bool(asked) and len(asked) == len(triples)
-        named = [Asked(f"{subject} {relation}") for subject, relation, _ in triples]
-        asked = _in_order(asked, triples) if decomposed else named
+        sub_questions = self._decompositions.get(id, [])
+        decomposed = bool(sub_questions) and len(sub_questions) == len(triples)
+        by_triple = [Asked(f"{subject} {relation}") for subject, relation, _ in triples]
+        sub_questions = _in_order(sub_questions, triples) if decomposed else by_triple
         objects = record.object_ids(triples)
         subs, passages = [], []
-        for number, (triple, sub, object) in enumerate(zip(triples, asked, objects, strict=True)):
+        for number, (triple, sub, object) in enumerate(zip(triples, sub_questions, objects, strict=True)):
             passage = _passage_of(triple, number, gold) if gold else None
             answers = aliases([triple[2], *self._names.get(object, [])])
             evidence = (" ".join(passage.sentences) or None) if passage else None
@@ -100,7 +100,7 @@ class TwoWikiReader:
 
 
 def _unwritten(name: str, value: object) -> object:
-    """Return what a cell of some hub copies holds as JSON."""
+    """Decode a cell that some hub copies store as JSON."""
     if isinstance(value, str) and name in ("context", "supporting_facts", "evidences"):
         try:
             return decode(value.encode())
@@ -109,8 +109,8 @@ def _unwritten(name: str, value: object) -> object:
     return value
 
 
-def _in_order(asked: list[Asked], triples: list[Triple]) -> list[Asked]:
-    """Return the sub-questions in the order of the triples they ask for, which the file does not always keep."""
+def _in_order(sub_questions: list[Asked], triples: list[Triple]) -> list[Asked]:
+    """Return the sub-questions in the order of their triples, which the file does not always keep."""
 
     def fit(order: Iterable[Asked]) -> int:
         return sum(
@@ -118,22 +118,22 @@ def _in_order(asked: list[Asked], triples: list[Triple]) -> list[Asked]:
             for sub, (subject, _, object) in zip(order, triples, strict=True)
         )
 
-    orders = permutations(asked) if len(asked) <= _MOST_ORDERED else [tuple(asked)]
+    orders = permutations(sub_questions) if len(sub_questions) <= _MAX_ORDERED else [tuple(sub_questions)]
     return list(max(orders, key=fit))
 
 
 def _passage_of(triple: Triple, number: int, gold: list[NamedPassage]) -> NamedPassage:
-    """Return the gold passage about the subject of a triple, the `number`-th, with the sentence that states it.
+    """Return the gold passage about the subject of triple `number`, with the sentence that states the triple.
 
-    Titles differ from subjects now and then; then the object decides, and at last the order, which is mostly the same.
-    Where the supporting sentences do not have the object, as the source counted sentences otherwise than it cut them,
-    the paragraph is searched.
+    Titles sometimes differ from subjects; then the object decides, and last the order, which is mostly the same. If no
+    supporting sentence has the object, because the source counted sentences differently, the whole paragraph is
+    searched.
     """
     subject, relation, object = triple
 
     def fit(place: int) -> tuple[bool, bool, bool]:
-        named = _bare(gold[place].title or "") == _bare(subject)
-        return named, any(object in sentence for sentence in gold[place].sentences), place == number
+        is_about = _bare(gold[place].title or "") == _bare(subject)
+        return is_about, any(object in sentence for sentence in gold[place].sentences), place == number
 
     passage = gold[max(range(len(gold)), key=fit)]
     stating = next((sentence for sentence in passage.sentences if object in sentence), None)
@@ -142,5 +142,5 @@ def _passage_of(triple: Triple, number: int, gold: list[NamedPassage]) -> NamedP
 
 
 def _bare(name: str) -> str:
-    """Return a name in lower case without what tells it from its namesakes in brackets."""
+    """Return a name in lower case without the part in brackets that distinguishes it from others."""
     return _IN_BRACKETS.sub("", name).casefold()

@@ -45,8 +45,8 @@ function differenceChart(differences, a, b) {
     title: `${b.name} minus ${a.name}`,
     note: "Means over the same questions, with 95% intervals of the paired bootstrap.",
     legend: [
-      { label: "told apart", tone: "tone-1", mark: "circle" },
-      { label: "not told apart", tone: "baseline-0", mark: "circle", hollow: true },
+      { label: "significant", tone: "tone-1", mark: "circle" },
+      { label: "not significant", tone: "baseline-0", mark: "circle", hollow: true },
     ],
     axis: "Difference, points",
     key: differences[0].metric,
@@ -68,7 +68,7 @@ function differenceTable(differences) {
     el("b", {}, differenceText(each.metric, each.difference.mean)),
     intervalText(each.metric, each.difference),
     whole(each.difference.n),
-    each.told_apart ? badge("best", "told apart") : badge("plain", "not told apart"),
+    each.told_apart ? badge("best", "significant") : badge("plain", "not significant"),
   ]);
   return el(
     "div",

@@ -84,11 +84,11 @@ function differenceLine(key) {
   const paired = data.paired && data.paired.differences.find(({ metric }) => metric === key);
   if (paired) {
     const { difference, told_apart: apart } = paired;
-    return pairedLine(key, difference, badge(apart ? "best" : "plain", apart ? "told apart" : "not told apart"));
+    return pairedLine(key, difference, badge(apart ? "best" : "plain", apart ? "significant" : "not significant"));
   }
   if (key !== "em" || !data.comparison) return null;
   const { difference } = data.comparison;
-  const verdict = difference.low > 0 ? "better" : difference.high < 0 ? "worse" : "not told apart";
+  const verdict = difference.low > 0 ? "better" : difference.high < 0 ? "worse" : "not significant";
   const kind = { better: "right", worse: "wrong" }[verdict] || "plain";
   return pairedLine(key, difference, badge(kind, verdict));
 }

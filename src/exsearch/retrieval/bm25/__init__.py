@@ -1,1 +1,1 @@
-"""BM25 over words and their stems, compiled."""
+"""BM25 over word stems, compiled."""

@@ -5,10 +5,10 @@
       + title_weight * title frequency / (1 - title_b + title_b * title length / mean title length)
     idf(t) = log(1 + (N - n + 1/2) / (n + 1/2))
 
-with n in how many of the N passages t occurs, in either field. A passage whose title lacks t is ranked by its text as
-by Lucene's BM25. The mean title length is that of the titles which have a word. Everything that depends on the corpus
-as a whole (N, n, mean lengths) is summed over the segments when the index is opened or searched, so that scores do not
-depend on how the corpus was cut into segments or grew. Each segment holds an inverted file (inverted.py).
+where n is the number of passages, of N, in which t occurs in either field. A passage whose title lacks t is ranked by
+its text as by Lucene's BM25. The mean title length is over the titles that have a word. Everything that depends on the
+whole corpus (N, n, mean lengths) is summed over the segments when the index is opened or searched, so that scores do
+not depend on how the corpus was divided into segments, or grew. Each segment has an inverted file (inverted.py).
 """
 
 import threading
@@ -35,7 +35,7 @@ from exsearch.retrieval.rank import INSERT_UP_TO, Best, Ranked, compiled, insert
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Weight = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
-"""Beyond the limit, which is far beyond any use, scores would leave the range of float32."""
+"""Upper limit of the constants, far beyond any use; above it, scores would leave the range of float32."""
 
 
 class Bm25Parameters(msgspec.Struct, frozen=True):
@@ -43,21 +43,21 @@ class Bm25Parameters(msgspec.Struct, frozen=True):
 
     k1: Weight = 1.5
     b: Share = 0.4
-    """How much the length of a text counts, from 0 to 1."""
+    """Weight of a text's length, from 0 to 1."""
     title_weight: Weight = 6.0
-    """How often a word of the title counts; 0 ranks by the text alone."""
+    """How many times a word of the title counts; 0 ranks by text only."""
     title_b: Share = 1.0
-    """As `b`, of the title: with 1, what counts is the share of the title that a word makes up."""
+    """As `b`, for the title: with 1, what counts is the word's share of the title."""
 
 
 class Bm25:
-    """Scores are positive; a passage that shares no term with the query is never a hit."""
+    """BM25F. Scores are positive; a passage that shares no term with the query is never a hit."""
 
     Parameters = Bm25Parameters
     version: ClassVar[int] = 2
-    """1 had one field, and words of two characters or more."""
+    """Version 1 had one field, and words of at least two characters."""
     segment_rows: ClassVar[int] = 1 << 17
-    """The scores of a segment, 512 KB, stay in the processor's cache."""
+    """Rows per segment: its scores, 512 KB, stay in the processor's cache."""
 
     def __init__(self, opened: OpenedIndex) -> None:
         """Map the segments; nothing is read into memory."""
@@ -74,7 +74,7 @@ class Bm25:
 
     @staticmethod
     def prepare(corpus: Corpus, shared: Path, parameters: Bm25Parameters) -> EncoderInfo | None:
-        """Nothing is shared."""
+        """Do nothing: segments share nothing."""
         return None
 
     @staticmethod
@@ -86,7 +86,7 @@ class Bm25:
         parameters: Bm25Parameters,
         advance: Callable[[int], None],
     ) -> None:
-        """Write the inverted file of `rows`; memory: about 30 bytes a word."""
+        """Write the inverted file of `rows`; needs about 30 bytes of memory per word."""
         numbers, text, title = TermNumbers(), Field(), Field()
         for batch in corpus.batches(rows.start, rows.stop):
             for passage in batch:
@@ -94,12 +94,12 @@ class Bm25:
                 text.append([numbers[word] for word in words(passage.text)])
             advance(len(batch))
         if not numbers.hashes and rows == range(len(corpus)):
-            raise UsageError(f"{corpus.folder}: no passage holds a word that BM25 could index")
+            raise UsageError(f"{corpus.folder}: no passage contains a word that BM25 could index")
         write_postings(folder, np.array(numbers.hashes, dtype=np.uint64), text, title)
 
     @staticmethod
     def check_shared(shared: Path, parameters: Bm25Parameters) -> None:
-        """Nothing is shared."""
+        """Do nothing: segments share nothing."""
 
     @staticmethod
     def check_segment(segment: Segment, shared: Path, parameters: Bm25Parameters) -> None:
@@ -108,7 +108,7 @@ class Bm25:
 
     @staticmethod
     def indivisible(parameters: Bm25Parameters) -> None:
-        """All statistics are summed over the segments."""
+        """Return None: all statistics are summed over the segments."""
 
     @staticmethod
     def merge_segments(
@@ -119,30 +119,30 @@ class Bm25:
         return True
 
     def search(self, queries: list[str], k: int) -> list[list[Hit]]:
-        """Return at most `k` hits a query, best first; none for a query without a known term."""
+        """Return at most `k` hits per query, best first; none for a query without a known term."""
         return to_hits(self._corpus, self.rank(queries, k))
 
     def rank(self, queries: list[str], k: int) -> list[Ranked]:
-        """Return the rows and scores of the at most `k` best passages of each query."""
+        """Return the rows and scores of the at most `k` best passages per query."""
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
         k = min(k, len(self._corpus))
         stems = self._mine().stems
         terms = [[stems[word] for word in words(query)] for query in queries]
         ends = np.cumsum([0, *map(len, terms)])
-        known = np.array([term for own in terms for term in own], dtype=np.uint64)
-        spans = np.zeros((len(self._postings), len(known), 4), dtype=np.int64)
+        query_terms = np.array([term for own in terms for term in own], dtype=np.uint64)
+        spans = np.zeros((len(self._postings), len(query_terms), 4), dtype=np.int64)
         for postings, span in zip(self._postings, spans, strict=True):
-            postings.find(span, known)
-        lost = np.zeros(len(known), dtype=np.int64)
+            postings.find(span, query_terms)
+        lost = np.zeros(len(query_terms), dtype=np.int64)
         for postings in self._postings:
-            postings.count_lost(lost, known)
-        idf = np.zeros(len(known), dtype=np.float32)
+            postings.count_lost(lost, query_terms)
+        idf = np.zeros(len(query_terms), dtype=np.float32)
         _weigh(idf, spans, lost, len(self._corpus))
         return self._best(spans, idf, ends, k) if k <= INSERT_UP_TO else self._many(spans, idf, ends, k)
 
     def _best(self, spans: Numbers, idf: npt.NDArray[np.float32], ends: Numbers, k: int) -> list[Ranked]:
-        """Rank for all queries, whose terms lie between `ends`: one compiled call a segment, without a lock."""
+        """Rank for all queries, whose terms lie between `ends`: one compiled call per segment, without a lock."""
         rows = np.empty((len(ends) - 1, k), dtype=np.int64)
         scores = np.empty((len(ends) - 1, k), dtype=np.float32)
         counts = np.zeros(len(ends) - 1, dtype=np.int64)
@@ -153,7 +153,7 @@ class Bm25:
         return [(own[:count], of[:count]) for own, of, count in zip(rows, scores, counts.tolist(), strict=True)]
 
     def _many(self, spans: Numbers, idf: npt.NDArray[np.float32], ends: Numbers, k: int) -> list[Ranked]:
-        """Do the same for a `k` that needs sorting."""
+        """Do the same for a `k` that is large enough to need sorting."""
         ranked = []
         for start, stop in pairwise(ends.tolist()):
             best = Best(k)
@@ -167,7 +167,7 @@ class Bm25:
         return ranked
 
     def _mine(self) -> "_Scratch":
-        """Return what this thread reuses from query to query."""
+        """Return this thread's buffers, which are reused from query to query."""
         if not hasattr(self._local, "scratch"):
             longest = max(len(postings.rows) for postings in self._postings)
             self._local.scratch = _Scratch(Stems(), np.empty(longest, dtype=np.float32))
@@ -178,13 +178,14 @@ class Bm25:
 class _Scratch:
     stems: Stems
     scores: npt.NDArray[np.float32]
-    """Of the passages of one segment; allocating them anew would cost more than filling them."""
+    """Score of each passage of one segment; allocating it for each query would cost more than filling it."""
 
 
 def _tables(
     parameters: Bm25Parameters, mean_text: float, mean_title: float
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return, for every code of a text, f / (f + k1) of the text alone; and of a title, its summand of f over k1."""
+    """Return, for every code of a text, f / (f + k1) by text only; and for every code of a title, its part of f over
+    k1."""
     occurrences, length = decoded()
     k1 = max(parameters.k1, 1e-9)
     alone = occurrences / (occurrences + k1 * _relative(length, parameters.b, mean_text))
@@ -193,7 +194,7 @@ def _tables(
 
 
 def _relative(length: npt.NDArray[np.float64], b: float, mean: float) -> npt.NDArray[np.float64]:
-    """Return how much a field's length counts; no field that has a term has length 0."""
+    """Return the length factor of a field; a field that has a term never has length 0."""
     return 1 - b + b * np.maximum(length, 1) / max(mean, 1e-9)
 
 
@@ -220,8 +221,8 @@ def _score(
 ) -> None:
     """Fill `scores` with the sum, over the query's terms, of their scores in each passage.
 
-    A title's summand t of f turns k1 / (f + k1), what is left to gain, into a part of it: k1 / (f + t + k1) is
-    left / (1 + left * t / k1).
+    A title's part t of f multiplies the remaining gain, k1 / (f + k1), by a factor: k1 / (f + t + k1) is rest / (1 +
+    rest * t / k1).
     """
     scores[:] = 0
     for term in range(len(spans)):
@@ -230,9 +231,9 @@ def _score(
         for place in range(start, titled):
             scores[rows[place]] += weight * alone[codes[place]]
         for place in range(titled, stop):
-            left = np.float32(1) - alone[codes[place]]
-            left /= np.float32(1) + left * in_title[titles[first + place - titled]]
-            scores[rows[place]] += weight * (np.float32(1) - left)
+            rest = np.float32(1) - alone[codes[place]]
+            rest /= np.float32(1) + rest * in_title[titles[first + place - titled]]
+            scores[rows[place]] += weight * (np.float32(1) - rest)
 
 
 @compiled
@@ -252,7 +253,7 @@ def _offer_all(
     deleted: Numbers,
     first: int,
 ) -> None:
-    """Put a segment's rows, the first of which is `first`, among the best so far of every query, [queries, k]."""
+    """Insert a segment's rows, whose first is `first`, into the best so far of every query, [queries, k]."""
     for query in range(len(counts)):
         start, stop = ends[query], ends[query + 1]
         _score(scores, spans[start:stop], idf[start:stop], rows, codes, titles, alone, in_title)

@@ -1,6 +1,6 @@
-"""Merging inverted files of BM25: those of neighbouring segments become what one of all their rows would be.
+"""Merges inverted files of BM25: those of neighbouring segments become what one of all their rows would be.
 
-Nothing here knows what a code means: it follows its posting.
+Nothing here depends on what a code means: codes move along with their postings.
 """
 
 from pathlib import Path
@@ -17,29 +17,29 @@ from exsearch.retrieval.index.folder import Segment
 
 
 def merge_postings(parts: list[Segment], deleted: list[Rows], folder: Path) -> None:
-    """Write the inverted file of `parts`, neighbours, to `folder`.
+    """Write the merged inverted file of `parts`, which are neighbours, to `folder`.
 
-    Postings of the `deleted` rows, of each part counted from its first, are left out. Scores depend on how many
-    passages have a term, deleted ones included, so `lost.npy` keeps how many postings each term has lost.
+    Postings of the `deleted` rows, counted from each part's first row, are dropped. Since scores depend on the number
+    of passages with a term, deleted ones included, `lost.npy` records how many postings each term has lost.
     """
     vocabularies = [map_array(part.folder / "terms.npy") for part in parts]
     terms = np.unique(np.concatenate(vocabularies))
     lost = np.zeros(len(terms), dtype=np.int64)
-    kept: list[tuple[Numbers, npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]] = []
-    for part, own, gone in zip(parts, vocabularies, deleted, strict=True):
+    remaining: list[tuple[Numbers, npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]] = []
+    for part, own, deleted_rows in zip(parts, vocabularies, deleted, strict=True):
         places = np.searchsorted(terms, own)
         rows, codes, titles = (map_array(part.folder / f"{name}.npy") for name in ("rows", "codes", "titles"))
         group, title_of = _groups(places, map_array(part.folder / "starts.npy"), titles)
         is_gone = np.zeros(len(part.rows), dtype=np.bool_)
-        is_gone[gone] = True
+        is_gone[deleted_rows] = True
         stays = ~is_gone[rows]
         lost += np.bincount(group[~stays] >> 1, minlength=len(terms))
         if is_file(before := part.folder / "lost.npy"):
             lost[places] += map_array(before)
         shifted = rows[stays] + np.uint32(part.rows.start - parts[0].rows.start)
-        kept.append((group[stays], shifted, codes[stays], title_of[stays]))
-    group, row, code, title = (np.concatenate(pieces) for pieces in zip(*kept, strict=True))
-    order = np.argsort(group, kind="stable")  # the rows of a group stay in order
+        remaining.append((group[stays], shifted, codes[stays], title_of[stays]))
+    group, row, code, title = (np.concatenate(pieces) for pieces in zip(*remaining, strict=True))
+    order = np.argsort(group, kind="stable")  # rows stay in order within a group
     titled = group[order] & 1 == 1
     save_array(folder / "terms.npy", terms)
     save_starts(
@@ -58,7 +58,7 @@ def merge_postings(parts: list[Segment], deleted: list[Rows], folder: Path) -> N
 def _groups(
     places: Numbers, starts: npt.NDArray[Any], titles: npt.NDArray[np.uint16]
 ) -> tuple[Numbers, npt.NDArray[np.uint16]]:
-    """Return, for each posting, twice its term's place, plus 1 where it has a title code; and that code or 0."""
+    """Return, for each posting, twice its term's position, plus 1 if it has a title code; and that code, or 0."""
     postings, titled = np.diff(starts.astype(np.int64), axis=0).T
     within = np.arange(postings.sum()) - np.repeat(starts[:-1, 0].astype(np.int64), postings)
     has_title = within >= np.repeat(postings - titled, postings)

@@ -1,4 +1,4 @@
-"""Settings of a dense index, and what a way of keeping its vectors offers."""
+"""Parameters of a dense index, and the interface of its ways to store vectors."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,35 +23,35 @@ class DenseParameters(msgspec.Struct, frozen=True):
     encoder: str = EMBEDDED
     """The embedded encoder, or the folder or hub id of any sentence-transformers model."""
     query_prompt: str | None = None
-    """Put before each query, such as `query: `; None takes the checkpoint's own prompt, if it has one."""
+    """Text before each query, such as `query: `; None uses the checkpoint's own prompt, if it has one."""
     passage_prompt: str | None = None
     """The same for passages."""
     index: Literal["flat", "ivfpq", "hnsw"] = "flat"
     nlist: Positive | None = None
-    """ivfpq: clusters; None for the square root of the number of passages."""
+    """ivfpq: number of clusters; None for the square root of the number of passages."""
     m: Positive = 64
-    """ivfpq: groups that the dimensions are cut into; divides their number."""
+    """ivfpq: number of groups that the dimensions are divided into; must divide their number."""
     bits: Annotated[int, msgspec.Meta(ge=1, le=12)] = 8
-    """ivfpq: bits a group."""
+    """ivfpq: bits per group."""
     nprobe: Positive = 32
-    """ivfpq: clusters that a search looks into."""
+    """ivfpq: number of clusters searched per query."""
     links: Annotated[int, msgspec.Meta(ge=2)] = 32
-    """hnsw: neighbours of each vector (M)."""
+    """hnsw: number of neighbours per vector (M)."""
     ef_construction: Positive = 100
-    """hnsw: candidates for a vector's neighbours while the graph is built."""
+    """hnsw: number of candidates for a vector's neighbours while the graph is built."""
     ef_search: Positive = 100
-    """hnsw: candidates while it is searched; at least k."""
+    """hnsw: number of candidates during a search; at least k."""
 
 
 class VectorIndex(Protocol):
-    """How vectors are kept and searched."""
+    """A way to store and search vectors."""
 
     def __call__(self, opened: OpenedIndex, dimensions: int) -> "OpenedVectors":
-        """Map the files; raises OSError or ValueError if they are damaged."""
+        """Map the files. Raises OSError or ValueError if they are damaged."""
         ...
 
     def train(self, sample: Callable[[int], Floats], passages: int, shared: Path, parameters: DenseParameters) -> None:
-        """Write to `shared` what all segments need; `sample` gives about so many vectors, spread over the corpus."""
+        """Write to `shared` what all segments need; `sample(n)` returns about n vectors, spread over the corpus."""
         ...
 
     def write(
@@ -61,23 +61,23 @@ class VectorIndex(Protocol):
         ...
 
     def indivisible(self) -> str | None:
-        """Do what `Kind.indivisible` says."""
+        """See `Kind.indivisible`."""
         ...
 
     def check(self, segment: Segment, shared: Path, dimensions: int) -> None:
-        """Map a segment's files; raises OSError or ValueError if they are damaged."""
+        """Map a segment's files. Raises OSError or ValueError if they are damaged."""
         ...
 
     def merge(
         self, parts: list[Segment], deleted: list[Rows], shared: Path, folder: Path, parameters: DenseParameters
     ) -> bool:
-        """Do what `Merging.merge_segments` says."""
+        """See `Merging.merge_segments`."""
         ...
 
 
 class OpenedVectors(Protocol):
-    """Vectors ready to be searched; safe to share between threads."""
+    """Vectors ready to be searched. Safe to share between threads."""
 
     def rank(self, queries: Floats, k: int) -> list[Ranked]:
-        """Return the rows of the at most `k` best passages for each of `queries`, deleted ones left out."""
+        """Return the rows of the at most `k` best passages for each of `queries`, without deleted ones."""
         ...

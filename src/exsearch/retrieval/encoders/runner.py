@@ -1,4 +1,4 @@
-"""How an encoder's network is run: by torch, in float32 or bfloat16, or by OpenVINO."""
+"""Runs an encoder's network: by torch, in float32 or bfloat16, or by OpenVINO."""
 
 import copy
 import functools
@@ -24,9 +24,9 @@ class Runner(Protocol):
     """Runs an encoder's network. Safe to share between threads."""
 
     parallel: int
-    """How many batches at a time use the machine best, and"""
+    """Number of batches to run concurrently."""
     batch_tokens: int
-    """how many tokens, padding included, each should have."""
+    """Target number of tokens per batch, padding included."""
 
     def __call__(self, ids: Ids, attended: Ids) -> Vectors:
         """Return vectors, [rows, tokens, dimensions], for ids and attention mask, [rows, tokens] each."""
@@ -35,9 +35,9 @@ class Runner(Protocol):
 
 @functools.cache
 def best_backend() -> Backend:
-    """Return the fastest back end here whose vectors keep a cosine of .999 with those of float32.
+    """Return the fastest back end on this machine whose vectors have a cosine of .999 with those of float32.
 
-    Says on stderr, once, what is lost where a package is missing.
+    Prints on stderr, once, what is slower because a package is missing.
     """
     if torch.cuda.is_available():
         return "torch-bfloat16" if bfloat16_is_fast("cuda") else "torch-float32"
@@ -49,7 +49,7 @@ def best_backend() -> Backend:
 
 
 def prepare(checkpoint: Checkpoint, backend: str) -> Runner:
-    """Return what runs the checkpoint's network on `backend`.
+    """Return a runner of the checkpoint's network on `backend`.
 
     Raises UsageError for an unknown back end or one that is not installed.
     """

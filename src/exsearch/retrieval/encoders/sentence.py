@@ -1,4 +1,4 @@
-"""Sentence embeddings for dense retrieval: texts in, one vector each out."""
+"""Sentence embeddings for dense retrieval: one vector per text."""
 
 import importlib.util
 import logging
@@ -29,10 +29,10 @@ class SentenceEncoder:
     def __init__(
         self, id: str, precision: str, query_prompt: str | None = None, passage_prompt: str | None = None
     ) -> None:
-        """Load EMBEDDED, a folder or a hub id to compute in `precision`, float32 or bfloat16.
+        """Load EMBEDDED, a folder or a hub id, to compute in `precision`, float32 or bfloat16.
 
-        A prompt is put before each text; None takes the checkpoint's own, if it has one. Raises UsageError if there
-        is no such model, sentence-transformers is missing, or its vectors are not compared by product or cosine.
+        A prompt precedes each text; None uses the checkpoint's own, if it has one. Raises UsageError if there is no
+        such model, if sentence-transformers is missing, or if its vectors are not compared by product or cosine.
         """
         model = _load(id)
         similarity = model.similarity_fn_name
@@ -52,26 +52,26 @@ class SentenceEncoder:
         self._model = model.to(device, getattr(torch, precision))
 
     def encode_queries(self, texts: list[str]) -> npt.NDArray[np.float32]:
-        """Return [texts, dimensions]; of length 1 where the model compares by cosine."""
+        """Return [texts, dimensions]; vectors have length 1 if the model compares by cosine."""
         return self._encode(self._model.encode_query, texts, self._prompts["query"])
 
     def encode_passages(self, texts: list[str]) -> npt.NDArray[np.float32]:
-        """Return [texts, dimensions], as for queries; texts beyond the model's limit are cut."""
+        """Return [texts, dimensions], as for queries; texts beyond the model's limit are truncated."""
         return self._encode(self._model.encode_document, texts, self._prompts["document"])
 
-    @compute.owned  # one call at a time, as its tokenizer, which keeps state, demands
+    @compute.owned  # one call at a time, because its tokenizer keeps state
     def _encode(self, encode: Any, texts: list[str], prompt: str | None) -> npt.NDArray[np.float32]:
         if not texts:
             return np.empty((0, self.info.dimensions), dtype=np.float32)
-        found = encode(texts, prompt=prompt, batch_size=_BATCH, show_progress_bar=False, convert_to_tensor=True)
-        vectors = found.float()
-        if self._normalised:  # also what the model normalised itself: in bfloat16 that is not exact
+        encoded = encode(texts, prompt=prompt, batch_size=_BATCH, show_progress_bar=False, convert_to_tensor=True)
+        vectors = encoded.float()
+        if self._normalised:  # even if the model normalises, which is inexact in bfloat16
             vectors = torch.nn.functional.normalize(vectors, dim=1)
         return vectors.cpu().numpy()  # type: ignore[no-any-return]
 
 
 def best_precision() -> str:
-    """Return bfloat16 where the hardware computes faster in it, else float32."""
+    """Return bfloat16 if the hardware computes faster with it, otherwise float32."""
     return "bfloat16" if bfloat16_is_fast("cuda" if torch.cuda.is_available() else "cpu") else "float32"
 
 

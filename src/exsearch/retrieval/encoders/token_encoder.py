@@ -1,7 +1,7 @@
-"""Token embeddings for late interaction: texts in, one vector of length 1 a token out.
+"""Token embeddings for late interaction: one vector of length 1 per token.
 
-A checkpoint knows which tokens a text becomes, which of them count, and the network that turns them into vectors.
-Here the network is run, on batches of texts of similar length.
+A checkpoint defines the tokens of a text, which of them count, and the network that computes their vectors. This file
+runs the network on batches of texts of similar length.
 """
 
 import functools
@@ -22,22 +22,21 @@ _ENCODED_AT_ONCE = 1024
 
 
 class TokenEncoder:
-    """Turns texts into one vector of length 1 a token. Safe to share between threads."""
+    """Computes one vector of length 1 per token. Safe to share between threads."""
 
     def __init__(self, id: str = EMBEDDED, backend: Backend | None = None) -> None:
         """Load the encoder `id`: EMBEDDED, a folder or a hub id; ColBERT-style checkpoints bring their own rules.
 
-        `backend` is what passages are encoded with, None the fastest that is exact enough. Queries, a few tokens
-        each, are encoded in float32 by the same library. Raises UsageError if there is no such model or a library
-        is missing.
+        `backend` encodes passages; None chooses the fastest that is exact enough. Queries, a few tokens each, are
+        encoded in float32 by the same library. Raises UsageError if there is no such model or a library is missing.
         """
         self._checkpoint = load_checkpoint(id)
-        chosen = backend or best_backend()
-        self._backends: dict[Role, str] = {"document": chosen, "query": f"{chosen.split('-')[0]}-float32"}
+        backend_name = backend or best_backend()
+        self._backends: dict[Role, str] = {"document": backend_name, "query": f"{backend_name.split('-')[0]}-float32"}
         self._runners: dict[Role, Runner] = {}
         self._lock = threading.Lock()
         self.info = EncoderInfo(
-            id=id, hash=self._checkpoint.hash, precision=chosen, dimensions=self._checkpoint.dimensions
+            id=id, hash=self._checkpoint.hash, precision=backend_name, dimensions=self._checkpoint.dimensions
         )
 
     def encode_passages(
@@ -46,15 +45,15 @@ class TokenEncoder:
         max_tokens: int | None = None,
         advance: Callable[[int], None] = lambda count: None,
     ) -> list[Vectors]:
-        """Return for each text its vectors, [tokens, dimensions]; a text without a word gives an array of length 0.
+        """Return the vectors of each text, [tokens, dimensions]; a text without a word gives an array of length 0.
 
-        Texts are cut to `max_tokens` tokens, and to the checkpoint's own limit. `advance` is told how many texts a
-        batch finished.
+        Texts are cut to `max_tokens` tokens, and to the checkpoint's own limit. `advance` is called with the number of
+        texts in each finished batch.
         """
         return self._encode(texts, "document", max_tokens, advance)
 
     def encode_queries(self, texts: list[str], max_tokens: int | None = None) -> list[Vectors]:
-        """Return for each text its vectors, [tokens, dimensions], as for passages.
+        """Return the vectors of each text, [tokens, dimensions], as for passages.
 
         A ColBERT's queries have the checkpoint's own length, whatever `max_tokens` is.
         """
@@ -68,8 +67,8 @@ class TokenEncoder:
         advance(len(texts) - len(worded))
         if not worded:
             return vectors
-        with self._lock:  # a tokenizer keeps the truncation as state and refuses a second thread meanwhile
-            if role not in self._runners:  # compiled when first needed: a search needs no passages, a build no queries
+        with self._lock:  # a tokenizer keeps truncation as state, and refuses a second thread
+            if role not in self._runners:  # compiled when first needed: searches encode no passages, builds no queries
                 self._runners[role] = prepare(self._checkpoint, self._backends[role])
             runner = self._runners[role]
             rows = self._checkpoint.read([texts[number] for number in worded], role, max_tokens)
@@ -84,12 +83,12 @@ class TokenEncoder:
 
 @functools.lru_cache(maxsize=1)
 def encoder_of_build(id: str) -> TokenEncoder:
-    """Return the encoder; a build needs it for each segment."""
+    """Return the cached encoder; a build needs it for each segment."""
     return TokenEncoder(id)
 
 
 def fresh_encoder(id: str) -> TokenEncoder:
-    """Load the encoder of a build anew: its folder may hold other weights than when this process last used it."""
+    """Load the encoder of a build again: its folder may have other weights than when this process last used it."""
     encoder_of_build.cache_clear()
     return encoder_of_build(id)
 
@@ -108,7 +107,7 @@ def _run(runner: Runner, batches: list[TokenRow]) -> Iterator[Vectors]:
 
 
 def text_blocks(corpus: Corpus, rows: range) -> Iterator[list[str]]:
-    """Yield the texts, title and text, of these rows in order, in blocks to be encoded at once."""
+    """Yield the texts (title and text) of these rows, in order, in blocks to encode at once."""
     for start in range(rows.start, rows.stop, _ENCODED_AT_ONCE):
         batches = corpus.batches(start, min(start + _ENCODED_AT_ONCE, rows.stop))
         yield [f"{passage.title}\n{passage.text}" for batch in batches for passage in batch]

@@ -1,1 +1,1 @@
-"""Index folders: what one holds, which kinds there are, building, extending and opening one."""
+"""Index folders: their content, the kinds of index, and building, extending and opening an index."""

@@ -1,6 +1,6 @@
-"""Building an index folder of any kind, and extending it when its corpus has grown.
+"""Builds an index folder of any kind, and extends it when its corpus has grown.
 
-`exsearch.retrieval.index.folder` says what a folder holds, `exsearch.retrieval.index.kinds` what a kind offers.
+For the content of a folder see `exsearch.retrieval.index.folder`, for the kinds `exsearch.retrieval.index.kinds`.
 """
 
 import os
@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import msgspec
 
-from exsearch.core.atomic import atomic_path, behind_link, put_in_place, remove
+from exsearch.core.atomic import atomic_path, behind_link, remove, replace_atomically
 from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import read_json, write_json
 from exsearch.core.locks import sole_writer
@@ -37,12 +37,12 @@ from exsearch.retrieval.index.update import discard_unlisted, update_segments
 
 
 def build_index(corpus: Corpus, kind: str, out: Path, *, ray: str | None = None, **parameters: Any) -> Path:
-    """Build an index of `corpus` as the folder `out`, or bring it up to date, and return `out`.
+    """Build an index of `corpus` as the folder `out`, or update it, and return `out`.
 
-    An index at `out` of the same kind, version and parameters whose corpus has only grown is extended, and what is
-    damaged in it is built again; any other is replaced when the new one is complete. After a kill the same call
-    continues. With `ray`, the address of a cluster, its machines build the segments. Raises UsageError for an unknown
-    kind or parameter, for an `out` that holds something else, and where another process is writing it.
+    If `out` has an index of the same kind, version and parameters, and its corpus has only grown, it is extended, and
+    damaged parts are built again. Any other index is replaced once the new one is complete. After an interruption, the
+    same call resumes. With `ray`, the address of a cluster, its machines build the segments. Raises UsageError for an
+    unknown kind or parameter, if `out` is something else, and if another process is writing it.
     """
     refuse_to_replace(out, INFO)
     settings = check_parameters(kind, parameters)
@@ -52,7 +52,7 @@ def build_index(corpus: Corpus, kind: str, out: Path, *, ray: str | None = None,
     with sole_writer(folder):
         there = _index_at(folder)
         if there is not None and there.passages > len(corpus):
-            corpus = Corpus.open(corpus.folder)  # another process has added to it, and indexed that, since
+            corpus = Corpus.open(corpus.folder)  # another process may have extended and indexed it meanwhile
         if there is not None and _extends(folder, there, plan, corpus, settings):
             _begin(folder, {**plan, "corpus": corpus.fingerprint}, there)
             _fill(folder, there, corpus, settings, plan, ray)
@@ -62,15 +62,17 @@ def build_index(corpus: Corpus, kind: str, out: Path, *, ray: str | None = None,
             try:
                 _fill(partial, None, corpus, settings, plan, ray)
             except UsageError:
-                remove(partial)  # it would fail again; what else has stopped it may be gone the next time
+                remove(partial)  # this would fail again; other causes of a stop may be gone next time
                 raise
-            put_in_place(partial, folder)
-        (folder / PLAN).unlink()  # last: without it, a finished folder would be taken for another build's and made anew
+            replace_atomically(partial, folder)
+        (
+            folder / PLAN
+        ).unlink()  # last: without it, a finished folder would count as another build's, and be built again
     return out
 
 
 def _index_at(folder: Path) -> IndexInfo | None:
-    """Return what index.json says; None if there is none that can be read: a new index takes its place."""
+    """Return the content of index.json; None if it cannot be read, in which case a new index replaces it."""
     try:
         return read_index_info(folder)
     except UsageError:
@@ -78,10 +80,10 @@ def _index_at(folder: Path) -> IndexInfo | None:
 
 
 def _extends(folder: Path, there: IndexInfo, plan: dict[str, Any], corpus: Corpus, settings: Any) -> bool:
-    """Whether the index in `folder` is what `plan` would make of the first rows of `corpus`."""
+    """Return whether the index in `folder` is what `plan` would build from the first rows of `corpus`."""
     if (there.kind, there.version) != (plan["kind"], plan["version"]):
         return False
-    # a parameter that it does not name came later, and had the value that is now its default
+    # a parameter that it does not name is newer; its default is the former behaviour
     if not there.parameters.keys() <= plan["parameters"].keys() or not _are(there, settings):
         return False
     if corpus.prefix(there.passages) != there.corpus_prefix:
@@ -99,12 +101,12 @@ def _extends(folder: Path, there: IndexInfo, plan: dict[str, Any], corpus: Corpu
         if trouble := machine_trouble(error, folder):
             raise trouble from None
         return False
-    # an encoder of the same name may have been trained again
+    # an encoder of the same name may have new weights
     return encoder == there.encoder and (encoder is None or simple.encoder_hash(settings) == encoder.hash)
 
 
 def _are(there: IndexInfo, settings: Any) -> bool:
-    """Whether the parameters that index.json names are these; what is no parameter of the kind is damage."""
+    """Return whether index.json names these parameters; a name that the kind does not have counts as damage."""
     try:
         return bool(check_parameters(there.kind, there.parameters) == settings)
     except UsageError:
@@ -112,9 +114,9 @@ def _are(there: IndexInfo, settings: Any) -> bool:
 
 
 def _begin(folder: Path, plan: dict[str, Any], there: IndexInfo | None) -> None:
-    """Write down what the folder is to become; what a killed build of another plan has left in it is removed."""
+    """Write the plan of the build; remove what an interrupted build with another plan has left."""
     path = folder / PLAN
-    with suppress(UsageError):  # one that cannot be read is another
+    with suppress(UsageError):  # one that cannot be read counts as another
         if path.is_file() and read_json(path, dict[str, Any]) == plan:
             return
     if there is None:
@@ -128,7 +130,7 @@ def _begin(folder: Path, plan: dict[str, Any], there: IndexInfo | None) -> None:
 def _fill(
     folder: Path, there: IndexInfo | None, corpus: Corpus, settings: Any, plan: dict[str, Any], ray: str | None
 ) -> None:
-    """Build what `folder` lacks, merge what is small, and at last write index.json, which makes it count."""
+    """Build what `folder` lacks, merge what is small, and write index.json last, which makes it an index."""
     implementation = kind_class(plan["kind"])
     grown = there is not None and there.passages < len(corpus)
     encoder: EncoderInfo | None = None
@@ -145,7 +147,7 @@ def _fill(
         segments = update_segments(target, listed, ray)
         indivisible = simple.indivisible(settings)
         deciding = cuts(len(corpus), simple.segment_rows) if indivisible is None else segments
-        # vectors depend on the passages encoded with them, and what is trained for them on those that were there first
+        # vectors depend on the passages encoded with them, and their quantiser on the first passages
         more = [indivisible, there.fingerprint if there is not None and grown and encoder is not None else None]
     prefix = corpus.prefix(len(corpus))
     assert prefix is not None
@@ -171,7 +173,7 @@ def _fill(
 
 
 def _prepare(shared: Path, implementation: Kind, corpus: Corpus, settings: Any) -> EncoderInfo | None:
-    """Make what the segments share, unless it is there; return the encoder, if the kind has one."""
+    """Create what the segments share, unless it exists; return the encoder, if the kind has one."""
     if not shared.is_dir():
         with atomic_path(shared) as temporary:
             temporary.mkdir()
@@ -187,5 +189,5 @@ def _shared_encoder(folder: Path) -> EncoderInfo | None:
 def _path_from(index: Path, corpus: Path) -> str:
     try:
         return Path(os.path.relpath(corpus.resolve(), index.resolve())).as_posix()
-    except ValueError:  # on another drive
+    except ValueError:  # the corpus is on another drive
         return str(corpus.resolve())

@@ -1,8 +1,8 @@
-"""Building the segments of an index on the machines of a Ray cluster.
+"""Builds the segments of an index on a Ray cluster.
 
-Corpus and index folder lie on a file system that all machines see. Ray Data keeps a pool of workers, one a processor
-or GPU, gives each the next segment, and gives a lost machine's segment to another. Only finished segments are renamed
-into place, so a cluster that dies is continued by the same command, with Ray or without.
+Corpus and index folder are on a file system that all machines share. Ray Data keeps a pool of workers, one per
+processor or GPU, gives each the next segment, and gives the segment of a lost machine to another. Only finished
+segments are moved into place, so that the same command resumes after a cluster has died, with or without Ray.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ class _Builder:
         self._target = Target(Path(folder), kind, settings, parameters, Corpus.open(Path(corpus)), encodes)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Build the segments of `batch`, columns `start` and `stop`."""
+        """Build the segments of `batch`, with columns `start` and `stop`."""
         for start, stop in zip(batch["start"], batch["stop"], strict=True):
             build_segment(self._target, range(int(start), int(stop)), lambda count: None)
         return batch
@@ -34,8 +34,8 @@ class _Builder:
 def build_on_ray(address: str, target: Target, missing: list[range], advance: Callable[[int], None]) -> None:
     """Build the `missing` segments of an index on the cluster at `address`.
 
-    `address` is as for `ray.init`: `auto`, `local` for this machine alone, or HOST:PORT. A worker takes one GPU where
-    the cluster has any, else one processor. Raises UsageError if Ray is not installed or the cluster is not there.
+    `address` is as for `ray.init`: `auto`, `local` for this machine only, or HOST:PORT. A worker uses one GPU if the
+    cluster has any, otherwise one processor. Raises UsageError if Ray is not installed or there is no such cluster.
     """
     try:
         import ray
@@ -67,4 +67,4 @@ def build_on_ray(address: str, target: Target, missing: list[range], advance: Ca
         for row in built.iter_rows():
             advance(int(row["stop"]) - int(row["start"]))
     except ray.exceptions.RayError as error:
-        raise ExSearchError(f"building on Ray failed; the same command continues: {error}") from None
+        raise ExSearchError(f"building on Ray failed; run the same command again to resume: {error}") from None

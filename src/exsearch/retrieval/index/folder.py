@@ -1,14 +1,14 @@
-"""What an index folder holds: its names, index.json, and the fingerprint of what it returns.
+"""The content of an index folder: its file names, index.json, and the fingerprint of what it returns.
 
     index.json                   kind, parameters, corpus, encoder, and the rows of each segment
     shared/                      what all segments share, such as a quantiser
     segments/<first>-<stop>/     the index of a range of the corpus's rows
-      dropped.npy                int64, deleted rows that it has nothing of; absent if there are none
-      parts.npy                  int64, where it was merged of encoded passages: the first row of each build
-    plan.json                    only while it is written: what it is to become
+      dropped.npy                int64, deleted rows that were dropped from it; absent if there are none
+      parts.npy                  int64, if it was merged from encoded passages: the first row of each build
+    plan.json                    only while it is being built: its plan
 
-A segment is written once and never changed. When many are small, some are merged: into a new folder, which index.json
-names from then on instead of theirs. So whoever is killed leaves an index that opens, and the same command continues.
+A segment is written once and never changed. When many are small, some are merged into a new folder, which replaces them
+in index.json. So an interruption leaves an index that opens, and the same command resumes.
 """
 
 from dataclasses import dataclass
@@ -39,53 +39,53 @@ ENCODER = "encoder.json"
 
 
 class EncoderInfo(msgspec.Struct, frozen=True):
-    """The model that made an index's vectors."""
+    """The model that computed an index's vectors."""
 
     id: str
     """Hub id, folder, or name of the embedded model."""
     hash: str
-    """Of its weights and vocabulary."""
+    """Hash of its weights and vocabulary."""
     precision: str
-    """In which the passages were encoded, such as `bfloat16` or `openvino-float32`."""
+    """Precision in which the passages were encoded, such as `bfloat16` or `openvino-float32`."""
     dimensions: int
 
 
 class IndexInfo(msgspec.Struct, frozen=True):
-    """What index.json says."""
+    """The content of index.json."""
 
     format: int
     kind: str
     parameters: dict[str, Any]
     corpus: str
-    """Folder of the corpus, relative to the index folder where a relative path exists."""
+    """Folder of the corpus, relative to the index folder if possible."""
     corpus_prefix: str
-    """Identifies the content of the rows that are indexed."""
+    """Fingerprint of the rows that are indexed."""
     encoder: EncoderInfo | None
     passages: int
-    """Rows that are indexed; the corpus may have lost some of them since."""
+    """Number of rows that are indexed; some of them may be deleted in the corpus since."""
     segments: list[tuple[int, int]]
-    """First row and row after the last of each segment."""
+    """First row, and row after the last, of each segment."""
     fingerprint: str
     version: int = 1
-    """That of the kind, when the index was built."""
+    """Version of the kind when the index was built."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """The part of an index that covers some rows of the corpus."""
+    """The part of an index that covers a range of the corpus's rows."""
 
     rows: range
     folder: Path
 
     def dropped(self) -> Rows:
-        """Return the rows that it has nothing of, since they were deleted when it was merged; sorted."""
+        """Return the deleted rows that were dropped from it when it was merged; sorted."""
         path = self.folder / DROPPED
         return load_array(path) if is_file(path) else none_deleted()
 
     def builds(self) -> list[range]:
-        """Return the ranges of rows that were built each at once: itself, unless it was merged of encoded passages.
+        """Return the ranges of rows that were built at once: one, unless it was merged from encoded passages.
 
-        A vector depends, in its last bits, on the passages that are encoded with it.
+        The last bits of a vector depend on the passages encoded in the same batch.
         """
         path = self.folder / PARTS
         starts = load_array(path).tolist() if is_file(path) else [self.rows.start]
@@ -94,13 +94,13 @@ class Segment:
 
 @dataclass(frozen=True)
 class OpenedIndex:
-    """What a kind gets to open: the folder's parts and the corpus."""
+    """What a kind is given to open: the folder's parts, and the corpus."""
 
     folder: Path
     corpus: Corpus
     info: IndexInfo
     parameters: Any
-    """Of the kind's type."""
+    """Parameters, of the kind's type."""
     again: str
     """The command that builds the index again."""
     shared: Path
@@ -108,12 +108,12 @@ class OpenedIndex:
 
     @property
     def fingerprint(self) -> str:
-        """Identifies what the index returns; deleting a passage from the corpus changes it."""
+        """Identifies what the index returns; changes when a passage is deleted from the corpus."""
         return fingerprint([self.info.fingerprint, self.corpus.fingerprint])
 
 
 def segment_at(folder: Path, rows: range) -> Segment:
-    """Return the segment `rows` of the index in `folder`, whether it is there or not."""
+    """Return the segment `rows` of the index in `folder`, whether it exists or not."""
     return Segment(rows, folder / SEGMENTS / f"{rows.start}-{rows.stop}")
 
 
@@ -123,10 +123,10 @@ def segments_of(folder: Path, info: IndexInfo) -> list[Segment]:
 
 
 def read_index_info(folder: Path) -> IndexInfo:
-    """Read index.json alone; raise UsageError if `folder` is not an index this version reads."""
+    """Read index.json only. Raises UsageError if `folder` is not an index that this version reads."""
     path = folder / INFO
     if not is_file(path):
-        raise UsageError(f"{folder}: not an index folder (no {INFO}); `exsearch index` makes one")
+        raise UsageError(f"{folder}: not an index folder (no {INFO}); create it with `exsearch index`")
     if (format := read_json(path, _Format).format) != FORMAT:
         raise UsageError(f"{folder}: index format {format}, this version reads format {FORMAT}; build it again")
     return read_json(path, IndexInfo)
@@ -142,7 +142,7 @@ def lacks_nothing(folder: Path, info: IndexInfo, corpus: Corpus) -> bool:
 
 
 def require_same_encoder(encoder: EncoderInfo, built_with: EncoderInfo, folder: Path) -> None:
-    """Raise UsageError if an index, of which `folder` is a part, was built with other weights: vectors must compare."""
+    """Raise UsageError if the index that `folder` belongs to was built with other weights: vectors must compare."""
     if encoder.hash != built_with.hash:
         raise UsageError(
             f"{folder}: its vectors come from an encoder with content hash {built_with.hash}, but "
@@ -151,20 +151,20 @@ def require_same_encoder(encoder: EncoderInfo, built_with: EncoderInfo, folder: 
 
 
 def cuts(passages: int, segment_rows: int, start: int = 0) -> list[range]:
-    """Return the segments of a build at once: ranges of `segment_rows` rows from `start` on, the last one shorter."""
+    """Return the segments of an uninterrupted build: ranges of `segment_rows` rows from `start`, the last shorter."""
     return [range(first, min(first + segment_rows, passages)) for first in range(start, passages, segment_rows)]
 
 
 def index_fingerprint(
     plan: dict[str, Any], corpus: str, segments: list[range], encoder: EncoderInfo | None, *more: str
 ) -> str:
-    """Identify what an index returns for its rows, whose content `corpus` identifies, by all that this depends on.
+    """Return the fingerprint of an index: of all that its results depend on, given that of its rows, `corpus`.
 
-    `segments` are those of a build at once where results do not depend on how rows are cut, so that merging changes no
-    fingerprint. `more` is what the results depend on besides, where that is not the same for all such builds.
+    `segments` are those of an uninterrupted build if results do not depend on how rows are divided, so that merging
+    does not change the fingerprint. `more` is what results depend on besides, if that varies between such builds.
     """
-    # the encoder counts by its content, not by the name or path it was loaded from
+    # the encoder counts by content, not by the name or path that it was loaded from
     model = None if encoder is None else [encoder.hash, encoder.precision]
-    named = {name: value for name, value in plan["parameters"].items() if name != "encoder"}
+    parameters = {name: value for name, value in plan["parameters"].items() if name != "encoder"}
     bounds = [(rows.start, rows.stop) for rows in segments]
-    return fingerprint([FORMAT, plan["kind"], plan["version"], named, corpus, bounds, model, *more])
+    return fingerprint([FORMAT, plan["kind"], plan["version"], parameters, corpus, bounds, model, *more])

@@ -1,4 +1,4 @@
-"""The kinds of index that are built segment by segment. One is a module and a line in SEGMENTED."""
+"""The kinds of index that are built segment by segment. Each is a module and a line in SEGMENTED."""
 
 import importlib
 from collections.abc import Callable
@@ -23,24 +23,24 @@ SEGMENTED = {
     "plaid": "exsearch.retrieval.late.plaid:Plaid",
 }
 DAMAGE = (ValueError, KeyError, TypeError, EOFError)
-"""What a kind raises for files that are damaged, beside OSError."""
+"""Exceptions, besides OSError, that a kind raises for damaged files."""
 
 
 class Kind(Protocol):
-    """What a kind's class must offer. A class that can merge its segments also offers what `Merging` does."""
+    """Interface of a kind's class. A class that can merge its segments also has the interface `Merging`."""
 
     Parameters: type[msgspec.Struct]
-    """Its defaults are the kind's defaults."""
+    """The kind's parameters, with their defaults."""
     version: ClassVar[int]
-    """Of the files and of what goes into them: an index of another version must be built again."""
+    """Version of the files and of their content; an index of another version must be built again."""
     segment_rows: ClassVar[int]
 
     def __call__(self, opened: OpenedIndex) -> Retriever:
-        """Open the index; raises OSError or one of DAMAGE if its files are damaged."""
+        """Open the index. Raises OSError or one of DAMAGE if its files are damaged."""
         ...
 
     def encoder_hash(self, parameters: Any) -> str:
-        """Return the content hash of the encoder, as it is now; only asked of kinds that have one."""
+        """Return the content hash of the encoder as it is now; only called for kinds that have one."""
         ...
 
     def prepare(self, corpus: Corpus, shared: Path, parameters: Any) -> EncoderInfo | None:
@@ -56,11 +56,11 @@ class Kind(Protocol):
         parameters: Any,
         advance: Callable[[int], None],
     ) -> None:
-        """Index `rows` in `folder`, which is empty; tell `advance` of finished passages."""
+        """Index `rows` in `folder`, which is empty; call `advance` with the number of finished passages."""
         ...
 
     def check_shared(self, shared: Path, parameters: Any) -> None:
-        """Raise OSError or one of DAMAGE if what the segments share is damaged, by sizes and headers of its files."""
+        """Raise OSError or one of DAMAGE if what the segments share is damaged, by the sizes and headers of files."""
         ...
 
     def check_segment(self, segment: Segment, shared: Path, parameters: Any) -> None:
@@ -68,30 +68,30 @@ class Kind(Protocol):
         ...
 
     def indivisible(self, parameters: Any) -> str | None:
-        """Name what a segment holds as a whole, such as a graph; None if that is nothing.
+        """Name the structure that a segment contains as a whole, such as a graph; None if there is none.
 
-        If there is something, the same rows in other segments may give other hits, so that the rows of each segment and
-        this name enter the fingerprint. What is made otherwise needs another name.
+        If there is one, the same rows in other segments may give other hits, so the rows of each segment and this name
+        enter the fingerprint. A structure that is built differently needs another name.
         """
         ...
 
 
 class Merging(Protocol):
-    """What a kind's class offers where merging costs less than building anew."""
+    """Interface of a kind's class if merging segments is cheaper than building them again."""
 
     def merge_segments(
         self, parts: list[Segment], deleted: list[Rows], shared: Path, folder: Path, parameters: Any
     ) -> bool:
-        """Put the content of `parts`, neighbours, into the one segment `folder`, which is empty.
+        """Write the content of `parts`, which are neighbours, as one segment to `folder`, which is empty.
 
-        Of each part, the `deleted` rows, sorted and counted from its first, may be dropped, as long as no hit or score
+        The `deleted` rows of each part, sorted and counted from its first row, may be dropped if no hit or score
         changes. Returns whether they were.
         """
         ...
 
 
 def can_merge(kind: Kind | Merging) -> TypeGuard[Merging]:
-    """Return whether the kind's segments can be merged without building their rows anew."""
+    """Return whether the kind's segments can be merged without building their rows again."""
     return hasattr(kind, "merge_segments")
 
 
@@ -101,17 +101,17 @@ def segmented_kind(kind: str) -> Kind:
 
 
 def load_class(place: str) -> Any:
-    """Import a class that is named as `module:Class`."""
+    """Import a class named as `module:Class`."""
     module, name = place.split(":")
     return getattr(importlib.import_module(module), name)
 
 
 def typed(kind: str, parameters: dict[str, Any], struct: type[T]) -> T:
-    """Return a kind's `parameters` as its `struct`, defaults filled in; raises UsageError for unknown or wrong ones."""
-    known = list(struct.__struct_fields__)
+    """Return a kind's `parameters` as its `struct`, with defaults. Raises UsageError for unknown or wrong ones."""
+    names = list(struct.__struct_fields__)
     for name in parameters:
-        if name not in known:
-            raise UsageError(f"index kind {kind!r} has no parameter {name!r}{nearest(name, known)}")
+        if name not in names:
+            raise UsageError(f"index kind {kind!r} has no parameter {name!r}{nearest(name, names)}")
     try:
         return convert(parameters, struct)
     except ShapeError as error:

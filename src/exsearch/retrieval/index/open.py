@@ -1,4 +1,4 @@
-"""Opening an index folder of any kind as a retriever."""
+"""Opens an index folder of any kind as a retriever."""
 
 import shlex
 from pathlib import Path
@@ -26,14 +26,14 @@ def open_with_corpus(
 ) -> tuple[Retriever, Corpus]:
     """Open an index with the corpus it was built from, at `corpus_folder` if that has moved; return both.
 
-    `again` is the command that builds it again, where it is a part of another. Raises UsageError for a folder that is
-    no index or a damaged one, for an index of another version, and for a corpus with other content.
+    `again` is the command that builds it again, if the index is part of another. Raises UsageError for a folder that is
+    not an index or is damaged, for an index of another version, and for a corpus with other content.
     """
     info = read_index_info(folder)
     implementation = kind_class(info.kind)
     where = corpus_folder or folder / info.corpus
     if not where.is_dir():
-        raise UsageError(f"{folder}: its corpus is not at {where}; say where it is (--corpus DIR)")
+        raise UsageError(f"{folder}: its corpus is not at {where}; name its folder (--corpus DIR)")
     corpus = Corpus.open(where)
     again = again or _command(corpus_folder or where.resolve(), info, folder)
     if info.version != implementation.version:
@@ -48,7 +48,7 @@ def open_with_corpus(
         )
     if len(corpus) > info.passages:
         raise UsageError(
-            f"{folder}: {len(corpus) - info.passages} passages were added to {where} since; index them too ({again})"
+            f"{folder}: {len(corpus) - info.passages} passages were added to {where} since; index these too ({again})"
         )
     with opening(folder, "index", f"build it again ({again})", *DAMAGE):
         try:
@@ -66,12 +66,12 @@ def open_with_corpus(
         except FileNotFoundError:
             if read_index_info(folder) == info:
                 raise
-    return open_with_corpus(folder, corpus_folder, again)  # its segments were merged after their names had been read
+    return open_with_corpus(folder, corpus_folder, again)  # its segments were merged since their names were read
 
 
 def _command(corpus: Path, info: IndexInfo, folder: Path) -> str:
-    """Return the command that builds an index as `info` says."""
-    members = {name: value for name, value in info.parameters.items() if name == "members"}  # they have defaults, too
+    """Return the command that builds an index as `info` describes it."""
+    members = {name: value for name, value in info.parameters.items() if name == "members"}  # defaults are not repeated
     usual = [*_defaults(info.kind, {}), *(default for default in _defaults(info.kind, members) if "." in default[0])]
     changed = [setting for setting in _flat(info.parameters) if setting not in usual]
     words = ["exsearch", "index", str(corpus), "--retriever", info.kind, "--out", str(folder)]
@@ -84,10 +84,10 @@ def _defaults(kind: str, parameters: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _flat(parameters: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
+    pairs: list[tuple[str, Any]] = []
     for name, value in parameters.items():
-        found += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(f"{prefix}{name}", value)]
-    return found
+        pairs += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(f"{prefix}{name}", value)]
+    return pairs
 
 
 def _written(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""All kinds of index: those that are built segment by segment, and those whose parts are indexes themselves."""
+"""All kinds of index: those built segment by segment, and those whose parts are indexes themselves."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,24 +16,24 @@ KINDS = {**SEGMENTED, "hybrid": "exsearch.retrieval.hybrid:Hybrid"}
 
 
 class Composite(Protocol):
-    """What a kind's class offers whose parts are indexes themselves, in subfolders; it has no segments.
+    """Interface of a kind's class whose parts are indexes themselves, in subfolders; it has no segments.
 
-    It is told how to build and to open a part, since whoever does that knows all kinds, this one included.
+    Building and opening a part are passed in, since only the caller knows all kinds, this one included.
     """
 
     Parameters: type[msgspec.Struct]
     version: ClassVar[int]
-    """Of its own files, not of those of its parts."""
+    """Version of its own files, not those of its parts."""
 
     def __call__(self, opened: OpenedIndex, open_member: Callable[[Path, Path, str], Retriever]) -> Retriever:
-        """Open the index; raises OSError or one of DAMAGE if its files are damaged.
+        """Open the index. Raises OSError or one of DAMAGE if its files are damaged.
 
-        `open_member` takes the folder of a part, that of its corpus, and the command that builds the whole again.
+        `open_member` takes the folder of a part, that of its corpus, and the command that builds the whole index again.
         """
         ...
 
     def build_members(self, corpus: Corpus, folder: Path, parameters: Any, build: Callable[..., Path]) -> None:
-        """Build the parts in `folder`, or bring them up to date.
+        """Build the parts in `folder`, or update them.
 
         `build` takes the corpus, the kind, the folder of the part, and the part's parameters by name.
         """
@@ -41,7 +41,7 @@ class Composite(Protocol):
 
 
 def kind_class(kind: str) -> Kind | Composite:
-    """Import a kind's class; raises UsageError for an unknown kind."""
+    """Import a kind's class. Raises UsageError for an unknown kind."""
     if kind not in KINDS:
         suggestion = nearest(kind, list(KINDS))
         raise UsageError(f"unknown retriever kind {kind!r} (known: {', '.join(KINDS)}){suggestion}")
@@ -54,5 +54,5 @@ def is_composite(kind: Kind | Composite) -> TypeGuard[Composite]:
 
 
 def check_parameters(kind: str, parameters: dict[str, Any]) -> Any:
-    """Return `parameters` as the kind's typed ones, defaults filled in; raises UsageError for unknown or wrong ones."""
+    """Return `parameters` as the kind's typed ones, with defaults. Raises UsageError for unknown or wrong ones."""
     return typed(kind, parameters, kind_class(kind).Parameters)

@@ -1,4 +1,4 @@
-"""Building one segment of an index."""
+"""Builds one segment of an index."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,18 +11,18 @@ from exsearch.retrieval.index.kinds import Kind, segmented_kind
 
 
 class Target(NamedTuple):
-    """What the segments are to be of."""
+    """The index that segments are built for."""
 
     folder: Path
-    """The index folder, whose `shared` is there."""
+    """The index folder, whose `shared` exists."""
     kind: str
     settings: Any
     """The kind's parameters, of its type."""
     parameters: dict[str, Any]
-    """The same as they are written."""
+    """The same parameters, as written to index.json."""
     corpus: Corpus
     encodes: bool
-    """Whether passages are encoded, by a model."""
+    """Whether a model encodes the passages."""
 
     @property
     def implementation(self) -> Kind:
@@ -31,7 +31,7 @@ class Target(NamedTuple):
 
 
 def build_segment(target: Target, rows: range, advance: Callable[[int], None]) -> None:
-    """Build the segment `rows`; `advance` is told of finished passages."""
+    """Build the segment `rows`; call `advance` with the number of finished passages."""
     with atomic_path(segment_at(target.folder, rows).folder) as temporary:
         temporary.mkdir()
         shared = target.folder / SHARED

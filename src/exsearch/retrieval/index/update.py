@@ -1,4 +1,4 @@
-"""Bringing the segments of an index up to date: what is missing or damaged is built, many small ones are merged."""
+"""Updates the segments of an index: builds what is missing or damaged, and merges many small ones."""
 
 import sys
 from pathlib import Path
@@ -18,14 +18,14 @@ from exsearch.retrieval.index.segments import Target, build_segment
 
 
 def update_segments(target: Target, listed: list[range], ray: str | None) -> list[range]:
-    """Cover all rows of the corpus, `listed` being the segments so far, and return the segments then.
+    """Cover all rows of the corpus, starting from the segments `listed`; return the new list of segments.
 
-    On return those of `listed` that were merged are still there, too, so that index.json may name either. With `ray`
-    the machines of that cluster build.
+    On return, those of `listed` that were merged still exist too, so that index.json may name either. With `ray`, the
+    machines of that cluster build.
     """
     implementation = target.implementation
     parts = listed + cuts(len(target.corpus), implementation.segment_rows, listed[-1].stop if listed else 0)
-    # a merge that may change hits is for an extension, which changes the fingerprint anyway
+    # merges that may change hits wait for an extension, which changes the fingerprint anyway
     merged = len(parts) > len(listed) or implementation.indivisible(target.settings) is None
     runs = segments_to_merge([len(rows) for rows in parts], implementation.segment_rows) if merged else []
     groups = _grouped(parts, runs)
@@ -50,7 +50,7 @@ def update_segments(target: Target, listed: list[range], ray: str | None) -> lis
 
 
 def discard_unlisted(folder: Path, segments: list[range]) -> None:
-    """Remove what lies among the segments of the index in `folder` but is not one of `segments`."""
+    """Remove what is in the segments folder of the index in `folder` but not one of `segments`."""
     if (folder / SEGMENTS).is_dir():
         for stray in set((folder / SEGMENTS).iterdir()) - {segment_at(folder, rows).folder for rows in segments}:
             remove_unless_held(stray)
@@ -86,7 +86,7 @@ def _merge(target: Target, parts: list[Segment]) -> None:
 
 
 def _is_sound(target: Target, rows: range) -> bool:
-    """Return whether a segment is there and its files are whole; say so if they are not."""
+    """Return whether a segment exists and its files are whole; print a message if they are damaged."""
     segment = segment_at(target.folder, rows)
     if not segment.folder.is_dir():
         return False
@@ -95,13 +95,13 @@ def _is_sound(target: Target, rows: range) -> bool:
     except (OSError, MemoryError, *DAMAGE) as error:
         if trouble := machine_trouble(error, segment.folder):
             raise trouble from None
-        print(f"{segment.folder}: damaged, and built again{damage_reason(error)}", file=sys.stderr)
+        print(f"{segment.folder}: damaged; built again{damage_reason(error)}", file=sys.stderr)
         return False
     return True
 
 
 def _builds(target: Target, rows: range) -> list[range]:
-    """Return what a damaged segment was merged of; the segment itself where that is lost, too."""
+    """Return the ranges that a damaged segment was merged from; the segment itself if they are not known."""
     try:
         return segment_at(target.folder, rows).builds()
     except (OSError, *DAMAGE):
@@ -109,7 +109,7 @@ def _builds(target: Target, rows: range) -> list[range]:
 
 
 def _grouped(parts: list[range], runs: list[range]) -> list[list[range]]:
-    """Return the parts one by one, but those of a run, given by their numbers, together."""
+    """Return the parts in groups: those of a run, given by their numbers, together, and the others one by one."""
     merged = {number for run in runs for number in run}
     groups = [range(number, number + 1) for number in range(len(parts)) if number not in merged] + runs
     return [[parts[number] for number in group] for group in sorted(groups, key=lambda group: group.start)]

@@ -1,1 +1,1 @@
-"""Late interaction: one vector per token, compressed."""
+"""Late interaction: one compressed vector per token."""

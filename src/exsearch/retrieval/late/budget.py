@@ -1,4 +1,4 @@
-"""Choosing how hard a late-interaction index is compressed so that it fits a budget of bytes."""
+"""Chooses the compression of a late-interaction index so that it fits a budget of bytes."""
 
 import msgspec
 import numpy as np
@@ -10,27 +10,27 @@ from exsearch.retrieval.late.late import LateParameters
 
 _SAMPLED = 256
 _BM25_BYTES_A_PASSAGE = 450
-"""Of the candidates' inverted file, for passages of 100 words."""
+"""Bytes per passage of the inverted file for candidates, for passages of 100 words."""
 
 
 class Compression(msgspec.Struct, frozen=True):
-    """Bytes of a token, and what they cost."""
+    """Bytes per token, and what they cost in recall."""
 
     token_bytes: int
     recall_lost: float
-    """Points of recall@5 less than with uncompressed vectors: the embedded encoder re-ranking BM25's best 50 for 282
-    questions of HotpotQA, 2WikiMultihopQA and MuSiQue.
+    """Points of recall@5 lost compared with uncompressed vectors: the embedded encoder re-ranking BM25's best 50
+    passages for 282 questions of HotpotQA, 2WikiMultihopQA and MuSiQue.
     """
 
 
 LADDER = [Compression(64, 0.7), Compression(48, 1.0), Compression(32, 1.9), Compression(24, 3.6)]
-"""From the largest to the smallest."""
+"""From the weakest compression to the strongest."""
 
 
 def compress_to(corpus: Corpus, budget: int, parameters: LateParameters) -> tuple[Compression, int]:
-    """Return the mildest compression whose index of `corpus` fits `budget` bytes, and the bytes it is expected to take.
+    """Return the weakest compression whose index of `corpus` fits `budget` bytes, and its expected size in bytes.
 
-    Tokens are counted on a sample of the passages. Raises UsageError if not even the strongest fits.
+    Tokens are counted in a sample of the passages. Raises UsageError if not even the strongest compression fits.
     """
     encoder = TokenEncoder(parameters.encoder)
     rows = np.unique(np.linspace(0, len(corpus) - 1, _SAMPLED).astype(np.int64))
@@ -39,7 +39,7 @@ def compress_to(corpus: Corpus, budget: int, parameters: LateParameters) -> tupl
     dimensions, expected = encoder.info.dimensions, 0
     if dimensions < LADDER[-1].token_bytes:
         raise UsageError(
-            f"encoder {encoder.info.id!r} has {dimensions} dimensions; say how many bytes a token may take"
+            f"encoder {encoder.info.id!r} has {dimensions} dimensions; set token_bytes, the bytes per token"
         )
     for step in LADDER:
         if step.token_bytes <= dimensions:
@@ -54,7 +54,7 @@ def compress_to(corpus: Corpus, budget: int, parameters: LateParameters) -> tupl
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes that a text such as `8GB` or `500 MB` means; raises ValueError for anything else."""
+    """Return the number of bytes that a text such as `8GB` or `500 MB` means. Raises ValueError for another text."""
     number = text.strip().upper().removesuffix("B")
     factor = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}.get(number[-1:], 1)
     value = float(number.rstrip("KMGT")) * factor
@@ -64,7 +64,7 @@ def parse_size(text: str) -> int:
 
 
 def as_size(count: float) -> str:
-    """Return a number of bytes as people say it."""
+    """Return a number of bytes in a readable unit."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.3g} {unit}"

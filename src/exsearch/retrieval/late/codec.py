@@ -1,12 +1,12 @@
 """Product quantisation of token vectors: one byte for each group of dimensions.
 
-A vector of length 1 is centred, turned into the principal axes of a sample, and cut into as many groups of dimensions
-as it may take bytes. Each group is stored as the number of the nearest of 256 centroids. The axes are dealt out so
-that all groups carry about the same variance (as in OPQ, Ge et al. 2013).
+A vector of length 1 is centred, rotated to the principal axes of a sample, and split into as many groups of dimensions
+as it may take bytes. Each group is stored as the number of the nearest of 256 centroids. The axes are distributed so
+that all groups have about the same variance (as in OPQ, Ge et al. 2013).
 
-The inner product with a query vector is then a sum of one table entry a group, and so is the squared length of what
-the codes stand for, which is less than 1: quantising shortens. Products are divided by that length. Without it, well
-kept tokens would beat others, and recall on real questions falls by three points.
+The inner product with a query vector is then a sum of one table entry per group. So is the squared length of the
+quantised vector, which is below 1, since quantising shortens. Products are divided by that length: without this, tokens
+that are quantised well would beat others, and recall on real questions would fall by three points.
 """
 
 from pathlib import Path
@@ -23,26 +23,27 @@ _ROUNDS = 12
 _TRAINED_ON = 1 << 15
 _BLOCK = 256
 _LANES = 32
-"""Table columns that are summed up at once; a fixed number, so that it is compiled to few instructions."""
-_MOST = 32000
-"""What a sum of table entries comes to at most, so that it fits into 16 bits; on the way there it may wrap around."""
+"""Number of table columns summed at once; a constant, so that it compiles to few instructions."""
+_MAX_LEVEL = 32000
+"""Largest sum of table entries, so that it fits into 16 bits; intermediate sums may wrap around."""
 _UNIT = 256
-"""What 1 is stored as in a direction. Components beyond 127 / 256, which are rare, are cut."""
+"""What 1 is stored as in a direction. Components beyond 127 / 256, which are rare, are clipped."""
 
 
 class QueryTables:
-    """What `max_similarity` needs of a query of n vectors: table entries in 16 bits, which halves the memory read."""
+    """Tables that `max_similarity` needs for a query of n vectors, in 16 bits, which halves the memory to read."""
 
     def __init__(self, entries: Floats, constants: Floats, bounds: Floats, count: int) -> None:
-        """Take `entries` [groups, 256, columns], `constants` and `bounds` [columns]; beyond `count` is padding.
+        """Take `entries` [groups, 256, columns], and `constants` and `bounds` [columns]; columns beyond `count` are
+        padding.
 
-        Column i < count sums up to the product with query vector i, column `count` to the squared length, and none to
-        more than its bound, which sets its unit: a product is exact to 0.001, far below what quantising costs.
+        Column i < count sums to the product with query vector i, and column `count` to the squared length. No sum
+        exceeds its bound, which sets the column's unit: a product is exact to 0.001, far below the error of quantising.
         """
         groups, _, columns = entries.shape
         shape = (columns // _LANES, _LANES)
         self.count = count
-        self.units: Floats = np.maximum(bounds / _MOST, np.float32(1e-20)).reshape(shape)
+        self.units: Floats = np.maximum(bounds / _MAX_LEVEL, np.float32(1e-20)).reshape(shape)
         self.constants = np.rint(constants.reshape(shape) / self.units).astype(np.int16)
         self.entries = np.empty((shape[0], groups, CENTROIDS, _LANES), dtype=np.int16)
         _pack(self.entries, entries, np.float32(1) / self.units)
@@ -58,18 +59,18 @@ class Codec:
         self._turned_mean = mean @ axes
         self._half_norms: Floats = (centroids**2).sum(axis=1) / 2
         self._longest = float(np.linalg.norm(mean) + np.sqrt(2 * self._half_norms.max(axis=1).sum()))
-        """No codes stand for a longer vector."""
+        """Upper bound of the squared length of any quantised vector."""
 
     @classmethod
     def train(cls, sample: Floats, groups: int) -> "Codec":
-        """Fit a codec of `groups` bytes a vector to `sample` [n, D]; deterministic."""
+        """Fit a codec of `groups` bytes per vector to `sample` [n, D]; deterministic."""
         generator = np.random.default_rng(0)
         sample = sample[generator.permutation(len(sample))[:_TRAINED_ON]]
         mean = sample.mean(axis=0)
         variances, axes = np.linalg.eigh(np.cov(sample - mean, rowvar=False).astype(np.float64))
-        missing = -len(mean) % groups  # axes of zeros fill the last groups up
-        variances = np.concatenate([variances[::-1], np.zeros(missing)])
-        axes = np.concatenate([axes[:, ::-1], np.zeros((len(mean), missing))], axis=1)
+        padding = -len(mean) % groups  # zero axes pad the last groups
+        variances = np.concatenate([variances[::-1], np.zeros(padding)])
+        axes = np.concatenate([axes[:, ::-1], np.zeros((len(mean), padding))], axis=1)
         axes = np.ascontiguousarray(axes[:, _balanced(variances, groups)], dtype=np.float32)
         turned = ((sample - mean) @ axes).reshape(len(sample), groups, -1)
         centroids = [_k_means(np.ascontiguousarray(turned[:, group]), generator) for group in range(groups)]
@@ -77,7 +78,7 @@ class Codec:
 
     @classmethod
     def load(cls, folder: Path) -> "Codec":
-        """Read what `save` wrote."""
+        """Read the files that `save` wrote."""
         return cls(*(load_array(folder / f"{name}.npy") for name in ("mean", "axes", "centroids")))
 
     def save(self, folder: Path) -> None:
@@ -93,14 +94,14 @@ class Codec:
         return codes
 
     def decode(self, codes: npt.NDArray[np.uint8]) -> Floats:
-        """Return the vectors [n, D], of length 1, that `codes` [n, groups] stand for."""
+        """Return the vectors [n, D], of length 1, that `codes` [n, groups] represent."""
         turned = np.stack([self.centroids[group][:, codes[:, group]].T for group in range(self.groups)], axis=1)
         vectors = turned.reshape(len(codes), -1) @ self.axes.T + self.mean
         unit: Floats = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         return unit
 
     def mean_direction(self, vectors: Floats) -> npt.NDArray[np.int8]:
-        """Return the direction of the mean of `vectors` [n, D], centred and turned, [d]; zeros if there are none."""
+        """Return the direction of the mean of `vectors` [n, D], centred and rotated, [d]; zeros if there are none."""
         if not len(vectors):
             return np.zeros(self.axes.shape[1], dtype=np.int8)
         mean = (vectors.mean(axis=0) - self.mean) @ self.axes
@@ -130,7 +131,7 @@ class Codec:
 def _balanced(variances: npt.NDArray[np.float64], groups: int) -> npt.NDArray[np.int64]:
     """Return an order of the axes in which consecutive groups of equal size have nearly equal variance.
 
-    `variances` fall; each axis goes to the group with the least variance that has room.
+    `variances` are in descending order; each axis goes to the group with the least variance that has room.
     """
     width = len(variances) // groups
     members: list[list[int]] = [[] for _ in range(groups)]
@@ -163,8 +164,8 @@ def _k_means(points: Floats, generator: np.random.Generator) -> Floats:
 def max_similarity(
     tables: QueryTables, codes: npt.NDArray[np.uint8], first: npt.NDArray[np.int64], stop: npt.NDArray[np.int64]
 ) -> Floats:
-    """Return MaxSim of the query with each passage: the sum, over query vectors, of the largest cosine with one of
-    the passage's vectors; minus infinity for a passage without any.
+    """Return the MaxSim of the query with each passage: the sum, over query vectors, of the largest cosine with any of
+    the passage's vectors; minus infinity for a passage without vectors.
 
     Passage i has the rows first[i] to stop[i] of `codes` [tokens, groups].
     """
@@ -193,7 +194,7 @@ def _max_similarity(
         best[:] = -np.inf
         for token in range(first[passage], stop[passage]):
             scale = np.float32(0)
-            for block in range(blocks - 1, -1, -1):  # the last one has the length
+            for block in range(blocks - 1, -1, -1):  # the last block has the length
                 for lane in range(_LANES):
                     total[lane] = constants[block, lane]
                 for group in range(0, fours, 4):
@@ -237,10 +238,10 @@ def _pack(packed: npt.NDArray[np.int16], entries: Floats, per_unit: Floats) -> N
 
 @compiled
 def _nearest(vectors: Floats, centroids: Floats, half_norms: Floats, codes: npt.NDArray[np.uint8]) -> None:
-    """Fill `codes` [n, groups] with the centroid nearest to each group of each vector: the one with the largest
-    product less half its squared norm.
+    """Fill `codes` [n, groups] with the nearest centroid for each group of each vector: the one with the largest
+    product minus half its squared norm.
 
-    The innermost loops run over a block of vectors, so that the processor compares many at once.
+    The innermost loops run over a block of vectors, so that the processor compares many at the same time.
     """
     groups, width, count = centroids.shape
     gain = np.empty(_BLOCK, dtype=np.float32)

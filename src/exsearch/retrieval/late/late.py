@@ -1,13 +1,13 @@
 """Late interaction: every token of the query finds its best match among the tokens of a passage (MaxSim).
 
-Candidates are named by BM25, by the mean of each passage's token vectors, or by both; the stored token vectors of those
-alone are read, and their MaxSim scores rank them. On real questions that keeps nearly all of what comparing every
-passage gains, and reads a few hundred kilobytes a query. The vectors are product-quantised to `token_bytes` (codec.py).
+Candidates come from BM25, from the mean of each passage's token vectors, or from both. Only their stored token vectors
+are read, and their MaxSim scores rank them. On real questions this keeps nearly all of the gain of comparing every
+passage, and reads a few hundred kilobytes per query. Vectors are product-quantised to `token_bytes` (codec.py).
 
     shared/mean.npy, axes.npy, centroids.npy    the quantiser, trained on passages spread over the corpus
-    segments/../codes.u8                        one byte a group of dimensions and token, memory-mapped
-    segments/../offsets.npy                     int64, where each passage's tokens begin
-    segments/../bm25/                           the candidates' inverted file
+    segments/../codes.u8                        one byte per group of dimensions and token, memory-mapped
+    segments/../offsets.npy                     int64, where each passage's tokens start
+    segments/../bm25/                           the inverted file for candidates
     segments/../means.npy                       int8 [passages, dimensions], directions of the passages' means
 
 A passage without a word has no tokens, and is never a hit.
@@ -44,20 +44,20 @@ class LateParameters(msgspec.Struct, frozen=True):
     encoder: str = EMBEDDED
     """The embedded encoder, a folder or a hub id."""
     token_bytes: Annotated[int, msgspec.Meta(ge=4, le=1024)] = 48
-    """A token, quantised; at most the encoder's dimensions."""
+    """Bytes per quantised token; at most the encoder's dimensions."""
     max_tokens: Annotated[int, msgspec.Meta(ge=8, le=8192)] = 256
-    """Longer passages and queries are cut."""
+    """Maximum tokens of passages and queries; longer ones are truncated."""
     candidates: Annotated[int, msgspec.Meta(ge=1)] = 100
-    """How many passages each source names to be compared; at least k."""
+    """Number of candidates from each source; at least k."""
     sources: Literal["bm25", "means", "both"] = "both"
-    """What names candidates. `bm25` alone saves a scan over one byte a dimension and passage for each query."""
+    """Sources of candidates. `bm25` alone avoids a scan over one byte per dimension and passage for each query."""
 
 
 class Vectors:
-    """The vectors of one segment, mapped: quantised ones of the tokens, and their means."""
+    """The memory-mapped vectors of one segment: the quantised ones of the tokens, and the passages' means."""
 
     def __init__(self, segment: Segment, codec: Codec, deleted: npt.NDArray[np.int64]) -> None:
-        """Map the files; `deleted` are counted from the first row. Raises ValueError if they do not fit together."""
+        """Map the files. `deleted` is counted from the first row. Raises ValueError if they do not fit together."""
         self.rows = segment.rows
         self.offsets = map_array(segment.folder / "offsets.npy")
         self.means = map_array(segment.folder / "means.npy")
@@ -70,17 +70,17 @@ class Vectors:
         ):
             raise ValueError(f"the files in {segment.folder} do not fit together")
         self.left_out = np.diff(self.offsets) == 0
-        """[passages], whether one has no word or is deleted."""
+        """[passages], whether a passage has no word or is deleted."""
         self.left_out[deleted] = True
         self.codes = codes.reshape(tokens, codec.groups)
 
 
 class Late:
-    """Exact MaxSim, over the quantised vectors of BM25's best passages."""
+    """Exact MaxSim over quantised vectors, for the candidates."""
 
     Parameters = LateParameters
     version: ClassVar[int] = Bm25.version
-    """Its segments hold those of `bm25`."""
+    """Version of this kind; its segments also depend on that of `bm25`."""
     segment_rows: ClassVar[int] = 1 << 15
 
     def __init__(self, opened: OpenedIndex) -> None:
@@ -119,7 +119,7 @@ class Late:
         texts = [f"{passage.title}\n{passage.text}" for passage in corpus.rows(rows.tolist())]
         sample = np.concatenate(encoder.encode_passages(texts, parameters.max_tokens))
         if len(sample) < 2:
-            raise UsageError(f"{corpus.folder}: no passage holds a word")
+            raise UsageError(f"{corpus.folder}: no passage contains a word")
         Codec.train(sample, parameters.token_bytes).save(shared)
         return encoder.info
 
@@ -134,7 +134,7 @@ class Late:
     ) -> None:
         """Encode and quantise the passages of `rows`, title and text."""
         encoder, codec = encoder_of_build(parameters.encoder), Codec.load(shared)
-        if (shared / "encoder.json").is_file():  # an index that is extended
+        if (shared / "encoder.json").is_file():  # the index is being extended
             require_same_encoder(encoder.info, read_json(shared / "encoder.json", EncoderInfo), folder)
         lengths: list[int] = []
         means: list[npt.NDArray[np.int8]] = []
@@ -163,22 +163,22 @@ class Late:
 
     @staticmethod
     def indivisible(parameters: LateParameters) -> None:
-        """Passages are compared one by one; the quantiser is that of all segments."""
+        """Return None: passages are compared one by one, and all segments share the quantiser."""
 
     @staticmethod
     def merge_segments(
         parts: list[Segment], deleted: list[Rows], shared: Path, folder: Path, parameters: LateParameters
     ) -> bool:
-        """Concatenate the vectors, and the inverted files; deleted passages keep their means, but no tokens."""
+        """Concatenate the vectors and the inverted files; deleted passages keep their means, but no tokens."""
         codec = Codec.load(shared)
         lengths: list[npt.NDArray[np.int64]] = []
         means: list[npt.NDArray[np.int8]] = []
         with (folder / "codes.u8").open("wb") as file:
-            for part, gone in zip(parts, deleted, strict=True):
+            for part, deleted_rows in zip(parts, deleted, strict=True):
                 vectors = Vectors(part, codec, none_deleted())
                 tokens = np.diff(vectors.offsets)
                 stays = np.ones(len(part.rows), dtype=np.bool_)
-                stays[gone] = False
+                stays[deleted_rows] = False
                 file.write(vectors.codes[np.repeat(stays, tokens)].tobytes())
                 lengths.append(np.where(stays, tokens, 0))
                 means.append(vectors.means)
@@ -189,33 +189,33 @@ class Late:
         return Bm25.merge_segments([_inverted(part) for part in parts], deleted, shared, inverted, Bm25Parameters())
 
     def search(self, queries: list[str], k: int) -> list[list[Hit]]:
-        """Return at most `k` hits a query, best first; none for a query without a known word."""
+        """Return at most `k` hits per query, best first; none for a query without a known word."""
         return to_hits(self._corpus, self.rank(queries, k))
 
     def rank(self, queries: list[str], k: int) -> list[Ranked]:
-        """Return the rows and scores of the at most `k` best passages of each query."""
+        """Return the rows and scores of the at most `k` best passages per query."""
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
         encoded = self._encoder.encode_queries(queries, self._parameters.max_tokens) if queries else []
         return self.rank_encoded(queries, encoded, k)
 
     def rank_encoded(self, queries: list[str], encoded: list[Floats], k: int) -> list[Ranked]:
-        """Do what `rank` does for queries whose vectors, [tokens, encoder's dimensions] each, are at hand."""
+        """Do the same as `rank` for queries that are encoded already, as [tokens, encoder's dimensions] each."""
         count, sources = max(k, self._parameters.candidates), self._parameters.sources
         candidates: list[list[npt.NDArray[np.int64]]] = [[] for _ in queries]
         if sources != "means":
-            for found, (rows, _) in zip(candidates, self._bm25.rank(queries, count), strict=True):
-                found.append(rows)
+            for candidate_rows, (rows, _) in zip(candidates, self._bm25.rank(queries, count), strict=True):
+                candidate_rows.append(rows)
         if sources != "bm25":
-            for found, query in zip(candidates, encoded, strict=True):
-                found.append(self._nearest_means(query, count))
+            for candidate_rows, query in zip(candidates, encoded, strict=True):
+                candidate_rows.append(self._nearest_means(query, count))
         return [
-            self._rerank(query, np.unique(np.concatenate(found)), k)
-            for query, found in zip(encoded, candidates, strict=True)
+            self._rerank(query, np.unique(np.concatenate(candidate_rows)), k)
+            for query, candidate_rows in zip(encoded, candidates, strict=True)
         ]
 
     def _nearest_means(self, query: Floats, count: int) -> npt.NDArray[np.int64]:
-        """Return the rows of the `count` passages whose mean is nearest to the query's; none without a word."""
+        """Return the rows of the `count` passages whose means are nearest to the query's; none without a word."""
         best = Best(min(count, len(self._corpus)))
         if not len(query):
             return best.ranked()[0]
@@ -243,5 +243,5 @@ class Late:
 
 
 def _inverted(segment: Segment) -> Segment:
-    """Return the inverted file of a segment, as BM25 knows it."""
+    """Return the inverted file of a segment as a segment of BM25."""
     return Segment(segment.rows, segment.folder / "bm25")

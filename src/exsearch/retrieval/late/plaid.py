@@ -1,9 +1,9 @@
-"""PLAID by fast-plaid, for GPUs: candidates by clusters of token vectors, compared by residuals of a few bits.
+"""PLAID by fast-plaid, for GPUs: candidates by clusters of token vectors, then compared by residuals of a few bits.
 
-Needs the build of torch that fast-plaid was made for. On processors `late` is faster and its index no larger.
+Needs the build of torch that fast-plaid was compiled for. On CPUs, `late` is faster and its index no larger.
 
     segments/../plaid/      fast-plaid's files
-    segments/../rows.npy    int64, the row of each of its passages; one without a word is not among them
+    segments/../rows.npy    int64, the row of each of its passages; passages without a word are not included
 """
 
 import importlib.metadata
@@ -34,17 +34,17 @@ class PlaidParameters(msgspec.Struct, frozen=True):
     encoder: str = EMBEDDED
     """The embedded encoder, a folder or a hub id."""
     bits: Literal[1, 2, 4] = 2
-    """A dimension of a residual."""
+    """Bits per dimension of a residual."""
     max_tokens: Annotated[int, msgspec.Meta(ge=8, le=8192)] = 256
-    """Longer passages and queries are cut."""
+    """Maximum tokens of passages and queries; longer ones are truncated."""
     probes: Annotated[int, msgspec.Meta(ge=1)] = 8
-    """Clusters that each token of a query looks into."""
+    """Number of clusters searched per query token."""
     full_scores: Annotated[int, msgspec.Meta(ge=1)] = 4096
-    """Candidates that are compared by all their tokens."""
+    """Number of candidates compared by all their tokens."""
 
 
 class Plaid:
-    """fast-plaid's index of each segment; their results are merged by score."""
+    """One fast-plaid index per segment; their results are merged by score."""
 
     Parameters = PlaidParameters
     version: ClassVar[int] = 1
@@ -57,7 +57,7 @@ class Plaid:
         self.fingerprint = opened.fingerprint
         self._corpus = opened.corpus
         self._parameters: PlaidParameters = opened.parameters
-        worded = {  # a segment without a word has no index
+        worded = {  # a segment without any word has no index
             segment.folder / "plaid": rows for segment in opened.segments if len(rows := _rows_of(segment))
         }
         self._rows = list(worded.values())
@@ -73,7 +73,7 @@ class Plaid:
 
     @staticmethod
     def prepare(corpus: Corpus, shared: Path, parameters: PlaidParameters) -> EncoderInfo:
-        """Nothing is shared but the encoder."""
+        """Return the encoder; segments share nothing else."""
         require_library()
         return fresh_encoder(parameters.encoder).info
 
@@ -86,42 +86,42 @@ class Plaid:
         parameters: PlaidParameters,
         advance: Callable[[int], None],
     ) -> None:
-        """Encode the passages of `rows`, title and text, and give them to fast-plaid all at once, in float16."""
+        """Encode the passages of `rows`, title and text, and pass them to fast-plaid all at once, in float16."""
         encoder = encoder_of_build(parameters.encoder)
-        if (shared / "encoder.json").is_file():  # an index that is extended
+        if (shared / "encoder.json").is_file():  # the index is being extended
             require_same_encoder(encoder.info, read_json(shared / "encoder.json", EncoderInfo), folder)
         vectors: list[torch.Tensor] = []
-        kept: list[int] = []
+        worded_rows: list[int] = []
         row = rows.start
         for texts in text_blocks(corpus, rows):
-            for found in encoder.encode_passages(texts, parameters.max_tokens, advance):
-                if len(found):
-                    vectors.append(torch.from_numpy(found).half())
-                    kept.append(row)
+            for vectors_of_text in encoder.encode_passages(texts, parameters.max_tokens, advance):
+                if len(vectors_of_text):
+                    vectors.append(torch.from_numpy(vectors_of_text).half())
+                    worded_rows.append(row)
                 row += 1
-        save_array(folder / "rows.npy", np.array(kept, dtype=np.int64))
+        save_array(folder / "rows.npy", np.array(worded_rows, dtype=np.int64))
         if vectors:
             (folder / "plaid").mkdir()
-            # the threshold: below it, it would keep all vectors as they are
+            # the threshold, below which it would keep all vectors uncompressed
             new = _fast_plaid(folder / "plaid")
             compute.run(lambda: new.create(vectors, nbits=parameters.bits, start_from_scratch=0))
 
     @staticmethod
     def check_shared(shared: Path, parameters: PlaidParameters) -> None:
-        """Nothing is shared but the encoder."""
+        """Do nothing: segments share only the encoder."""
 
     @staticmethod
     def check_segment(segment: Segment, shared: Path, parameters: PlaidParameters) -> None:
-        """Look whether fast-plaid's files are there."""
+        """Check that fast-plaid's files exist."""
         _rows_of(segment)
 
     @staticmethod
     def indivisible(parameters: PlaidParameters) -> str:
-        """Each segment has clusters of its own."""
+        """Name the clusters, which each segment has of its own."""
         return "clusters"
 
     def search(self, queries: list[str], k: int) -> list[list[Hit]]:
-        """Return at most `k` hits a query, best first; none for a query without a word."""
+        """Return at most `k` hits per query, best first; none for a query without a word."""
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
         encoded = self._encoder.encode_queries(queries, self._parameters.max_tokens) if queries else []
@@ -135,11 +135,11 @@ class Plaid:
     def _rank(self, queries: list[torch.Tensor], k: int) -> list[Ranked]:
         if not queries:
             return []
-        found: list[list[Ranked]] = [[] for _ in queries]
-        for rows, gone, part in zip(self._rows, self._gone, self._parts, strict=True):
-            for own, pairs in zip(found, self._search_part(part, queries, min(k + gone, len(rows))), strict=True):
+        results: list[list[Ranked]] = [[] for _ in queries]
+        for rows, deleted, part in zip(self._rows, self._gone, self._parts, strict=True):
+            for own, pairs in zip(results, self._search_part(part, queries, min(k + deleted, len(rows))), strict=True):
                 own.append((rows[[place for place, _ in pairs]], np.array([s for _, s in pairs], dtype=np.float32)))
-        return [self._best(own, k) for own in found]
+        return [self._best(own, k) for own in results]
 
     @compute.owned
     def _search_part(self, part: Any, queries: list[torch.Tensor], k: int) -> list[list[tuple[int, float]]]:
@@ -154,7 +154,7 @@ class Plaid:
         return result
 
     def _best(self, parts: list[Ranked], k: int) -> Ranked:
-        """Merge what the segments found; deleted passages are left out, equal scores rank by row."""
+        """Merge the segments' results, without deleted passages; equal scores rank by row."""
         rows: npt.NDArray[np.int64] = np.concatenate([rows for rows, _ in parts])
         scores: npt.NDArray[np.float32] = np.concatenate([scores for _, scores in parts])
         there = ~np.isin(rows, self._corpus.deleted)
@@ -164,7 +164,7 @@ class Plaid:
 
 
 def _rows_of(segment: Segment) -> npt.NDArray[np.int64]:
-    """Return the rows of a segment that fast-plaid has; raises OSError or ValueError if files are missing or torn."""
+    """Return the rows of a segment that fast-plaid has. Raises OSError or ValueError if files are missing or torn."""
     rows: npt.NDArray[np.int64] = load_array(segment.folder / "rows.npy")
     if len(rows) and not (segment.folder / "plaid").is_dir():
         raise ValueError(f"there is no {segment.folder / 'plaid'}")
@@ -180,17 +180,17 @@ def _fast_plaid(folder: Path) -> Any:
 
 
 def require_library() -> None:
-    """Raise UsageError unless fast-plaid is there with its build of torch: with another one it crashes the process."""
+    """Raise UsageError unless fast-plaid is installed with its build of torch; with another, it crashes the process."""
     try:
         version = importlib.metadata.version("fast-plaid")
     except importlib.metadata.PackageNotFoundError:
         raise UsageError(
-            "a plaid index needs fast-plaid: pip install 'exsearch[plaid]'; `late` needs nothing"
+            "a plaid index needs fast-plaid: pip install 'exsearch[plaid]'; `late` needs no extra"
         ) from None
     digits = version.rsplit(".", 1)[-1]
-    wanted = f"{digits[0]}.{digits[1:-1]}.{digits[-1]}"  # 2110 is torch 2.11.0
-    if torch.__version__.split("+")[0] != wanted:
+    required = f"{digits[0]}.{digits[1:-1]}.{digits[-1]}"  # 2110 is torch 2.11.0
+    if torch.__version__.split("+")[0] != required:
         raise UsageError(
-            f"fast-plaid {version} is made for torch {wanted} and crashes with torch {torch.__version__}; "
-            f"install that one, or choose `late`"
+            f"fast-plaid {version} is compiled for torch {required} and crashes with torch {torch.__version__}; "
+            f"install that version of torch, or use `late`"
         )

@@ -4,7 +4,7 @@ import pytest
 
 from exsearch.agent.trajectory import Step
 from exsearch.corpus.passage import Hit, Passage
-from exsearch.evaluation.reading import Reading, answer_recorded, grounded, reading, supports
+from exsearch.evaluation.evidence_metrics import Reading, answer_recorded, grounded, reading, supports
 
 TEXTS = {
     "curie": "Marie Curie was born in Warsaw in 1867.",

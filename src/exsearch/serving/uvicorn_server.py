@@ -1,4 +1,4 @@
-"""Sockets and signals: run an ASGI application until it is told to stop."""
+"""Sockets and signals: runs an ASGI application until it is told to stop."""
 
 import asyncio
 import math
@@ -26,7 +26,7 @@ _LONGEST_LINE = 65536
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """Return a listening socket; port 0 takes a free one. Raises UsageError if that is not possible."""
+    """Return a listening socket; port 0 chooses a free one. Raises UsageError if that is not possible."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         server = socket.create_server((host, port), family=family, backlog=2048)
@@ -34,23 +34,23 @@ def open_socket(host: str, port: int) -> socket.socket:
         raise UsageError(
             f"cannot listen at {host}, port {port}: {error.strerror}; choose another (--host, --port)"
         ) from None
-    # Connections inherit it. Else the body of an answer, sent behind its head, waits 40 ms for the client's delayed
-    # acknowledgement of the head; asyncio sets it only for sockets that were made with an explicit protocol.
+    # Connections inherit it. Otherwise, the body of an answer, sent after its head, waits 40 ms for the client's
+    # delayed acknowledgement of the head; asyncio sets it only for sockets that were created with an explicit protocol.
     server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return server
 
 
 def make_server(app: ASGIApp, seconds: float) -> uvicorn.Server:
-    """Return the server of `app`; when told to stop, it finishes what is in flight, within `seconds`."""
+    """Return the server of `app`; when told to stop, it finishes requests in flight, within `seconds`."""
     config = uvicorn.Config(
         app,
-        http=Http,
+        http=HardenedHttp,
         ws="none",
         lifespan="on",
         log_level="warning",
         access_log=False,
         server_header=False,
-        # longer than clients keep idle connections: one that is closed as a request arrives is an error there
+        # longer than clients keep idle connections, since closing one while a request arrives is an error there
         timeout_keep_alive=120,
         timeout_graceful_shutdown=math.ceil(seconds),
     )
@@ -62,7 +62,7 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Stop at SIGINT and SIGTERM; the second one ends the process at once.
 
-        uvicorn raises the first again afterwards; a stop that was asked for is a success.
+        uvicorn raises the first again afterwards, but a stop that was asked for is a success.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -80,36 +80,36 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-class Http(H11Protocol):
-    """HTTP that bears with a request line and not with a client that stalls.
+class HardenedHttp(H11Protocol):
+    """HTTP that tolerates odd request lines, and does not tolerate clients that stall.
 
-    The line may hold spaces and bytes that are not ASCII, as hand-made URLs of clients do. A connection is cut off on
-    which the head of a request does not arrive, or nobody reads an answer: uvicorn would keep it for ever.
+    A request line may have spaces and bytes that are not ASCII, as in hand-made URLs of clients. A connection is closed
+    if the head of a request does not arrive or nobody reads an answer; uvicorn would keep it forever.
     """
 
     head_seconds: ClassVar[float] = 20.0
-    """From the connection, or the first byte of a later request, to the end of a request's head."""
+    """Seconds from the connection, or the first byte of a later request, to the end of a request's head."""
     reading_seconds: ClassVar[float] = 60.0
-    """For a client whose buffers are full to read on."""
+    """Seconds for a client whose buffers are full to read on."""
 
     _line = b""
     _line_passed = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for a request, but not for ever."""
+        """Wait for a request, for a limited time."""
         super().connection_made(transport)
         self._head = _Deadline(self.loop, self.head_seconds, transport)
         self._reading = _Deadline(self.loop, self.reading_seconds, transport)
         self._head.begin()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing any more."""
+        """Cancel all deadlines."""
         self._head.meet()
         self._reading.meet()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Hand the data on, with the target of a request line percent-encoded where it must be."""
+        """Pass the data on, with the target of a request line percent-encoded where necessary."""
         if self.conn.their_state is h11.IDLE:
             self._head.begin()
         if self.conn.their_state is h11.IDLE and not self._line_passed:
@@ -124,7 +124,7 @@ class Http(H11Protocol):
             self._head.meet()
 
     def pause_writing(self) -> None:
-        """Wait until the client has read what it was sent, but not for ever."""
+        """Wait until the client has read what was sent, for a limited time."""
         super().pause_writing()
         self._reading.begin()
 
@@ -135,14 +135,14 @@ class Http(H11Protocol):
 
 
 class _Deadline:
-    """Cuts a connection off if it is not met within some seconds of its beginning."""
+    """Closes a connection if not met within some seconds."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, transport: asyncio.Transport) -> None:
         self._loop, self._seconds, self._transport = loop, seconds, transport
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:
-        """Begin, unless it has begun already."""
+        """Start the time, unless it has started already."""
         if self._timer is None:
             self._timer = self._loop.call_later(self._seconds, self._transport.abort)
 

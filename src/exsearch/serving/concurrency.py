@@ -1,4 +1,4 @@
-"""How many requests are answered at a time."""
+"""Limits how many requests are answered at the same time."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -6,28 +6,28 @@ from exsearch.serving.metrics import Metrics
 from exsearch.wire.errors import RequestError
 
 _PIECE = 1 << 16
-"""Bytes of an answer that are handed on at once."""
+"""Maximum bytes of an answer that are sent at once."""
 
 
-class Places:
-    """ASGI middleware: a request holds a place until its client has been sent the answer; if none is left, it gets 503.
+class ConcurrencyLimit:
+    """ASGI middleware: a request occupies a place until its answer is sent; if no place is free, it gets 503.
 
-    An answer is handed on in pieces, each when the client has read most of those before: one that does not read keeps
-    its place, and not more than some pieces of its answer in the socket's buffers.
+    Answers are sent in pieces, each after the client has read most of the previous ones. So a client that does not read
+    occupies a place, but only a few pieces of its answer are in the socket's buffers.
     """
 
-    def __init__(self, app: ASGIApp, most: int, metrics: Metrics) -> None:
-        """Take `most` requests at a time."""
-        self._app, self._most, self._metrics = app, most, metrics
+    def __init__(self, app: ASGIApp, limit: int, metrics: Metrics) -> None:
+        """Answer at most `limit` requests at the same time."""
+        self._app, self._limit, self._metrics = app, limit, metrics
         self._taken = 0
         metrics.watch("exsearch_requests_in_flight", "Requests being answered.", lambda: self._taken)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the request; raises RequestError if no place is left."""
-        if self._taken >= self._most:
+        """Answer the request. Raises RequestError if no place is free."""
+        if self._taken >= self._limit:
             self._metrics.rejected.inc()
             self._metrics.requests.labels("none", 503).inc()
-            raise RequestError(503, f"{self._taken} requests are in flight, the most this server takes; try again")
+            raise RequestError(503, f"server busy ({self._taken} requests in flight); retry later")
         self._taken += 1
         try:
             await self._app(scope, receive, _in_pieces(send))

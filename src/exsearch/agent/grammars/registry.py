@@ -1,4 +1,4 @@
-"""The grammars by name: ours, and a user's own as `module:Class`."""
+"""The grammars by name: built-in ones, and a user's own as `module:Class`."""
 
 from exsearch.agent.grammar import ExSearchGrammar, Grammar
 from exsearch.agent.grammars.fixed import ClosedBookGrammar, OneShotGrammar
@@ -23,21 +23,21 @@ GRAMMARS: dict[str, type[Grammar]] = {
 
 
 def grammar_class(name: str) -> type[Grammar]:
-    """Return the grammar of a name; raises UsageError for one that is not there."""
+    """Return the grammar with a name. Raises UsageError if there is none."""
     if name in GRAMMARS:
         return GRAMMARS[name]
     if not is_own(name):
         raise UsageError(f"no grammar {name!r}{nearest(name, list(GRAMMARS))}")
-    found = find_own(name, "agent.grammar")
-    if not (isinstance(found, type) and issubclass(found, Grammar)):
-        raise UsageError(f"agent.grammar = {name}: is no class derived from exsearch.Grammar")
-    if missing := sorted(found.__abstractmethods__):
-        raise UsageError(f"agent.grammar = {name}: lacks the methods {', '.join(missing)}")
-    return found
+    grammar = find_own(name, "agent.grammar")
+    if not (isinstance(grammar, type) and issubclass(grammar, Grammar)):
+        raise UsageError(f"agent.grammar = {name}: not a class derived from exsearch.Grammar")
+    if methods := sorted(grammar.__abstractmethods__):
+        raise UsageError(f"agent.grammar = {name}: lacks the methods {', '.join(methods)}")
+    return grammar
 
 
 def is_one_turn(name: str) -> bool:
-    """Return whether in the grammar of this name all is said within one turn of the model."""
+    """Return whether, in the grammar with this name, everything happens within one turn of the model."""
     return bool(grammar_class(name).stops)
 
 
@@ -49,7 +49,7 @@ def wording(config: AgentConfig) -> tuple[str, str]:
 def make_grammar(config: AgentConfig) -> Grammar:
     """Return the grammar that the settings name.
 
-    Raises UsageError for a prompt without a place for the question, and for a grammar of the user's own that is none.
+    Raises UsageError for a prompt without {question}, and for a user's own grammar that is not one.
     """
     if config.prompt and "{question}" not in config.prompt:
         raise UsageError("agent.prompt: write {question} where the question goes")

@@ -1,44 +1,45 @@
-"""Searches of many trajectories, batched, while their models go on."""
+"""Searches for many trajectories in batches, while their models go on."""
 
 import asyncio
 from collections.abc import Sequence
 
 from exsearch.config import RolloutConfig
+from exsearch.core.retry import RetryPolicy
 from exsearch.corpus.passage import Hit
+from exsearch.processes.futures import settle
 from exsearch.processes.worker import Worker
 from exsearch.retrieval.base import RetrievalError, Retriever
 
 PAUSE = 0.1
-"""Seconds before a failed search is tried again for the first time."""
-
+"""Seconds of pause before the first retry of a failed search."""
 
 Asked = tuple[str, int]
-"""A query and the page of its ranking that is wanted, from 1."""
+"""A query, and the page of its ranking, from 1."""
 
 
-class Searcher:
-    """Collects queries while the retriever is busy and searches for them together, in a thread of its own.
+class SearchQueue:
+    """Collects queries while the retriever is busy, and then searches for them together, in a thread of its own.
 
-    A query waits no longer than `search_seconds`; then a retriever that does not return is left to itself, and those
-    who come later get a new thread. A batch that fails is searched for query by query: one bad query costs the others
-    nothing.
+    A query waits at most `search_seconds`. A retriever that does not return by then is abandoned, and later queries get
+    a new thread. The queries of a batch that fails are searched for one by one, so that a bad query does not affect the
+    others.
     """
 
     def __init__(self, retriever: Retriever, k: int, config: RolloutConfig) -> None:
-        """Search for `k` passages a query and page."""
+        """Search for `k` passages per query and page."""
         self._retriever, self._k, self._config = retriever, k, config
         self._worker = Worker("search")
         self._waiting: dict[Asked, list[asyncio.Future[list[Hit]]]] = {}
         self._driver: asyncio.Task[None] | None = None
 
     async def search(self, query: str, page: int = 1) -> list[Hit]:
-        """Return the hits of a query; raises RetrievalError, after the retries, or at once if time is up.
+        """Return the hits of a query. Raises RetrievalError after the retries, or at once if time is up.
 
-        `page` counts from 1: those that rank first, the next as many, and so on.
+        `page` counts from 1: the first page has the `k` best hits, the next page the `k` after them, and so on.
         """
-        for trial in range(self._config.search_retries + 1):
-            if trial:
-                await asyncio.sleep(PAUSE * 2 ** (trial - 1))
+        for pause in RetryPolicy(self._config.search_retries, PAUSE).pauses():
+            if pause:
+                await asyncio.sleep(pause)
             try:
                 async with asyncio.timeout(self._config.search_seconds):
                     return await self._ask((query, page))
@@ -49,28 +50,28 @@ class Searcher:
                 failed = error
         raise failed
 
-    async def _ask(self, asked: Asked) -> list[Hit]:
+    async def _ask(self, key: Asked) -> list[Hit]:
         future: asyncio.Future[list[Hit]] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(asked, []).append(future)
+        self._waiting.setdefault(key, []).append(future)
         if self._driver is None or self._driver.done():
             self._driver = asyncio.create_task(self._drive())
         return await future
 
     async def _drive(self) -> None:
         while self._waiting:
-            await asyncio.sleep(0)  # who is about to ask joins this batch
+            await asyncio.sleep(0)  # queries that are about to arrive join this batch
             batch, self._waiting = self._waiting, {}
             for page in sorted({page for _, page in batch}):
-                queries = [query for query, asked in batch if asked == page]
+                queries = [query for query, asked_page in batch if asked_page == page]
                 for query, outcome in zip(queries, await self._outcomes(queries, page), strict=True):
-                    _settle(batch[query, page], outcome)
+                    settle((future, outcome) for future in batch[query, page])
 
     async def _outcomes(self, queries: list[str], page: int) -> Sequence[list[Hit] | RetrievalError]:
-        """Search for all at once, or each alone if that fails."""
+        """Search for all queries at once, or one by one if that fails."""
         first, last = (page - 1) * self._k, page * self._k
         try:
-            found = await self._worker.run(lambda: _checked(self._retriever.search(queries, last), queries, last))
-            return [hits[first:] for hits in found]
+            results = await self._worker.run(lambda: _checked(self._retriever.search(queries, last), queries, last))
+            return [hits[first:] for hits in results]
         except Exception as error:
             if len(queries) == 1:
                 if isinstance(error, RetrievalError):
@@ -79,29 +80,18 @@ class Searcher:
         return [outcome for query in queries for outcome in await self._outcomes([query], page)]
 
     def _abandon(self) -> None:
-        """Leave the thread that did not return in time; what waits for it runs out of time, too."""
+        """Abandon the thread that did not return in time; the queries it has will time out too."""
         self._worker = Worker("search")
         if self._driver is not None:
             self._driver.cancel()
         self._driver = asyncio.create_task(self._drive()) if self._waiting else None
 
 
-def _settle(waiting: list[asyncio.Future[list[Hit]]], outcome: list[Hit] | RetrievalError) -> None:
-    """Tell all who still wait for a search how it ended."""
-    for future in waiting:
-        if future.done():
-            continue
-        if isinstance(outcome, RetrievalError):
-            future.set_exception(outcome)
-        else:
-            future.set_result(outcome)
-
-
-def _checked(found: list[list[Hit]], queries: list[str], k: int) -> list[list[Hit]]:
-    """Return what a retriever found if it has the shape that was asked for; raises RetrievalError."""
-    if not isinstance(found, list) or len(found) != len(queries):
+def _checked(results: list[list[Hit]], queries: list[str], k: int) -> list[list[Hit]]:
+    """Return a retriever's hits if they have the requested shape; raises RetrievalError."""
+    if not isinstance(results, list) or len(results) != len(queries):
         raise RetrievalError(f"the retriever did not return one list of hits for each of {len(queries)} queries")
-    for hits in found:
+    for hits in results:
         if not isinstance(hits, list) or len(hits) > k or not all(isinstance(hit, Hit) for hit in hits):
             raise RetrievalError(f"the retriever did not return at most {k} hits for a query")
-    return found
+    return results

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from exsearch.agent.searching import Searcher
+from exsearch.agent.search_queue import SearchQueue
 from exsearch.config import RolloutConfig
 from exsearch.corpus.passage import Hit, Passage
 from exsearch.retrieval.base import RetrievalError
@@ -28,7 +28,7 @@ class Retriever:
         return self.answer(queries)  # type: ignore[no-any-return]
 
 
-def search_all(searcher: Searcher, queries: list[str]) -> list[object]:
+def search_all(searcher: SearchQueue, queries: list[str]) -> list[object]:
     async def run() -> list[object]:
         return await asyncio.gather(*map(searcher.search, queries), return_exceptions=True)
 
@@ -37,7 +37,7 @@ def search_all(searcher: Searcher, queries: list[str]) -> list[object]:
 
 def test_what_is_asked_at_once_is_searched_for_once() -> None:
     retriever = Retriever(lambda queries: [[HIT] for _ in queries])
-    assert search_all(Searcher(retriever, 1, LIMITS), ["a", "b", "a"]) == [[HIT]] * 3
+    assert search_all(SearchQueue(retriever, 1, LIMITS), ["a", "b", "a"]) == [[HIT]] * 3
     assert retriever.calls == [["a", "b"]]
 
 
@@ -49,7 +49,7 @@ def test_the_pages_of_a_ranking_follow_each_other_to_its_end() -> None:
             return [ranking[:k] for _ in queries]
 
     async def run() -> list[list[Hit]]:
-        searcher = Searcher(Ranked(None), 2, LIMITS)
+        searcher = SearchQueue(Ranked(None), 2, LIMITS)
         return list(await asyncio.gather(*(searcher.search("q", page) for page in (3, 1, 2, 4))))
 
     third, first, second, fourth = asyncio.run(run())
@@ -63,7 +63,7 @@ def test_one_bad_query_costs_the_others_nothing() -> None:
             raise RetrievalError("not that one")
         return [[HIT] for _ in queries]
 
-    good, bad, other = search_all(Searcher(Retriever(answer), 1, LIMITS), ["good", "bad", "other"])
+    good, bad, other = search_all(SearchQueue(Retriever(answer), 1, LIMITS), ["good", "bad", "other"])
     assert good == other == [HIT]
     assert isinstance(bad, RetrievalError)
 
@@ -76,18 +76,18 @@ def test_a_failure_that_passes_is_tried_again() -> None:
             raise RetrievalError("try later")
         return [[HIT] for _ in queries]
 
-    assert search_all(Searcher(Retriever(answer), 1, LIMITS), ["a"]) == [[HIT]]
+    assert search_all(SearchQueue(Retriever(answer), 1, LIMITS), ["a"]) == [[HIT]]
 
 
 @pytest.mark.parametrize("garbage", [None, [], "hits", [[HIT], [HIT]], [[HIT, HIT]], [["text"]], [None]])
 def test_garbage_is_a_failure_that_says_so(garbage: object) -> None:
-    [failed] = search_all(Searcher(Retriever(lambda queries: garbage), 1, RolloutConfig(search_retries=0)), ["a"])
+    [failed] = search_all(SearchQueue(Retriever(lambda queries: garbage), 1, RolloutConfig(search_retries=0)), ["a"])
     assert isinstance(failed, RetrievalError)
     assert "did not return" in str(failed)
 
 
 def test_a_bug_in_a_retriever_is_a_failure_that_names_it() -> None:
-    [failed] = search_all(Searcher(Retriever(lambda queries: 1 / 0), 1, RolloutConfig(search_retries=0)), ["a"])
+    [failed] = search_all(SearchQueue(Retriever(lambda queries: 1 / 0), 1, RolloutConfig(search_retries=0)), ["a"])
     assert isinstance(failed, RetrievalError)
     assert "ZeroDivisionError" in str(failed)
 
@@ -100,7 +100,7 @@ def test_a_retriever_that_does_not_return_is_left_to_itself() -> None:
             stuck.wait()
         return [[HIT] for _ in queries]
 
-    searcher = Searcher(Retriever(answer), 1, LIMITS)
+    searcher = SearchQueue(Retriever(answer), 1, LIMITS)
     started = time.monotonic()
     [failed] = search_all(searcher, ["stuck"])
     assert isinstance(failed, RetrievalError)
@@ -117,7 +117,7 @@ def test_searches_run_while_others_wait_for_nothing_of_theirs() -> None:
         return [[HIT] for _ in queries]
 
     async def run() -> list[list[Hit]]:
-        searcher = Searcher(Retriever(answer), 1, RolloutConfig())
+        searcher = SearchQueue(Retriever(answer), 1, RolloutConfig())
         searching = asyncio.create_task(searcher.search("a"))
         await asyncio.sleep(0.05)  # the event loop goes on
         assert not searching.done()

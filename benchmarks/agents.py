@@ -10,6 +10,7 @@ from exsearch.agent.chat import ChatFormat
 from exsearch.agent.rollout import Agent
 from exsearch.config import Config, RolloutConfig
 from exsearch.engine.load import load_engine
+from exsearch.engine.spec import EngineSpec
 from exsearch.retrieval.open import open_retriever
 
 P = ParamSpec("P")
@@ -26,5 +27,5 @@ def make_agent(config: Config, run: Path, limits: RolloutConfig) -> Agent:
     """Load the warm-up checkpoint and open the index of a run."""
     folder = run / "warmup"
     chat = ChatFormat.load(folder)
-    engine = load_engine(folder, config.model, chat, config.agent.context, limits.in_flight)
+    engine = load_engine(EngineSpec(folder, config.model, config.agent.context, limits.in_flight), chat)
     return Agent(engine, open_retriever(str(run / "index")), chat, config.agent, limits)

@@ -25,6 +25,7 @@ from agents import in_a_process
 from page import command_line
 
 from exsearch.agent.agents import load_agents
+from exsearch.agent.experiment import Experiment
 from exsearch.config import Config, load_config
 from exsearch.core.atomic import write_text
 from exsearch.core.jsonl import read_jsonl
@@ -89,7 +90,7 @@ def alone(config: Config, folder: Path) -> tuple[float, float]:
     run = folder / "run"
     asked = {line["question_id"] for line in read_jsonl(run / "iter-1" / "trajectories.jsonl", dict[str, Any])}
     questions = [question for question in read_questions(Path(config.data.train)) if question.id in asked]
-    agents = load_agents(config, run / "warmup", config.data.index)
+    agents = load_agents(Experiment(config).with_model(run / "warmup"))
     few = msgspec.structs.replace(config.explore, samples=1)
     explore(agents, questions[:4], few, 0, folder / "few.jsonl")  # compiles, as evaluating has done in the run
     measured: list[tuple[float, float]] = []

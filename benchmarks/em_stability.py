@@ -44,7 +44,7 @@ from exsearch.evaluation.bootstrap import figure, paired_difference
 from exsearch.evaluation.scores import read_scores
 from exsearch.questions.question import Question
 from exsearch.retrieval.index.build import build_index
-from exsearch.runs.folder import RunFolder
+from exsearch.runs.layout import RunLayout
 from exsearch.world import World
 
 ROOT = Path(__file__).parent.parent
@@ -148,7 +148,7 @@ def run(seed: int, variant: str, options: argparse.Namespace) -> Done:
         share(base, root)
     print(f"seed {seed}: {variant}", file=sys.stderr)
     EMRun(config, root, lambda line: print(f"  {line}", file=sys.stderr)).run()
-    done = figures(RunFolder(root), config)
+    done = figures(RunLayout(root), config)
     write_json(file, done)
     if not options.keep:
         for checkpoint in root.glob("iter-*/checkpoint"):
@@ -213,7 +213,7 @@ def linked(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def figures(folder: RunFolder, config: Config) -> Done:
+def figures(folder: RunLayout, config: Config) -> Done:
     """Return what a finished run came to."""
     summary = read_json(folder.summary, dict[str, Any])
     models = [step(folder, "warmup", "warmup")]
@@ -231,7 +231,7 @@ def figures(folder: RunFolder, config: Config) -> Done:
     return Done(models, summary["iterations"], summary["seconds"], rollouts, guard, config.loop.guard)
 
 
-def step(folder: RunFolder, name: str, model: str) -> Step:
+def step(folder: RunLayout, name: str, model: str) -> Step:
     """Return what an iteration ended with, `model`."""
     questions = read_scores(folder.test_eval(model)).questions
     return Step(

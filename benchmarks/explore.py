@@ -60,6 +60,7 @@ from exsearch.engine.base import Completion, Sampling, Seat
 from exsearch.questions.question import Question, read_questions
 from exsearch.retrieval.encoders.token_encoder import TokenEncoder
 from exsearch.training.example import example_from
+from exsearch.training.job import Job
 from exsearch.training.start import train
 
 RESULTS = Path(__file__).parent / "results"
@@ -269,16 +270,9 @@ def learn(task: Task, chat: ChatFormat, trajectories: list[Trajectory]) -> None:
     """Train on some of the trajectories."""
     examples = [example_from(trajectory, 1.0, None, chat) for trajectory in trajectories[:LEARNED] if trajectory.answer]
     with tempfile.TemporaryDirectory() as folder:
-        train(
-            task.folder,
-            examples,
-            Path(folder) / "checkpoint",
-            task.config.learn,
-            task.config.model,
-            task.seed,
-            "M-step",
-            lambda step, figures: None,
-        )
+        config, out = task.config, Path(folder) / "checkpoint"
+        job = Job.of(task.folder, examples, out, config.learn, config.model, task.seed, "M-step")
+        train(job, lambda step, figures: None)
 
 
 def copies(task: Task) -> Measured:
@@ -369,11 +363,13 @@ def ratios(rates: dict[str, list[float]]) -> dict[str, list[float]]:
 
 def on_ray(task: Task) -> Measured:
     """Measure explore on two Ray workers of one core each."""
+    from exsearch.agent.experiment import Experiment
     from exsearch.agent.ray_agents import RayAgents
 
     rollout = RolloutConfig(in_flight=task.in_flight // 2, ray="local", workers=2)
     config = msgspec.structs.replace(task.config, rollout=rollout)
-    agents = RayAgents(config, task.folder, str(task.run / "index"))
+    data = msgspec.structs.replace(config.data, index=str(task.run / "index"))
+    agents = RayAgents(Experiment(msgspec.structs.replace(config, data=data)).with_model(task.folder))
     ready(agents, task)
     settings = msgspec.structs.replace(config.explore, samples=SAMPLES)
     measured = Measured()

@@ -14,6 +14,7 @@ from exsearch.em.weigh import weigh
 from exsearch.engine.base import Sampling
 from exsearch.engine.batch import generate, logprobs
 from exsearch.engine.load import load_engine
+from exsearch.engine.spec import EngineSpec
 from exsearch.questions.question import Question
 
 
@@ -24,7 +25,7 @@ def memory(config: Config, run: Path) -> dict[str, int]:
 
 def _hold(config: Config, run: Path, conversations: int, tokens: int) -> int:
     chat = ChatFormat.load(run / "warmup")
-    engine = load_engine(run / "warmup", config.model, chat, tokens, conversations)
+    engine = load_engine(EngineSpec(run / "warmup", config.model, tokens, conversations), chat)
     prompts = [[100 + number] * (tokens - 8) for number in range(conversations)]
     generate(engine, prompts, Sampling(8, []), list(range(conversations)))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

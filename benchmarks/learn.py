@@ -40,6 +40,7 @@ from transformers import AutoConfig, AutoModel
 
 from exsearch.agent.agents import load_agents
 from exsearch.agent.chat import ChatFormat
+from exsearch.agent.experiment import Experiment
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import Config, load_config
 from exsearch.core.atomic import write_text
@@ -135,7 +136,8 @@ def prepare(options: argparse.Namespace, model: Path) -> list[Example]:
     wider.append("weigh.gate=none")  # it is speed that counts here, not what is worth learning
     config: Config = load_config(options.run / "config.toml", wider)
     journal = options.work / "trajectories.jsonl"
-    agents = load_agents(config, model, str(options.work / "index"))
+    named = msgspec.structs.replace(config.data, index=str(options.work / "index"))
+    agents = load_agents(Experiment(msgspec.structs.replace(config, data=named)).with_model(model))
     trajectories = explore(agents, questions, config.explore, config.seed, journal)
     agents.close()
     weights = weigh(trajectories, questions, config.weigh)

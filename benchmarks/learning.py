@@ -26,7 +26,8 @@ from exsearch.core.atomic import write_text
 from exsearch.core.jsonl import read_json
 from exsearch.evaluation.bootstrap import paired_difference
 from exsearch.evaluation.scores import read_scores
-from exsearch.runs.folder import RunFolder, RunSummary
+from exsearch.runs.layout import RunLayout
+from exsearch.runs.records import RunSummary
 
 RESULT = Path(__file__).parent / "results" / "learning.json"
 
@@ -62,7 +63,7 @@ def main() -> None:
 
 def collect(seed: int, root: Path) -> tuple[dict[str, Any], list[float], list[float]]:
     """Return the figures of one run, and the exact match of each question before and after EM."""
-    folder = RunFolder(root)
+    folder = RunLayout(root)
     summary = read_json(folder.summary, RunSummary)
     scores = {name: read_scores(folder.test_eval(name)) for name in summary.models}
     warm, last = ([row.em for row in scores[name].questions] for name in ("warmup", summary.models[-1]))

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 OWN = Path(__file__).parent.parent / "src"
 
@@ -68,6 +69,7 @@ def engine_rate(threads: int) -> float:
     """Return the tokens per second that the engine generates and scores, prompts included."""
     import torch
 
+    from exsearch.config import ModelConfig
     from exsearch.engine.base import Sampling
     from exsearch.engine.batch import generate, logprobs
     from exsearch.engine.builtin import resolve_model
@@ -75,7 +77,14 @@ def engine_rate(threads: int) -> float:
 
     torch.set_num_threads(threads)
     folder = resolve_model("builtin:smollm2-135m")
-    engine = HFEngine.load(folder, "two-versions", torch.float32, "cpu", 16)
+    try:
+        from exsearch.engine.spec import EngineSpec
+
+        settings = ModelConfig(device="cpu", precision="fp32")
+        engine = HFEngine.load(EngineSpec(folder, settings, 4096, 16, fingerprint="two-versions"))
+    except ImportError:  # the other version may be one from before
+        load: Any = HFEngine.load
+        engine = load(folder, "two-versions", torch.float32, "cpu", 16)
     generate(engine, texts(16, 4, [8]), Sampling(2, []), [0] * 16)
     prompts = texts(16, 40, [1, 100, 200, 300])
     start = time.monotonic()

@@ -9,6 +9,7 @@ import msgspec
 from wiki_mini_questions import gold
 
 from exsearch.agent.agents import load_agents
+from exsearch.agent.experiment import Experiment
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import Config, GrammarName, TrainingConfig
 from exsearch.core.jsonl import read_jsonl
@@ -20,6 +21,7 @@ from exsearch.evaluation.protocol import check_protocol, make_protocol
 from exsearch.evaluation.scores import Scores, has_scores, read_scores
 from exsearch.questions.question import Question
 from exsearch.training.example import Example, example_from
+from exsearch.training.job import Job
 from exsearch.training.logged import train_logged
 
 UNTRAINED: tuple[GrammarName, ...] = ("one-shot", "ircot", "self-ask")
@@ -51,7 +53,7 @@ def _scored(run: EMRun, config: Config, model: Path, questions: list[Question], 
     if has_scores(folder):
         check_protocol(folder, protocol)
         return read_scores(folder)
-    with closing(load_agents(config, model, config.data.index, run.retriever)) as agents:
+    with closing(load_agents(Experiment(config, retriever=run.retriever).with_model(model))) as agents:
         [scores] = evaluate(agents, [Evaluation(folder, questions, protocol)], folder.name, folder.name)
     return scores
 
@@ -79,5 +81,6 @@ def _one_shot(run: EMRun, met: Met, out: Path) -> Path:
 def _learned(run: EMRun, base: Path, examples: list[Example], settings: TrainingConfig, out: Path) -> Path:
     """Fine-tune as the run does; return the checkpoint."""
     config = run.config
-    train_logged(base, examples, out, settings, config.model, config.tracking, config.seed, out.name)
+    job = Job.of(base, examples, out, settings, config.model, config.seed, out.name)
+    train_logged(job, config.tracking)
     return out

@@ -15,7 +15,7 @@ from exsearch.em.loop import EMRun
 from exsearch.evaluation.bootstrap import figure, paired_difference
 from exsearch.evaluation.scores import Scores
 from exsearch.hardware.devices import pick_device
-from exsearch.runs.folder import RunSummary
+from exsearch.runs.records import RunSummary
 
 METRICS = ("em", "f1", "acc", "recall", "searches", "tokens")
 

@@ -6,12 +6,10 @@ from pathlib import Path
 
 import msgspec
 
-from exsearch.agent.chat import ChatFormat
-from exsearch.agent.loading import load_retriever
+from exsearch.agent.experiment import Experiment
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import Config
 from exsearch.corpus.store import Corpus, write_corpus
-from exsearch.engine.builtin import resolve_model
 from exsearch.questions.importer import import_questions
 from exsearch.questions.normalise import normalise
 from exsearch.questions.question import Question, read_questions
@@ -83,9 +81,9 @@ def world(config: Config, folder: Path, count: int) -> tuple[Config, list[Questi
 
 def gold(config: Config, questions: list[Question]) -> list[Trajectory]:
     """Return the gold trajectories of questions over the index of the settings."""
-    index = config.data.index
-    chat, passages = ChatFormat.load(resolve_model(config.model.path)), GoldPassages.of_index(index, config)
-    return gold_trajectories(questions, load_retriever(config, index), chat, config.agent, passages)
+    experiment = Experiment(config)
+    retriever, passages = experiment.retriever, GoldPassages.of(experiment)
+    return gold_trajectories(questions, retriever, experiment.chat, config.agent, passages)
 
 
 def _is_stated(question: Question) -> bool:

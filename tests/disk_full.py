@@ -27,6 +27,7 @@ from exsearch.questions.question import Question
 from exsearch.retrieval.encoders.load import load_checkpoint
 from exsearch.retrieval.index.build import build_index
 from exsearch.training.example import Example
+from exsearch.training.job import Job
 from exsearch.training.resume import write_tensors
 from exsearch.training.start import train
 from tiny_models import tiny_llama
@@ -65,7 +66,9 @@ def writers(at: Path) -> dict[str, Callable[[Path], object]]:
         "lists": lambda out: build_index(corpus, "dense", out, encoder=sentences, index="ivfpq", nlist=4, m=8, bits=4),
         "encoder": lambda out: retriever._save(checkpoint, out, "job"),  # safetensors, tokenizers
         "weights": lambda out: write_tensors(out, [("weight", torch.ones(9999))]),
-        "model": lambda out: train(at / "llama", EXAMPLES, out, learn, model, 1, "test", lambda step, figures: None),
+        "model": lambda out: train(
+            Job.of(at / "llama", EXAMPLES, out, learn, model, 1, "test"), lambda step, figures: None
+        ),
         "journal": append,
         "questions": lambda out: write_jsonl(out, QUESTIONS),
     }

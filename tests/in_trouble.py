@@ -22,16 +22,16 @@ from exsearch.corpus.importing import open_source
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, add_passages, write_corpus
 from exsearch.engine.builtin import resolve_model
-from exsearch.evaluation.folder import read_evaluation
 from exsearch.evaluation.scores import Scores, write_scores
 from exsearch.processes import compute
 from exsearch.questions.question import Question, read_questions
 from exsearch.questions.readers.records import read_records
-from exsearch.report.reader import RunReader
 from exsearch.retrieval.encoders.load import load_checkpoint
 from exsearch.retrieval.index.build import build_index
 from exsearch.retrieval.index.open import open_index
 from exsearch.retrieval.open import open_retriever
+from exsearch.runs.evaluations import read_evaluation
+from exsearch.runs.reader import RunReader
 from exsearch.training.resume import load_resume_point, save_resume_point, write_tensors
 from exsearch.training.validation import read_best
 from tiny_sentence_models import save_bert

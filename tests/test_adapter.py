@@ -12,7 +12,9 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
 
+from engine_specs import spec
 from exsearch.agent.agents import load_agents
+from exsearch.agent.experiment import Experiment
 from exsearch.config import ModelConfig, TrainingConfig, parse_config
 from exsearch.core.errors import UsageError
 from exsearch.engine.adapter import SETTINGS, WEIGHTS, check_adapter
@@ -21,7 +23,9 @@ from exsearch.engine.batch import generate
 from exsearch.engine.copies import CopiedEngine
 from exsearch.engine.hf import HFEngine
 from exsearch.engine.load import load_engine
+from exsearch.engine.spec import EngineSpec
 from exsearch.engine.vllm import VLLMEngine
+from exsearch.training.job import Job
 from exsearch.training.start import train
 from tiny_models import tiny_llama
 
@@ -98,9 +102,9 @@ def test_an_adapter_that_does_not_fit_is_refused_by_name_in_every_engine(
 ) -> None:
     adapter = changed(save_adapter(base, tmp_path / "ok"), tmp_path / "adapter", change)
     loaders: list[Callable[[], object]] = [
-        lambda: HFEngine.load(base, "m", torch.float32, "cpu", 2, adapter),
-        lambda: CopiedEngine(base, "m", torch.float32, "cpu", 2, 2, adapter),
-        lambda: VLLMEngine(base, "m", "float32", 64, 2, adapter=adapter),
+        lambda: HFEngine.load(spec(base, 2, adapter=adapter)),
+        lambda: CopiedEngine(spec(base, 2, adapter=adapter), 2),
+        lambda: VLLMEngine(spec(base, 2, context=64, adapter=adapter)),
     ]
     for load in loaders:
         with pytest.raises(UsageError, match=named) as refused:
@@ -111,8 +115,7 @@ def test_an_adapter_that_does_not_fit_is_refused_by_name_in_every_engine(
 def test_an_adapter_that_fits_changes_what_the_model_says(base: Path, tmp_path: Path) -> None:
     adapter = save_adapter(base, tmp_path / "adapter")
     [plain], [adapted] = (
-        generate(HFEngine.load(base, "m", torch.float32, "cpu", 2, chosen), PROMPT, GREEDY, [0])
-        for chosen in (None, adapter)
+        generate(HFEngine.load(spec(base, 2, adapter=chosen)), PROMPT, GREEDY, [0]) for chosen in (None, adapter)
     )
     assert plain.token_ids != adapted.token_ids
     assert check_adapter(adapter, base) == check_adapter(adapter, base, merged=False) == 4
@@ -160,7 +163,7 @@ def test_what_an_engine_that_does_not_merge_would_leave_out_is_refused_by_name(
 ) -> None:
     adapter = save_adapter(base, tmp_path / "adapter", **settings)
     with pytest.raises(UsageError, match=named):
-        VLLMEngine(base, "m", "float32", 64, 2, adapter=adapter)
+        VLLMEngine(spec(base, 2, context=64, adapter=adapter))
 
 
 def test_a_module_that_the_adapter_was_to_bring_and_does_not_is_missed(base: Path, tmp_path: Path) -> None:
@@ -267,14 +270,14 @@ def test_an_adapter_that_does_not_fit_is_refused_before_a_cluster_is_asked(base:
     adapter = changed(save_adapter(base, tmp_path / "ok"), tmp_path / "adapter", half)
     tree = {"model": {"adapter": str(adapter)}, "rollout": {"ray": "10.0.0.1:6379"}}
     with pytest.raises(UsageError, match=r"the adapter does not fit the model .*missing: "):
-        load_agents(parse_config(tree, [], "test"), base, "no index is opened")
+        load_agents(Experiment(parse_config(tree, [], "test")).with_model(base))
 
 
 def test_an_adapter_is_refused_where_it_would_not_be_used(base: Path, tmp_path: Path) -> None:
     adapter = str(save_adapter(base, tmp_path / "adapter"))
     endpoint = ModelConfig(engine="openai", url="http://127.0.0.1:1/v1", name="m", adapter=adapter)
     with pytest.raises(UsageError, match="an endpoint has its own"):
-        load_engine(base, endpoint, None, 64, 2)  # type: ignore[arg-type]
+        load_engine(EngineSpec(base, endpoint, 64, 2), None)  # type: ignore[arg-type]
     settings, out = ModelConfig(adapter=adapter), tmp_path / "out"
     with pytest.raises(UsageError, match=r"model\.adapter is for answering"):
-        train(base, [], out, TrainingConfig(), settings, seed=0, label="learn", log=lambda step, figures: None)
+        train(Job.of(base, [], out, TrainingConfig(), settings, 0, "learn"), log=lambda step, figures: None)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exsearch.agent.chat import ChatFormat
+from exsearch.agent.experiment import Experiment
 from exsearch.agent.rollout import Agent, Draw
 from exsearch.agent.trajectory import StopReason, Trajectory
 from exsearch.cli.eval import eval_
@@ -22,6 +23,7 @@ from exsearch.evaluation.baselines import majority
 from exsearch.evaluation.evaluate import Evaluation, evaluate
 from exsearch.evaluation.protocol import PROTOCOL, make_protocol
 from exsearch.questions.question import Question, SubQuestion
+from exsearch.retrieval.open import Opened
 from exsearch.training.example import example_from
 from exsearch.warmup.write import gold_trajectories
 from scripted import Script, ScriptedEngine, StaticRetriever, lines
@@ -188,10 +190,12 @@ def test_a_journal_of_another_grammar_is_not_continued(chat: ChatFormat, tmp_pat
 
 
 def test_the_command_evaluates_a_baseline(chat: ChatFormat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "exsearch.cli.eval.make_agents", lambda config, index: make_agent(chat, config.agent.grammar, lines("Paris"))
-    )
-    monkeypatch.setattr("exsearch.agent.loading.load_retriever", lambda config, index: StaticRetriever([]))
+    def loaded(experiment: Experiment) -> Agent:
+        return make_agent(chat, experiment.config.agent.grammar, lines("Paris"))
+
+    monkeypatch.setattr("exsearch.agent.agents.load_agents", loaded)
+    opened = Opened(StaticRetriever([]), None)
+    monkeypatch.setattr("exsearch.agent.experiment.open_located", lambda *words, **named: opened)
     write_jsonl(tmp_path / "q.jsonl", [QUESTION])
     common = ["--index", "-", "--questions", str(tmp_path / "q.jsonl")]
     for method, extra in (("one-shot", []), ("majority", ["--train", str(tmp_path / "q.jsonl")])):

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from exsearch.agent.chat import ChatFormat
+from exsearch.agent.experiment import Experiment
 from exsearch.agent.loading import as_begun
 from exsearch.agent.rollout import Agent, Draw
 from exsearch.agent.trajectory import StopReason, Trajectory
@@ -275,14 +276,16 @@ def test_a_journal_goes_on_with_the_day_that_it_began_with(chat: ChatFormat, mod
         ScriptedEngine(old, lines("<QUERY> a", "<FACT> b <FINAL>", "Paris")), StaticRetriever([]), old, settings.agent
     )
     explore(agent, [QUESTION], msgspec.structs.replace(settings.explore, samples=1), 0, journal)
-    assert as_begun(settings, model, journal).agent.date == YESTERDAY
-    assert as_begun(settings, model, tmp_path / "none.jsonl") == settings
+    experiment = Experiment(settings).with_model(model)
+    begun = as_begun(experiment, journal)
+    assert begun.config.agent.date == begun.chat.agent.date == YESTERDAY
+    assert as_begun(experiment, tmp_path / "none.jsonl") is experiment
     other = msgspec.structs.replace(settings, agent=on(datetime.date(2031, 7, 4)))
     with pytest.raises(UsageError, match=rf"j\.jsonl: its prompts state {YESTERDAY} as today's date; set agent\.date"):
-        as_begun(other, model, journal)
+        as_begun(Experiment(other).with_model(model), journal)
     plain = save_tiny(tmp_path / "plain", chat)
     with pytest.raises(UsageError, match=r"j\.jsonl: its prompts are not those of this model's tokenizer"):
-        as_begun(settings, plain, journal)
+        as_begun(experiment.with_model(plain), journal)
 
 
 def test_a_run_that_an_earlier_version_began_goes_on_with_its_day(

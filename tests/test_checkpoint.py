@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from engine_specs import spec
 from exsearch.config import TrainingConfig
 from exsearch.core.checkpoint import load_whole, require_whole
 from exsearch.core.errors import UsageError
@@ -77,8 +78,8 @@ def test_weights_that_do_not_fit_are_refused_by_name_in_engines_and_trainer(
 ) -> None:
     folder = changed(whole, tmp_path / "model", change)
     loaders: list[Callable[[], object]] = [
-        lambda: HFEngine.load(folder, "m", torch.float32, "cpu", 2),
-        lambda: CopiedEngine(folder, "m", torch.float32, "cpu", 2, 2, None),
+        lambda: HFEngine.load(spec(folder, 2)),
+        lambda: CopiedEngine(spec(folder, 2), 2),
         lambda: load_for_training(folder, TrainingConfig(), seed=0),
         lambda: require_whole(AutoModelForCausalLM, folder),
     ]

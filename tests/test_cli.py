@@ -170,7 +170,7 @@ def test_a_full_disk_and_ctrl_c_end_in_one_line(
     def fail(*arguments: object, **options: object) -> None:
         raise error
 
-    monkeypatch.setattr("exsearch.retrieval.index.open.open_index", fail)
+    monkeypatch.setattr("exsearch.retrieval.index.open.open_with_corpus", fail)
     found, _, err = run("search", "index", "x")
     assert found == code
     assert err.splitlines()[-1].startswith(message.rstrip("\n"))

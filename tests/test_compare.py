@@ -16,11 +16,12 @@ from exsearch.core.atomic import remove
 from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import read_json, write_jsonl
 from exsearch.evaluation.compare import Comparison, compare
-from exsearch.evaluation.evaluate import TRAJECTORIES, aggregate
-from exsearch.evaluation.folder import PROTOCOL, QUESTIONS, Evaluated, read_evaluation
-from exsearch.evaluation.protocol import Protocol, make_protocol, write_protocol
+from exsearch.evaluation.evaluate import aggregate
+from exsearch.evaluation.folder import QUESTIONS, TRAJECTORIES, Evaluated
+from exsearch.evaluation.protocol import PROTOCOL, Protocol, make_protocol, write_protocol
 from exsearch.evaluation.scores import LIKELIHOODS, LikelihoodOf, QuestionScore, Scores, read_scores, write_scores
 from exsearch.questions.question import Question
+from exsearch.runs.evaluations import read_evaluation
 from test_report_run import make_run
 
 ASKED = [

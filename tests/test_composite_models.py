@@ -20,6 +20,7 @@ from exsearch.engine.batch import logprobs
 from exsearch.engine.checkpoint import load_model
 from exsearch.engine.limits import windows_of
 from exsearch.engine.load import load_engine
+from exsearch.engine.spec import EngineSpec
 from exsearch.training.adapters import add_lora
 from exsearch.training.packing import judge_trainer
 from family_checks import plain, text
@@ -80,7 +81,7 @@ def test_a_model_is_whole_and_computed_as_transformers_does(
 ) -> None:
     whole = make()
     whole.save_pretrained(tmp_path)
-    engine = load_engine(tmp_path, ModelConfig(device="cpu", precision="fp32"), chat, 512, 3)
+    engine = load_engine(EngineSpec(tmp_path, ModelConfig(device="cpu", precision="fp32"), 512, 3), chat)
     starts, ends = [text(90, 1), text(70, 2)], [text(6, 3), text(9, 4)]
     model = load_model(tmp_path, torch.float32)
     assert model.state_dict().keys() == whole.state_dict().keys()

@@ -190,7 +190,8 @@ import torch
 torch.set_num_threads(2)  # with one there are no teams
 from exsearch.processes import compute, coroutines
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.loading import load_agent, load_retriever
+from exsearch.agent.experiment import Experiment
+from exsearch.agent.loading import load_agent
 from exsearch.config import LearnConfig, ModelConfig, parse_config
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import write_corpus
@@ -201,6 +202,7 @@ from exsearch.retrieval.index.build import build_index
 from exsearch.training.example import Example
 from exsearch.encoder_training.train import RetrieverConfig, train_retriever
 from exsearch.encoder_training.triples import TrainingSet, Triple
+from exsearch.training.job import Job
 from exsearch.training.start import train
 from tiny_models import save_tiny, tiny_llama
 from tiny_sentence_models import save_bert, save_cross_encoder, save_sentence_encoder
@@ -222,11 +224,11 @@ members["late"] = {"encoder": str(folder / "bert"), "token_bytes": 8}
 members["dense"] = {"encoder": str(folder / "sentences")}
 index = str(build_index(corpus, "hybrid", folder / "index", **members))
 settings = ["agent.turn_tokens=8", "agent.max_steps=2", "explore.samples=2", "rollout.in_flight=4"]
-config = parse_config({}, [*settings, "model.precision=fp32", "agent.grammar=search-r1"], "")
+config = parse_config({"data": {"index": index}}, [*settings, "model.precision=fp32", "agent.grammar=search-r1"], "")
 questions = [Question(str(n), f"Which river is number {n}?", ["one"]) for n in range(4)]
 
 def run_explore(model, out):
-    agent = load_agent(config, model, load_retriever(config, index))
+    agent = load_agent(Experiment(config).with_model(model))
     assert explore(agent, questions, config.explore, 0, out)
     agent.retriever.search(["Which river?"], 5)
     agent.close()
@@ -235,7 +237,8 @@ run_explore(folder / "model", folder / "first.jsonl")
 tokens, mask = [*range(40, 240), *range(80, 190), 2], [0] * 200 + [1] * 111
 examples = [Example([5 + n, *tokens], [0, *mask], 300, 0.5, question_id=str(n)) for n in range(8)]
 learn = LearnConfig(epochs=1, batch_size=4, lora_rank=2, kl=0.1, validation_share=0.25, save_steps=1)
-train(folder / "model", examples, folder / "learned", learn, config.model, 1, "learn", lambda step, figures: None)
+job = Job.of(folder / "model", examples, folder / "learned", learn, config.model, 1, "learn")
+train(job, lambda step, figures: None)
 triples = [Triple(f"river {n}?", str(n), (str(n),), [str(n + 1)]) for n in range(8)]
 data = TrainingSet(triples, {passage.id: passage.text for passage in passages})
 tuned = folder / "tuned"

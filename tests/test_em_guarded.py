@@ -19,7 +19,8 @@ from exsearch.em import guarded, m_step
 from exsearch.em.loop import EMRun
 from exsearch.report.write import write_report
 from exsearch.retrieval.index.build import build_index
-from exsearch.runs.folder import RunFolder, RunSummary
+from exsearch.runs.folder import RunFolder
+from exsearch.runs.records import RunSummary
 from exsearch.world import World
 
 SETTINGS = [

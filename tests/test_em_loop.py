@@ -1,19 +1,24 @@
 """The EM loop as other programs use it: in their own process."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from exsearch.agent import chat as chat_module
+from exsearch.agent import experiment
 from exsearch.agent.agents import Agents
+from exsearch.agent.chat import ChatFormat
 from exsearch.agent.trajectory import StopReason, Trajectory
 from exsearch.config import Config, parse_config
 from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.core.jsonl import write_jsonl
 from exsearch.corpus.store import write_corpus
-from exsearch.em import loop
+from exsearch.em import engine_keeper, loop, replay
 from exsearch.em.loop import EMRun
+from exsearch.evaluation import protocol
 from exsearch.evaluation.scores import read_scores, write_scores
 from exsearch.retrieval.index.build import build_index
 from exsearch.runs.folder import RunFolder
@@ -52,7 +57,7 @@ def test_no_engine_is_left_when_the_loop_ends_or_fails(
     data: dict[str, str], tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[str] = []
-    load = loop.load_agents
+    load = engine_keeper.load_agents
 
     def watched(*words: Any) -> Agents:
         agents = load(*words)
@@ -61,7 +66,7 @@ def test_no_engine_is_left_when_the_loop_ends_or_fails(
         events.append("loaded")
         return agents
 
-    monkeypatch.setattr(loop, "load_agents", watched)
+    monkeypatch.setattr(engine_keeper, "load_agents", watched)
     config = short_run(data, tiny_checkpoint)
     with monkeypatch.context() as failing:
         failing.setattr(loop, "weigh", lambda *words: 1 / 0)
@@ -120,3 +125,40 @@ def test_an_iteration_is_not_learned_from_what_an_outage_has_left(
     with pytest.raises(ExSearchError, match=r"2 of 10 trajectories failed.*Run the same command again to repeat these"):
         run.e_step("iter-1", 1, "warmup")
     assert not run.folder.weights("iter-1").exists()
+
+
+def test_what_the_e_step_has_made_is_read_from_disk_by_a_later_start_alone(
+    data: dict[str, str], tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, root, found = short_run(data, tiny_checkpoint), tmp_path / "run", list[str]()
+    read = replay.read_jsonl
+    monkeypatch.setattr(replay, "read_jsonl", lambda path, kind: (found.append(path.name), read(path, kind))[1])
+    EMRun(config, root, lambda line: None).run()
+    assert not found
+    checkpoint = root / "iter-1" / "checkpoint"
+    learned = (checkpoint / "model.safetensors").read_bytes()
+    shutil.rmtree(checkpoint)
+    EMRun(config, root, lambda line: None).run()
+    assert found == ["trajectories.jsonl"]
+    assert (checkpoint / "model.safetensors").read_bytes() == learned
+
+
+def test_what_settings_name_is_found_once_per_start(
+    data: dict[str, str], tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def counted(where: Any, name: str) -> None:
+        call = getattr(where, name)
+        monkeypatch.setattr(where, name, lambda *words, **named: (calls.append(name), call(*words, **named))[1])
+
+    for module in (experiment, chat_module, protocol):
+        counted(module, "make_grammar")
+    counted(experiment, "open_located")
+    counted(experiment, "resolve_model")
+    load, folders = ChatFormat.load, list[Path]()
+    monkeypatch.setattr(ChatFormat, "load", lambda folder, *words: (folders.append(folder), load(folder, *words))[1])
+    EMRun(short_run(data, tiny_checkpoint), tmp_path / "run", lambda line: None).run()
+    assert sorted(calls) == ["make_grammar", "make_grammar", "open_located", "resolve_model"], "and closed-book's"
+    own = [tmp_path / "run" / "warmup", tmp_path / "run" / "iter-1" / "checkpoint"]
+    assert set(folders) == {tiny_checkpoint, *own} and folders.count(tiny_checkpoint) == 1

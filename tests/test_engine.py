@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
+from engine_specs import spec
 from exsearch.agent.chat import ChatFormat
 from exsearch.core.tokens import TokenIds
 from exsearch.engine.base import Completion, EngineError, Sampling
@@ -262,7 +263,7 @@ def test_nothing_to_do_is_done() -> None:
 
 @pytest.fixture(scope="module")
 def smollm2(builtin: Path) -> HFEngine:
-    return HFEngine.load(builtin, "smollm2", torch.float32, "cpu")
+    return HFEngine.load(spec(builtin))
 
 
 def question(chat: ChatFormat, text: str) -> TokenIds:
@@ -294,12 +295,12 @@ def test_the_embedded_model_continues_a_conversation_from_its_cache(smollm2: HFE
     assert_same([cached], generate(alone, [start + first.token_ids + more], sampling, [0]))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_the_embedded_model_says_the_same_to_the_bit_alone_and_among_others(
-    builtin: Path, chat: ChatFormat, dtype: torch.dtype
+    builtin: Path, chat: ChatFormat, precision: str
 ) -> None:
     """The arithmetic of real sizes: kernels that choose their way by the number of rows would show here."""
-    engine = HFEngine.load(builtin, "smollm2", dtype, "cpu", seats=24)
+    engine = HFEngine.load(spec(builtin, 24, precision=precision))
     texts = [f"Tell me {'all ' * number}about the number {number}." for number in range(0, 60, 2)]
     prompts = [question(chat, text) for text in texts]
     sampling, seeds = Sampling(12, [chat.stop_id], 0.8), list(range(len(prompts)))

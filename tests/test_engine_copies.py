@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine_specs import spec
 from exsearch.agent.chat import ChatFormat
 from exsearch.core.errors import UsageError
 from exsearch.engine.base import EngineError, Sampling
@@ -29,7 +30,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, chat: ChatFormat) -> Path:
 
 @pytest.fixture(scope="module")
 def engine(model: Path) -> Iterator[CopiedEngine]:
-    engine = CopiedEngine(model, "tiny", torch.float32, "cpu", 8, 2, None)
+    engine = CopiedEngine(spec(model, 8), 2)
     yield engine
     engine.shut_down()
 
@@ -45,7 +46,7 @@ def processes(engine: CopiedEngine) -> list[int]:
 def test_what_a_seat_is_told_is_what_one_engine_of_its_share_says_in_every_bit(
     engine: CopiedEngine, model: Path, chat: ChatFormat
 ) -> None:
-    alone = HFEngine.load(model, "tiny", torch.float32, "cpu", 4)
+    alone = HFEngine.load(spec(model, 4))
     asked, seeds = prompts(chat), list(range(12))
     found, expected = (generate(each, asked, SAMPLING, seeds) for each in (engine, alone))
     assert [(c.token_ids, c.logprobs) for c in found] == [(c.token_ids, c.logprobs) for c in expected]
@@ -81,7 +82,7 @@ def test_a_turn_given_up_makes_room_for_others(engine: CopiedEngine, chat: ChatF
 
 
 def test_a_lost_copy_fails_its_own_turns_and_the_other_goes_on_until_the_end(model: Path, chat: ChatFormat) -> None:
-    engine = CopiedEngine(model, "tiny", torch.float32, "cpu", 8, 2, None)
+    engine = CopiedEngine(spec(model, 8), 2)
 
     async def lose() -> list[object]:
         seats = [engine.open() for _ in range(8)]
@@ -139,7 +140,7 @@ def test_there_are_as_many_copies_as_are_faster(
 
 def test_a_model_that_cannot_be_loaded_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not know this kind of model"):
-        CopiedEngine(tmp_path, "none", torch.float32, "cpu", 2, 2, None)
+        CopiedEngine(spec(tmp_path, 2), 2)
     tiny_llama().save_pretrained(tmp_path)
     with pytest.raises(EngineError, match="could not be loaded"):
-        CopiedEngine(tmp_path, "none", torch.float32, "no-such-device", 2, 2, None)
+        CopiedEngine(spec(tmp_path, 2, device="no-such-device"), 2)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from engine_specs import endpoint_spec
 from exsearch.agent.chat import ChatFormat
 from exsearch.core.errors import UsageError
 from exsearch.core.retry import RetryPolicy
@@ -21,7 +22,7 @@ def engine(chat: ChatFormat) -> HFEngine:
 
 
 def connect(url: str, chat: ChatFormat, api: str = "completions", retokenise: bool = False) -> OpenAIEngine:
-    return OpenAIEngine(url, "tiny", api, None, 512, 4, chat.encode, chat.decode, chat.messages, retokenise)
+    return OpenAIEngine(endpoint_spec(url, "tiny", api=api, retokenise=retokenise), chat)
 
 
 def opening(chat: ChatFormat, text: str) -> list[int]:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
+from engine_specs import endpoint_spec, spec
 from exsearch.agent.chat import ChatFormat
 from exsearch.engine.base import Sampling
 from exsearch.engine.batch import generate, logprobs
@@ -54,11 +54,11 @@ def url(builtin: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
 
 
 def connect(url: str, chat: ChatFormat, api: str) -> OpenAIEngine:
-    return OpenAIEngine(url, "smollm2", api, None, 1024, 4, chat.encode, chat.decode, chat.messages)
+    return OpenAIEngine(endpoint_spec(url, "smollm2", api=api), chat)
 
 
 def test_completions_are_exact_and_those_of_transformers(url: str, builtin: Path, chat: ChatFormat) -> None:
-    own = HFEngine.load(builtin, "smollm2", torch.float32, "cpu", 4)
+    own = HFEngine.load(spec(builtin, 4))
     remote = connect(url, chat, "completions")
     prompts = [chat.first_prompt(text) for text in TEXTS]
     sampling = Sampling(12, [chat.stop_id], temperature=0.0)

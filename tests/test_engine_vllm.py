@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine_specs import spec
 from exsearch.agent.chat import ChatFormat
 from exsearch.engine.base import Sampling
 from exsearch.engine.batch import generate, logprobs
@@ -38,8 +39,8 @@ def engines(request: pytest.FixtureRequest, builtin: Path, adapter: Path) -> Ite
     from exsearch.engine.vllm import VLLMEngine
 
     lora = adapter if request.param else None
-    engine = VLLMEngine(builtin, "smollm2", "float32", context=1024, seats=8, adapter=lora)
-    yield engine, HFEngine.load(builtin, "smollm2", torch.float32, "cpu", 8, lora)
+    engine = VLLMEngine(spec(builtin, 8, context=1024, adapter=lora))
+    yield engine, HFEngine.load(spec(builtin, 8, adapter=lora))
     engine.shut_down()
 
 

@@ -17,11 +17,12 @@ from exsearch.config import AgentConfig, RolloutConfig
 from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.core.jsonl import read_jsonl, write_jsonl
 from exsearch.corpus.passage import Passage
-from exsearch.evaluation.evaluate import TRAJECTORIES, Evaluation, aggregate, evaluate, score
-from exsearch.evaluation.folder import read_evaluation
+from exsearch.evaluation.evaluate import Evaluation, aggregate, evaluate, score
+from exsearch.evaluation.folder import TRAJECTORIES
 from exsearch.evaluation.protocol import make_protocol
 from exsearch.evaluation.scores import QuestionScore, Scores, has_scores, read_scores, with_probabilities
 from exsearch.questions.question import Question
+from exsearch.runs.evaluations import read_evaluation
 from scripted import ScriptedEngine, StaticRetriever
 
 AGENT = AgentConfig(max_steps=2, passages=1, turn_tokens=16, context=512)
@@ -94,7 +95,7 @@ def test_scores_of_other_questions_are_not_replaced_and_nothing_is_answered(agen
 def test_the_command_leaves_all_that_a_comparison_needs(
     agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exsearch.cli.eval.make_agents", lambda config, index: agent)
+    monkeypatch.setattr("exsearch.agent.agents.load_agents", lambda experiment: agent)
     write_jsonl(tmp_path / "questions.jsonl", [*FIRST, *SECOND[3:]])
     options = ["--index", "-", "--questions", str(tmp_path / "questions.jsonl"), "--out", str(tmp_path / "e")]
     result = CliRunner().invoke(eval_, [*options, "--limit", "4"])

@@ -13,7 +13,8 @@ from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import write_json
 from exsearch.em.export import export
 from exsearch.evaluation.scores import Figure, Scores, write_scores
-from exsearch.runs.folder import RunFolder, RunSummary
+from exsearch.runs.folder import RunFolder
+from exsearch.runs.records import RunSummary
 from tiny_models import save_tiny
 
 

@@ -11,8 +11,10 @@ from exsearch.config import Config, LearnConfig, ModelConfig
 from exsearch.core.jsonl import write_json
 from exsearch.em.export import export
 from exsearch.evaluation.scores import Figure, Scores, write_scores
-from exsearch.runs.folder import RunFolder, RunSummary
+from exsearch.runs.folder import RunFolder
+from exsearch.runs.records import RunSummary
 from exsearch.training.example import Example
+from exsearch.training.job import Job
 from exsearch.training.start import train
 
 pytestmark = pytest.mark.slow
@@ -45,7 +47,9 @@ def exported(builtin: Path, chat: ChatFormat, tmp_path_factory: pytest.TempPathF
     example = Example(start + answer, [0] * len(start) + [1] * len(answer), len(start))
     config = LearnConfig(lora_rank=8, epochs=24, batch_size=1, learning_rate=2e-3)
     model = ModelConfig(device="cpu", precision="fp32")
-    train(builtin, [example], folder.checkpoint("iter-1"), config, model, 1, "learn", lambda step, figures: None)
+    train(
+        Job.of(builtin, [example], folder.checkpoint("iter-1"), config, model, 1, "learn"), lambda step, figures: None
+    )
     figure = Figure(1.0, 0.9, 1.0, 1)
     write_scores(folder.test_eval("iter-1"), Scores("iter-1", "feed", {"em": figure, "f1": figure}, {}, {}, []))
     write_json(folder.summary, RunSummary("A LoRA run", ["iter-1"], "iter-1", {}, None, [], {}))

@@ -1,6 +1,7 @@
 """Grammars of other systems: their documented transcripts, token by token, and what breaks them."""
 
 import asyncio
+from pathlib import Path
 from typing import get_args
 
 import msgspec
@@ -9,6 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from exsearch.agent.chat import ChatFormat
+from exsearch.agent.experiment import Experiment
 from exsearch.agent.grammar import Action, MalformedError
 from exsearch.agent.grammars.registry import GRAMMARS, make_grammar
 from exsearch.agent.loading import load_agent
@@ -357,8 +359,8 @@ def test_a_real_engine_says_up_to_a_stop_string_what_it_would_say_without(chat: 
         assert said.logprobs == pytest.approx(whole.logprobs[: len(said.token_ids)], abs=1e-5)
 
 
-def test_a_chat_endpoint_is_refused_a_grammar_that_goes_on_within_a_turn(chat: ChatFormat) -> None:
+def test_a_chat_endpoint_is_refused_a_grammar_that_goes_on_within_a_turn() -> None:
     model = ModelConfig(engine="openai", api="chat", url="http://127.0.0.1:9/v1", name="m")
     config = Config(model=model, agent=AgentConfig(grammar="search-r1"))
     with pytest.raises(UsageError, match="continues within one turn"):
-        load_agent(config, chat, StaticRetriever([]))  # type: ignore[arg-type]
+        load_agent(Experiment(config, retriever=StaticRetriever([])).with_model(Path("none")))

@@ -25,8 +25,10 @@ from exsearch.engine.merging import merge_checked
 from exsearch.engine.noise import without_noise
 from exsearch.engine.paths import judge_engine
 from exsearch.engine.probe import Verdict, judge, require_path
+from exsearch.engine.spec import EngineSpec
 from exsearch.training.adapters import adapted_by, add_lora
 from exsearch.training.example import Example
+from exsearch.training.job import Job
 from exsearch.training.loss import WeightedLoss
 from exsearch.training.packing import judge_trainer
 from exsearch.training.rows import line_up
@@ -98,18 +100,18 @@ def test_attention_refuses_what_it_does_not_know() -> None:
 def test_a_context_in_which_a_model_contradicts_itself_is_refused(chat: ChatFormat, tmp_path: Path) -> None:
     folder = save("phi4-mini-longrope", tmp_path / "model", chat)
     with pytest.raises(UsageError, match=r"agent.context = 65: beyond 64 tokens its rotary positions \(longrope\)"):
-        load_engine(folder, CPU, chat, 65, 2)
-    engine = load_engine(folder, CPU, chat, 64, 2)
+        load_engine(EngineSpec(folder, CPU, 65, 2), chat)
+    engine = load_engine(EngineSpec(folder, CPU, 64, 2), chat)
     assert engine.context_size == 64
     with pytest.raises(ExSearchError, match="65 tokens: beyond 64"):
         logprobs(engine, [text(60, 1)], [text(5, 2)])
     with pytest.raises(UsageError, match="an example has 65 tokens: beyond 64"):
-        train(folder, [Example(text(65, 1), [1] * 65, 60)], tmp_path / "out", LearnConfig(), CPU, 1, "t", print)
+        train(Job.of(folder, [Example(text(65, 1), [1] * 65, 60)], tmp_path / "out", LearnConfig(), CPU, 1, "t"), print)
 
 
 def test_a_model_without_positions_takes_any_context(chat: ChatFormat, tmp_path: Path) -> None:
     folder = save("mamba2", tmp_path / "model", chat)
-    assert load_engine(folder, CPU, chat, 100_000, 2).context_size >= 100_000
+    assert load_engine(EngineSpec(folder, CPU, 100_000, 2), chat).context_size >= 100_000
 
 
 def test_a_conversation_does_not_change_the_positions_of_another() -> None:
@@ -172,10 +174,10 @@ def test_a_model_is_tried_once_and_again_when_its_weights_are_others(
     monkeypatch.setattr(paths, "judge_engine", lambda model: (tried.append("x"), real(model))[1])
     folder = save("llama3", tmp_path / "model", chat)
     for _ in range(2):
-        load_engine(folder, CPU, chat, 512, 2)
+        load_engine(EngineSpec(folder, CPU, 512, 2), chat)
     assert len(tried) == 1
     other = save("llama-tied", tmp_path / "other", chat)
-    load_engine(other, CPU, chat, 512, 2)
+    load_engine(EngineSpec(other, CPU, 512, 2), chat)
     assert len(tried) == 2
 
 
@@ -189,10 +191,10 @@ def test_a_model_is_not_judged_by_a_want_of_memory(
 
     with monkeypatch.context() as patch:
         patch.setattr(paths, "memory_of", full)
-        with pytest.raises(ExSearchError, match="out of memory while loading the model on cpu; free memory"):
-            load_engine(folder, CPU, chat, 512, 2)
+        with pytest.raises(ExSearchError, match="out of memory while the model is loaded on cpu; free memory"):
+            load_engine(EngineSpec(folder, CPU, 512, 2), chat)
     assert not list((own_cache / "exsearch" / "probes").glob("*.json"))
-    assert load_engine(folder, CPU, chat, 512, 2).context_size > 0
+    assert load_engine(EngineSpec(folder, CPU, 512, 2), chat).context_size > 0
 
 
 @pytest.mark.parametrize("copies", [1, 2])
@@ -201,18 +203,18 @@ def test_a_refused_model_is_one_line(
 ) -> None:
     """The verdict comes from the cache, as that of a model on which every path is wrong would."""
     folder = save("llama3", tmp_path / "model", chat)
-    load_engine(folder, CPU, chat, 512, 2)
+    load_engine(EngineSpec(folder, CPU, 512, 2), chat)
     [remembered] = (own_cache / "exsearch" / "probes").glob("*.json")
     remembered.write_text(json.dumps({"path": "", "difference": 3.25, "tolerance": 1e-4, "rejected": {}}))
     with pytest.raises(UsageError, match=r"the engine cannot compute this model: log-probs differ by 3\.2"):
-        load_engine(folder, ModelConfig(device="cpu", precision="fp32", data_parallel=copies), chat, 512, 2)
+        load_engine(EngineSpec(folder, ModelConfig(device="cpu", precision="fp32", data_parallel=copies), 512, 2), chat)
 
 
 def test_adapters_on_shared_weights_are_refused_before_training(chat: ChatFormat, tmp_path: Path) -> None:
     folder = save("zamba2", tmp_path / "model", chat)
     config = LearnConfig(lora_rank=2)
     with pytest.raises(UsageError, match="share one weight"):
-        train(folder, [Example(text(9, 1), [1] * 9, 5)], tmp_path / "out", config, CPU, 1, "t", print)
+        train(Job.of(folder, [Example(text(9, 1), [1] * 9, 5)], tmp_path / "out", config, CPU, 1, "t"), print)
     assert not (tmp_path / "out").exists()
 
 

@@ -17,7 +17,9 @@ from exsearch.engine.limits import steady_limit
 from exsearch.engine.load import load_engine
 from exsearch.engine.paths import judge_engine
 from exsearch.engine.probe import Verdict, judge, remembered, require_path
+from exsearch.engine.spec import EngineSpec
 from exsearch.training.example import Example
+from exsearch.training.job import Job
 from exsearch.training.packing import judge_trainer
 from exsearch.training.start import train
 from exsearch.warmup.write import within_context
@@ -93,8 +95,8 @@ def test_a_model_that_chooses_the_tokens_it_attends_to_is_taken_up_to_as_many(ch
     """Beyond, which ones it chooses of those that it likes equally depends on how many there are."""
     folder = save("doge", tmp_path / "model", chat, keep_window_size=128)
     with pytest.raises(UsageError, match=r"agent.context = 129: beyond 128 .* attends to \(keep_window_size\)"):
-        load_engine(folder, CPU, chat, 129, 2)
-    engine = load_engine(folder, CPU, chat, 128, 2)
+        load_engine(EngineSpec(folder, CPU, 129, 2), chat)
+    engine = load_engine(EngineSpec(folder, CPU, 128, 2), chat)
     with pytest.raises(ExSearchError, match="129 tokens: beyond 128"):
         logprobs(engine, [text(120, 1)], [text(9, 2)])
     ids = text(128, 1)
@@ -103,7 +105,9 @@ def test_a_model_that_chooses_the_tokens_it_attends_to_is_taken_up_to_as_many(ch
     worst = max(abs(float(expected[99 + n, ids[100 + n]]) - value) for n, value in enumerate(found))
     assert worst < 1e-4
     with pytest.raises(UsageError, match="an example has 129 tokens: beyond 128"):
-        train(folder, [Example(text(129, 1), [1] * 129, 9)], tmp_path / "out", LearnConfig(), CPU, 1, "t", print)
+        train(
+            Job.of(folder, [Example(text(129, 1), [1] * 129, 9)], tmp_path / "out", LearnConfig(), CPU, 1, "t"), print
+        )
 
 
 def test_an_example_longer_than_the_model_is_refused_before_training(chat: ChatFormat, tmp_path: Path) -> None:
@@ -111,7 +115,7 @@ def test_an_example_longer_than_the_model_is_refused_before_training(chat: ChatF
 
     def learn(length: int) -> None:
         examples = [Example(text(length, 1), [0] * 9 + [1] * (length - 9), length - 5)]
-        train(folder, examples, tmp_path / "out", LearnConfig(), CPU, 1, "t", lambda *_: None)
+        train(Job.of(folder, examples, tmp_path / "out", LearnConfig(), CPU, 1, "t"), lambda *_: None)
 
     with pytest.raises(
         UsageError, match=r"an example has 65 tokens, but the model was trained for 64; .* agent.context"

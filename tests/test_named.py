@@ -9,7 +9,7 @@ from exsearch.agent.grammars.registry import make_grammar
 from exsearch.config import parse_config
 from exsearch.core.named import find_own, is_own
 from exsearch.em.weigh import weighting_of
-from exsearch.retrieval.open import corpus_of, open_retriever
+from exsearch.retrieval.open import open_located, open_retriever
 
 OWN = """
 import exsearch as xs
@@ -84,7 +84,7 @@ def test_a_weighting_that_is_none_is_refused() -> None:
 
 def test_a_retriever_of_ones_own_is_opened_and_has_no_corpus() -> None:
     assert open_retriever("mine:Empty").search(["a", "b"], 3) == [[], []]
-    assert corpus_of("mine:Empty") is None
+    assert open_located("mine:Empty").corpus is None
     with pytest.raises(xs.UsageError, match="not a class or function that returns a retriever"):
         open_retriever("mine:number")
     with pytest.raises(xs.UsageError, match="returned no retriever"):

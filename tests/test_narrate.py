@@ -10,9 +10,9 @@ from exsearch.cli.ask import Narrator
 from exsearch.cli.narrate import console, print_weights, render_trajectory
 from exsearch.core.jsonl import write_jsonl
 from exsearch.corpus.passage import Hit, Passage
-from exsearch.em.weighted import Weighted
 from exsearch.questions.question import Question
 from exsearch.runs.folder import RunFolder
+from exsearch.runs.weighted import Weighted
 
 STRANGE = "[/INST] [bold]it\x1b[31m is\x07"
 SHOWN = "[/INST] [bold]it [31m is"

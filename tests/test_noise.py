@@ -13,6 +13,7 @@ from exsearch.engine.merging import merge_checked
 from exsearch.engine.noise import without_noise
 from exsearch.training.adapters import add_lora
 from exsearch.training.example import Example
+from exsearch.training.job import Job
 from exsearch.training.loss import WeightedLoss
 from exsearch.training.packing import judge_trainer
 from exsearch.training.rows import line_up
@@ -88,7 +89,7 @@ def test_weights_that_a_model_rescales_in_evaluation_are_saved_as_they_were(chat
     examples = [Example(text(20, n), [0] * 5 + [1] * 15, 15, question_id=str(n)) for n in range(4)]
     settings = LearnConfig(learning_rate=1e-30, validation_share=0.5, weight_decay=0.0)
     cpu = ModelConfig(device="cpu", precision="fp32")
-    train(folder, examples, tmp_path / "out", settings, cpu, 1, "t", lambda *_: None)
+    train(Job.of(folder, examples, tmp_path / "out", settings, cpu, 1, "t"), lambda *_: None)
     before, after = (load_file(one / "model.safetensors") for one in (folder, tmp_path / "out"))
     assert all(torch.allclose(after[name], weight, atol=1e-20) for name, weight in before.items())
 

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from exsearch.agent.chat import ChatFormat
+from exsearch.agent.experiment import Experiment
 from exsearch.agent.journal import Journals, first_samples
 from exsearch.agent.loading import model_settings, resumable_retriever
 from exsearch.agent.origin import Origin, origin_of, origin_path
@@ -29,14 +30,15 @@ from exsearch.corpus.store import write_corpus
 from exsearch.effects import EFFECTS, HOW_MANY, Settings, on_each
 from exsearch.em.explore import draw_of, explore
 from exsearch.em.weigh import weigh
-from exsearch.em.weighted import Weighted
 from exsearch.engine.endpoint import Endpoint
-from exsearch.evaluation.evaluate import GREEDY, TRAJECTORIES, Evaluation, evaluate
+from exsearch.evaluation.evaluate import GREEDY, Evaluation, evaluate
+from exsearch.evaluation.folder import TRAJECTORIES
 from exsearch.evaluation.judge import judge
 from exsearch.evaluation.protocol import make_protocol
 from exsearch.evaluation.scores import read_scores
 from exsearch.questions.question import Question
 from exsearch.retrieval.index.build import build_index
+from exsearch.runs.weighted import Weighted
 from scripted import ScriptedEngine, StaticRetriever
 from test_effects import DEFAULTS, another
 from test_explore import QUESTIONS, by_seed, timeless
@@ -353,7 +355,7 @@ def test_a_journal_that_another_process_writes_is_left_alone(chat: ChatFormat, j
     with (
         sole_writer(tmp_path / "w.jsonl"),
         pytest.raises(UsageError, match=HELD),
-        resumable_retriever(Config(), "nowhere", tmp_path / "w.jsonl"),
+        resumable_retriever(Experiment(Config()), tmp_path / "w.jsonl"),
     ):
         pass
     assert not [path for path in tmp_path.rglob(".*") if path.suffix == ".lock"]
@@ -366,7 +368,7 @@ def test_what_is_refused_is_so_before_a_model_is_loaded(
     def unwanted(*arguments: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(f"exsearch.cli.{verb}.make_agents", unwanted)
+    monkeypatch.setattr("exsearch.agent.agents.load_agents", unwanted)
     path = tmp_path / "j.jsonl" if verb == "explore" else tmp_path / "e" / TRAJECTORIES
     draw = draw_of(EXPLORE, 0) if verb == "explore" else GREEDY
     with Journals(make_agent(chat), {path: QUESTIONS[:1]}, draw) as journals:

@@ -20,6 +20,7 @@ from exsearch.retrieval.index.open import open_index
 from exsearch.retrieval.replay import Recorder
 from exsearch.runs.folder import RunFolder
 from exsearch.training.example import Example
+from exsearch.training.job import Job
 from exsearch.training.start import train
 from exsearch.training.trainer import resume_folder
 
@@ -107,7 +108,7 @@ def test_a_checkpoint_and_its_resume_points_are_written_behind_a_link(link: Path
     config = LearnConfig(epochs=2, batch_size=2, save_steps=1)
     model = ModelConfig(device="cpu", precision="fp32")
     assert resume_folder(link) == resume_folder(link.parents[1] / "large" / "real")
-    train(tiny_checkpoint, examples, link, config, model, 1, "test", lambda step, figures: None)
+    train(Job.of(tiny_checkpoint, examples, link, config, model, 1, "test"), lambda step, figures: None)
     assert_behind(link, "model.safetensors")
 
 

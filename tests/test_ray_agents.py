@@ -12,10 +12,11 @@ import pytest
 
 from exsearch.agent.agents import load_agents
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.loading import load_agent, load_retriever
+from exsearch.agent.experiment import Experiment
+from exsearch.agent.loading import load_agent
 from exsearch.agent.ray_agents import RayAgents
 from exsearch.agent.trajectory import Cost, Trajectory
-from exsearch.config import AgentConfig, Config, ExploreConfig, ModelConfig, RolloutConfig
+from exsearch.config import AgentConfig, Config, DataConfig, ExploreConfig, ModelConfig, RolloutConfig
 from exsearch.core.jsonl import read_jsonl
 from exsearch.corpus.store import write_corpus
 from exsearch.em.explore import explore
@@ -60,7 +61,9 @@ def test_workers_find_what_one_process_finds_and_one_of_them_may_be_killed(
     parts: tuple[Path, str, list[Question]], tmp_path: Path
 ) -> None:
     model, index, questions = parts
-    agents = load_agents(CONFIG, model, index)
+    data, path = DataConfig(index=index), msgspec.structs.replace(CONFIG.model, path=str(model))
+    config = msgspec.structs.replace(CONFIG, model=path, data=data)
+    agents = load_agents(Experiment(config))
     assert isinstance(agents, RayAgents)
     journal = tmp_path / "ray.jsonl"
     killed = []
@@ -82,8 +85,6 @@ def test_workers_find_what_one_process_finds_and_one_of_them_may_be_killed(
     assert killed
     keys = [(t.question_id, t.sample) for t in read_jsonl(journal, Trajectory)]
     assert len(keys) == len(set(keys)) == 12 * 6
-    alone = explore(
-        load_agent(CONFIG, model, load_retriever(CONFIG, index)), questions, EXPLORE, 1, tmp_path / "alone.jsonl"
-    )
+    alone = explore(load_agent(Experiment(config)), questions, EXPLORE, 1, tmp_path / "alone.jsonl")
     assert [(t.question_id, t.sample, t.seed) for t in found] == [(t.question_id, t.sample, t.seed) for t in alone]
     assert timeless(found) == timeless(alone)

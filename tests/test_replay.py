@@ -25,8 +25,8 @@ from exsearch.em.explore import explore
 from exsearch.em.learn import weighted_examples
 from exsearch.em.replay import Rollouts, decayed, learned_from
 from exsearch.em.weigh import weigh
-from exsearch.em.weighted import Weighted
 from exsearch.questions.question import Question
+from exsearch.runs.weighted import Weighted
 from scripted import ScriptedEngine, StaticRetriever
 
 AGENT = AgentConfig(max_steps=2, passages=1, turn_tokens=16, context=512)

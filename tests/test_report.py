@@ -17,16 +17,16 @@ from exsearch.core.atomic import remove, write_text
 from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import read_jsonl, write_json, write_jsonl
 from exsearch.corpus.passage import Hit, Passage
-from exsearch.em.weighted import Weighted
 from exsearch.questions.question import Question
 from exsearch.report import gather as gathering
 from exsearch.report import passages
 from exsearch.report import rounds as rounding
 from exsearch.report.gather import flatten
 from exsearch.report.losses import loss_curves
-from exsearch.report.reader import Logged
 from exsearch.report.rounds import histogram
 from exsearch.report.write import write_report
+from exsearch.runs.reader import Logged
+from exsearch.runs.weighted import Weighted
 from test_report_run import MODELS, make_run, summary
 
 EVIL = '</script><img src=x onerror="alert(1)"><!-- <b>bold</b> & \u2028'

@@ -15,11 +15,11 @@ from exsearch.core.atomic import remove
 from exsearch.core.jsonl import read_json, read_jsonl, write_jsonl
 from exsearch.corpus.passage import Hit, Passage
 from exsearch.evaluation.compare import compare
-from exsearch.evaluation.folder import read_evaluation
 from exsearch.evaluation.scores import Scores, write_scores
 from exsearch.questions.question import Question
 from exsearch.report import gather
 from exsearch.report.write import write_comparison_report, write_report
+from exsearch.runs.evaluations import read_evaluation
 from test_report import EVIL, data_of, embedded
 from test_report_run import make_run
 

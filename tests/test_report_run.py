@@ -9,9 +9,9 @@ from exsearch.agent.trajectory import AliasScore, Step, StopReason, Trajectory
 from exsearch.core.atomic import write_text
 from exsearch.core.jsonl import read_json, read_jsonl, write_json, write_jsonl
 from exsearch.corpus.passage import Hit, Passage
-from exsearch.em.weighted import Weighted
 from exsearch.evaluation.scores import Figure, QuestionScore, Scores, with_probabilities
 from exsearch.questions.question import Question, SubQuestion
+from exsearch.runs.weighted import Weighted
 
 MODELS = ["closed-book", "majority", "warmup", "iter-1", "iter-2"]
 SKILL = {"closed-book": 0.08, "majority": 0.12, "warmup": 0.3, "iter-1": 0.42, "iter-2": 0.5}

@@ -21,11 +21,11 @@ from exsearch.core.tokens import TokenIds
 from exsearch.corpus.passage import Passage
 from exsearch.em.reweigh import Reweighed, log_ratio, ratios_worth, reweigh, with_ratios
 from exsearch.em.weigh import weigh
-from exsearch.em.weighted import Weighted
 from exsearch.engine.base import EngineError
 from exsearch.engine.checkpoint import load_model
 from exsearch.engine.hf import HFEngine
 from exsearch.questions.question import Question
+from exsearch.runs.weighted import Weighted
 from scripted import ScriptedEngine, StaticRetriever, lines
 from tiny_models import tiny_llama
 

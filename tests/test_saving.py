@@ -13,6 +13,7 @@ from exsearch.config import LearnConfig, ModelConfig
 from exsearch.core.errors import UsageError
 from exsearch.engine.checkpoint import load_model
 from exsearch.training.example import Example
+from exsearch.training.job import Job
 from exsearch.training.saving import FLOAT32, restore_float32, save_checkpoint, start_fingerprint
 from exsearch.training.start import train
 from exsearch.training.trainer import load_for_training
@@ -26,7 +27,7 @@ EXAMPLES = [Example([5 + n, *range(40, 52 + n), 2], [0, 0, 0] + [1] * (11 + n), 
 
 
 def run(base: Path, out: Path, config: LearnConfig = CONFIG, model: ModelConfig = BF16) -> Path:
-    train(base, EXAMPLES, out, config, model, 11, "test", lambda step, figures: None)
+    train(Job.of(base, EXAMPLES, out, config, model, 11, "test"), lambda step, figures: None)
     return out
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaForCausalLM
 
+from engine_specs import endpoint_spec, spec
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.rollout import Agent, Draw
 from exsearch.agent.trajectory import AliasScore, Trajectory, answer_logprob
@@ -211,10 +212,10 @@ def opened(chat: ChatFormat, folder: Path, name: str) -> Engine:
     if name == "vllm":
         from exsearch.engine.vllm import VLLMEngine
 
-        return VLLMEngine(folder, "tiny", "float32", context=512, seats=2)
+        return VLLMEngine(spec(folder, 2, context=512))
     if name == "copies":
-        return CopiedEngine(folder, "tiny", torch.float32, "cpu", 2, 2, None)
-    return HFEngine.load(folder, "tiny", torch.float32, "cpu", 2)
+        return CopiedEngine(spec(folder, 2), 2)
+    return HFEngine.load(spec(folder, 2))
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.5, 1.7])
@@ -244,7 +245,7 @@ def test_a_server_that_tells_the_samplers_log_probs_is_asked_for_the_models_own(
     endpoint = Endpoint(engine, chat, tempered=tempered)
     prompt = chat.encode("Which town lies on the Orm?")
     with running(endpoint) as url:
-        remote = OpenAIEngine(url, "tiny", "completions", None, 512, 4, chat.encode, chat.decode, chat.messages)
+        remote = OpenAIEngine(endpoint_spec(url, "tiny"), chat)
         found = generate(remote, [prompt] * 3, Sampling(8, [chat.stop_id], 0.5, 0.9), [1, 2, 3])
         asked = len(endpoint.asked)
     expected = logprobs(engine, [prompt] * 3, [completion.token_ids for completion in found])

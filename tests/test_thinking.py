@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine_specs import endpoint_spec
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.rollout import Agent, Draw
 from exsearch.agent.trajectory import StopReason, Trajectory
@@ -27,6 +28,7 @@ from exsearch.em.weigh import weigh
 from exsearch.engine.base import EngineError
 from exsearch.engine.endpoint import Endpoint
 from exsearch.engine.load import load_engine
+from exsearch.engine.spec import EngineSpec
 from exsearch.evaluation.judge import judge
 from exsearch.questions.question import Question, SubQuestion
 from exsearch.training.example import example_from
@@ -256,7 +258,9 @@ def asking(
     url: str, chat: ChatFormat, grammar: GrammarName = "closed-book", thinking: bool | None = None
 ) -> Trajectory:
     chat = chat.unthinking()
-    engine = load_engine(Path(), ModelConfig(engine="openai", api="chat", url=url, name="m"), chat, 4096, 2, thinking)
+    engine = load_engine(
+        EngineSpec(Path(), ModelConfig(engine="openai", api="chat", url=url, name="m"), 4096, 2, thinking), chat
+    )
     agent = Agent(engine, StaticRetriever(FRANCE), chat, AgentConfig(grammar=grammar))
     [trajectory] = agent.rollout([(QUESTION, 0)], Draw(7, 0.0))
     return trajectory
@@ -332,7 +336,7 @@ def test_a_teacher_that_thinks_teaches_what_it_says(template: str, tmp_path: Pat
     turns = ("<QUERY> capital", "<FACT> Its capital is Paris. <FINAL>", "Paris")
     chat = chat_of(template)
     with saying(*(choice(f"<think>hm <FINAL></think>\n\n{turn}") for turn in turns)) as (url, asked):
-        agent = teacher_agent(url, "big", None, Config(), chat, StaticRetriever(FRANCE))
+        agent = teacher_agent(endpoint_spec(url, "big", api="chat").model, Config(), chat, StaticRetriever(FRANCE))
         teacher = Teacher(agent, "big", chat, Config(), 1, tmp_path / "t.jsonl")
         [outcome] = teacher.outcomes([QUESTION])
     [expected] = gold_trajectories([QUESTION], StaticRetriever(FRANCE), chat, chat.agent)

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+import tempfile
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -17,12 +18,13 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from exsearch.agent.chat import ChatFormat
-from exsearch.config import LearnConfig, ModelConfig, TrainingConfig
+from exsearch.config import LearnConfig, ModelConfig, TrainingConfig, WarmupConfig
 from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.hardware.memory import is_out_of_memory
 from exsearch.training.batches import batch_of_step, micro_batches, steps_per_epoch
 from exsearch.training.example import Example
 from exsearch.training.inputs import Inputs
+from exsearch.training.job import Job, read_job, write_job
 from exsearch.training.learner import TorchLearner, restore_torch, torch_state
 from exsearch.training.resume import load_resume_point, save_resume_point
 from exsearch.training.start import train
@@ -67,7 +69,7 @@ def run(
     base: Path, out: Path, config: TrainingConfig = CONFIG, last: int = 0, examples: list[Example] | None = None
 ) -> Log:
     log = Log(last)
-    train(base, EXAMPLES if examples is None else examples, out, config, CPU, 11, "test", log, log.rewind)
+    train(Job.of(base, EXAMPLES if examples is None else examples, out, config, CPU, 11, "test"), log, log.rewind)
     return log
 
 
@@ -150,18 +152,22 @@ def test_settings_as_earlier_versions_had_them_have_the_fingerprint_that_those_g
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("exsearch.training.inputs.start_fingerprint", lambda *words: "m")
+
+    def job(config: TrainingConfig) -> Job:
+        return Job.of(tiny_checkpoint, [], tmp_path / "out", config, ModelConfig(precision="fp32"), 7, "test")
+
     earlier = TrainingConfig(epochs=3, learning_rate=2e-4, denominator="batch", max_grad_norm=1.0, keep_float32=False)
-    assert Inputs.of(tiny_checkpoint, [], earlier, 7, torch.float32).job == "7c14a31bb7ec80a6"
+    assert Inputs.of(job(earlier)).job == "7c14a31bb7ec80a6"
     now = TrainingConfig(epochs=3, learning_rate=2e-4)
-    assert Inputs.of(tiny_checkpoint, [], now, 7, torch.float32).job != "7c14a31bb7ec80a6"
-    without = dict(Inputs.of(tiny_checkpoint, [], earlier, 7, torch.float32).parts)
+    assert Inputs.of(job(now)).job != "7c14a31bb7ec80a6"
+    without = dict(Inputs.of(job(earlier)).parts)
     del without["denominator"], without["keep_float32"]
     (tmp_path / "exsearch.json").write_text(json.dumps({"job": "7c14a31bb7ec80a6", "inputs": without}))
-    Inputs.of(tiny_checkpoint, [], earlier, 7, torch.float32).require_same(tmp_path)
+    Inputs.of(job(earlier)).require_same(tmp_path)
     with pytest.raises(
         UsageError, match=r"\(denominator = batch there, expected here, max_grad_norm = 1.0 there, 10.0 here, keep"
     ):
-        Inputs.of(tiny_checkpoint, [], now, 7, torch.float32).require_same(tmp_path)
+        Inputs.of(job(now)).require_same(tmp_path)
 
 
 def test_where_the_validation_loss_is_taken_belongs_to_the_inputs(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -177,12 +183,12 @@ def test_the_file_of_deepspeed_counts_by_its_content(tiny_checkpoint: Path, tmp_
     file, moved = tmp_path / "zero.json", tmp_path / "moved.json"
     file.write_text('{"zero_optimization": {"stage": 2}}')
     moved.write_text('{"zero_optimization": {"stage": 2, "overlap_comm": "auto"}}')
-    dtype, configs = torch.float32, [msgspec.structs.replace(CONFIG, deepspeed=str(path)) for path in (file, moved)]
-    plain = [TrainingConfig(**{name: getattr(c, name) for name in TrainingConfig.__struct_fields__}) for c in configs]
-    first, second = (Inputs.of(tiny_checkpoint, EXAMPLES, config, 0, dtype) for config in plain)
+    configs = [msgspec.structs.replace(CONFIG, deepspeed=str(path)) for path in (file, moved)]
+    jobs = [Job.of(tiny_checkpoint, EXAMPLES, tmp_path / "out", config, CPU, 0, "test") for config in configs]
+    first, second = map(Inputs.of, jobs)
     assert first.job == second.job != first.earlier != second.earlier
     file.write_text('{"zero_optimization": {"stage": 3}}')
-    assert Inputs.of(tiny_checkpoint, EXAMPLES, plain[0], 0, dtype).job != first.job
+    assert Inputs.of(jobs[0]).job != first.job
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("no room on the GPU"), MemoryError()])
@@ -302,7 +308,12 @@ def test_the_result_is_a_checkpoint_with_its_tokenizer(uninterrupted: tuple[Path
 def test_weights_are_saved_in_the_precision_of_the_forward_pass(tiny_checkpoint: Path, tmp_path: Path) -> None:
     config = msgspec.structs.replace(CONFIG, epochs=1, batch_size=8)
     log = Log()
-    train(tiny_checkpoint, EXAMPLES, tmp_path / "out", config, ModelConfig(device="cpu", precision="bf16"), 1, "t", log)
+    train(
+        Job.of(
+            tiny_checkpoint, EXAMPLES, tmp_path / "out", config, ModelConfig(device="cpu", precision="bf16"), 1, "t"
+        ),
+        log,
+    )
     assert {tensor.dtype for tensor in weights(tmp_path / "out").values()} == {torch.bfloat16}
 
 
@@ -449,3 +460,14 @@ def test_a_resume_point_of_another_model_is_refused_by_name_and_nothing_is_resto
     with pytest.raises(UsageError, match=r"step-00000003\.safetensors: a resume point of another model \(weight/b"):
         load_resume_point(tmp_path, others, partial(restore_torch, others, torch.optim.AdamW(others.values())))
     assert others["a"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("config", "section"), [(LearnConfig(), "learn."), (WarmupConfig(), "warmup."), (CONFIG, "learn.")]
+)
+def test_a_job_comes_to_the_ranks_as_it_was_sent(tmp_path: Path, config: TrainingConfig, section: str) -> None:
+    job = Job.of(tmp_path / "base", EXAMPLES, tmp_path / "out", config, CPU, 3, "test")
+    assert (job.section, type(job.config)) == (section, TrainingConfig)
+    with tempfile.TemporaryFile() as file:
+        write_job(file, job)
+        assert read_job(file.fileno()) == job

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from exsearch.config import LearnConfig, ModelConfig
 from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.training.example import Example
+from exsearch.training.job import Job
 from exsearch.training.start import train
 from exsearch.training.trainer import resume_folder
 
@@ -30,7 +31,7 @@ def run(base: Path, out: Path, config: LearnConfig, last: int = 0) -> dict[int, 
         if step == last:
             raise KeyboardInterrupt
 
-    train(base, EXAMPLES, out, config, CPU, 11, "test", log)
+    train(Job.of(base, EXAMPLES, out, config, CPU, 11, "test"), log)
     return steps
 
 
@@ -92,7 +93,7 @@ def test_ranks_go_on_from_what_was_kept_in_float32_and_keep_it(
         (tmp_path / "alone", "ranks", 1e-15, {"ranks": 2, "sharding": sharding}),
     ):
         config = msgspec.structs.replace(CONFIG, learning_rate=rate, **more)
-        train(parent, EXAMPLES, tmp_path / name, config, bf16, 11, "test", lambda step, figures: None)
+        train(Job.of(parent, EXAMPLES, tmp_path / name, config, bf16, 11, "test"), lambda step, figures: None)
     began, ended = (load_file(tmp_path / name / "float32" / "weights.safetensors") for name in ("alone", "ranks"))
     assert began.keys() == ended.keys() and all(
         torch.allclose(ended[name], tensor, rtol=0, atol=1e-13) for name, tensor in began.items()
@@ -156,4 +157,6 @@ def test_sharding_on_one_process_is_refused(tiny_checkpoint: Path, tmp_path: Pat
 def test_a_lost_rank_ends_the_run_with_an_error(tmp_path: Path, tiny_checkpoint: Path) -> None:
     config = msgspec.structs.replace(CONFIG, ranks=2)
     with pytest.raises(ExSearchError):
-        train(tmp_path / "nothing", EXAMPLES, tmp_path / "out", config, CPU, 1, "test", lambda step, figures: None)
+        train(
+            Job.of(tmp_path / "nothing", EXAMPLES, tmp_path / "out", config, CPU, 1, "test"), lambda step, figures: None
+        )

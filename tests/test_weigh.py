@@ -16,9 +16,9 @@ from exsearch.config import LearnConfig, WeighConfig, WeightingName
 from exsearch.core.errors import UsageError
 from exsearch.em.learn import weighted_examples
 from exsearch.em.weigh import WEIGHTINGS, effective_sample_size, entropy, summarise, weigh
-from exsearch.em.weighted import Weighted
 from exsearch.evaluation.metrics import exact_match, f1
 from exsearch.questions.question import Question
+from exsearch.runs.weighted import Weighted
 from exsearch.training.example import example_from, turn_credits
 
 NORMALISED: list[WeightingName] = ["paper", "nll-mean", "em", "f1", "uniform"]

@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from exsearch.corpus.passage import Hit, Passage
     from exsearch.corpus.store import Corpus
     from exsearch.em.weigh import Sample, weigh
-    from exsearch.em.weighted import Weighted
     from exsearch.evaluation.folder import Evaluated
     from exsearch.questions.question import Question, read_questions
     from exsearch.retrieval.base import RetrievalError, Retriever
+    from exsearch.runs.weighted import Weighted
     from exsearch.world.world import World
 
 __version__ = "0.1.0"
@@ -72,7 +72,7 @@ _HOMES = {
         "corpus.passage": "Hit Passage",
         "corpus.store": "Corpus",
         "em.weigh": "Sample weigh",
-        "em.weighted": "Weighted",
+        "runs.weighted": "Weighted",
         "evaluation.folder": "Evaluated",
         "questions.question": "Question read_questions",
         "retrieval.base": "RetrievalError Retriever",

@@ -3,16 +3,15 @@
 from pathlib import Path
 from typing import Protocol
 
+from exsearch.agent.experiment import Experiment
 from exsearch.agent.grammar import Grammar
 from exsearch.agent.rollout import Draw
 from exsearch.agent.trajectory import Trajectory
-from exsearch.config import Config
 from exsearch.core.tokens import TokenIds
 from exsearch.effects import Settings
 from exsearch.engine.adapter import check_adapter
 from exsearch.hardware.memory import give_back_memory
 from exsearch.questions.question import Question
-from exsearch.retrieval.base import Retriever
 
 
 class Agents(Protocol):
@@ -43,21 +42,16 @@ class Agents(Protocol):
         ...
 
 
-def load_agents(config: Config, model: Path, index: str, opened: Retriever | None = None) -> Agents:
-    """Return an agent of this process or, with `rollout.ray`, the agents of a cluster.
-
-    An agent of this process searches `opened`, if the index has been opened already.
-    """
-    from exsearch.agent.loading import (  # imported late: reading journals needs no model
-        load_agent,
-        load_retriever,
-    )
+def load_agents(experiment: Experiment) -> Agents:
+    """Return an agent of this process or, with `rollout.ray`, the agents of a cluster."""
+    from exsearch.agent.loading import load_agent  # imported late: reading journals needs no model
 
     give_back_memory()  # left over from training; the engine may be another process
+    config = experiment.config
     if not config.rollout.ray:
-        return load_agent(config, model, opened or load_retriever(config, index))
+        return load_agent(experiment)
     if config.model.adapter:  # here, so that it is one error and not one per worker
-        check_adapter(Path(config.model.adapter), model, merged=config.model.engine != "vllm")
+        check_adapter(Path(config.model.adapter), experiment.model, merged=config.model.engine != "vllm")
     from exsearch.agent.ray_agents import RayAgents
 
-    return RayAgents(config, model, index)
+    return RayAgents(experiment)

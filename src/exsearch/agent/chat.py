@@ -16,7 +16,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from exsearch.agent.chat_template import ChatTemplate, Pieces
 from exsearch.agent.control_tokens import ControlTokens
-from exsearch.agent.grammars.registry import make_grammar
+from exsearch.agent.grammar import Grammar
+from exsearch.agent.grammars.registry import make_grammar, wording
 from exsearch.agent.in_context import InContext
 from exsearch.config import AgentConfig
 from exsearch.core.errors import UsageError
@@ -36,16 +37,23 @@ class ChatFormat:
     """Converts text to token ids as the model's chat template would, turn by turn."""
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerFast, agent: AgentConfig | None = None, stops: Sequence[int] = ()
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        agent: AgentConfig | None = None,
+        stops: Sequence[int] = (),
+        grammar: Grammar | None = None,
     ) -> None:
         """Analyse the template, for the date and the grammar of the settings; `stops` are further stop tokens.
+
+        The grammar is made from the settings if none is given.
 
         Raises UsageError for a template whose turns do not end in a control token, or with which a conversation's
         turns, tokenised one by one, would not give the tokens of the whole.
         """
         self.tokenizer, self.agent, self._stops = tokenizer, agent or AgentConfig(), stops
         added = tokenizer.get_added_vocab()
-        self.tags = tuple(tag for tag in make_grammar(self.agent).tags if tag in added)
+        self.grammar = grammar or make_grammar(self.agent)
+        self.tags = tuple(tag for tag in self.grammar.tags if tag in added)
         """Tags of the grammar that are single tokens of the vocabulary."""
         self._controls = ControlTokens(tokenizer.backend_tokenizer, self.tags)
         self._text = InContext(self._controls)
@@ -61,19 +69,19 @@ class ChatFormat:
         self._require_own_tokens()
 
     @classmethod
-    def load(cls, folder: Path, agent: AgentConfig | None = None) -> "ChatFormat":
+    def load(cls, folder: Path, agent: AgentConfig | None = None, grammar: Grammar | None = None) -> "ChatFormat":
         """Load the tokenizer of a checkpoint folder, and the stop tokens that its generation config names."""
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
         if not isinstance(tokenizer, PreTrainedTokenizerFast):
             raise UsageError(f"{folder}: its tokenizer has no fast version (tokenizer.json)")
-        return cls(tokenizer, agent, stop_tokens(folder))
+        return cls(tokenizer, agent, stop_tokens(folder), grammar)
 
     def unthinking(self) -> "ChatFormat":
         """Return the format of the same model without the start of a thought in its prompts, for turns by another
         model."""
         if not self.begins_thought:
             return self
-        return ChatFormat(self.tokenizer, msgspec.structs.replace(self.agent, thinking="off"), self._stops)
+        return self.by(msgspec.structs.replace(self.agent, thinking="off"), self.grammar)
 
     def _take_apart(self) -> None:
         pieces, hide = self.template.take_apart(), self._controls.hide
@@ -137,7 +145,15 @@ class ChatFormat:
 
     def on(self, day: datetime.date) -> "ChatFormat":
         """Return the format of the same model for another date."""
-        return ChatFormat(self.tokenizer, msgspec.structs.replace(self.agent, date=day), self._stops)
+        return self.by(msgspec.structs.replace(self.agent, date=day), self.grammar)
+
+    def grammar_of(self, agent: AgentConfig) -> Grammar:
+        """Return the grammar of settings: its own, unless they name another."""
+        return self.grammar if wording(agent) == wording(self.agent) else make_grammar(agent)
+
+    def by(self, agent: AgentConfig, grammar: Grammar) -> "ChatFormat":
+        """Return the format of the same model by other settings, whose grammar is this one."""
+        return ChatFormat(self.tokenizer, agent, self._stops, grammar)
 
     @cached_property
     def head(self) -> TokenIds:

@@ -7,11 +7,10 @@ from pathlib import Path
 import msgspec
 
 from exsearch.agent.asking import SearchAgent
-from exsearch.agent.chat import ChatFormat
-from exsearch.agent.grammars.registry import make_grammar
+from exsearch.agent.experiment import Experiment
 from exsearch.agent.trajectory import Trajectory
 from exsearch.agent.transcript import is_chat
-from exsearch.config import AgentConfig, Config, ModelConfig
+from exsearch.config import AgentConfig, ModelConfig
 from exsearch.core.atomic import behind_link, require_no_folder
 from exsearch.core.errors import UsageError
 from exsearch.core.locks import sole_writer
@@ -19,37 +18,33 @@ from exsearch.core.shape import BROKEN
 from exsearch.core.tokens import TokenIds
 from exsearch.effects import Settings, on_each
 from exsearch.engine.load import load_engine
+from exsearch.engine.spec import EngineSpec
 from exsearch.hardware.devices import pick_dtype
 from exsearch.retrieval.base import Retriever
-from exsearch.retrieval.open import is_replay, open_retriever
+from exsearch.retrieval.open import is_replay
 from exsearch.retrieval.replay import Recorder
 
 
-def load_retriever(config: Config, index: str) -> Retriever:
-    """Open an index, and record its searches if the settings say so."""
-    record_to = Path(config.data.record) if config.data.record else None
-    return open_retriever(index, record_to=record_to, seconds=config.rollout.search_seconds)
-
-
 @contextmanager
-def resumable_retriever(config: Config, index: str, out: Path) -> Iterator[Retriever]:
-    """Open an index for a stage that writes `out`, so that searches made before an interruption are not repeated.
+def resumable_retriever(experiment: Experiment, out: Path) -> Iterator[Retriever]:
+    """Open the index for a stage that writes `out`, so that searches made before an interruption are not repeated.
 
     Until `out` exists, searches are recorded next to it, unless the settings record them anyway. Raises UsageError,
     before any search, if `out` is a folder.
     """
     require_no_folder(out)
     with sole_writer(out):
-        yield from _resumable(config, index, out)
+        yield from _resumable(experiment, out)
 
 
-def _resumable(config: Config, index: str, out: Path) -> Iterator[Retriever]:
-    if config.data.record or is_replay(index):
-        yield load_retriever(config, index)
+def _resumable(experiment: Experiment, out: Path) -> Iterator[Retriever]:
+    data = experiment.config.data
+    if data.record or is_replay(data.index):
+        yield experiment.retriever
         return
     beside = behind_link(out)
     file = beside.with_name(f".{beside.name}.searches")
-    recorder = Recorder(load_retriever(config, index), file)
+    recorder = Recorder(experiment.retriever, file)
     try:
         yield recorder
     except BaseException as error:
@@ -61,33 +56,27 @@ def _resumable(config: Config, index: str, out: Path) -> Iterator[Retriever]:
     file.unlink()
 
 
-def load_chat(config: Config, model: Path) -> ChatFormat:
-    """Load the chat format of a checkpoint folder; with a chat endpoint, thoughts are handled by the server."""
-    chat = ChatFormat.load(model, config.agent)
-    return chat.unthinking() if config.model.engine == "openai" and config.model.api == "chat" else chat
-
-
-def as_begun(config: Config, model: Path, *journals: Path) -> Config:
-    """Return the settings with the date that the prompts in these files state as today's, as far as the files exist.
+def as_begun(experiment: Experiment, *journals: Path) -> Experiment:
+    """Return the experiment with the date that the prompts in these files state as today's, as far as they exist.
 
     An earlier version started runs with the date of the day. Raises UsageError if the prompts do not follow from the
     settings, since a resumed run would then continue other conversations.
     """
+    agent = experiment.config.agent
     for journal in journals:
         begun = _first_prompt(journal)
-        chat = load_chat(config, model) if begun else None
-        if chat is None or not is_chat(chat, make_grammar(config.agent)):
+        if not begun or not is_chat(experiment.prompts, experiment.grammar):
             continue
-        day = chat.day_of(begun)
+        day = experiment.prompts.day_of(begun)
         if day is None:
             raise UsageError(
                 f"{journal}: its prompts are not those of this model's tokenizer and chat template with these "
                 "settings; choose another file"
             )
-        if day != config.agent.date and config.agent.date != AgentConfig().date:
+        if day != agent.date and agent.date != AgentConfig().date:
             raise UsageError(f"{journal}: its prompts state {day} as today's date; set agent.date = {day}")
-        return msgspec.structs.replace(config, agent=msgspec.structs.replace(config.agent, date=day))
-    return config
+        return experiment.with_agent(msgspec.structs.replace(agent, date=day)) if day != agent.date else experiment
+    return experiment
 
 
 def _first_prompt(journal: Path) -> TokenIds:
@@ -106,16 +95,18 @@ def _first_prompt(journal: Path) -> TokenIds:
     return []
 
 
-def load_agent(config: Config, model: Path, retriever: Retriever) -> SearchAgent:
-    """Load a checkpoint folder in this process. Raises UsageError for a grammar that the endpoint cannot serve."""
-    grammar = make_grammar(config.agent)  # before the model loads, since the user's own grammar may be missing
+def load_agent(experiment: Experiment) -> SearchAgent:
+    """Load the model in this process. Raises UsageError for a grammar that the endpoint cannot serve."""
+    config, model, retriever = experiment.config, experiment.model, experiment.retriever
+    grammar = experiment.grammar  # before the model loads, since the user's own grammar may be missing
     if config.model.engine == "openai" and config.model.api == "chat" and grammar.stops:
         name = config.agent.grammar
         raise UsageError(f"agent.grammar = {name} continues within one turn, which model.api = chat cannot do")
-    chat = load_chat(config, model)
+    chat = experiment.prompts
     wish = None if config.agent.thinking == "template" else config.agent.thinking == "on"
-    engine = load_engine(model, config.model, chat, config.agent.context, config.rollout.in_flight, wish)
-    return SearchAgent(engine, retriever, chat, config.agent, config.rollout, model_settings(config.model))
+    engine = load_engine(EngineSpec(model, config.model, config.agent.context, config.rollout.in_flight, wish), chat)
+    settings = model_settings(config.model)
+    return SearchAgent(engine, retriever, chat, config.agent, config.rollout, settings)
 
 
 def model_settings(config: ModelConfig) -> Settings:

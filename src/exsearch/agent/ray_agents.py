@@ -8,15 +8,13 @@ lost worker are rolled out again by others, and Ray starts another worker in its
 import asyncio
 import os
 import time
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from exsearch.agent.chat import ChatFormat
-from exsearch.agent.grammars.registry import make_grammar
-from exsearch.agent.loading import load_agent, load_chat, load_retriever
+from exsearch.agent.experiment import Experiment
+from exsearch.agent.loading import load_agent
 from exsearch.agent.rollout import Draw
 from exsearch.agent.trajectory import Trajectory
 from exsearch.agent.transcript import Transcript
@@ -37,10 +35,9 @@ START_SECONDS = 900.0
 class _Worker:
     """One agent in its own process."""
 
-    def __init__(self, config: bytes, model: str, index: str) -> None:
+    def __init__(self, config: bytes) -> None:
         """Load the model and open the index."""
-        settings = msgspec.json.decode(config, type=Config)
-        self._agent = load_agent(settings, Path(model), load_retriever(settings, index))
+        self._agent = load_agent(Experiment(msgspec.json.decode(config, type=Config)))
         self._free = asyncio.Semaphore(self._agent.in_flight)  # it gets more trajectories when another worker is lost
 
     async def settings(self) -> Settings:
@@ -69,8 +66,9 @@ class _Worker:
 class RayAgents:
     """Rolls out like an Agent, on all workers."""
 
-    def __init__(self, config: Config, model: Path, index: str) -> None:
+    def __init__(self, experiment: Experiment) -> None:
         """Start the workers on the cluster at `rollout.ray`. Raises UsageError if it is not there."""
+        config = experiment.config
         try:
             import ray
         except ImportError:
@@ -92,11 +90,11 @@ class RayAgents:
             max_concurrency=config.rollout.in_flight + 1,
             max_restarts=-1,
         )
-        arguments = msgspec.json.encode(_of_worker(config)), str(model.resolve()), _everywhere(index)
-        self._workers: list[Any] = [kind.remote(*arguments) for _ in range(count)]
+        settings = msgspec.json.encode(_of_worker(experiment))
+        self._workers: list[Any] = [kind.remote(settings) for _ in range(count)]
         self._load = [0] * count
         self._revivals: dict[int, asyncio.Task[None]] = {}
-        self.grammar = make_grammar(config.agent)
+        self.grammar = experiment.grammar
         self.in_flight = count * config.rollout.in_flight
         try:
             reports: list[Settings] = ray.get([worker.settings.remote() for worker in self._workers])
@@ -109,15 +107,11 @@ class RayAgents:
             self.close()
             raise
         self.model_fingerprint, self.index_fingerprint = (str(reports[0][key]) for key in ("model.path", "data.index"))
-        self._config, self._model = config, model
+        self._experiment = experiment
 
     def opening(self, question: Question) -> TokenIds:
         """Return the tokens that every trajectory of a question starts with."""
-        return Transcript(self._chat, self.grammar, question.text).token_ids
-
-    @cached_property
-    def _chat(self) -> ChatFormat:
-        return load_chat(self._config, self._model)
+        return Transcript(self._experiment.prompts, self.grammar, question.text).token_ids
 
     async def trajectories(self, question: Question, sample: int, draw: Draw) -> list[Trajectory]:
         """Roll out one trajectory, with its branches, on the worker with the most room."""
@@ -199,13 +193,18 @@ def agreed(reports: list[Settings]) -> Settings:
     return first
 
 
-def _of_worker(config: Config) -> Config:
+def _of_worker(experiment: Experiment) -> Config:
     """Return a worker's settings: it runs in another folder, and the workers themselves are the copies of the model."""
-    model, data = config.model, config.data
+    config = experiment.config
     model = msgspec.structs.replace(
-        model, data_parallel=1, adapter=_whole(model.adapter), api_key_file=_whole(model.api_key_file)
+        config.model,
+        path=str(experiment.model.resolve()),
+        data_parallel=1,
+        adapter=_whole(config.model.adapter),
+        api_key_file=_whole(config.model.api_key_file),
     )
-    return msgspec.structs.replace(config, model=model, data=msgspec.structs.replace(data, record=_whole(data.record)))
+    data = msgspec.structs.replace(config.data, index=_everywhere(config.data.index), record=_whole(config.data.record))
+    return msgspec.structs.replace(config, model=model, data=data)
 
 
 def _whole(path: str) -> str:

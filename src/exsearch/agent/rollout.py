@@ -14,7 +14,6 @@ import msgspec
 from exsearch.agent.budget import Budget
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.episode import Episode
-from exsearch.agent.grammars.registry import make_grammar
 from exsearch.agent.scoring import Scorer
 from exsearch.agent.search_queue import SearchQueue
 from exsearch.agent.stop_strings import TurnReader
@@ -74,7 +73,7 @@ class Agent:
         """
         self.engine, self.retriever, self.chat, self.config = engine, retriever, chat, config
         self.limits = limits or RolloutConfig()
-        self.grammar = make_grammar(config)
+        self.grammar = chat.grammar_of(config)
         for tag in self.grammar.tags:
             if chat.decode(chat.encode(tag)) != tag:
                 raise UsageError(f"the model's vocabulary cannot spell {tag}: it decodes to another text")

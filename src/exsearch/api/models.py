@@ -4,10 +4,10 @@ from pathlib import Path
 
 from exsearch.agent import loading
 from exsearch.agent.asking import SearchAgent
-from exsearch.api.indexes import Index, opened
-from exsearch.config import AgentConfig, Config, ModelConfig, RolloutConfig, checked
+from exsearch.agent.experiment import Experiment
+from exsearch.api.indexes import Index
+from exsearch.config import AgentConfig, Config, DataConfig, ModelConfig, RolloutConfig, checked
 from exsearch.core.errors import UsageError
-from exsearch.engine.builtin import resolve_model
 
 Model = str | Path | ModelConfig
 """A checkpoint folder, a Hugging Face id or `builtin:smollm2-135m`; or all settings of a model, including its engine.
@@ -29,8 +29,9 @@ def load_agent(
     """
     if rollout.ray:
         raise UsageError(f"rollout.ray = {rollout.ray}: load_agent loads one model, in this process")
-    settings = checked(Config(model=of_model(model), agent=config, rollout=rollout))
-    return loading.load_agent(settings, resolve_model(settings.model.path), opened(index))
+    location, retriever = (str(index), None) if isinstance(index, (str, Path)) else ("", index)
+    settings = Config(model=of_model(model), data=DataConfig(index=location), agent=config, rollout=rollout)
+    return loading.load_agent(Experiment(checked(settings), retriever=retriever))
 
 
 def of_model(model: Model) -> ModelConfig:

@@ -12,11 +12,14 @@ from exsearch.config import Config, checked, load_config
 from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import read_json
 from exsearch.core.locks import sole_writer
+from exsearch.em.begun import warms_up
 from exsearch.em.loop import EMRun
 from exsearch.engine.builtin import resolve_model
-from exsearch.evaluation.folder import Evaluated, read_evaluation
+from exsearch.evaluation.folder import Evaluated
 from exsearch.report.write import write_report
-from exsearch.runs.folder import RunFolder, RunSummary
+from exsearch.runs.evaluations import read_evaluation
+from exsearch.runs.layout import RunLayout
+from exsearch.runs.records import RunSummary
 
 
 def train(recipe: Config | str | Path, out: str | Path, say: Callable[[str], None] = print) -> "Run":
@@ -54,7 +57,7 @@ class Run:
     def __init__(self, folder: str | Path) -> None:
         """Open the folder. Raises UsageError if no run was started there."""
         self.folder = Path(folder)
-        self._paths = RunFolder(self.folder)
+        self._paths = RunLayout(self.folder)
         if not self._paths.config.is_file():
             raise UsageError(f"{folder}: has no run (no {self._paths.config.name})")
 
@@ -76,7 +79,7 @@ class Run:
         """Return the checkpoint folder of a model. Raises UsageError if there is none yet."""
         model = self.summary.best if name is None else name
         folder = self._paths.checkpoint(model)
-        if model == "warmup" and not self.config.warmup.questions and not self.config.data.warmup:
+        if model == "warmup" and not warms_up(self.config):
             return resolve_model(self.config.model.path)  # the model needed no warm-up
         if not folder.is_dir():
             raise UsageError(f"{self.folder}: has no model {model!r}")

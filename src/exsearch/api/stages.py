@@ -19,16 +19,18 @@ from exsearch.corpus.store import Corpus
 from exsearch.em.explore import explore as sample
 from exsearch.em.learn import weighted_examples
 from exsearch.em.replay import JournalChecks
-from exsearch.em.weighted import Weighted
 from exsearch.engine.builtin import resolve_model
 from exsearch.evaluation.compare import Comparison
 from exsearch.evaluation.compare import compare as compare_evaluations
 from exsearch.evaluation.evaluate import Evaluation
 from exsearch.evaluation.evaluate import evaluate as answer_all
-from exsearch.evaluation.folder import QUESTIONS, Evaluated, read_evaluation
+from exsearch.evaluation.folder import QUESTIONS, Evaluated
 from exsearch.evaluation.protocol import make_protocol
 from exsearch.questions.question import Question, sound
+from exsearch.runs.evaluations import read_evaluation
+from exsearch.runs.weighted import Weighted
 from exsearch.training.example import example_from
+from exsearch.training.job import Job
 from exsearch.training.logged import train_logged
 from exsearch.warmup.plan import GoldPassages
 from exsearch.warmup.write import gold_trajectories as write_gold
@@ -122,7 +124,7 @@ def learn(
         raise UsageError("weights need a LearnConfig; in a warm-up, all weights are 1")
     label = "learn" if isinstance(config, LearnConfig) else "warmup"
     with sole_writer(folder):
-        train_logged(base, examples, folder, config, settings, TrackingConfig(), seed, label)
+        train_logged(Job.of(base, examples, folder, config, settings, seed, label), TrackingConfig())
     return folder
 
 
@@ -140,7 +142,7 @@ def evaluate(agent: SearchAgent, questions: Iterable[Question], out: str | Path)
     {'q1': 'Ada Quill'}
     """
     valid, folder = _sound(questions), Path(out)
-    protocol = make_protocol(agent.config, agent.index_fingerprint, valid)
+    protocol = make_protocol(agent.config, agent.index_fingerprint, valid, agent.grammar)
     answer_all(agent, [Evaluation(folder, valid, protocol)], folder.name, folder.name)
     write_jsonl(folder / QUESTIONS, valid)
     return read_evaluation(folder)

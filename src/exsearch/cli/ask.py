@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from exsearch.cli.options import config_option, json_option, printable, set_option, settings
+from exsearch.cli.options import config_option, experiment_on, json_option, printable, set_option, settings
 
 if TYPE_CHECKING:
     from exsearch.agent.episode import Episode
@@ -31,10 +31,9 @@ def ask(
     """Answer QUESTION by searching: each sub-query, passage and recorded fact is shown as it comes."""
     import msgspec
 
-    from exsearch.agent.loading import load_agent, load_retriever
+    from exsearch.agent.loading import load_agent
     from exsearch.agent.rollout import Draw
     from exsearch.core.errors import UsageError
-    from exsearch.engine.builtin import resolve_model
     from exsearch.questions.question import Question
 
     if not question.strip():
@@ -42,7 +41,7 @@ def ask(
     if model is None or index is None:
         model, index, recipe = _quickstart(model, index, recipe)
     config = settings(recipe, overrides, model__path=model, rollout__in_flight="1")
-    agent = load_agent(config, resolve_model(config.model.path), load_retriever(config, index))
+    agent = load_agent(experiment_on(index, config))
     narrator = Narrator()
     [trajectory] = agent.rollout(
         [(Question("ask", question, ["?"]), 0)],
@@ -57,15 +56,16 @@ def _quickstart(model: str | None, index: str | None, recipe: Path | None) -> tu
     """Replace what the user did not name by the quickstart's best model, index and settings."""
     from exsearch.core.errors import UsageError
     from exsearch.core.jsonl import read_json
-    from exsearch.runs.folder import RunFolder, RunSummary
+    from exsearch.runs.layout import RunLayout
+    from exsearch.runs.records import RunSummary
 
-    folder = RunFolder(QUICKSTART)
+    folder = RunLayout(QUICKSTART)
     if not folder.summary.exists():
         raise UsageError(
             "name --model and --index, or run `exsearch quickstart` first, whose model and index are the default"
         )
     best = str(folder.checkpoint(read_json(folder.summary, RunSummary).best))
-    return model or best, index or str(QUICKSTART / "index"), recipe or QUICKSTART / "config.toml"
+    return model or best, index or str(QUICKSTART / "index"), recipe or folder.config
 
 
 class Narrator:

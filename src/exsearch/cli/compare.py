@@ -37,7 +37,7 @@ def compare(
     import msgspec
 
     from exsearch.evaluation.compare import compare as run
-    from exsearch.evaluation.folder import read_evaluation
+    from exsearch.runs.evaluations import read_evaluation
 
     before, after = read_evaluation(a, questions), read_evaluation(b, questions)
     comparison = run(before, after, metric, across_protocols)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from exsearch.cli.options import config_option, index_option, json_option, set_option, settings
+from exsearch.cli.options import config_option, experiment_on, index_option, json_option, set_option, settings
 
 
 @click.command()
@@ -52,7 +52,7 @@ def retrieve(
     config = settings(recipe, overrides)
     require_distinct_paths(out, [questions, Path(config.data.record) if config.data.record else None])
     records = read_questions(questions, unanswered=layout == "ours", emptied=layout == "ours")
-    with resumable_retriever(config, index, out) as retriever:
+    with resumable_retriever(experiment_on(index, config), out) as retriever:
         fingerprint = retriever.fingerprint
         paired = pair(records, retriever, k)
         count = write_jsonl(out, paired) if layout == "ours" else write_json_list(out, map(paired_of, paired))

@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from exsearch.cli.options import config_option, index_option, json_option, model_option, set_option, settings
+from exsearch.cli.options import (
+    config_option,
+    experiment_on,
+    index_option,
+    json_option,
+    model_option,
+    set_option,
+    settings,
+)
 
 if TYPE_CHECKING:
     from exsearch.agent.chat import ChatFormat
@@ -74,12 +82,10 @@ def warmup(
     """
     import msgspec
 
-    from exsearch.agent.chat import ChatFormat
     from exsearch.agent.loading import resumable_retriever
     from exsearch.core.atomic import require_distinct_paths
     from exsearch.core.errors import UsageError
     from exsearch.core.jsonl import write_json, write_jsonl
-    from exsearch.engine.builtin import resolve_model
     from exsearch.questions.question import read_questions
     from exsearch.warmup.plan import GoldPassages
     from exsearch.warmup.quality import Quality
@@ -90,15 +96,16 @@ def warmup(
     config = settings(recipe, overrides, model__path=model, warmup__gold=gold)
     require_distinct_paths(out, [questions])
     records = read_questions(questions, limit)
-    chat = ChatFormat.load(resolve_model(config.model.path), config.agent)
+    experiment = experiment_on(index, config)
+    chat = experiment.chat
     quality = Quality(chat)
-    with resumable_retriever(config, index, out) as retriever:
+    with resumable_retriever(experiment, out) as retriever:
         if teacher and teacher_model:
             writer = _teacher(teacher, teacher_model, api_key_file, config, chat, retriever, attempts, out)
             write_jsonl(out, quality.count(writer.outcomes(records)))
             report = quality.report(retriever.fingerprint, teacher_model, writer.cost(price))
         else:
-            passages = GoldPassages.of_index(index, config)
+            passages = GoldPassages.of(experiment)
             write_jsonl(out, quality.count(gold_outcomes(records, retriever, chat, config.agent, passages)))
             report = quality.report(retriever.fingerprint, GOLD)
     write_json(out.with_suffix(".report.json"), report)
@@ -118,11 +125,11 @@ def _teacher(
     attempts: int,
     out: Path,
 ) -> "Teacher":
-    from exsearch.network.api_key import read_api_key
+    from exsearch.config import ModelConfig
     from exsearch.warmup.teacher import Teacher, teacher_agent
 
-    key = read_api_key(key_file) if key_file else None
-    agent = teacher_agent(url, name, key, config, chat, retriever)
+    endpoint = ModelConfig(engine="openai", api="chat", url=url, name=name, api_key_file=str(key_file or ""))
+    agent = teacher_agent(endpoint, config, chat, retriever)
     return Teacher(agent, name, chat, config, attempts, out.with_suffix(".teacher.jsonl"))
 
 

@@ -8,10 +8,9 @@ import click
 from exsearch.cli.options import (
     baseline_option,
     config_option,
-    continuing,
+    experiment_on,
     index_option,
     json_option,
-    make_agents,
     model_option,
     ray_option,
     set_option,
@@ -55,24 +54,26 @@ def eval_(
 
     import msgspec
 
-    from exsearch.agent.loading import load_retriever
+    from exsearch.agent.agents import load_agents
+    from exsearch.agent.loading import as_begun
     from exsearch.core.jsonl import write_jsonl
-    from exsearch.evaluation.evaluate import TRAJECTORIES, Evaluation, check_folder, evaluate
-    from exsearch.evaluation.folder import QUESTIONS
+    from exsearch.evaluation.evaluate import Evaluation, check_folder, evaluate
+    from exsearch.evaluation.folder import QUESTIONS, TRAJECTORIES
     from exsearch.evaluation.protocol import make_protocol
     from exsearch.questions.question import read_questions
     from exsearch.report.write import write_report
 
     grammar = None if baseline == "majority" else baseline
     config = settings(recipe, overrides, model__path=model, rollout__ray=ray, agent__grammar=grammar)
+    experiment = experiment_on(index, config)
     records = read_questions(questions, limit)
     if baseline == "majority":
-        protocol = make_protocol(config.agent, load_retriever(config, index).fingerprint, records)
+        protocol = make_protocol(config.agent, experiment.retriever.fingerprint, records, experiment.grammar)
         scores = _majority(train, Evaluation(out, records, protocol))
     else:
         check_folder(out, records, config.agent)
-        with closing(make_agents(continuing(config, out / TRAJECTORIES), index)) as agents:
-            protocol = make_protocol(config.agent, agents.index_fingerprint, records)
+        with closing(load_agents(as_begun(experiment, out / TRAJECTORIES))) as agents:
+            protocol = make_protocol(config.agent, agents.index_fingerprint, records, agents.grammar)
             [scores] = evaluate(agents, [Evaluation(out, records, protocol)], out.name, "evaluate")
     write_jsonl(out / QUESTIONS, records)
     report = write_report(out)

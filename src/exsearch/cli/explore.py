@@ -6,10 +6,9 @@ import click
 
 from exsearch.cli.options import (
     config_option,
-    continuing,
+    experiment_on,
     index_option,
     json_option,
-    make_agents,
     model_option,
     ray_option,
     set_option,
@@ -41,6 +40,8 @@ def explore(
     from collections import Counter
     from contextlib import closing
 
+    from exsearch.agent.agents import load_agents
+    from exsearch.agent.loading import as_begun
     from exsearch.em.explore import check_journal
     from exsearch.em.explore import explore as run
     from exsearch.questions.question import read_questions
@@ -48,7 +49,7 @@ def explore(
     config = settings(recipe, overrides, model__path=model, rollout__ray=ray)
     records = read_questions(questions, unanswered=True)
     check_journal(out, records, config)
-    with closing(make_agents(continuing(config, out), index)) as agents:
+    with closing(load_agents(as_begun(experiment_on(index, config), out))) as agents:
         trajectories = run(agents, records, config.explore, config.seed, out)
     stops = dict(Counter(trajectory.stop_reason.value for trajectory in trajectories))
     if as_json:

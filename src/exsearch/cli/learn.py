@@ -36,6 +36,7 @@ def learn(
     from exsearch.core.errors import UsageError
     from exsearch.em.replay import learned_from
     from exsearch.engine.builtin import resolve_model
+    from exsearch.training.job import Job
 
     config = settings(recipe, overrides, model__path=model)
     rollouts = _pairs(files)
@@ -51,7 +52,8 @@ def learn(
         )
     base = resolve_model(config.model.path)
     examples, sources = learned_from(rollouts, ChatFormat.load(base, config.agent), config.learn)
-    run_training(base, examples, out, config.learn, config, "learn", as_json, sources)
+    job = Job.of(base, examples, out, config.learn, config.model, config.seed, "learn")
+    run_training(job, config.tracking, as_json, sources)
 
 
 def _pairs(files: tuple[Path, ...]) -> "list[Rollouts]":

@@ -11,17 +11,19 @@ from rich.text import Text
 from exsearch.agent.trajectory import Trajectory
 from exsearch.cli.options import printable
 from exsearch.core.jsonl import read_jsonl
-from exsearch.em.weighted import Weighted
+from exsearch.evaluation.folder import TRAJECTORIES
 from exsearch.evaluation.scores import Figure, read_scores
 from exsearch.questions.question import Question, read_questions
-from exsearch.runs.folder import RunFolder, RunSummary
+from exsearch.runs.layout import RunLayout
+from exsearch.runs.records import RunSummary
+from exsearch.runs.weighted import Weighted
 
 console = Console(width=110, highlight=False)
 
 
 def print_table(root: Path, summary: RunSummary) -> None:
     """Print the scores of all models of a run on its test questions."""
-    folder = RunFolder(root)
+    folder = RunLayout(root)
     table = Table(title="Held-out test questions, with 95% bootstrap intervals")
     for column in ("model", "exact match", "F1", "gold passages read", "searches", "malformed", "train p(y|x,z)"):
         table.add_column(column, justify="left" if column == "model" else "right")
@@ -60,11 +62,11 @@ def _percent(figure: Figure) -> str:
 
 def print_trajectory(root: Path, summary: RunSummary) -> None:
     """Print one whole trajectory of the best model: the first right one with at least two searches, if any."""
-    folder = RunFolder(root)
+    folder = RunLayout(root)
     scores = read_scores(folder.test_eval(summary.best))
     right = {row.question_id for row in scores.questions if row.em and row.searches >= 2}
     questions = {question.id: question for question in read_questions(folder.questions("test"))}
-    trajectories = list(read_jsonl(folder.test_eval(summary.best) / "trajectories.jsonl", Trajectory))
+    trajectories = list(read_jsonl(folder.test_eval(summary.best) / TRAJECTORIES, Trajectory))
     trajectory = next((t for t in trajectories if t.question_id in right), trajectories[0])
     console.print(
         Panel(render_trajectory(questions[trajectory.question_id], trajectory), title=f"a trajectory of {summary.best}")
@@ -91,7 +93,7 @@ def render_trajectory(question: Question, trajectory: Trajectory) -> Text:
 
 def print_weights(root: Path, iteration: str) -> None:
     """Print the weights of one question's samples; prefer a question whose samples differ."""
-    folder = RunFolder(root)
+    folder = RunLayout(root)
     groups: dict[str, list[Weighted]] = {}
     for record in read_jsonl(folder.weights(iteration), Weighted):
         groups.setdefault(record.question_id, []).append(record)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from exsearch.agent.agents import Agents
+    from exsearch.agent.experiment import Experiment
     from exsearch.config import Config
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -51,20 +51,13 @@ def settings(recipe: Path | None, overrides: tuple[str, ...], **chosen: str | No
     return parse_config({}, changes, "settings") if recipe is None else load_config(recipe, changes)
 
 
-def make_agents(config: "Config", index: str) -> "Agents":
-    """Load the model and open the index of a config, in this process or on its Ray cluster."""
-    from exsearch.agent.agents import load_agents
-    from exsearch.engine.builtin import resolve_model
+def experiment_on(index: str, config: "Config") -> "Experiment":
+    """Return an experiment with the index that the option names, whatever the recipe says."""
+    import msgspec
 
-    return load_agents(config, resolve_model(config.model.path), index)
+    from exsearch.agent.experiment import Experiment
 
-
-def continuing(config: "Config", journal: Path) -> "Config":
-    """Return the settings with the date that the journal's prompts state; see `as_begun`. Raises UsageError."""
-    from exsearch.agent.loading import as_begun
-    from exsearch.engine.builtin import resolve_model
-
-    return as_begun(config, resolve_model(config.model.path), journal) if journal.is_file() else config
+    return Experiment(msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, index=index)))
 
 
 def printable(text: str) -> str:

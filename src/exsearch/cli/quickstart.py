@@ -11,7 +11,7 @@ from exsearch.cli.options import json_option, set_option
 
 if TYPE_CHECKING:
     from exsearch.config import Config
-    from exsearch.runs.folder import RunSummary
+    from exsearch.runs.records import RunSummary
     from exsearch.world import Split
 
 PASSAGES = 3000
@@ -42,7 +42,8 @@ def quickstart(out: Path, seed: int, overrides: tuple[str, ...], as_json: bool) 
     Run the same command again to resume.
     """
     from exsearch.core.locks import sole_writer
-    from exsearch.em.loop import EMRun, encode_summary
+    from exsearch.em.loop import EMRun
+    from exsearch.em.summary import encode_summary
     from exsearch.report.write import write_report
 
     def say(line: str) -> None:
@@ -91,13 +92,13 @@ def _show(out: Path, summary: "RunSummary", report: Path) -> None:
     """Print the run's results, and what to try next."""
     from exsearch.cli.narrate import print_table, print_trajectory, print_weights
     from exsearch.questions.question import read_questions
-    from exsearch.runs.folder import RunFolder
+    from exsearch.runs.layout import RunLayout
 
     print_trajectory(out, summary)
     print_weights(out, summary.iterations[-1].name)
     print_table(out, summary)
-    question = read_questions(RunFolder(out).questions("test"))[0].text
-    checkpoint = RunFolder(out).checkpoint(summary.best)
+    question = read_questions(RunLayout(out).questions("test"))[0].text
+    checkpoint = RunLayout(out).checkpoint(summary.best)
     click.echo(f"\nLook:   {report}  (open it in a browser)")
     click.echo("Next, try:")
     click.echo(f'  exsearch ask "{question}" --model {checkpoint} --index {out / "index"}')

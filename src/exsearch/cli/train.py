@@ -20,17 +20,19 @@ def train(
     """Run the EM loop of the file RECIPE. Run the same command again to resume."""
     from exsearch.config import dump_config, load_config
     from exsearch.core.errors import UsageError
+    from exsearch.runs.layout import RunLayout
 
     config = load_config(recipe, list(overrides))
     if dry_run:
         click.echo(dump_config(config), nl=False)
         return
     out = out or Path("runs") / recipe.stem
-    if resume and not (out / "config.toml").exists():
+    if resume and not RunLayout(out).config.exists():
         raise UsageError(f"{out}: no run to resume")
     from exsearch.cli.narrate import print_table
     from exsearch.core.locks import sole_writer
-    from exsearch.em.loop import EMRun, encode_summary
+    from exsearch.em.loop import EMRun
+    from exsearch.em.summary import encode_summary
     from exsearch.report.write import write_report
 
     with sole_writer(out):

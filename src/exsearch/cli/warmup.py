@@ -7,6 +7,7 @@ import click
 
 from exsearch.cli.options import (
     config_option,
+    experiment_on,
     json_option,
     model_option,
     set_option,
@@ -14,9 +15,8 @@ from exsearch.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from exsearch.agent.chat import ChatFormat
+    from exsearch.agent.experiment import Experiment
     from exsearch.agent.trajectory import Trajectory
-    from exsearch.config import Config
 
 
 @click.command()
@@ -41,26 +41,24 @@ def warmup(
     Trajectories, as `exsearch data warmup` writes them, are all used. Of a question file the first
     `warmup.questions` are used, with --index. The trajectories are written to OUT.trajectories.jsonl.
     """
-    from exsearch.agent.chat import ChatFormat
+    from exsearch.agent.experiment import Experiment
     from exsearch.cli.training import run_training
     from exsearch.core.jsonl import write_jsonl
-    from exsearch.engine.builtin import resolve_model
     from exsearch.training.example import example_from
+    from exsearch.training.job import Job
     from exsearch.warmup.write import are_trajectories, read_warmup
 
     config = settings(recipe, overrides, model__path=model)
-    base = resolve_model(config.model.path)
-    chat = ChatFormat.load(base, config.agent)
-    gold = read_warmup(file, chat) if are_trajectories(file) else _from_annotations(file, index, chat, config, base)
+    experiment = Experiment(config) if index is None else experiment_on(index, config)
+    base, chat = experiment.model, experiment.chat
+    gold = read_warmup(file, chat) if are_trajectories(file) else _from_annotations(file, index, experiment)
     examples = [example_from(trajectory, 1.0, None, chat) for trajectory in gold]
-    run_training(base, examples, out, config.warmup, config, "warmup", as_json)
+    job = Job.of(base, examples, out, config.warmup, config.model, config.seed, "warmup")
+    run_training(job, config.tracking, as_json)
     write_jsonl(out.with_name(f"{out.name}.trajectories.jsonl"), gold)
 
 
-def _from_annotations(
-    file: Path, index: str | None, chat: "ChatFormat", config: "Config", base: Path
-) -> "list[Trajectory]":
-    from exsearch.agent.loading import load_retriever
+def _from_annotations(file: Path, index: str | None, experiment: "Experiment") -> "list[Trajectory]":
     from exsearch.core.errors import UsageError
     from exsearch.questions.question import read_questions
     from exsearch.warmup.plan import GoldPassages
@@ -68,10 +66,10 @@ def _from_annotations(
 
     if index is None:
         raise UsageError(f"{file}: has questions, not trajectories; name the index of their passages (--index)")
-    questions = read_questions(file, config.warmup.questions)
-    retriever = load_retriever(config, index)
-    passages = GoldPassages.of_index(index, config)
-    gold = gold_trajectories(questions, retriever, chat, within_context(config.agent, base), passages)
+    config = experiment.config
+    questions, retriever = read_questions(file, config.warmup.questions), experiment.retriever
+    passages, agent = GoldPassages.of(experiment), within_context(config.agent, experiment.model)
+    gold = gold_trajectories(questions, retriever, experiment.chat, agent, passages)
     if not gold:
         raise UsageError(
             f"{file}: no question has annotations whose passages this index returns; `exsearch data warmup` says why"

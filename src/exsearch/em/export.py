@@ -9,7 +9,8 @@ from exsearch.core.atomic import atomic_path, is_taken, write_text
 from exsearch.core.errors import ExSearchError, UsageError, nearest
 from exsearch.core.jsonl import read_json
 from exsearch.evaluation.scores import Figure, has_scores, read_scores
-from exsearch.runs.folder import RunFolder, RunSummary
+from exsearch.runs.layout import RunLayout
+from exsearch.runs.records import RunSummary
 from exsearch.training.saving import FLOAT32, JOB
 
 LICENCES = {"builtin:smollm2-135m": "apache-2.0"}
@@ -22,7 +23,7 @@ def export(run: Path, out: Path, name: str | None, licence: str | None) -> str:
     `licence` is that of the model that the run started from. Raises UsageError if the licence is unknown, if the run
     has no such model, or if `out` exists.
     """
-    folder = RunFolder(run)
+    folder = RunLayout(run)
     summary = read_json(folder.summary, RunSummary)
     name = name or summary.best
     checkpoint = folder.checkpoint(name)
@@ -31,7 +32,7 @@ def export(run: Path, out: Path, name: str | None, licence: str | None) -> str:
         raise UsageError(f"{run}: has no model {name!r}{nearest(name, trained)} (it has {', '.join(trained)})")
     if is_taken(out):
         raise UsageError(f"{out}: already exists; choose another folder")
-    config = load_config(run / "config.toml")
+    config = load_config(folder.config)
     licence = licence or LICENCES.get(config.model.path)
     if licence is None:
         raise UsageError(f"name the licence of {config.model.path} with --licence, such as apache-2.0")
@@ -56,7 +57,7 @@ def push(folder: Path, repository: str) -> str:
     return str(address)
 
 
-def model_card(folder: RunFolder, config: Config, summary: RunSummary, name: str, licence: str) -> str:
+def model_card(folder: RunLayout, config: Config, summary: RunSummary, name: str, licence: str) -> str:
     """Return the model card in Markdown, with the front matter that the model hub reads."""
     builtin = config.model.path.startswith("builtin:")
     base = "HuggingFaceTB/SmolLM2-135M-Instruct" if builtin else config.model.path
@@ -78,7 +79,7 @@ def model_card(folder: RunFolder, config: Config, summary: RunSummary, name: str
         "## Evaluation",
         _evaluation(folder, summary),
         "## Settings",
-        f"```toml\n{(folder.root / 'config.toml').read_text(encoding='utf-8').strip()}\n```",
+        f"```toml\n{folder.config.read_text(encoding='utf-8').strip()}\n```",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -101,7 +102,7 @@ def _training(config: Config, summary: RunSummary, name: str) -> str:
     return "\n".join(lines)
 
 
-def _evaluation(folder: RunFolder, summary: RunSummary) -> str:
+def _evaluation(folder: RunLayout, summary: RunSummary) -> str:
     evaluated = [model for model in summary.models if has_scores(folder.test_eval(model))]
     scores = {model: read_scores(folder.test_eval(model)) for model in evaluated}
     lines = ["| model | exact match, % | F1, % |", "|---|---|---|"]

@@ -27,6 +27,7 @@ from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import read_json, write_json
 from exsearch.evaluation.bootstrap import figure
 from exsearch.evaluation.evaluate import require_no_outage
+from exsearch.evaluation.folder import TRAJECTORIES
 from exsearch.evaluation.metrics import exact_match, f1
 from exsearch.evaluation.scores import Figure
 from exsearch.questions.question import Question
@@ -97,13 +98,25 @@ class Guard:
         """Keep trajectories in `folder`; draw `samples` trajectories per question, in the way of `draw`."""
         self.questions, self._folder = questions, folder
         self._draw, self._samples, self._agents_for = draw, samples, agents_for
+        self._standings: dict[str, Standing] = {}
+        """Figures that were measured or read, by name."""
 
     def standing(self, name: str, checkpoint: Path) -> Standing:
         """Return a model's figures on all questions, read from disk if they are there."""
-        path = self._folder / name / "standing.json"
-        if not path.exists():
-            write_json(path, self._measure(name, checkpoint, len(self.questions)))
-        return read_json(path, Standing)
+        if name not in self._standings:
+            path = self._standing_file(name)
+            if path.exists():
+                self._standings[name] = read_json(path, Standing)
+            else:
+                self._keep(name, self._measure(name, checkpoint, len(self.questions)))
+        return self._standings[name]
+
+    def _standing_file(self, name: str) -> Path:
+        return self._folder / name / "standing.json"
+
+    def _keep(self, name: str, standing: Standing) -> None:
+        write_json(self._standing_file(name), standing)
+        self._standings[name] = standing
 
     def decide(self, iteration: str, before: str, old: Path, part: Callable[[float], Path]) -> Decision:
         """Try a step, whole and in part. `before` names the model it starts from; `part` makes the model of a share of
@@ -126,7 +139,7 @@ class Guard:
             if verdict is not None:
                 break
         if count == total:
-            write_json(self._folder / name / "standing.json", standing)
+            self._keep(name, standing)
         return Try(
             share=share,
             name=name,
@@ -139,9 +152,8 @@ class Guard:
         )
 
     def _measure(self, name: str, checkpoint: Path, count: int) -> Standing:
-        """Return a model's figures on the first `count` questions. Raises UsageError if its engine cannot score
-        answers."""
-        journal, questions = self._folder / name / "trajectories.jsonl", self.questions[:count]
+        """Return figures on the first `count` questions. Raises UsageError if the engine cannot score answers."""
+        journal, questions = self._folder / name / TRAJECTORIES, self.questions[:count]
         agents = self._agents_for(checkpoint)
         with Journals(agents, {journal: questions}, self._draw, drop_failed=True) as journals:
             groups = journals.roll_out(first_samples(self._samples), self._samples, f"guard {name}")[journal]

@@ -1,33 +1,27 @@
 """The steps of a run under its guard: tries, shortens or refuses them, and keeps the results in the run folder."""
 
-from collections.abc import Callable
 from pathlib import Path
 
-from exsearch.agent.agents import Agents
 from exsearch.agent.rollout import Draw
 from exsearch.config import Config
 from exsearch.core.atomic import remove, replace_atomically
 from exsearch.core.jsonl import read_json, write_json
 from exsearch.core.seeds import derive_seed
+from exsearch.em.engine_keeper import EngineKeeper
 from exsearch.em.guard import PARTS, Decision, Guard, Standing
 from exsearch.questions.question import Question
-from exsearch.runs.folder import RunFolder
+from exsearch.runs.layout import RunLayout
 from exsearch.training.blend import blend
 
 
 class GuardedSteps:
     """Decides on steps, and keeps each decision, so that a resumed run does not decide again."""
 
-    def __init__(
-        self,
-        config: Config,
-        folder: RunFolder,
-        questions: list[Question],
-        agents_for: Callable[[Path], Agents],
-        free_engine: Callable[[], None],
-    ) -> None:
-        """Set up the guard from the settings. The two functions load a checkpoint, and free its memory."""
-        self._config, self._folder, self._free_engine = config, folder, free_engine
+    def __init__(self, config: Config, folder: RunLayout, questions: list[Question], engine: EngineKeeper) -> None:
+        """Set up the guard from the settings."""
+        self._config, self._folder, self._engine = config, folder, engine
+        self._decisions: dict[str, Decision] = {}
+        """Decisions that were made or read, by iteration."""
         greedy = config.loop.guard_samples == 0
         draw = Draw(
             seed=derive_seed(config.seed, "guard") >> 1,
@@ -35,7 +29,7 @@ class GuardedSteps:
             top_p=1.0 if greedy else config.explore.top_p,
             score_answers=True,
         )
-        self._guard = Guard(questions, folder.guard, draw, config.loop.guard_samples or 1, agents_for)
+        self._guard = Guard(questions, folder.guard, draw, config.loop.guard_samples or 1, engine.agents_for)
 
     def standing(self, model: str, checkpoint: Path) -> Standing:
         """Return the figures of a model of the run, `warmup` or an iteration, on the guard's questions."""
@@ -43,9 +37,15 @@ class GuardedSteps:
 
     def _known_as(self, model: str) -> str:
         """Return the guard's name of a model: for an iteration, that of the share of its step that was taken."""
-        file = self._folder.guard_decision(model)
-        share_taken = read_json(file, Decision).taken if file.exists() else None
-        return share_taken.name if share_taken else model
+        decision = self.decided(model)
+        return decision.taken.name if decision and decision.taken else model
+
+    def decided(self, name: str) -> Decision | None:
+        """Return the decision on the step of an iteration; None if there is none yet."""
+        file = self._folder.guard_decision(name)
+        if name not in self._decisions and file.exists():
+            self._decisions[name] = read_json(file, Decision)
+        return self._decisions.get(name)
 
     def decide(self, name: str, previous: str, old: Path) -> Decision:
         """Decide on the step from the model `previous`, the checkpoint `old`, to the one trained in an iteration.
@@ -53,11 +53,12 @@ class GuardedSteps:
         The share that is taken becomes the iteration's checkpoint. A decision made before is not made again; only its
         checkpoint is moved into place.
         """
-        file = self._folder.guard_decision(name)
-        if not file.exists():
+        decision = self.decided(name)
+        if decision is None:
             before = self._known_as(previous)
-            write_json(file, self._guard.decide(name, before, old, lambda share: self._part(name, old, share)))
-        decision = read_json(file, Decision)
+            decision = self._guard.decide(name, before, old, lambda share: self._part(name, old, share))
+            write_json(self._folder.guard_decision(name), decision)
+            self._decisions[name] = decision
         if decision.taken:
             part = self._folder.part(name, PARTS[decision.taken.share])
             if part.exists():
@@ -70,6 +71,6 @@ class GuardedSteps:
         """Return the model at a share of an iteration's step: weights interpolated between the two checkpoints."""
         part, whole = self._folder.part(name, PARTS[share]), self._folder.part(name, PARTS[1.0])
         if share < 1:
-            self._free_engine()
+            self._engine.free()
             blend([(old, 1 - share), (whole, share)], part, self._config.model, self._config.learn.keep_float32)
         return part

@@ -7,7 +7,7 @@ from exsearch.agent.chat import ChatFormat
 from exsearch.agent.trajectory import Trajectory
 from exsearch.config import LearnConfig
 from exsearch.core.errors import UsageError
-from exsearch.em.weighted import Weighted
+from exsearch.runs.weighted import Weighted
 from exsearch.training.example import Example, example_from
 
 

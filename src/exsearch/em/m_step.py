@@ -1,25 +1,22 @@
 """The M-step of a run: learn from the rollouts of its E-step, and of earlier ones if the settings say so."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from exsearch.agent.agents import Agents
-from exsearch.agent.chat import ChatFormat
-from exsearch.agent.trajectory import Trajectory
-from exsearch.config import Config, TrainingConfig
+from exsearch.config import TrainingConfig
 from exsearch.core.atomic import remove
 from exsearch.core.errors import UsageError
-from exsearch.core.jsonl import read_jsonl
 from exsearch.core.seeds import derive_seed
-from exsearch.em.questions import RunQuestions, refuse_learned
+from exsearch.em.begun import Begun
+from exsearch.em.engine_keeper import EngineKeeper
+from exsearch.em.questions import refuse_learned
 from exsearch.em.replay import Rollouts, Source, learned_from
 from exsearch.em.reweigh import reweigh
 from exsearch.em.stage_times import StageTimes
 from exsearch.engine.builtin import model_fingerprint
-from exsearch.runs.folder import RunFolder
 from exsearch.training.blend import blend
 from exsearch.training.example import Example
+from exsearch.training.job import Job
 from exsearch.training.start import train
 
 
@@ -27,50 +24,48 @@ from exsearch.training.start import train
 class MStep:
     """Trains the models of one run folder."""
 
-    config: Config
-    folder: RunFolder
-    questions: RunQuestions
-    chat: ChatFormat
+    begun: Begun
     times: StageTimes
-    agents_for: Callable[[Path], Agents]
-    """Loads a checkpoint."""
-    free_engine: Callable[[], None]
-    """Frees the engine's memory before the trainer needs it, since both may share one device."""
-    say: Callable[[str], None]
+    engine: EngineKeeper
 
-    def examples(self, name: str, explorers: dict[str, Path]) -> tuple[list[Example], list[Source]]:
+    def examples(self, newest: Rollouts, explorers: dict[str, Path]) -> tuple[list[Example], list[Source]]:
         """Return the examples for the M-step of an iteration, and what each E-step contributes.
 
         `explorers` maps each iteration up to this one, which comes last, to the model that explored in it. Raises
-        UsageError
-        if a journal is not from this run, or if a question of the guard is among those learned from.
+        UsageError if a journal is not from this run, or if a question of the guard is among those learned from.
         """
-        replayed = [earlier for earlier in explorers if earlier != name and self.config.learn.replay != "none"]
-        rollouts = [self._rollouts(name, earlier, explorers) for earlier in [*replayed, name]]
-        examples, sources = learned_from(rollouts, self.chat, self.config.learn)
-        refuse_learned(self.questions.guard, {example.question_id for example in examples})
+        learn = self.begun.config.learn
+        earlier = [name for name in explorers if name != newest.name and learn.replay != "none"]
+        rollouts = [*(self._again(name, newest.name, explorers) for name in earlier), newest]
+        if learn.replay != "none" and newest.held is None:  # else it has just been sampled, or found to be the run's
+            self._require_own(newest, explorers[newest.name])
+        examples, sources = learned_from(rollouts, self.begun.experiment.chat, learn)
+        refuse_learned(self.begun.questions.guard, {example.question_id for example in examples})
         return examples, sources
 
-    def _rollouts(self, name: str, earlier: str, explorers: dict[str, Path]) -> Rollouts:
-        """Return the rollouts of an E-step, with the weights to use in the M-step of `name`."""
-        journal, weights = self.folder.trajectories(earlier), self.folder.weights(earlier)
-        if self.config.learn.replay != "none":
-            self._require_own(journal, explorers[earlier])
-        if earlier != name and self.config.learn.replay == "ratios":
-            weights = self.folder.reweighed(name, earlier)
-            if not weights.exists():
-                trajectories = list(read_jsonl(journal, Trajectory))
-                agents, label = self.agents_for(explorers[name]), f"{name} weigh {earlier} again"
-                with self.times.of(f"{name}/reweigh"):
-                    reweigh(agents, trajectories, self.questions.train, self.config.weigh, weights, label)
-        return Rollouts(earlier, journal, weights)
+    def _again(self, earlier: str, name: str, explorers: dict[str, Path]) -> Rollouts:
+        """Return the rollouts of an earlier E-step, with the weights to use in the M-step of `name`."""
+        begun, folder = self.begun, self.begun.folder
+        found = Rollouts(earlier, folder.trajectories(earlier), folder.weights(earlier))
+        self._require_own(found, explorers[earlier])
+        if begun.config.learn.replay != "ratios":
+            return found
+        weights = folder.reweighed(name, earlier)
+        if weights.exists():
+            return replace(found, weights=weights)
+        trajectories = list(found.read_trajectories())
+        agents, label = self.engine.agents_for(explorers[name]), f"{name} weigh {earlier} again"
+        with self.times.of(f"{name}/reweigh"):
+            weighed = reweigh(agents, trajectories, begun.questions.train, begun.config.weigh, weights, label)
+        return replace(found, weights=weights, held=trajectories, weighed=weighed)
 
-    def _require_own(self, journal: Path, explorer: Path) -> None:
+    def _require_own(self, rollouts: Rollouts, explorer: Path) -> None:
         """Raise UsageError if a journal has trajectories of another model or question file than the run's."""
-        question_ids = {question.id for question in self.questions.train}
-        model = "" if self.config.model.engine == "openai" else model_fingerprint(explorer)  # an endpoint names its own
-        for trajectory in read_jsonl(journal, Trajectory):
-            name = f"{journal}: trajectory {trajectory.label}"
+        question_ids = {question.id for question in self.begun.questions.train}
+        endpoint = self.begun.config.model.engine == "openai"  # an endpoint names its own
+        model = "" if endpoint else model_fingerprint(explorer)
+        for trajectory in rollouts.read_trajectories():
+            name = f"{rollouts.trajectories}: trajectory {trajectory.label}"
             if model and trajectory.model_fingerprint != model:
                 raise UsageError(
                     f"{name} is from another model than {explorer}, which explored then; restore the journal"
@@ -80,15 +75,17 @@ class MStep:
 
     def learn(self, name: str, base: Path, examples: list[Example], target: Path) -> None:
         """Train into the folder `target`: once, or several times with different orders, averaging the weights."""
-        config = self.config.learn
-        orders = [self.folder.order(name, number) for number in range(1, config.orders + 1)]
+        config = self.begun.config.learn
+        orders = [self.begun.folder.order(name, number) for number in range(1, config.orders + 1)]
         if config.orders == 1:
             self.train(f"{name}/learn", base, examples, config, target)
         elif not target.exists():
             for number, order in enumerate(orders, start=1):
-                seed = self.config.seed if number == 1 else derive_seed(self.config.seed, "order", number) >> 1
+                seed = self.begun.config.seed
+                if number > 1:
+                    seed = derive_seed(seed, "order", number) >> 1
                 self.train(f"{name}/learn-{number}", base, examples, config, order, seed)
-            blend([(order, 1 / len(orders)) for order in orders], target, self.config.model, config.keep_float32)
+            blend([(order, 1 / len(orders)) for order in orders], target, self.begun.config.model, config.keep_float32)
         for order in orders:
             remove(order)
 
@@ -102,17 +99,13 @@ class MStep:
         seed: int | None = None,
     ) -> None:
         """Train once, and log figures under the name of the stage; `seed` defaults to the run's."""
-        self.free_engine()
-        metrics = self.folder.metrics
+        self.engine.free()
+        settings, metrics = self.begun.config, self.begun.folder.metrics
+        seed, label = settings.seed if seed is None else seed, stage.replace("/", " ")
+        job = Job.of(base, examples, target, config, settings.model, seed, label)
         with self.times.of(stage):
             train(
-                base,
-                examples,
-                target,
-                config,
-                self.config.model,
-                self.config.seed if seed is None else seed,
-                label=stage.replace("/", " "),
+                job,
                 log=lambda step, figures: metrics.append(stage, step, **figures),
                 rewind=lambda step: metrics.rewind(stage, step),
             )

@@ -17,23 +17,35 @@ from pathlib import Path
 import msgspec
 
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.grammars.registry import make_grammar
 from exsearch.agent.trajectory import Number, Trajectory
-from exsearch.config import AgentConfig, LearnConfig
+from exsearch.config import LearnConfig
 from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import read_jsonl
 from exsearch.em.learn import weighted_examples
 from exsearch.em.reweigh import Reweighed, ratios_worth
+from exsearch.runs.weighted import Weighted
 from exsearch.training.example import Example
 
 
 @dataclass(frozen=True)
 class Rollouts:
-    """The rollouts of one E-step and their weights, as paths of files."""
+    """The rollouts of one E-step and their weights: as files and, once made or read, in memory."""
 
     name: str
     trajectories: Path
     weights: Path
+    held: Sequence[Trajectory] | None = None
+    """What the journal holds of them, in any order; None if it is to be read."""
+    weighed: Sequence[Weighted] | None = None
+    """The same of the weights."""
+
+    def read_trajectories(self) -> Iterable[Trajectory]:
+        """Return the trajectories."""
+        return read_jsonl(self.trajectories, Trajectory) if self.held is None else self.held
+
+    def read_weights(self) -> Sequence[Weighted]:
+        """Return the weights."""
+        return list(read_jsonl(self.weights, Reweighed)) if self.weighed is None else self.weighed
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -60,7 +72,7 @@ def learned_from(
     learned once, with the sum of their weights. Raises UsageError, naming the file, for a journal that does not fit the
     model's tokenizer or the newest journal.
     """
-    weights_by_source = [list(read_jsonl(each.weights, Reweighed)) for each in rollouts]
+    weights_by_source = [each.read_weights() for each in rollouts]
     factors = [1.0] * len(rollouts)
     if config.replay == "decay":
         factors = decayed([len({w.question_id for w in weights}) for weights in weights_by_source], config.replay_rate)
@@ -71,14 +83,14 @@ def learned_from(
     for each, weights, factor in newest_first:
         if factor < config.min_weight:
             continue
-        trajectories = checks.passing(each.trajectories, read_jsonl(each.trajectories, Trajectory))
+        trajectories = checks.passing(each.trajectories, each.read_trajectories())
         try:
             learned = weighted_examples(trajectories, weights, chat, config)
         except UsageError as error:
             raise UsageError(f"{each.trajectories} with {each.weights}: {error}") from None
         learned = [replace(example, weight=factor * example.weight) for example in learned]
         again = config.replay == "ratios" and each is not rollouts[-1]
-        worth = ratios_worth(weights) if again else None
+        worth = ratios_worth([record for record in weights if isinstance(record, Reweighed)]) if again else None
         sources.append(Source(each.name, factor, len(learned), sum(example.weight for example in learned), worth))
         for example in learned:
             key = (example.question_id, tuple(example.token_ids))
@@ -129,7 +141,7 @@ class JournalChecks:
     def _check_grammar(self, path: Path, trajectory: Trajectory) -> None:
         if self._grammar is None:
             self._grammar = trajectory.grammar, path
-            grammar = make_grammar(msgspec.structs.replace(AgentConfig(), grammar=trajectory.grammar))
+            grammar = self._chat.grammar_of(msgspec.structs.replace(self._chat.agent, grammar=trajectory.grammar))
             self._searches_first = grammar.first_query("?") is not None
         elif trajectory.grammar != self._grammar[0]:
             raise UsageError(

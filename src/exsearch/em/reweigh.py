@@ -27,9 +27,9 @@ from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import write_jsonl
 from exsearch.core.progress import progress
 from exsearch.em.weigh import UNNORMALISED, effective_sample_size, weigh
-from exsearch.em.weighted import Weighted
 from exsearch.processes import coroutines
 from exsearch.questions.question import Question
+from exsearch.runs.weighted import Weighted
 
 
 class Reweighed(Weighted, frozen=True):

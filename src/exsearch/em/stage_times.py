@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from exsearch.core.jsonl import read_jsonl
+from exsearch.core.jsonl import read_growing
 from exsearch.logs.metrics_log import MetricsLog
 
 STAGE = "seconds"
@@ -15,8 +15,14 @@ class StageTimes:
     """Logs the duration of stages with the run's figures, and sums them."""
 
     def __init__(self, metrics: MetricsLog) -> None:
-        """Log to `metrics`."""
+        """Log to `metrics`, and sum what earlier starts logged there."""
         self._metrics = metrics
+        self._total: dict[str, float] = {}
+        for line in read_growing(metrics.path, dict[str, str | float]):
+            if line["stage"] == STAGE:
+                for stage, seconds in line.items():
+                    if stage not in ("stage", "step"):
+                        self._add(stage, float(seconds))
 
     @contextmanager
     def of(self, stage: str) -> Iterator[None]:
@@ -26,13 +32,11 @@ class StageTimes:
         seconds = time.monotonic() - start
         if seconds > 1:
             self._metrics.append(STAGE, 0, **{stage: round(seconds, 1)})
+            self._add(stage, round(seconds, 1))
 
     def total(self) -> dict[str, float]:
         """Return the seconds of each stage, summed over all starts."""
-        total: dict[str, float] = {}
-        for line in read_jsonl(self._metrics.path, dict[str, str | float]):
-            if line["stage"] == STAGE:
-                for stage, seconds in line.items():
-                    if stage not in ("stage", "step"):
-                        total[stage] = round(total.get(stage, 0.0) + float(seconds), 1)
-        return total
+        return dict(self._total)
+
+    def _add(self, stage: str, seconds: float) -> None:
+        self._total[stage] = round(self._total.get(stage, 0.0) + seconds, 1)

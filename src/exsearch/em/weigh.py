@@ -14,9 +14,9 @@ from exsearch.agent.trajectory import StopReason, Trajectory, answer_logprob
 from exsearch.config import WeighConfig, checked
 from exsearch.core.errors import UsageError
 from exsearch.core.registry import Registry
-from exsearch.em.weighted import Weighted
 from exsearch.evaluation.metrics import exact_match, f1
 from exsearch.questions.question import Question
+from exsearch.runs.weighted import Weighted
 
 
 @dataclass(frozen=True)
@@ -273,7 +273,7 @@ class WeightSummary:
     """Share of questions with at least one right sample."""
 
 
-def summarise(weighted: list[Weighted]) -> WeightSummary:
+def summarise(weighted: Sequence[Weighted]) -> WeightSummary:
     """Summarise the weights of one iteration."""
     groups: dict[str, list[Weighted]] = {}
     for record in weighted:

@@ -16,7 +16,7 @@ import subprocess
 import threading
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from pathlib import Path
+from typing import Literal
 
 import msgspec
 import torch
@@ -28,6 +28,7 @@ from exsearch.engine.adapter import check_adapter
 from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling
 from exsearch.engine.checkpoint import causal_class
 from exsearch.engine.copy_messages import CopySettings, Reply, Request
+from exsearch.engine.spec import EngineSpec
 from exsearch.processes.children import start_module
 from exsearch.processes.futures import settle_from_thread
 
@@ -41,42 +42,27 @@ class CopiedEngine:
 
     scores = True
 
-    def __init__(
-        self,
-        folder: Path,
-        fingerprint: str,
-        dtype: torch.dtype,
-        device: str,
-        seats: int,
-        copies: int,
-        adapter: Path | None,
-    ) -> None:
+    def __init__(self, spec: EngineSpec, copies: int) -> None:
         """Start the copies and wait until all are ready. Raises EngineError if one fails.
 
         Raises UsageError if the model is refused, or, before that, if the checkpoint or the adapter has missing or
         surplus weights.
         """
-        require_whole(causal_class(folder), folder)
-        if adapter is not None:
-            check_adapter(adapter, folder)
-        self.fingerprint = fingerprint
-        share = -(-seats // copies)
+        require_whole(causal_class(spec.folder), spec.folder)
+        if spec.adapter is not None:
+            check_adapter(spec.adapter, spec.folder)
+        self.fingerprint = spec.fingerprint
+        share = -(-spec.seats // copies)
         self.seats = share * copies
         self.stats = EngineStats()
         threads = max(torch.get_num_threads() // copies, 1)
         self._copies = []
         for number in range(copies):
-            own = f"cuda:{number % torch.cuda.device_count()}" if device == "cuda" else device
-            settings = CopySettings(
-                str(folder),
-                fingerprint,
-                str(dtype).removeprefix("torch."),
-                own,
-                share,
-                threads,
-                str(adapter) if adapter else None,
-            )
-            self._copies.append(_Copy(settings, self))
+            own = f"cuda:{number % torch.cuda.device_count()}" if spec.device == "cuda" else spec.device
+            precision: Literal["bf16", "fp32"] = "bf16" if spec.dtype == torch.bfloat16 else "fp32"
+            model = msgspec.structs.replace(spec.model, device=own, precision=precision)
+            part = msgspec.structs.replace(spec, model=model, seats=share)
+            self._copies.append(_Copy(CopySettings(part, threads), self))
         self._met: dict[int, _Copy] = {}
         try:
             self.context_size = min(copy.wait_until_ready() for copy in self._copies)
@@ -160,7 +146,7 @@ class _Copy:
         self._process = start_module(
             "exsearch.engine.copy_process",
             str(theirs.fileno()),
-            msgspec.json.encode(settings).decode(),
+            msgspec.json.encode(settings, enc_hook=str).decode(),  # paths as text
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
         )
@@ -170,7 +156,7 @@ class _Copy:
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
         self._engine = engine
         self.lost = False
-        self.seats, self.taken = settings.seats, 0
+        self.seats, self.taken = settings.spec.seats, 0
         self.stats = EngineStats()
 
     def wait_until_ready(self) -> int:

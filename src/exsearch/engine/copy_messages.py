@@ -6,19 +6,15 @@ import msgspec
 
 from exsearch.core.tokens import TokenIds
 from exsearch.engine.base import Completion, EngineStats, Sampling
+from exsearch.engine.spec import EngineSpec
 
 
 class CopySettings(msgspec.Struct, frozen=True):
     """Settings of a copy."""
 
-    folder: str
-    fingerprint: str
-    dtype: str
-    """Name of the type in torch, such as `bfloat16`."""
-    device: str
-    seats: int
+    spec: EngineSpec
+    """With its own device and its share of the seats."""
     threads: int
-    adapter: str | None = None
 
 
 class Request(msgspec.Struct, frozen=True):

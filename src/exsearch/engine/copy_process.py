@@ -6,7 +6,6 @@ import signal
 import sys
 import threading
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import msgspec
 import torch
@@ -24,14 +23,10 @@ def main() -> None:
             number, signal.SIG_IGN
         )  # a batch system signals all processes; this one ends when its parent does
     connection = Connection(int(sys.argv[1]))
-    settings = msgspec.json.decode(sys.argv[2], type=CopySettings)
+    settings = msgspec.json.decode(sys.argv[2], type=CopySettings, dec_hook=lambda kind, text: kind(text))
     torch.set_num_threads(settings.threads)
-    adapter = Path(settings.adapter) if settings.adapter else None
-    dtype = getattr(torch, settings.dtype)
     try:
-        engine = HFEngine.load(
-            Path(settings.folder), settings.fingerprint, dtype, settings.device, settings.seats, adapter
-        )
+        engine = HFEngine.load(settings.spec)
     except UsageError as error:
         connection.send_bytes(msgspec.msgpack.encode(Reply(-1, error=str(error), mistake=True)))
         return

@@ -13,7 +13,6 @@ import asyncio
 import itertools
 import sys
 import time
-from pathlib import Path
 from typing import cast
 
 import torch
@@ -31,6 +30,7 @@ from exsearch.engine.merging import merge_checked
 from exsearch.engine.paths import EnginePath, engine_verdict, memory_of
 from exsearch.engine.probe import require_path
 from exsearch.engine.sampling import draw, uniforms
+from exsearch.engine.spec import EngineSpec
 from exsearch.hardware.memory import is_out_of_memory
 from exsearch.hardware.onednn import use_onednn
 from exsearch.processes import compute
@@ -59,22 +59,15 @@ class HFEngine:
 
     @classmethod
     @compute.owned
-    def load(
-        cls,
-        folder: Path,
-        fingerprint: str,
-        dtype: torch.dtype,
-        device: str,
-        seats: int = 64,
-        adapter: Path | None = None,
-    ) -> "HFEngine":
+    def load(cls, spec: EngineSpec) -> "HFEngine":
         """Load a checkpoint folder, with a LoRA adapter merged into it in memory if there is one.
 
         Raises UsageError if either has missing or surplus weights, and if no path gives the log-probs of transformers.
         """
+        adapter, device = spec.adapter, spec.device
         if adapter is not None:
-            check_adapter(adapter, folder)
-        model = load_model(folder, dtype)
+            check_adapter(adapter, spec.folder)
+        model = load_model(spec.folder, spec.dtype)
         attention = attention_of(model)
         if adapter is not None:
             from peft import PeftModel
@@ -84,14 +77,14 @@ class HFEngine:
             choose_attention(model, attention)
         torch.nn.Module.to(model, device)
         use_onednn(model)
-        verdict = engine_verdict(model.eval(), fingerprint, device)
+        verdict = engine_verdict(model.eval(), spec.fingerprint, device)
         path = cast(EnginePath, require_path(verdict, "the engine"))
         if path != "slots":
             print(
                 f"  engine: {path}, because this model does not work in slots ({verdict.rejected['slots']})",
                 file=sys.stderr,
             )
-        return cls(model, fingerprint, seats, path)
+        return cls(model, spec.fingerprint, spec.seats, path)
 
     def open(self) -> "_Seat":
         """Take a seat; see Engine."""

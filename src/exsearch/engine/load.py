@@ -2,25 +2,24 @@
 
 import os
 from pathlib import Path
-from typing import Protocol
 
+import msgspec
 import torch
 from transformers import PreTrainedConfig
 
 from exsearch.config import ModelConfig
 from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.core.fingerprint import fingerprint
-from exsearch.core.tokens import TokenIds
 from exsearch.engine.adapter import SETTINGS, require_adapter_folder
 from exsearch.engine.base import Engine
 from exsearch.engine.builtin import model_fingerprint
 from exsearch.engine.checkpoint import load_config
+from exsearch.engine.conversation import Conversation
 from exsearch.engine.copies import CopiedEngine
 from exsearch.engine.hf import HFEngine
 from exsearch.engine.limits import made_for, steady_limit
-from exsearch.hardware.devices import pick_device, pick_dtype
+from exsearch.engine.spec import EngineSpec
 from exsearch.hardware.memory import is_out_of_memory
-from exsearch.network.api_key import read_api_key
 
 _LARGE, _SMALL = 1 << 30, 1 << 26
 """Range of a checkpoint's weights, in bytes, in which copies may pay off: a smaller model is done before they start."""
@@ -30,68 +29,37 @@ _MEMORY_SHARE = 4
 """Copies may use a fourth of the machine's memory for their weights."""
 
 
-class Conversation(Protocol):
-    """What a text-based endpoint needs to convert token ids."""
-
-    def encode_said(self, text: str) -> TokenIds:
-        """Return the token ids of a text by the model."""
-        ...
-
-    def decode(self, ids: TokenIds) -> str:
-        """Return the text of token ids."""
-        ...
-
-    def encode_turn(self, text: str) -> TokenIds:
-        """Return the token ids of a turn of the model with this text, without the stop token."""
-        ...
-
-    def decode_turn(self, ids: TokenIds) -> str:
-        """Return the model's text in a turn."""
-        ...
-
-    def messages(self, ids: TokenIds) -> list[dict[str, str]]:
-        """Return the conversation with these token ids."""
-        ...
-
-
-def load_engine(
-    folder: Path, config: ModelConfig, chat: Conversation, context: int, seats: int, thinking: bool | None = None
-) -> Engine:
-    """Load a checkpoint folder into the engine that the settings name. Raises UsageError.
+def load_engine(spec: EngineSpec, chat: Conversation) -> Engine:
+    """Load a model into the engine that its settings name. Raises UsageError.
 
     The transformers engine refuses a context in which the model would contradict itself: see `steady_limit`.
-
-    `context` limits a conversation's tokens, and `seats` the number of conversations at the same time; together, they
-    limit the memory. `thinking` is for an endpoint that writes the prompts itself: whether its model may think; None
-    leaves its default.
     """
-    adapter = Path(config.adapter) if config.adapter else None
-    if adapter is not None:
+    config, folder = spec.model, spec.folder
+    if spec.adapter is not None:
         if config.engine == "openai":
             raise UsageError("model.adapter is for the engines transformers and vllm; an endpoint has its own")
-        require_adapter_folder(adapter)
+        require_adapter_folder(spec.adapter)
+    if config.engine == "openai":
+        return _endpoint(spec, chat)
     identity = model_fingerprint(folder)
-    if adapter is not None:
+    if spec.adapter is not None:
         identity = fingerprint([identity, adapter_fingerprint(config)])
+    spec = msgspec.structs.replace(spec, fingerprint=identity)
     if config.engine == "vllm":
         from exsearch.engine.vllm import VLLMEngine
 
-        name = str(pick_dtype(config)).removeprefix("torch.")
-        copies = config.data_parallel or 1
-        return VLLMEngine(folder, identity, name, context, seats, config.tensor_parallel, copies, adapter)
-    if config.engine == "openai":
-        return _endpoint(config, chat, context, seats, thinking)
-    require_steady(load_config(folder), context)
-    dtype, device = pick_dtype(config), pick_device(config)
-    if (copies := min(config.data_parallel or faster_copies(folder, device), seats)) > 1:
-        return CopiedEngine(folder, identity, dtype, device, seats, copies, adapter)
+        return VLLMEngine(spec)
+    require_steady(load_config(folder), spec.context)
+    if (copies := min(config.data_parallel or faster_copies(folder, spec.device), spec.seats)) > 1:
+        return CopiedEngine(spec, copies)
     try:
-        return HFEngine.load(folder, identity, dtype, device, seats, adapter)
+        return HFEngine.load(spec)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         raise ExSearchError(
-            f"{folder}: out of memory while loading the model on {device}; free memory there, or use a smaller model"
+            f"{folder}: out of memory while loading the model on {spec.device}; free memory there, or use a smaller "
+            "model"
         ) from error
 
 
@@ -129,23 +97,9 @@ def faster_copies(folder: Path, device: str) -> int:
     return max(min(by_processors, by_memory, _MAXIMUM_COPIES), 1)
 
 
-def _endpoint(config: ModelConfig, chat: Conversation, context: int, seats: int, thinking: bool | None) -> Engine:
+def _endpoint(spec: EngineSpec, chat: Conversation) -> Engine:
     from exsearch.engine.openai import OpenAIEngine
 
-    if not config.url or not config.name:
+    if not spec.model.url or not spec.model.name:
         raise UsageError("model.engine = openai needs model.url, such as http://127.0.0.1:8000/v1, and model.name")
-    key = read_api_key(Path(config.api_key_file)) if config.api_key_file else None
-    turns = config.api == "chat"
-    return OpenAIEngine(
-        config.url,
-        config.name,
-        config.api,
-        key,
-        context,
-        seats,
-        chat.encode_turn if turns else chat.encode_said,
-        chat.decode_turn if turns else chat.decode,
-        chat.messages,
-        config.retokenise,
-        thinking=thinking if turns else None,
-    )
+    return OpenAIEngine(spec, chat)

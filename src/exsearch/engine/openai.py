@@ -12,7 +12,7 @@ to vLLM, but none to SGLang if a prompt is echoed. Scores are of the model itsel
 temperature and top-p, which are not used.
 """
 
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,9 +20,14 @@ import msgspec
 from exsearch.core.errors import UsageError
 from exsearch.core.tokens import TokenIds
 from exsearch.engine.base import Completion, EngineError, EngineStats, Finish, Sampling
+from exsearch.engine.conversation import Conversation
 from exsearch.engine.endpoint import BusyError, Endpoint, RefusedError, first_choice, spoken_text
+from exsearch.engine.spec import EngineSpec
+from exsearch.network.api_key import read_api_key
 from exsearch.processes import coroutines
 
+_SECONDS = 600.0
+"""Maximum time of an answer."""
 _PROBED_TOKENS = 8
 _PROBED_TEMPERATURE = 2.0
 """Temperature of the test: halves each logit, so a draw is less likely to the model than to the sampler, by nats."""
@@ -33,37 +38,28 @@ _PROBED_DIFFERENCE = 0.5
 class OpenAIEngine:
     """See `exsearch.engine.base.Engine`."""
 
-    def __init__(
-        self,
-        url: str,
-        model: str,
-        api: str,
-        key: str | None,
-        context: int,
-        seats: int,
-        encode: Callable[[str], TokenIds],
-        decode: Callable[[TokenIds], str],
-        messages: Callable[[TokenIds], list[dict[str, str]]],
-        retokenise: bool = False,
-        seconds: float = 600.0,
-        thinking: bool | None = None,
-    ) -> None:
-        """Connect to the server at `url`, which ends in `/v1`, and test its features. Raises UsageError and
-        EngineError.
+    def __init__(self, spec: EngineSpec, chat: Conversation) -> None:
+        """Connect to the server that the settings name, and test its features. Raises UsageError and EngineError.
 
         `thinking` tells a chat server whether its model may think, in the form of vLLM and SGLang; other servers reject
         it.
         """
-        self.fingerprint = f"{model}@{api}"
-        self.context_size, self.seats, self.stats = context, seats, EngineStats()
-        self._endpoint, self._model, self._api = Endpoint(url, key, seconds), model, api
-        self._encode, self._decode, self._messages = encode, decode, messages
-        self._retokenise = retokenise
-        switch = {} if thinking is None else dict.fromkeys(("enable_thinking", "thinking"), thinking)
+        model = spec.model
+        key = read_api_key(Path(model.api_key_file)) if model.api_key_file else None
+        turns = model.api == "chat"
+        self.fingerprint = f"{model.name}@{model.api}"
+        self.context_size, self.seats, self.stats = spec.context, spec.seats, EngineStats()
+        self._endpoint, self._model, self._api = Endpoint(model.url, key, _SECONDS), model.name, model.api
+        self._encode = chat.encode_turn if turns else chat.encode_said
+        self._decode = chat.decode_turn if turns else chat.decode
+        self._messages = chat.messages
+        self._retokenise = model.retokenise
+        asks = turns and spec.thinking is not None
+        switch = dict.fromkeys(("enable_thinking", "thinking"), spec.thinking) if asks else {}
         self._options = {"chat_template_kwargs": switch} if switch else {}
         self._tells_samplers = False
         """Whether a completion's log-probs are those after temperature and top-p, rather than the model's own."""
-        self.scores = api == "completions" and coroutines.run(self._can_score())
+        self.scores = not turns and coroutines.run(self._can_score())
         if self.scores:
             self._tells_samplers = coroutines.run(self._are_samplers())
 

@@ -12,13 +12,13 @@ import itertools
 import threading
 import time
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any, TypeVar
 
 from exsearch.core.errors import UsageError
 from exsearch.core.tokens import TokenIds
 from exsearch.engine.adapter import check_adapter
 from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling
+from exsearch.engine.spec import EngineSpec
 from exsearch.engine.watchdog import watch
 from exsearch.processes.children import guard_others
 
@@ -33,22 +33,10 @@ class VLLMEngine:
 
     scores = True
 
-    def __init__(
-        self,
-        folder: Path,
-        fingerprint: str,
-        dtype: str,
-        context: int,
-        seats: int,
-        tensor_parallel: int = 1,
-        data_parallel: int = 1,
-        adapter: Path | None = None,
-    ) -> None:
-        """Load a checkpoint folder; `context` limits the memory for keys and values.
-
-        Raises UsageError if vLLM is not installed, or if an adapter does not fit.
-        """
-        room = _room(check_adapter(adapter, folder, merged=False)) if adapter is not None else 0
+    def __init__(self, spec: EngineSpec) -> None:
+        """Load a checkpoint folder. Raises UsageError if vLLM is not installed, or if an adapter does not fit."""
+        adapter, copies = spec.adapter, spec.model.data_parallel or 1
+        room = _room(check_adapter(adapter, spec.folder, merged=False)) if adapter is not None else 0
         try:
             from vllm.engine.arg_utils import AsyncEngineArgs
             from vllm.v1.engine.async_llm import AsyncLLM
@@ -56,14 +44,14 @@ class VLLMEngine:
             raise UsageError(f"model.engine = vllm needs vLLM: pip install 'exsearch[vllm]' ({error})") from None
         from vllm.platforms import current_platform
 
-        self.fingerprint, self.seats, self.stats = fingerprint, seats, EngineStats()
+        self.fingerprint, self.seats, self.stats = spec.fingerprint, spec.seats, EngineStats()
         # share of a GPU's or of the machine's memory, which copies and other processes need too
         arguments: dict[str, Any] = {"gpu_memory_utilization": 0.85}
         if current_platform.is_cpu():
             # with chunked prefill, a request with a seed crashes the engine on CPUs (its generator has no offset)
-            arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(context, 8192)}
+            arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(spec.context, 8192)}
             # only full blocks are cached; with the default of 128 tokens, each call would recompute half a block
-            arguments |= {"block_size": 32, "gpu_memory_utilization": 0.5 / data_parallel}
+            arguments |= {"block_size": 32, "gpu_memory_utilization": 0.5 / copies}
         if adapter is not None:
             from vllm.lora.request import LoRARequest
 
@@ -76,13 +64,13 @@ class VLLMEngine:
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True).start()
         options = AsyncEngineArgs(
-            model=str(folder),
-            dtype=dtype,
-            max_model_len=context,
-            max_num_seqs=seats,
+            model=str(spec.folder),
+            dtype=str(spec.dtype).removeprefix("torch."),
+            max_model_len=spec.context,
+            max_num_seqs=spec.seats,
             enable_prefix_caching=True,
-            tensor_parallel_size=tensor_parallel,
-            data_parallel_size=data_parallel,
+            tensor_parallel_size=spec.model.tensor_parallel,
+            data_parallel_size=copies,
             disable_log_stats=True,
             logits_processors=[FORCING],
             **arguments,

@@ -10,7 +10,8 @@ import msgspec
 from exsearch.agent.trajectory import StopReason, Trajectory
 from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import read_jsonl, write_jsonl
-from exsearch.evaluation.evaluate import TRAJECTORIES, Evaluation, score
+from exsearch.evaluation.evaluate import Evaluation, score
+from exsearch.evaluation.folder import TRAJECTORIES
 from exsearch.evaluation.protocol import PROTOCOL, check_protocol, write_protocol
 from exsearch.evaluation.scores import Scores, write_scores
 from exsearch.questions.question import Question

@@ -16,6 +16,7 @@ from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.core.locks import require_free
 from exsearch.evaluation.bootstrap import figure
 from exsearch.evaluation.evidence_metrics import answer_recorded, grounded, reading
+from exsearch.evaluation.folder import TRAJECTORIES
 from exsearch.evaluation.metrics import answer_scores
 from exsearch.evaluation.protocol import PROTOCOL, Protocol, check_protocol, write_protocol
 from exsearch.evaluation.scores import (
@@ -28,7 +29,6 @@ from exsearch.evaluation.scores import (
 )
 from exsearch.questions.question import Question
 
-TRAJECTORIES = "trajectories.jsonl"
 GREEDY = Draw(seed=0, temperature=0.0, score_answers=True)
 _NO_FIGURE = ("question_id", "stop_reason", "answer_logprob")
 _ALWAYS = ("em", "f1", "acc", "recall", "searches", "tokens", "malformed")

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from exsearch.agent.grammar import Grammar
 from exsearch.agent.grammars.registry import make_grammar
 from exsearch.config import AgentConfig
 from exsearch.core.errors import UsageError
@@ -49,8 +50,13 @@ class Protocol(msgspec.Struct, frozen=True):
         return fingerprint({name: value for name, value in _fields(self).items() if name not in ("method", "grammar")})
 
 
-def make_protocol(agent: AgentConfig, index: str, questions: list[Question]) -> Protocol:
-    """Return the protocol of a greedy evaluation with the agent's grammar."""
+def make_protocol(
+    agent: AgentConfig, index: str, questions: list[Question], grammar: Grammar | None = None
+) -> Protocol:
+    """Return the protocol of a greedy evaluation with the agent's grammar.
+
+    `index` is the fingerprint of the index. The grammar is made from the settings if none is given.
+    """
     budgets = _fields(agent)
     del budgets["prompt"], budgets["thinking"]  # they belong to the method, and are in the grammar's fingerprint
     for name, default in _fields(AgentConfig()).items():
@@ -58,7 +64,7 @@ def make_protocol(agent: AgentConfig, index: str, questions: list[Question]) -> 
             del budgets[name]
     return Protocol(
         method=budgets.pop("grammar"),
-        grammar=_wording(agent),
+        grammar=_wording(agent, grammar or make_grammar(agent)),
         agent=budgets,
         temperature=0.0,
         index=index,
@@ -67,9 +73,9 @@ def make_protocol(agent: AgentConfig, index: str, questions: list[Question]) -> 
     )
 
 
-def _wording(agent: AgentConfig) -> str:
+def _wording(agent: AgentConfig, grammar: Grammar) -> str:
     """Return the fingerprint of the grammar's wording and of how the model is prompted."""
-    wording = make_grammar(agent).fingerprint
+    wording = grammar.fingerprint
     return wording if agent.thinking == "template" else fingerprint([wording, agent.thinking])
 
 

@@ -4,15 +4,14 @@ from typing import Literal
 
 from exsearch.core.jsonl import read_growing
 from exsearch.evaluation.compare import Comparison
-from exsearch.evaluation.evaluate import TRAJECTORIES
-from exsearch.evaluation.folder import Evaluated
+from exsearch.evaluation.folder import TRAJECTORIES, Evaluated
 from exsearch.questions.question import Question
 from exsearch.report import gather
 from exsearch.report.gather import flatten, left_out_notice, protocol_warnings, shortened_notice
 from exsearch.report.models import hops_of, page_model
 from exsearch.report.page import Page, Paired
 from exsearch.report.passages import PassageTable
-from exsearch.report.reader import Attempt
+from exsearch.runs.reader import Attempt
 
 Outcome = Literal["win", "loss", "tie"]
 

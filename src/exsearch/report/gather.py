@@ -11,8 +11,10 @@ from exsearch.report.losses import loss_curves
 from exsearch.report.models import hops_of, known_figures, page_model
 from exsearch.report.page import Model, Page, Round
 from exsearch.report.passages import PassageTable
-from exsearch.report.reader import Iteration, RunReader, Summary, is_trained
 from exsearch.report.rounds import collect_rounds, summed_up
+from exsearch.runs.layout import is_trained
+from exsearch.runs.reader import RunReader
+from exsearch.runs.records import Iteration, RunSummary
 
 MAX_QUESTIONS = 300
 """Test questions that can be browsed; the figures are over all of them."""
@@ -121,7 +123,7 @@ def protocol_warnings(models: list[Model], fingerprint: str | None) -> list[str]
     return [f"Not comparable: scored under another protocol than {expected}: {', '.join(odd)}."]
 
 
-def _notices(summary: Summary | None, page: Page, left_out: int, shortened: int) -> list[str]:
+def _notices(summary: RunSummary | None, page: Page, left_out: int, shortened: int) -> list[str]:
     notices = []
     if summary is None:
         notices.append("summary.json is absent: the run is unfinished, or its figures were not summed up.")

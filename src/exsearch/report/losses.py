@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from exsearch.report.page import LossCurve
-from exsearch.report.reader import Logged
+from exsearch.runs.reader import Logged
 
 MAX_POINTS = 300
 """Points of one curve; more steps than that are averaged in groups of equal size."""

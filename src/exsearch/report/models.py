@@ -8,8 +8,8 @@ from exsearch.evaluation.scores import Figure, QuestionScore, Scores
 from exsearch.questions.question import Question
 from exsearch.report.page import Model, Score
 from exsearch.report.passages import PassageTable
-from exsearch.report.reader import Attempt
 from exsearch.report.runs import page_run
+from exsearch.runs.reader import Attempt
 
 
 def page_model(

@@ -12,7 +12,7 @@ from exsearch.agent.trajectory import AliasScore
 from exsearch.evaluation.compare import Difference, Group
 from exsearch.evaluation.scores import Figure
 from exsearch.questions.question import Question
-from exsearch.report.reader import Comparison, Iteration
+from exsearch.runs.records import Comparison, Iteration
 
 
 class PageStep(msgspec.Struct, frozen=True):

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 
 from exsearch.agent.trajectory import Number
 from exsearch.em.weigh import effective_sample_size, summarise
-from exsearch.em.weighted import Weighted
 from exsearch.questions.question import Question
 from exsearch.report.page import Explored, Histogram, Round, Sample
 from exsearch.report.passages import PassageTable
-from exsearch.report.reader import Attempt, Iteration, RunReader
 from exsearch.report.runs import page_run
+from exsearch.runs.reader import Attempt, RunReader
+from exsearch.runs.records import Iteration
+from exsearch.runs.weighted import Weighted
 
 MAX_SAMPLES = 1_200
 """Sampled trajectories that can be browsed, all iterations together; the histograms are over all."""

@@ -5,7 +5,7 @@ import msgspec
 from exsearch.agent.trajectory import answer_logprob
 from exsearch.report.page import PageStep, Run
 from exsearch.report.passages import PassageTable
-from exsearch.report.reader import Attempt
+from exsearch.runs.reader import Attempt
 
 
 def page_run(attempt: Attempt, passages: PassageTable) -> Run:

@@ -11,12 +11,13 @@ import msgspec
 
 from exsearch.core.atomic import write_text
 from exsearch.evaluation.compare import Comparison
-from exsearch.evaluation.folder import Evaluated, read_evaluation
+from exsearch.evaluation.folder import Evaluated
 from exsearch.evaluation.scores import has_scores
 from exsearch.report.evaluations import comparison_page, evaluation_page
 from exsearch.report.gather import gather
 from exsearch.report.page import Page
-from exsearch.report.reader import RunReader
+from exsearch.runs.evaluations import read_evaluation
+from exsearch.runs.reader import RunReader
 
 SCRIPTS = (
     "base.js",

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from exsearch.core.errors import UsageError
 from exsearch.core.named import find_own, is_own
@@ -14,9 +14,24 @@ if TYPE_CHECKING:
 _REPLAY = "replay:"
 
 
+class Opened(NamedTuple):
+    """An index that is open."""
+
+    retriever: Retriever
+    corpus: "Corpus | None"
+    """Of an index folder; None for a server, a recording, or a retriever of the user's own."""
+
+
 def open_retriever(
     location: str, corpus: Path | None = None, record_to: Path | None = None, seconds: float = 60.0
 ) -> Retriever:
+    """Open a retriever as `open_located` does, and return it alone."""
+    return open_located(location, corpus, record_to, seconds).retriever
+
+
+def open_located(
+    location: str, corpus: Path | None = None, record_to: Path | None = None, seconds: float = 60.0
+) -> Opened:
     """Open a retriever by its location.
 
     A location is an index folder, whose corpus is at `corpus` if it has moved; the URL of a server (see remote.py);
@@ -33,18 +48,8 @@ def open_retriever(
         raise UsageError(f"{location}: is already a recording; name an index, or do not set data.record")
     from exsearch.retrieval.replay import Recorder
 
-    return Recorder(_open(location, corpus, seconds), record_to)
-
-
-def corpus_of(location: str) -> "Corpus | None":
-    """Return the corpus of an index folder; None for a server or a recording. Raises UsageError as opening does."""
-    if is_replay(location) or "://" in location or is_own_retriever(location):
-        return None
-    from exsearch.corpus.store import Corpus
-    from exsearch.retrieval.index.folder import read_index_info
-
-    folder = Path(location)
-    return Corpus.open(folder / read_index_info(folder).corpus)
+    opened = _open(location, corpus, seconds)
+    return opened._replace(retriever=Recorder(opened.retriever, record_to))
 
 
 def is_replay(location: str) -> bool:
@@ -67,18 +72,18 @@ def _own(location: str) -> Retriever:
     return retriever
 
 
-def _open(location: str, corpus: Path | None, seconds: float) -> Retriever:
+def _open(location: str, corpus: Path | None, seconds: float) -> Opened:
     if is_replay(location):
         from exsearch.retrieval.replay import Replay
 
         file, *fingerprint = re.split(r"#(?=[0-9a-f]{16}$)", location.removeprefix(_REPLAY))
-        return Replay(Path(file), *fingerprint)
+        return Opened(Replay(Path(file), *fingerprint), None)
     if is_own_retriever(location):
-        return _own(location)
+        return Opened(_own(location), None)
     if "://" in location:
         from exsearch.retrieval.remote import Remote
 
-        return Remote(location, seconds)
-    from exsearch.retrieval.index.open import open_index
+        return Opened(Remote(location, seconds), None)
+    from exsearch.retrieval.index.open import open_with_corpus
 
-    return open_index(Path(location), corpus)
+    return Opened(*open_with_corpus(Path(location), corpus))

@@ -1,8 +1,6 @@
-"""The run folder: where each stage of a run writes its result, and how a later start finds it."""
+"""The run folder as it is written: a run starts in it, or resumes with the settings that it was started with."""
 
 from pathlib import Path
-
-import msgspec
 
 from exsearch.config import Config, TrackingConfig, dump_config, load_config
 from exsearch.core.atomic import write_text
@@ -21,66 +19,20 @@ from exsearch.effects import (
     with_value,
     written,
 )
-from exsearch.evaluation.protocol import PROTOCOL, Protocol, check_protocol, write_protocol
-from exsearch.evaluation.scores import Figure
+from exsearch.evaluation.protocol import Protocol, check_protocol, write_protocol
 from exsearch.logs.metrics_log import MetricsLog
 from exsearch.logs.tracking import open_mirrors
 from exsearch.questions.question import Question, read_questions
+from exsearch.runs.layout import RunLayout
 
 
-class Comparison(msgspec.Struct, frozen=True):
-    """Exact match of model b minus that of model a, paired over the test questions."""
-
-    a: str
-    b: str
-    difference: Figure
-
-
-class Iteration(msgspec.Struct, frozen=True):
-    """The E-step's figures of one EM iteration, and the validation score of the model it ended with."""
-
-    name: str
-    questions: int
-    skipped: int
-    effective_sample_size: float
-    weight_entropy: float
-    sample_exact_match: float
-    any_exact_match: float
-    examples: int
-    """Number of trajectories that the M-step learned from."""
-    validation_em: float
-    mean_answer_probability: float | None = None
-    """Mean p(y | x, z) of the E-step's samples, 0 for those without an answer; None in older files."""
-    malformed: float | None = None
-    """Share of the E-step's samples that ended as malformed; None in older files."""
-    sources: dict[str, float] = {}
-    """Shares of the M-step's weight by the iteration whose E-step it comes from."""
-    ratios_worth: dict[str, float] = {}
-    """Effective sample size of the importance ratios, by earlier iteration whose E-step was reweighed."""
-    guard: str = ""
-    """What became of the step, as a sentence; empty without a guard."""
-
-
-class RunSummary(msgspec.Struct, frozen=True):
-    """The content of summary.json."""
-
-    title: str
-    models: list[str]
-    best: str
-    seconds: dict[str, float]
-    comparison: Comparison | None
-    iterations: list[Iteration]
-    train_answer_probability: dict[str, Figure] = {}
-    """Mean p(y | x, z) of each model on the same training questions, greedy, 0 for no answer."""
-
-
-class RunFolder:
-    """Paths of one run. A stage is complete when its file or folder exists, since all are renamed into place."""
+class RunFolder(RunLayout):
+    """A run folder to write: it keeps what the run was started with, and refuses to resume with anything else."""
 
     def __init__(self, root: Path, tracking: TrackingConfig | None = None) -> None:
         """Name the folder; nothing is created yet."""
-        self.root = root
-        self.metrics = MetricsLog(root / "metrics.jsonl", open_mirrors(tracking, root, root.name) if tracking else ())
+        super().__init__(root)
+        self.metrics = MetricsLog(self.metrics_file, open_mirrors(tracking, root, root.name) if tracking else ())
 
     def as_its_version_did(self, config: Config) -> tuple[Config, str]:
         """Return a config with the behaviour of the version that started the run here, and a sentence about it.
@@ -148,7 +100,7 @@ class RunFolder:
             if used.exists() and read_questions(used) != questions:
                 raise self._other(f"questions in data.{split}", used)
         check_protocol(self.root, protocol)
-        write_protocol(self.root / PROTOCOL, protocol)
+        write_protocol(self.protocol, protocol)
         for split, questions in splits.items():
             write_jsonl(self.questions(split), questions)
 
@@ -156,72 +108,3 @@ class RunFolder:
         return UsageError(
             f"{self.root}: holds a run with other {what} (see {path}); choose another --out or remove the folder"
         )
-
-    @property
-    def config(self) -> Path:
-        """Return the file of the resolved settings."""
-        return self.root / "config.toml"
-
-    @property
-    def contents(self) -> Path:
-        """Return the file with fingerprints of the files and models that settings name."""
-        return self.root / "contents.json"
-
-    def questions(self, split: str) -> Path:
-        """Return the file of a split's questions, as used by this run."""
-        return self.root / "questions" / f"{split}.jsonl"
-
-    @property
-    def warmup_trajectories(self) -> Path:
-        """Return the file of the warm-up's gold trajectories."""
-        return self.root / "warmup-trajectories.jsonl"
-
-    def checkpoint(self, name: str) -> Path:
-        """Return the checkpoint folder of `warmup` or `iter-n`."""
-        return self.root / "warmup" if name == "warmup" else self.root / name / "checkpoint"
-
-    def part(self, name: str, part: str) -> Path:
-        """Return the folder of a model after a `part` of an iteration's step, kept until the guard has decided."""
-        return self.root / name / part
-
-    def order(self, name: str, number: int) -> Path:
-        """Return the folder of a model trained in one of several orders, kept until these are averaged."""
-        return self.root / name / f"order-{number}"
-
-    @property
-    def guard(self) -> Path:
-        """Return the folder of the guard's trajectories."""
-        return self.root / "guard"
-
-    def guard_decision(self, name: str) -> Path:
-        """Return the file of the decision on an iteration's step."""
-        return self.root / name / "guard.json"
-
-    def reweighed(self, name: str, earlier: str) -> Path:
-        """Return the weights of an earlier iteration's trajectories in the M-step of an iteration."""
-        return self.root / name / "reweighed" / f"{earlier}.jsonl"
-
-    def trajectories(self, name: str) -> Path:
-        """Return the journal of an iteration."""
-        return self.root / name / "trajectories.jsonl"
-
-    def weights(self, name: str) -> Path:
-        """Return the weights of an iteration."""
-        return self.root / name / "weights.jsonl"
-
-    def test_eval(self, name: str) -> Path:
-        """Return the folder of a model's evaluation on the test questions."""
-        return self.root / "eval" / name
-
-    def dev_eval(self, name: str) -> Path:
-        """Return the folder of a model's evaluation on the validation questions."""
-        return self.root / ("warmup-eval" if name == "warmup" else f"{name}/eval")
-
-    def train_eval(self, name: str) -> Path:
-        """Return the folder of a model's evaluation on the first training questions."""
-        return self.root / "train-eval" / name
-
-    @property
-    def summary(self) -> Path:
-        """Return the file of the run's results."""
-        return self.root / "summary.json"

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
 
 from exsearch.config import TrainingConfig
 from exsearch.core.errors import UsageError
 from exsearch.core.fingerprint import fingerprint
 from exsearch.core.jsonl import read_json
 from exsearch.effects import EARLIER
-from exsearch.training.example import Example
+from exsearch.hardware.devices import pick_dtype
+from exsearch.training.job import Job
 from exsearch.training.saving import JOB, start_fingerprint
 from exsearch.training.zero_settings import zero_fingerprint
 
@@ -46,20 +46,21 @@ class Inputs:
     where it decides when the validation loss is computed."""
 
     @classmethod
-    def of(cls, base: Path, examples: list[Example], config: TrainingConfig, seed: int, dtype: torch.dtype) -> "Inputs":
+    def of(cls, job: Job) -> "Inputs":
         """Read the inputs of a training run. Raises UsageError if the file of DeepSpeed's settings is missing."""
+        examples, config, seed = job.examples, job.config, job.seed
         before = msgspec.structs.replace(config, **SAME_RESULT)
         now = msgspec.structs.replace(before, deepspeed=zero_fingerprint(config.deepspeed))
         if config.validation_share:
             now = msgspec.structs.replace(now, save_steps=config.save_steps)
-        model, precision = start_fingerprint(base, config.keep_float32), str(dtype)
+        model, precision = start_fingerprint(job.base, config.keep_float32), str(pick_dtype(job.model))
         earlier = fingerprint([model, examples, _as_known(before), seed, precision])
-        job = earlier if now == before else fingerprint([model, examples, _as_known(now), seed, precision])
+        whole = earlier if now == before else fingerprint([model, examples, _as_known(now), seed, precision])
         settings = {name: value for name, value in msgspec.to_builtins(now).items() if name not in SAME_RESULT}
         if config.validation_share:
             settings["save_steps"] = config.save_steps
         others = {"seed": seed, "precision": precision.removeprefix("torch."), "model": model}
-        return cls({**others, "examples": fingerprint(examples), **settings}, job, earlier)
+        return cls({**others, "examples": fingerprint(examples), **settings}, whole, earlier)
 
     def record(self) -> dict[str, Any]:
         """Return what a checkpoint records of it."""

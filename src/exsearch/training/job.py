@@ -2,11 +2,12 @@
 
 import mmap
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 import msgspec
 
-from exsearch.config import ModelConfig, TrainingConfig
+from exsearch.config import LearnConfig, ModelConfig, TrainingConfig, WarmupConfig
 from exsearch.training.example import Example
 
 
@@ -14,16 +15,34 @@ from exsearch.training.example import Example
 class Job:
     """All that a run depends on."""
 
-    base: str
+    base: Path
     """Checkpoint folder."""
     examples: list[Example]
-    output: str
+    output: Path
+    """Checkpoint folder to write."""
     config: TrainingConfig
     model: ModelConfig
     seed: int
     label: str
+    """Name in the progress bar, and for figures outside a run folder."""
     section: str
-    """Section of the settings, with a dot."""
+    """Section of the settings, with a dot; empty if their type does not determine it."""
+
+    @classmethod
+    def of(
+        cls,
+        base: Path,
+        examples: list[Example],
+        output: Path,
+        config: TrainingConfig,
+        model: ModelConfig,
+        seed: int,
+        label: str,
+    ) -> "Job":
+        """Return the job that trains `base` into `output`, with the settings of a warm-up, an M-step, or neither."""
+        section = {WarmupConfig: "warmup.", LearnConfig: "learn."}.get(type(config), "")
+        own = TrainingConfig(**{name: getattr(config, name) for name in TrainingConfig.__struct_fields__})
+        return cls(base, examples, output, own, model, seed, label, section)
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -40,11 +59,11 @@ class Report(msgspec.Struct, frozen=True):
 
 def write_job(file: IO[bytes], job: Job) -> None:
     """Write a job for processes that also have the file open."""
-    file.write(msgspec.msgpack.encode(job))
+    file.write(msgspec.msgpack.encode(job, enc_hook=str))  # paths as text
     file.flush()
 
 
 def read_job(descriptor: int) -> Job:
     """Read a job written by `write_job`; others may read it at the same time."""
     with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as content:
-        return msgspec.msgpack.decode(content, type=Job)
+        return msgspec.msgpack.decode(content, type=Job, dec_hook=lambda kind, text: kind(text))

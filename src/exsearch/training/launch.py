@@ -10,7 +10,6 @@ from typing import IO
 
 import msgspec
 
-from exsearch.config import TrainingConfig
 from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.hardware.memory import is_out_of_memory
 from exsearch.processes.children import start_module
@@ -56,24 +55,25 @@ def train_on_ranks(
     if torchrun.returncode:
         raise ExSearchError(
             f"{job.label}: a training process was lost; see above. Run the same command again to resume; if it "
-            f"ran out of memory, add {less_memory(job.config, job.section)}"
+            f"ran out of memory, add {less_memory(job)}"
         )
 
 
 @contextmanager
-def explained_if_out_of_memory(label: str, config: TrainingConfig, section: str) -> Iterator[None]:
+def explained_if_out_of_memory(job: Job) -> Iterator[None]:
     """Turn an out-of-memory error into one line that names the settings that need less memory."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        advice = less_memory(config, section)
-        raise ExSearchError(f"{label}: out of memory. Resume with the same command and {advice}") from error
+        advice = less_memory(job)
+        raise ExSearchError(f"{job.label}: out of memory. Resume with the same command and {advice}") from error
 
 
-def less_memory(config: TrainingConfig, section: str) -> str:
+def less_memory(job: Job) -> str:
     """Return the options with which a training run needs less memory for the same result."""
+    config, section = job.config, job.section
     options = [f"--set {section}micro_batch_tokens={max(config.micro_batch_tokens // 2, 1)}"]
     if not config.gradient_checkpointing:
         options.append(f"--set {section}gradient_checkpointing=true")

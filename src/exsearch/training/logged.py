@@ -2,36 +2,22 @@
 
 from pathlib import Path
 
-from exsearch.config import ModelConfig, TrackingConfig, TrainingConfig
+from exsearch.config import TrackingConfig
 from exsearch.logs.metrics_log import MetricsLog
 from exsearch.logs.tracking import IDENTITY, open_mirrors
-from exsearch.training.example import Example
+from exsearch.training.job import Job
 from exsearch.training.ranks import is_first
 from exsearch.training.start import train
 
 
-def train_logged(
-    base: Path,
-    examples: list[Example],
-    output: Path,
-    config: TrainingConfig,
-    model_config: ModelConfig,
-    tracking: TrackingConfig,
-    seed: int,
-    label: str,
-) -> Path:
-    """Train as start.py does, with the figures in `output`.metrics.jsonl; return that path."""
+def train_logged(job: Job, tracking: TrackingConfig) -> Path:
+    """Train as start.py does, with the figures in OUTPUT.metrics.jsonl; return that path."""
+    output, label = job.output, job.label
     identity = output.with_name(f"{output.name}.{IDENTITY}")
     mirrors = open_mirrors(tracking, output.parent, output.name, identity) if is_first() else []
     metrics = MetricsLog(output.with_name(f"{output.name}.metrics.jsonl"), mirrors)
     train(
-        base,
-        examples,
-        output,
-        config,
-        model_config,
-        seed,
-        label,
+        job,
         log=lambda step, figures: metrics.append(label, step, **figures),
         rewind=lambda step: metrics.rewind(label, step),
     )

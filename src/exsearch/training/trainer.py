@@ -54,7 +54,7 @@ from exsearch.training.packing import trainer_verdict
 from exsearch.training.ranks import Ranks, joined_ranks
 from exsearch.training.resume import load_resume_point, save_resume_point
 from exsearch.training.saving import restore_float32, save_checkpoint
-from exsearch.training.validation import hold_out, keep_if_best, read_best, validation_loss
+from exsearch.training.validation import Split, hold_out, keep_if_best, read_best, validation_loss
 
 if TYPE_CHECKING:
     from peft import LoraModel
@@ -70,39 +70,31 @@ def train_job(job: Job, log: LogStep, rewind: Callable[[int], None], on_ranks: O
 
     A finished output of the same inputs is not changed; raises UsageError if it is of others.
     """
-    base, examples, config, dtype = Path(job.base), job.examples, job.config, pick_dtype(job.model)
+    config = job.config
     refuse_adapter(job.model)
-    if not examples:
+    if not job.examples:
         raise ExSearchError(f"{job.label}: nothing to learn from")
-    trained_on, held_out = hold_out(examples, config.validation_share, job.seed)
+    split = hold_out(job.examples, config.validation_share, job.seed)
     if config.lora_rank and config.frozen_layers:
         raise UsageError("lora_rank and frozen_layers exclude each other: an adapter would change the frozen layers")
-    inputs = Inputs.of(base, examples, config, job.seed, dtype)
-    output = behind_link(Path(job.output))
+    inputs = Inputs.of(job)
+    output = behind_link(job.output)
     if is_taken(output):
         inputs.require_same(output)
         return
-    require_length(base, max(len(example.token_ids) for example in examples))
+    require_length(job.base, max(len(example.token_ids) for example in job.examples))
     if on_ranks is not None:
         on_ranks(job, log, rewind)
         return
-    compute.run(lambda: _train_here(job, trained_on, held_out, output, inputs, dtype, log, rewind))
+    compute.run(lambda: _train_here(job, split, inputs, log, rewind))
 
 
-def _train_here(
-    job: Job,
-    trained_on: list[Example],
-    held_out: list[Example],
-    output: Path,
-    inputs: Inputs,
-    dtype: torch.dtype,
-    log: LogStep,
-    rewind: Callable[[int], None],
-) -> None:
-    """Execute a job as `train_job` does, in this process, alone or as one of its ranks."""
-    base, config, seed, label = Path(job.base), job.config, job.seed, job.label
-    with explained_if_out_of_memory(label, config, job.section), joined_ranks(pick_device(job.model)) as ranks:
-        model, adapted = load_for_training(base, config, seed, dtype)
+def _train_here(job: Job, split: Split, inputs: Inputs, log: LogStep, rewind: Callable[[int], None]) -> None:
+    """Do what `train_job` does, in this process: all of it, or as one of its ranks."""
+    base, config, label, dtype = job.base, job.config, job.label, pick_dtype(job.model)
+    output = behind_link(job.output)
+    with explained_if_out_of_memory(job), joined_ranks(pick_device(job.model)) as ranks:
+        model, adapted = load_for_training(base, config, job.seed, dtype)
         torch.nn.Module.to(model, ranks.device)
         verdict = trainer_verdict(model, base, config, ranks.device)
         packing = cast(Packing, require_path(verdict, "the trainer"))
@@ -111,12 +103,12 @@ def _train_here(
         if torch.distributed.is_initialized() and ranks.first:
             print(f"  {label}: {learner.description}", file=sys.stderr)
         points = inputs.resume_points(resume_folder(output))
-        _steps(learner, trained_on, held_out, config, ranks, seed, points, label, log, rewind)
+        _steps(learner, job, split, ranks, points, log, rewind)
         apart = torch.distributed.is_initialized() or config.quantise != "none"
         weights = _gathered(learner, ranks) if apart else {}
         if ranks.first:
             if apart:
-                model, adapted = load_for_training(base, msgspec.structs.replace(config, quantise="none"), seed)
+                model, adapted = load_for_training(base, msgspec.structs.replace(config, quantise="none"), job.seed)
                 _set(model, weights)
             if best := read_best(points / BEST):
                 print(f"  {label}: step {best.step} is kept, validation loss {best.loss:.4f}", file=sys.stderr)
@@ -236,25 +228,23 @@ def make_learner(loss: WeightedLoss, config: TrainingConfig, ranks: Ranks, dtype
 
 def _steps(
     learner: Learner,
-    examples: list[Example],
-    held_out: list[Example],
-    config: TrainingConfig,
+    job: Job,
+    split: Split,
     ranks: Ranks,
-    seed: int,
     points: Path,
-    label: str,
     log: LogStep,
     rewind: Callable[[int], None],
 ) -> None:
     """Make the optimiser steps after the newest resume point."""
+    config, seed, (examples, held_out) = job.config, job.seed, split
     total = config.epochs * steps_per_epoch(len(examples), config.batch_size)
     expected = config.denominator == "expected"
     constant = expected_denominator(examples, config.batch_size, config.normalise) if expected else None
-    first = load_resume_point(points, learner.parameters, learner.restore)
+    done = load_resume_point(points, learner.parameters, learner.restore)
     if ranks.first:
-        rewind(first)
-    with progress(label, total, first) if ranks.first else nullcontext() as bar:
-        for step in range(first, total):
+        rewind(done)
+    with progress(job.label, total, done) if ranks.first else nullcontext() as bar:
+        for step in range(done, total):
             torch.manual_seed(derive_seed(seed, "dropout", step))
             batch = batch_of_step(examples, step, config.batch_size, seed)
             start = time.monotonic()

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import torch
@@ -21,13 +22,21 @@ from exsearch.training.ranks import Ranks
 from exsearch.training.resume import write_tensors
 
 
-def hold_out(examples: list[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
-    """Return the examples to learn from and those to validate on: all those of a `share` of the questions, by the seed.
+class Split(NamedTuple):
+    """The examples of a training run."""
+
+    learned: list[Example]
+    held: list[Example]
+    """To validate on."""
+
+
+def hold_out(examples: list[Example], share: float, seed: int) -> Split:
+    """Return the examples to learn from and those to validate on: all of a `share` of the questions, by the seed.
 
     Raises UsageError if one of the two would be empty.
     """
     if share == 0:
-        return examples, []
+        return Split(examples, [])
     questions = sorted(
         {example.question_id for example in examples}, key=lambda question: derive_seed(seed, "validation", question)
     )
@@ -37,7 +46,8 @@ def hold_out(examples: list[Example], share: float, seed: int) -> tuple[list[Exa
             f"validation_share = {share} of {len(questions)} questions leaves {len(held_out)} to validate on and "
             f"{len(questions) - len(held_out)} to learn from"
         )
-    return [e for e in examples if e.question_id not in held_out], [e for e in examples if e.question_id in held_out]
+    learned = [example for example in examples if example.question_id not in held_out]
+    return Split(learned, [example for example in examples if example.question_id in held_out])
 
 
 def validation_loss(learner: Learner, held_out: list[Example], config: TrainingConfig, ranks: Ranks) -> float:

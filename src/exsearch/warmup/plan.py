@@ -9,7 +9,8 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from exsearch.config import AgentConfig, Config, WarmupConfig
+from exsearch.agent.experiment import Experiment
+from exsearch.config import AgentConfig, WarmupConfig
 from exsearch.core.errors import UsageError
 from exsearch.core.seeds import derive_seed
 from exsearch.corpus.passage import Hit, Passage
@@ -17,7 +18,6 @@ from exsearch.corpus.store import Corpus
 from exsearch.evaluation.metrics import accuracy
 from exsearch.questions.question import Question, SubQuestion
 from exsearch.retrieval.base import Retriever
-from exsearch.retrieval.open import corpus_of
 
 
 class LeftOut(StrEnum):
@@ -79,9 +79,9 @@ class GoldPassages:
         self._corpus, self._config, self._seed = corpus, config, seed
 
     @classmethod
-    def of_index(cls, location: str, config: Config) -> "GoldPassages":
-        """Create it from the settings and an index, with its corpus if there is one. Raises UsageError as above."""
-        return cls(corpus_of(location), config.warmup, config.seed)
+    def of(cls, experiment: Experiment) -> "GoldPassages":
+        """Create it from an experiment, with the corpus of its index if there is one. Raises UsageError as above."""
+        return cls(experiment.corpus, experiment.config.warmup, experiment.config.seed)
 
     @property
     def opens_with_question(self) -> bool:

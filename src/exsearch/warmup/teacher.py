@@ -18,12 +18,13 @@ from exsearch.agent.grammar import Action, ExSearchGrammar
 from exsearch.agent.journal import Found, Journals, Plan
 from exsearch.agent.rollout import CHAT_FORMAT, Agent, Draw
 from exsearch.agent.trajectory import StopReason, Trajectory
-from exsearch.config import AgentConfig, Config
+from exsearch.config import AgentConfig, Config, ModelConfig
 from exsearch.core.errors import UsageError
 from exsearch.core.fingerprint import fingerprint
 from exsearch.core.tokens import TokenIds
 from exsearch.effects import Settings
 from exsearch.engine.openai import OpenAIEngine
+from exsearch.engine.spec import EngineSpec
 from exsearch.evaluation.metrics import exact_match
 from exsearch.questions.question import Question
 from exsearch.retrieval.base import Retriever
@@ -49,25 +50,29 @@ NOTHING_RECORDED = "nothing_recorded"
 NOT_READ = "evidence_not_read"
 
 
-def teacher_agent(
-    url: str, name: str, key: str | None, config: Config, chat: ChatFormat, retriever: Retriever
-) -> Agent:
-    """Return an agent played by the model `name` at `url`; its fingerprint covers the rules that it is given.
+class _Taught:
+    """A conversation behind the rules and the example that a teacher is given."""
+
+    def __init__(self, chat: ChatFormat, example: list[dict[str, str]]) -> None:
+        self.encode_said, self.decode = chat.encode_said, chat.decode
+        self.encode_turn, self.decode_turn = chat.encode_turn, chat.decode_turn
+        self._chat, self._example = chat, example
+
+    def messages(self, ids: TokenIds) -> list[dict[str, str]]:
+        return self._example + self._chat.messages(ids)
+
+
+def teacher_agent(teacher: ModelConfig, config: Config, chat: ChatFormat, retriever: Retriever) -> Agent:
+    """Return an agent played by the model of a chat endpoint; its fingerprint covers the rules that it is given.
 
     Raises UsageError for another grammar than ExSearch's, since the rules describe that one.
     """
     if config.agent.grammar != ExSearchGrammar.name:
         raise UsageError(f"agent.grammar = {config.agent.grammar}: a teacher can only write {ExSearchGrammar.name}")
     chat, example = chat.unthinking(), example_messages(ExSearchGrammar())
-
-    def messages(ids: TokenIds) -> list[dict[str, str]]:
-        return example + chat.messages(ids)
-
-    seats = config.rollout.in_flight
-    engine = OpenAIEngine(
-        url, name, "chat", key, config.agent.context, seats, chat.encode_turn, chat.decode_turn, messages
-    )
-    engine.fingerprint = f"{name} {fingerprint(example)}"
+    spec = EngineSpec(Path(), teacher, config.agent.context, config.rollout.in_flight)
+    engine = OpenAIEngine(spec, _Taught(chat, example))
+    engine.fingerprint = f"{teacher.name} {fingerprint(example)}"
     return Agent(engine, retriever, chat, config.agent, config.rollout)
 
 
@@ -135,7 +140,7 @@ class Teacher:
             yield next((outcome for outcome in checked if outcome.trajectory is not None), checked[-1])
 
     def _depended_on(self) -> Settings:
-        """Return what the teacher's replies depend on. It is shown texts, so another student may use them too."""
+        """Return what the teacher's replies depend on: it is shown texts, so other students may learn from them too."""
         return {key: value for key, value in self._agents.settings.items() if key not in _OF_STUDENT}
 
     def _try(self, questions: list[Question], journals: Journals, plan: Plan) -> None:

@@ -8,7 +8,7 @@ import msgspec
 from exsearch.agent.budget import MIN_PASSAGE_TOKENS, Budget
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.grammar import Action
-from exsearch.agent.grammars.registry import GRAMMARS, grammar_class, make_grammar
+from exsearch.agent.grammars.registry import GRAMMARS, grammar_class
 from exsearch.agent.trajectory import Step, StopReason, Trajectory
 from exsearch.agent.transcript import Transcript
 from exsearch.config import AgentConfig, WarmupConfig
@@ -99,7 +99,7 @@ def write_trajectory(
 
     `author` and `index` are the fingerprints of its author and of the index.
     """
-    grammar = make_grammar(config)
+    grammar = chat.grammar_of(config)
     last = grammar.answers_after(config.max_steps)
     budget = Budget(chat, grammar, config, config.context)
     transcript = Transcript(chat, grammar, question.text)
@@ -134,7 +134,7 @@ def _one_shot_trajectory(
     question: Question, hits: list[Hit], index: str, chat: ChatFormat, config: AgentConfig
 ) -> Trajectory:
     """Return the question, its passages and its answer as a trajectory, even if the passages lack the answer."""
-    grammar = make_grammar(config)
+    grammar = chat.grammar_of(config)
     transcript, budget = Transcript(chat, grammar, question.text), Budget(chat, grammar, config, config.context)
     transcript.show(hits, budget.for_search(transcript, 1), ask=True)
     transcript.write(question.answers[0])

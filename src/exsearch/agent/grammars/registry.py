@@ -42,6 +42,11 @@ def is_one_turn(name: str) -> bool:
     return bool(grammar_class(name).stops)
 
 
+def wording(config: AgentConfig) -> tuple[str, str]:
+    """Return the settings that a grammar is made of: where they are equal, one will do."""
+    return config.grammar, config.prompt
+
+
 def make_grammar(config: AgentConfig) -> Grammar:
     """Return the grammar that the settings name.
 

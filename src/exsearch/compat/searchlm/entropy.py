@@ -21,6 +21,7 @@ from exsearch.em.weigh import WEIGHTINGS, weigh
 from exsearch.engine.batch import logprobs
 from exsearch.engine.builtin import resolve_model
 from exsearch.engine.load import load_engine
+from exsearch.engine.spec import EngineSpec
 from exsearch.questions.question import Question
 
 MAX_EMPTY_FACTS = 2
@@ -60,7 +61,8 @@ def weighted(usable: list[Output], model: str, weighting: str, overrides: list[s
     pairs = [(number, alias) for number, output in enumerate(usable) for alias in output.answer]
     targets = [chat.answer_ids(alias) for _, alias in pairs]
     longest = max(len(prefixes[number]) + len(target) for (number, _), target in zip(pairs, targets, strict=True))
-    engine = load_engine(folder, config.model, chat, max(longest, config.agent.context), config.rollout.in_flight)
+    context = max(longest, config.agent.context)
+    engine = load_engine(EngineSpec(folder, config.model, context, config.rollout.in_flight), chat)
     if longest > engine.context_size:
         raise UsageError(f"a trajectory has {longest} tokens, the model's context {engine.context_size}")
     scores: list[list[AliasScore]] = [[] for _ in usable]

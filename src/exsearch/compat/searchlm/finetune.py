@@ -20,6 +20,7 @@ from exsearch.core.jsonl import read_json
 from exsearch.core.shape import ShapeError, convert
 from exsearch.engine.builtin import resolve_model
 from exsearch.training.example import Example
+from exsearch.training.job import Job
 from exsearch.training.logged import train_logged
 from exsearch.training.ranks import is_first
 from exsearch.training.trainer import resume_folder
@@ -96,7 +97,8 @@ def finetune(options: argparse.Namespace, label: str, weighted: bool) -> None:
     if is_first() and len(trainable) < len(examples):
         print(f"{len(examples) - len(trainable)} of {len(examples)} conversations have nothing to learn from, skipped")
     output: Path = options.output_dir
-    metrics = train_logged(base, trainable, output, config, model, tracking_config(options), options.seed, label)
+    job = Job.of(base, trainable, output, config, model, options.seed, label)
+    metrics = train_logged(job, tracking_config(options))
     if is_first():
         print(f"{output}: checkpoint after {len(trainable)} conversations; figures in {metrics}")
 

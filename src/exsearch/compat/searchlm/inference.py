@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from exsearch.agent.agents import load_agents
-from exsearch.agent.chat import ChatFormat
+from exsearch.agent.experiment import Experiment
 from exsearch.agent.journal import check_failures
 from exsearch.agent.loading import as_begun
 from exsearch.compat.searchlm.formats import InferenceFile, output_of, read_source_questions
@@ -22,7 +22,6 @@ from exsearch.config import Config, load_config
 from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import write_json
 from exsearch.em.explore import explore
-from exsearch.engine.builtin import resolve_model
 from exsearch.evaluation.metrics import accuracy, exact_match, f1
 
 PRESET = Path(__file__).parents[2] / "recipes" / "reference-v1.toml"
@@ -48,17 +47,16 @@ def run(options: argparse.Namespace) -> Path:
         raise UsageError("name the index: --index FOLDER or URL, or API_SEARCH=http://HOST:PORT")
     questions = read_source_questions(options.input_file, options.left, options.right)
     name = f"{options.input_file.stem}.{options.left}-{options.left + len(questions)}"
-    model = resolve_model(config.model.path)
     sampling = msgspec.structs.replace(config.explore, samples=options.samples)
     journal = options.output_dir / f"{name}.trajectories.jsonl"
-    config = as_begun(config, model, journal)
-    with closing(load_agents(config, model, index)) as agents:
+    data = msgspec.structs.replace(config.data, index=index)
+    experiment = as_begun(Experiment(msgspec.structs.replace(config, data=data)), journal)
+    with closing(load_agents(experiment)) as agents:
         trajectories = explore(agents, questions, sampling, config.seed, journal, "inference")
     if warning := check_failures(trajectories):
         print(f"{warning}. They count as wrong", file=sys.stderr)
-    chat = ChatFormat.load(model, config.agent)
     by_id = {question.id: question for question in questions}
-    outputs = [output_of(trajectory, by_id[trajectory.question_id], chat) for trajectory in trajectories]
+    outputs = [output_of(trajectory, by_id[trajectory.question_id], experiment.chat) for trajectory in trajectories]
     pairs = [(output.prediction, output.answer) for output in outputs]
     score = {
         "em": sum(exact_match(*pair) for pair in pairs) / len(pairs),
@@ -66,7 +64,8 @@ def run(options: argparse.Namespace) -> Path:
         "acc": sum(accuracy(*pair) for pair in pairs) / len(pairs),
     }
     target: Path = options.output_dir / f"{name}.json"
-    write_json(target, InferenceFile(outputs, score, msgspec.to_builtins(config)))
+    used = msgspec.structs.replace(experiment.config, data=config.data)
+    write_json(target, InferenceFile(outputs, score, msgspec.to_builtins(used)))
     print(f"{target}: {len(outputs)} trajectories; " + ", ".join(f"{k} {v:.3f}" for k, v in score.items()))
     return target
 

@@ -17,7 +17,14 @@ from exsearch.retrieval.index.registry import check_parameters, is_composite, ki
 
 
 def open_index(folder: Path, corpus_folder: Path | None = None, again: str | None = None) -> Retriever:
-    """Open an index with the corpus that it was built from, at `corpus_folder` if that has moved.
+    """Open an index as `open_with_corpus` does, and return it alone."""
+    return open_with_corpus(folder, corpus_folder, again)[0]
+
+
+def open_with_corpus(
+    folder: Path, corpus_folder: Path | None = None, again: str | None = None
+) -> tuple[Retriever, Corpus]:
+    """Open an index with the corpus it was built from, at `corpus_folder` if that has moved; return both.
 
     `again` is the command that builds it again, if the index is part of another. Raises UsageError for a folder that is
     not an index or is damaged, for an index of another version, and for a corpus with other content.
@@ -54,12 +61,12 @@ def open_index(folder: Path, corpus_folder: Path | None = None, again: str | Non
             segments = segments_of(folder, info)
             opened = OpenedIndex(folder, corpus, info, settings, again, folder / SHARED, segments)
             if is_composite(implementation):
-                return implementation(opened, open_index)
-            return cast(Kind, implementation)(opened)
+                return implementation(opened, open_index), corpus
+            return cast(Kind, implementation)(opened), corpus
         except FileNotFoundError:
             if read_index_info(folder) == info:
                 raise
-    return open_index(folder, corpus_folder, again)  # its segments were merged since their names were read
+    return open_with_corpus(folder, corpus_folder, again)  # its segments were merged since their names were read
 
 
 def _command(corpus: Path, info: IndexInfo, folder: Path) -> str:

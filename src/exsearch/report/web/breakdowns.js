@@ -1,5 +1,12 @@
 // Where the scores come from: how trajectories ended, how often they searched, and scores by number of hops.
 
+import { chartCard, ends, interval, MARKS, plot, withTip, xTick, xTitle } from "./charts.js";
+import { data } from "./data.js";
+import { absent, svg } from "./dom.js";
+import { DASH, fixed, percent, plural, sum, whole, words } from "./format.js";
+import { METRICS } from "./metrics.js";
+import { bands, linear, niceTicks } from "./scales.js";
+
 const STOP_ORDER = [
   "answered",
   "max_steps",
@@ -13,7 +20,7 @@ function stopTone(reason) {
   return `stop-${STOP_ORDER.includes(reason) ? reason.replace("_", "-") : "other"}`;
 }
 
-function stopChart() {
+export function stopChart() {
   const models = data.models.filter((model) => Object.keys(model.stop_reasons).length);
   if (!models.length) return absent("No stop reasons: no eval/NAME/scores.json names any.");
   const found = new Set(
@@ -68,7 +75,7 @@ function drawStops(width, models, reasons) {
 }
 
 function stopRow(root, model, reasons, x, top) {
-  const total = Object.values(model.stop_reasons).reduce((sum, count) => sum + count, 0);
+  const questions = sum(Object.values(model.stop_reasons));
   root.append(
     svg("text", { class: "tick strong", x: x(0) - 8, y: top + 16, "text-anchor": "end" }, model.name),
   );
@@ -76,7 +83,7 @@ function stopRow(root, model, reasons, x, top) {
   for (const reason of reasons) {
     const count = model.stop_reasons[reason] || 0;
     if (!count) continue;
-    const [from, to] = [x(before / total), x((before + count) / total)];
+    const [from, to] = [x(before / questions), x((before + count) / questions)];
     const bar = svg(
       "g",
       { class: stopTone(reason) },
@@ -88,7 +95,7 @@ function stopRow(root, model, reasons, x, top) {
         svg("text", { class: "on-bar", x: (from + to) / 2, y: top + 16, "text-anchor": "middle" }, text),
       );
     }
-    withTip(bar, `${model.name}: ${words(reason)}, ${count} of ${total} (${percent(count / total)}%)`);
+    withTip(bar, `${model.name}: ${words(reason)}, ${count} of ${questions} (${percent(count / questions)}%)`);
     root.append(bar);
     before += count;
   }
@@ -107,13 +114,13 @@ function byHops(model, key) {
   return key === "em" ? model.by_hops : model.f1_by_hops;
 }
 
-function hopChart(key) {
+export function hopChart(key) {
   const { label } = METRICS[key];
   const models = data.models.filter((model) =>
     Object.keys(byHops(model, key)).some((hop) => hop !== "unknown"),
   );
   if (!models.length) return absent(`No ${label} by hops: the questions name none, or there are no scores.`);
-  const hops = [...new Set(models.flatMap((model) => Object.keys(byHops(model, key))))].sort(
+  const hops = [...new Set(models.flatMap((model) => Object.keys(byHops(model, key))))].toSorted(
     (a, b) => Number(a) - Number(b) || a.localeCompare(b),
   );
   const marks = models.map((_, i) => MARKS[i % MARKS.length]);
@@ -179,20 +186,16 @@ function drawHops(width, key, models, hops, marks) {
   return frame.root;
 }
 
-function searchesChart() {
+export function searchesChart() {
   const models = data.models.filter((model) => Object.keys(model.searches).length);
   if (!models.length) return absent("No searches: there are no scores.");
   const most = Math.max(...models.flatMap((model) => Object.keys(model.searches).map(Number)));
   const numbers = Array.from({ length: most + 1 }, (_, number) => number);
-  const share = (model, number) => {
-    const total = Object.values(model.searches).reduce((sum, count) => sum + count, 0);
-    return (model.searches[number] || 0) / total;
-  };
   return chartCard({
     title: "Searches per question",
     note: "Share of the questions on which a model searched so often.",
     legend: models.map((model) => ({ label: model.name, tone: modelTone(model) })),
-    draw: (width) => drawSearches(width, models, numbers, share),
+    draw: (width) => drawSearches(width, models, numbers),
     values: {
       head: ["Model", ...numbers.map((number) => plural(number, "search"))],
       rows: models.map((model) => [
@@ -203,8 +206,13 @@ function searchesChart() {
   });
 }
 
-function drawSearches(width, models, numbers, share) {
-  const top = Math.max(...models.flatMap((model) => numbers.map((number) => share(model, number))));
+/** The share of its questions on which a model searched `number` times. */
+function searchShare(model, number) {
+  return (model.searches[number] || 0) / sum(Object.values(model.searches));
+}
+
+function drawSearches(width, models, numbers) {
+  const top = Math.max(...models.flatMap((model) => numbers.map((number) => searchShare(model, number))));
   const frame = plot({
     width,
     height: 280,
@@ -219,7 +227,7 @@ function drawSearches(width, models, numbers, share) {
   numbers.forEach((number, i) => {
     xTick(frame, x(i), number);
     models.forEach((model, j) => {
-      const value = share(model, number);
+      const value = searchShare(model, number);
       if (!value) return;
       const y = frame.y(100 * value);
       const from = x(i) + (j - models.length / 2) * bar;

@@ -1,35 +1,14 @@
-// Charts as inline SVG: scales, axes, marks, legends, and the table of values below each.
+// Charts as inline SVG: frames with axes, marks, legends, and the table of values below each.
 
-const MARKS = ["circle", "square", "diamond", "triangle"];
+import { el, svg } from "./dom.js";
+import { fixed, isNumber } from "./format.js";
+import { linear, tickDigits } from "./scales.js";
+import { valueTable } from "./table.js";
 
-/** Steps of 1, 2, 2.5 or 5 times a power of ten that cover [low, high] in about `count` steps. */
-function niceTicks(low, high, count = 5) {
-  if (!(high > low)) [low, high] = [low - (Math.abs(low) || 1) / 2, high + (Math.abs(high) || 1) / 2];
-  const raw = (high - low) / count;
-  const power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((size) => size >= raw * 0.999);
-  const first = Math.floor(low / step + 1e-9);
-  const last = Math.ceil(high / step - 1e-9);
-  const ticks = [];
-  for (let i = first; i <= last; i += 1) ticks.push(Number((i * step).toPrecision(12)));
-  return ticks;
-}
-
-/** Decimals that tell neighbouring ticks apart. */
-function tickDigits(ticks) {
-  const step = ticks.length > 1 ? ticks[1] - ticks[0] : 1;
-  let digits = 0;
-  while (digits < 6 && Math.abs(Number(step.toFixed(digits)) - step) > step * 1e-6) digits += 1;
-  return digits;
-}
-
-function linear(from, to) {
-  const slope = (to[1] - to[0]) / (from[1] - from[0] || 1);
-  return (value) => to[0] + (value - from[0]) * slope;
-}
+export const MARKS = ["circle", "square", "diamond", "triangle"];
 
 /** A card with title, chart, legend and values; `draw(width)` returns the SVG, anew for each width. */
-function chartCard({ title, note, legend, draw, values }) {
+export function chartCard({ title, note, legend, draw, values }) {
   const canvas = el("div", { class: "canvas" });
   const card = el(
     "figure",
@@ -62,45 +41,8 @@ function legendItem({ label, tone, mark, dashed, line, hollow }) {
   return el("li", {}, swatch, label);
 }
 
-function valueTable({ head, rows }) {
-  return el(
-    "details",
-    { class: "values" },
-    el("summary", {}, "Values"),
-    el("div", { class: "scroll" }, table(head, rows)),
-  );
-}
-
-/** A table; the first column is text, the others are numbers. */
-function table(head, rows) {
-  return el(
-    "table",
-    {},
-    el(
-      "thead",
-      {},
-      el(
-        "tr",
-        {},
-        head.map((cell) => el("th", { scope: "col" }, cell)),
-      ),
-    ),
-    el(
-      "tbody",
-      {},
-      rows.map((row) =>
-        el(
-          "tr",
-          {},
-          row.map((cell, i) => el(i ? "td" : "th", i ? {} : { scope: "row" }, cell)),
-        ),
-      ),
-    ),
-  );
-}
-
 /** A mark of radius 5 around (x, y). */
-function markShape(kind, x, y, hollow) {
+export function markShape(kind, x, y, hollow) {
   const attributes = { class: hollow ? "mark hollow" : "mark" };
   if (kind === "circle") return svg("circle", { ...attributes, cx: x, cy: y, r: 4.5 });
   if (kind === "square") return svg("rect", { ...attributes, x: x - 4, y: y - 4, width: 8, height: 8 });
@@ -121,7 +63,7 @@ function markShape(kind, x, y, hollow) {
 }
 
 /** An empty plot with a vertical axis: gives `root`, the inner box and the scale `y`. */
-function plot({ width, height, label, yTicks, yTitle, bottom = 44, right = 14, format }) {
+export function plot({ width, height, label, yTicks, yTitle, bottom = 44, right = 14, format }) {
   const digits = tickDigits(yTicks);
   const text = format || ((value) => fixed(value, digits));
   const longest = Math.max(...yTicks.map((tick) => text(tick).length));
@@ -151,7 +93,7 @@ function plot({ width, height, label, yTicks, yTitle, bottom = 44, right = 14, f
   return { root, box, y };
 }
 
-function xTitle({ root, box }, text, below = 38) {
+export function xTitle({ root, box }, text, below = 38) {
   root.append(
     svg(
       "text",
@@ -162,7 +104,7 @@ function xTitle({ root, box }, text, below = 38) {
 }
 
 /** A tick with its label, slanted where there is little room, and a second line below it. */
-function xTick({ root, box }, x, text, second, slanted) {
+export function xTick({ root, box }, x, text, second, slanted) {
   const place = slanted
     ? { transform: `translate(${x + 4} ${box.bottom + 15}) rotate(-40)`, "text-anchor": "end" }
     : { x, y: box.bottom + 17, "text-anchor": "middle" };
@@ -174,13 +116,14 @@ function xTick({ root, box }, x, text, second, slanted) {
     root.append(svg("text", { class: "tick faint", x, y: box.bottom + 31, "text-anchor": "middle" }, second));
 }
 
-/** The middle of each of `count` equal bands. */
-function bands(box, count) {
-  return (i) => box.left + ((box.right - box.left) * (i + 0.5)) / count;
+/** The numbers of a figure that its marks reach. */
+export function ends(figure, whiskers) {
+  if (!figure) return [];
+  return (whiskers ? [figure.mean, figure.low, figure.high] : [figure.mean]).filter(isNumber);
 }
 
 /** A mean with its interval as a vertical bar; `figure` has mean, low and high, the last two optional. */
-function interval(root, { x, y, figure, tone, mark, hollow, tip }) {
+export function interval(root, { x, y, figure, tone, mark, hollow, tip }) {
   const group = svg("g", { class: `point ${tone}` });
   if (isNumber(figure.low) && isNumber(figure.high)) {
     const [low, high] = [y(figure.low), y(figure.high)];
@@ -196,14 +139,14 @@ function interval(root, { x, y, figure, tone, mark, hollow, tip }) {
   root.append(group);
 }
 
-function polyline(root, points, tone, dashed) {
+export function polyline(root, points, tone, dashed) {
   if (points.length < 2) return;
   const path = points.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join(" ");
   root.append(svg("polyline", { class: `line ${tone}${dashed ? " dashed" : ""}`, points: path }));
 }
 
 /** Show `text` beside the pointer while it is over `node`. */
-function withTip(node, text) {
+export function withTip(node, text) {
   const tip = document.getElementById("tip");
   const move = (event) => {
     tip.textContent = text;

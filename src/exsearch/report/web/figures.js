@@ -1,6 +1,17 @@
 // The tab of figures, and its two tables.
 
-function figuresTab() {
+import { hopChart, searchesChart, stopChart } from "./breakdowns.js";
+import { evidenceChart, scoreChart } from "./curves.js";
+import { data, questionCount, scored } from "./data.js";
+import { pairedSection } from "./differences.js";
+import { absent, append, badge, el } from "./dom.js";
+import { DASH, fixed, isNumber, percent, whole } from "./format.js";
+import { bigNumbers } from "./headline.js";
+import { lossCharts, weightCharts } from "./learning.js";
+import { METRICS, metricText, rangeText } from "./metrics.js";
+import { table } from "./table.js";
+
+export function figuresTab() {
   const isRun = data.kind === "run";
   append(document.getElementById("panel-figures"), [
     bigNumbers(),
@@ -115,10 +126,6 @@ function figureTable() {
       "Mean over n questions, with its 95% bootstrap interval below; another n is named where a figure has one.",
     ),
   );
-}
-
-function questionCount(model) {
-  return (model.figures.em || Object.values(model.figures)[0]).n;
 }
 
 function figureCell(key, figure, n) {

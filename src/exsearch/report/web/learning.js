@@ -1,12 +1,18 @@
 // What the E-step and the M-step did: distributions of weights, and training losses.
 
+import { chartCard, plot, polyline, withTip, xTick, xTitle } from "./charts.js";
+import { data } from "./data.js";
+import { absent, el, select, svg } from "./dom.js";
+import { fixed, isNumber, plural, sum, whole } from "./format.js";
+import { linear, niceTicks, tickDigits } from "./scales.js";
+
 const LOSSES = [
   { key: "loss", label: "Loss", tone: "tone-1" },
   { key: "search_loss", label: "Search part", tone: "tone-2", dashed: true },
   { key: "answer_loss", label: "Answer part", tone: "tone-3", dashed: true },
 ];
 
-function weightCharts() {
+export function weightCharts() {
   const rounds = data.rounds.filter((round) => round.weights);
   if (!rounds.length) return absent("No weights: no iter-N/weights.jsonl.");
   const holder = el("div", { class: "grid" });
@@ -29,7 +35,7 @@ function weightCharts() {
 }
 
 function weightHistogram(round) {
-  const total = round.weights.counts.reduce((sum, count) => sum + count, 0);
+  const total = sum(round.weights.counts);
   return histogramCard(round.weights, {
     title: `Weights of ${plural(total, "trajectory")}, ${round.name}`,
     note: `K = ${round.k} samples a question. ${whole(round.zero_weights)} weights are exactly 0; the dashed line is 1/K.`,
@@ -42,7 +48,7 @@ function weightHistogram(round) {
 
 function essHistogram(round) {
   if (!round.ess) return absent("No effective sample size: all weights are 0.");
-  const total = round.ess.counts.reduce((sum, count) => sum + count, 0);
+  const total = sum(round.ess.counts);
   const skipped = round.skipped ? ` ${plural(round.skipped, "question")} without weight left out.` : "";
   return histogramCard(round.ess, {
     title: `Effective sample size of ${plural(total, "question")}, ${round.name}`,
@@ -116,14 +122,14 @@ function drawHistogram(width, { edges, counts }, spans, { axis, unit, guide }) {
   return frame.root;
 }
 
-function lossCharts() {
+export function lossCharts() {
   if (!data.losses.length) return absent("No losses: metrics.jsonl is absent or logs none.");
   return el("div", { class: "grid" }, data.losses.map(lossCard));
 }
 
 function lossCard(curve) {
   const series = LOSSES.filter(({ key }) => curve[key].some(isNumber));
-  const last = (key) => [...curve[key]].reverse().find(isNumber);
+  const last = (key) => curve[key].findLast(isNumber);
   return chartCard({
     title: curve.stage,
     note:

@@ -1,5 +1,11 @@
 // One trajectory: sub-queries, passages, records, answer, each in its own colour with its own icon and label.
 
+import { data } from "./data.js";
+import { append, badge, el, svg } from "./dom.js";
+import { fixed, isNumber, percent, plural, whole, words } from "./format.js";
+import { answerTerms, goldPassages, marked } from "./question.js";
+import { table } from "./table.js";
+
 const ICONS = {
   think: "M2 3h12v8H8l-3 3v-3H2z",
   search: "M7 2.5a4.5 4.5 0 1 0 0 9 4.5 4.5 0 0 0 0-9zM10.3 10.3L14 14",
@@ -16,7 +22,7 @@ function icon(kind) {
 }
 
 /** A move of the model or of the retriever: `kind` is think, search, record or answer. */
-function move(kind, label, ...content) {
+export function move(kind, label, ...content) {
   return el(
     "div",
     { class: `move ${kind}` },
@@ -25,18 +31,24 @@ function move(kind, label, ...content) {
   );
 }
 
+export function glyph(value) {
+  const [kind, text, label] =
+    value === null ? ["none", "·", "not scored"] : value ? ["yes", "✓", "right"] : ["no", "✗", "wrong"];
+  return el("span", { class: `glyph ${kind}`, role: "img", "aria-label": label }, text);
+}
+
 /** `verdict` is true, false, or null where the answer is not scored. */
-function verdictBadge(verdict) {
+export function verdictBadge(verdict) {
   if (verdict === null) return badge("plain", "not scored");
   return verdict ? badge("right", "✓ right") : badge("wrong", "✗ wrong");
 }
 
-function stopBadge(reason) {
+export function stopBadge(reason) {
   return badge(reason === "answered" ? "plain" : "stop", words(reason), "Stop reason");
 }
 
 /** The moves of `run` on `question`. */
-function moves(run, question, verdict) {
+export function moves(run, question, verdict) {
   const gold = goldPassages(question);
   const terms = answerTerms(question);
   return el(
@@ -96,11 +108,6 @@ function aliasTable(run) {
   );
 }
 
-function goldPassages(question) {
-  const named = (question.sub_questions || []).map((sub) => sub.passage).filter(Boolean);
-  return new Set([...(question.gold_passages || []), ...named]);
-}
-
 function passageList(hits, gold, terms) {
   if (!hits.length) return el("p", { class: "faint" }, "No passages.");
   const found = hits.filter(([row]) => gold.has(data.passages[row][0])).length;
@@ -140,104 +147,21 @@ function passageItem([id, title, text], score, gold, terms) {
   return el("li", { class: isGold ? "is-gold" : null }, el("details", { toggle: open }, line, body));
 }
 
-/** The aliases worth marking in a text: not `yes`, `no`, or other short ones. */
-function answerTerms(question) {
-  return question.answers.filter((answer) => answer.length >= 4).map((answer) => answer.toLowerCase());
+export function runFacts(run, score) {
+  return [
+    score ? `F1 ${percent(score.f1)}%` : null,
+    score && isNumber(score.recall) ? `recall ${percent(score.recall, 0)}%` : null,
+    run ? plural(run.steps.length, "search") : score ? plural(score.searches, "search") : null,
+    run && run.own_tokens
+      ? `${whole(run.own_tokens)} of ${whole(run.tokens)} tokens its own${ownLogprob(run)}`
+      : null,
+    run && isNumber(run.logprob) ? `log p(y | x, z) ${fixed(run.logprob, 2)} nats` : null,
+    run && run.shortened ? `${plural(run.shortened, "passage")} cut to fit` : null,
+  ]
+    .filter(Boolean)
+    .join(" · ");
 }
 
-/** `text` as nodes, with whole-word occurrences of the terms marked. */
-function marked(text, terms) {
-  const nodes = [];
-  const lower = text.toLowerCase();
-  if (lower.length !== text.length) return [text];
-  let from = 0;
-  for (let at = 0; at < text.length; at += 1) {
-    const term = terms.find(
-      (candidate) => lower.startsWith(candidate, at) && wordEdges(lower, at, candidate.length),
-    );
-    if (!term) continue;
-    nodes.push(
-      text.slice(from, at),
-      el("mark", { title: "A gold answer" }, text.slice(at, at + term.length)),
-    );
-    from = at + term.length;
-    at = from - 1;
-  }
-  return [...nodes, text.slice(from)];
-}
-
-function wordEdges(text, at, length) {
-  const isWord = (character) => /[\p{L}\p{N}]/u.test(character || "");
-  return !isWord(text[at - 1]) && !isWord(text[at + length]);
-}
-
-/** The question with its gold answers and decomposition; `runs` are [label, run] to say which passages each read. */
-function questionCard(question, runs) {
-  const facts = [
-    question.hops ? plural(question.hops, "hop") : null,
-    question.type,
-    `id ${question.id}`,
-  ].filter(Boolean);
-  return el(
-    "article",
-    { class: "card question" },
-    el("h3", {}, question.text),
-    el("p", { class: "faint" }, facts.join(" · ")),
-    el(
-      "p",
-      {},
-      el("b", {}, "Gold answer: "),
-      question.answers.length
-        ? question.answers.map((answer, i) => [i ? " " : null, badge("answer", answer)])
-        : el("span", { class: "faint" }, "not in the run folder"),
-    ),
-    decomposition(question, runs),
-  );
-}
-
-function decomposition(question, runs) {
-  const subs = question.sub_questions || [];
-  const loose = [...goldPassages(question)].filter((id) => !subs.some((sub) => sub.passage === id));
-  if (!subs.length && !loose.length) return null;
-  return el(
-    "details",
-    { open: true },
-    el("summary", {}, subs.length ? "Gold decomposition" : "Gold passages"),
-    el(
-      "ol",
-      { class: "hops" },
-      subs.map((sub) =>
-        el(
-          "li",
-          {},
-          sub.text,
-          sub.answers.length ? [" → ", el("b", {}, sub.answers[0])] : null,
-          sub.passage ? passageReaders(sub.passage, runs) : null,
-          sub.evidence ? el("p", { class: "faint" }, sub.evidence) : null,
-        ),
-      ),
-    ),
-    loose.map((id) => el("p", {}, passageReaders(id, runs))),
-  );
-}
-
-function passageReaders(id, runs) {
-  const known = data.passages.find((row) => row[0] === id);
-  const readers = runs
-    .filter(([, run]) => run)
-    .map(([label, run]) => {
-      const step = run.steps.findIndex(({ hits }) => hits.some(([row]) => data.passages[row][0] === id));
-      return el(
-        "span",
-        { class: step >= 0 ? "reader found" : "reader" },
-        step >= 0 ? `✓ ${label}, step ${step + 1}` : `✗ ${label}`,
-      );
-    });
-  return el(
-    "div",
-    { class: "readers" },
-    badge("gold", `★ ${known ? known[1] : id}`),
-    el("span", { class: "faint" }, readers.length ? "read by" : ""),
-    readers,
-  );
+function ownLogprob(run) {
+  return isNumber(run.own_logprob) ? ` (log p ${fixed(run.own_logprob, 1)} nats)` : "";
 }

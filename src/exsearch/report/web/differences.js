@@ -1,21 +1,14 @@
 // Two evaluations on the same questions: the differences with their intervals, and which questions they come from.
 
-/** A difference of the metric `key`, in its unit: points for shares. */
-function differenceText(key, value) {
-  if (METRICS[key] && METRICS[key].unit === "%") return signed(100 * value, 1);
-  return signed(value, Math.abs(value) >= 100 ? 0 : 2);
-}
+import { chartCard, markShape, withTip } from "./charts.js";
+import { data } from "./data.js";
+import { badge, el, svg } from "./dom.js";
+import { MINUS, plural, signed, whole, words } from "./format.js";
+import { differenceText, differenceUnit, intervalText, metricLabel, metricText } from "./metrics.js";
+import { linear, niceTicks, tickDigits } from "./scales.js";
+import { table } from "./table.js";
 
-function differenceUnit(key) {
-  const unit = METRICS[key] ? METRICS[key].unit : "";
-  return unit === "%" ? "points" : unit;
-}
-
-function metricLabel(key) {
-  return METRICS[key] ? METRICS[key].label : words(key);
-}
-
-function pairedSection() {
+export function pairedSection() {
   const { differences, metric, breakdowns, wins, losses, ties } = data.paired;
   const [a, b] = data.models;
   const shares = differences.filter(({ metric: key }) => differenceUnit(key) === "points");
@@ -80,10 +73,6 @@ function differenceTable(differences) {
       "Told apart: the interval leaves out zero, and at least six questions differ. n is lower where one of the two has no such figure for a question.",
     ),
   );
-}
-
-function intervalText(key, { low, high }) {
-  return `${differenceText(key, low)} to ${differenceText(key, high)}`;
 }
 
 const BREAKDOWN_TITLES = {

@@ -1,5 +1,12 @@
 // The tab of the E-step: the samples of one training question with their weights.
 
+import { data } from "./data.js";
+import { absent, append, badge, el, select, svg } from "./dom.js";
+import { fixed, isNumber, percent, words } from "./format.js";
+import { backToTop, questionList } from "./question-list.js";
+import { questionCard } from "./question.js";
+import { glyph, moves, runFacts, stopBadge, verdictBadge } from "./trajectory.js";
+
 const ORDERS = [
   ["file", "As in the file"],
   ["peaked", "Most peaked weights"],
@@ -15,7 +22,7 @@ const CLASSES = [
   ["skipped", "Skipped: no weight"],
 ];
 
-function exploreTab() {
+export function exploreTab() {
   const section = document.getElementById("panel-e-step");
   const rounds = data.rounds.filter((round) => round.explored.length);
   if (!rounds.length) {
@@ -73,15 +80,14 @@ function roundView(round, order) {
 }
 
 function sorted(explored, order) {
-  const ess = ({ ess: size }) => (isNumber(size) ? size : Infinity);
   const keys = {
-    peaked: ess,
+    peaked: ({ ess }) => (isNumber(ess) ? ess : Infinity),
     flat: (one) => -(one.ess || 0),
     best: (one) => -bestLogprob(one),
     worst: bestLogprob,
   };
   const key = keys[order];
-  return key ? [...explored].sort((a, b) => (key(a) > key(b) ? 1 : key(a) < key(b) ? -1 : 0)) : explored;
+  return key ? explored.toSorted((a, b) => (key(a) > key(b) ? 1 : key(a) < key(b) ? -1 : 0)) : explored;
 }
 
 function bestLogprob({ samples }) {
@@ -131,7 +137,7 @@ function weightStrip(samples, top) {
 }
 
 function exploredView({ question, samples, ess }, round) {
-  const ranked = [...samples].sort(
+  const ranked = samples.toSorted(
     (a, b) =>
       (b.weight || 0) - (a.weight || 0) ||
       a.run.sample - b.run.sample ||

@@ -15,7 +15,7 @@ def joined(entry: str, **others: str) -> str:
 def test_a_module_comes_once_and_after_those_it_imports_from() -> None:
     script = joined(
         'import { list } from "./question-list.js";\nimport { el } from "./dom.js";\n\nlist(el);\n',
-        question_list='// A list.\n\nimport {\n  el,\n  NONE,\n} from "./dom.js";\nexport const list = () => el(NONE);\n',
+        question_list='// List.\nimport {\n  el,\n  NONE,\n} from "./dom.js";\nexport const list = () => el(NONE);\n',
         dom=DOM,
     )
     assert [line for line in script.splitlines() if line.startswith("// ")] == [

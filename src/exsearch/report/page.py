@@ -1,7 +1,7 @@
 """What report.html embeds: the typed content of its JSON block.
 
-To save space, `Model.scores`, `Model.runs` and `Paired.outcomes` are parallel to `Page.questions`, and hits point into
-`Page.passages`.
+To save space, `Model.scores`, `Model.trajectories` and `Paired.outcomes` are parallel to `Page.questions`, and hits
+point into `Page.passages`.
 """
 
 from typing import Literal
@@ -24,7 +24,7 @@ class PageStep(msgspec.Struct, frozen=True):
     evidence: str | None
 
 
-class Run(msgspec.Struct, frozen=True, omit_defaults=True):
+class PageTrajectory(msgspec.Struct, frozen=True, omit_defaults=True):
     """One trajectory without its tokens."""
 
     sample: int
@@ -73,13 +73,13 @@ class Model(msgspec.Struct, frozen=True):
     searches: dict[str, int]
     """Questions by number of searches."""
     scores: list[Score | None]
-    runs: list[Run | None]
+    trajectories: list[PageTrajectory | None]
 
 
 class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
     """One of the K trajectories of a question, with its weight once it has one."""
 
-    run: Run
+    trajectory: PageTrajectory
     weight: float | None = None
     logprob: float | None = None
     em: float | None = None
@@ -103,7 +103,7 @@ class Histogram(msgspec.Struct, frozen=True):
     counts: list[int]
 
 
-class Round(msgspec.Struct, frozen=True):
+class EStep(msgspec.Struct, frozen=True):
     """The E-step of one iteration."""
 
     name: str
@@ -162,7 +162,7 @@ class Page(msgspec.Struct, frozen=True):
     split_sizes: dict[str, int]
     models: list[Model]
     questions: list[Question]
-    rounds: list[Round]
+    e_steps: list[EStep]
     losses: list[LossCurve]
     passages: list[tuple[str, str, str]]
     """Id, title, text."""

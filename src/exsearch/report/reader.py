@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
-from exsearch.agent.trajectory import AliasScore, Numbered, Step
+from exsearch.agent.trajectory import Trajectory
 from exsearch.core.atomic import children, is_file
 from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import read_json
@@ -70,21 +70,6 @@ class Logged(msgspec.Struct, frozen=True):
     answer_loss: float | None = None
 
 
-class Attempt(Numbered, msgspec.Struct, frozen=True):
-    """The part of a Trajectory that a reader sees; its token ids are skipped while decoding."""
-
-    question_id: str
-    sample: int
-    steps: list[Step]
-    answer: str | None
-    stop_reason: str
-    loss_mask: list[int] = []
-    logprobs: list[float] = []
-    alias_scores: list[AliasScore] = []
-    shortened_passages: int = 0
-    branch: int = 0
-
-
 class _Reference(msgspec.Struct, frozen=True):
     question_id: str
 
@@ -102,7 +87,7 @@ class RunReader:
         if not path.is_dir():
             raise UsageError(f"{path}: no such folder")
         landmarks = [path / name for name in ("config.toml", "summary.json", "metrics.jsonl")]
-        if not (any(file.is_file() for file in landmarks) or self.models() or self.rounds()):
+        if not (any(file.is_file() for file in landmarks) or self.models() or self.explored_iterations()):
             raise UsageError(f"{path}: not a run folder: no config.toml, summary.json, metrics.jsonl, eval/ or iter-1/")
 
     def summary(self) -> Summary | None:
@@ -148,11 +133,11 @@ class RunReader:
     def _scores(self, folder: Path) -> Scores | None:
         return read_scores(folder) if has_scores(folder) else None
 
-    def evaluated(self, model: str) -> Iterator[Attempt]:
+    def evaluated(self, model: str) -> Iterator[Trajectory]:
         """Yield the trajectories of a model's evaluation."""
-        return read_growing(self.path / "eval" / model / "trajectories.jsonl", Attempt)
+        return read_growing(self.path / "eval" / model / "trajectories.jsonl", Trajectory)
 
-    def rounds(self) -> list[str]:
+    def explored_iterations(self) -> list[str]:
         """Return the names of the iterations that have explored."""
         names = [folder.name for folder in children(self.path) if _iteration_number(folder.name) is not None]
         explored = (name for name in names if is_file(self.path / name / "trajectories.jsonl"))
@@ -163,9 +148,9 @@ class RunReader:
         path = self.path / iteration / "trajectories.jsonl"
         return (reference.question_id for reference in read_growing(path, _Reference))
 
-    def explored(self, iteration: str) -> Iterator[Attempt]:
+    def explored(self, iteration: str) -> Iterator[Trajectory]:
         """Yield the sampled trajectories of an iteration."""
-        return read_growing(self.path / iteration / "trajectories.jsonl", Attempt)
+        return read_growing(self.path / iteration / "trajectories.jsonl", Trajectory)
 
     def guard(self, iteration: str) -> str:
         """Return what became of an iteration's step, in a sentence; nothing if that is not decided."""

@@ -14,8 +14,8 @@ from exsearch.evaluation.compare import Comparison
 from exsearch.evaluation.folder import Evaluated, read_evaluation
 from exsearch.evaluation.scores import has_scores
 from exsearch.report.bundle import bundle
+from exsearch.report.collect import collect
 from exsearch.report.evaluations import comparison_page, evaluation_page
-from exsearch.report.gather import gather
 from exsearch.report.page import Page
 from exsearch.report.reader import RunReader
 
@@ -25,15 +25,15 @@ def write_report(folder: Path) -> Path:
 
     Raises UsageError if it is neither.
     """
-    page = evaluation_page(read_evaluation(folder)) if has_scores(folder) else gather(RunReader(folder))
+    page = evaluation_page(read_evaluation(folder)) if has_scores(folder) else collect(RunReader(folder))
     target = folder / "report.html"
     write_text(target, render(page))
     return target
 
 
-def write_comparison_report(a: Evaluated, b: Evaluated, found: Comparison, target: Path) -> None:
+def write_comparison_report(a: Evaluated, b: Evaluated, comparison: Comparison, target: Path) -> None:
     """Write the page of two evaluations side by side."""
-    write_text(target, render(comparison_page(a, b, found)))
+    write_text(target, render(comparison_page(a, b, comparison)))
 
 
 def render(page: Page) -> str:

@@ -5,7 +5,7 @@ import { absent, append, badge, el, select, svg } from "./dom.js";
 import { fixed, isNumber, percent, words } from "./format.js";
 import { backToTop, questionList } from "./question-list.js";
 import { questionCard } from "./question.js";
-import { glyph, moves, runFacts, stopBadge, verdictBadge } from "./trajectory.js";
+import { glyph, moves, facts, stopBadge, verdictBadge } from "./trajectory.js";
 
 const ORDERS = [
   ["file", "As in the file"],
@@ -22,23 +22,23 @@ const CLASSES = [
   ["skipped", "Skipped: no weight"],
 ];
 
-export function exploreTab() {
+export function eStepTab() {
   const section = document.getElementById("panel-e-step");
-  const rounds = data.rounds.filter((round) => round.explored.length);
-  if (!rounds.length) {
+  const eSteps = data.e_steps.filter((eStep) => eStep.explored.length);
+  if (!eSteps.length) {
     section.append(absent("No E-step: no iter-N/trajectories.jsonl."));
     return;
   }
   const holder = el("div", {});
-  const state = { round: rounds[rounds.length - 1], order: "file" };
-  const show = () => holder.replaceChildren(roundView(state.round, state.order));
-  const names = rounds.map(({ name }) => [name, name]);
+  const state = { eStep: eSteps[eSteps.length - 1], order: "file" };
+  const show = () => holder.replaceChildren(eStepView(state.eStep, state.order));
+  const names = eSteps.map(({ name }) => [name, name]);
   append(section, [
     el(
       "div",
       { class: "toolbar" },
-      select("Iteration", names, state.round.name, (name) => {
-        state.round = rounds.find((round) => round.name === name);
+      select("Iteration", names, state.eStep.name, (name) => {
+        state.eStep = eSteps.find((eStep) => eStep.name === name);
         show();
       }),
       select("Order", ORDERS, state.order, (order) => {
@@ -56,11 +56,11 @@ export function exploreTab() {
   show();
 }
 
-function roundView(round, order) {
+function eStepView(eStep, order) {
   const pane = el("div", { class: "main-pane" });
   const list = questionList({
-    label: `Training questions of ${round.name}`,
-    items: sorted(round.explored, order).map((one) => exploredItem(one, round.top_weight)),
+    label: `Training questions of ${eStep.name}`,
+    items: sorted(eStep.explored, order).map((one) => exploredItem(one, eStep.top_weight)),
     filters: [
       {
         label: "Samples",
@@ -70,7 +70,7 @@ function roundView(round, order) {
     ],
     chosen: (item) => {
       pane.replaceChildren(
-        ...(item ? exploredView(item.explored, round) : [absent("No question fits this filter.")]),
+        ...(item ? exploredView(item.explored, eStep) : [absent("No question fits this filter.")]),
       );
       backToTop(pane);
     },
@@ -136,12 +136,12 @@ function weightStrip(samples, top) {
   return strip;
 }
 
-function exploredView({ question, samples, ess }, round) {
+function exploredView({ question, samples, ess }, eStep) {
   const ranked = samples.toSorted(
     (a, b) =>
       (b.weight || 0) - (a.weight || 0) ||
-      a.run.sample - b.run.sample ||
-      (a.run.branch || 0) - (b.run.branch || 0),
+      a.trajectory.sample - b.trajectory.sample ||
+      (a.trajectory.branch || 0) - (b.trajectory.branch || 0),
   );
   const detail = el("div", {});
   const rows = new Map();
@@ -155,14 +155,14 @@ function exploredView({ question, samples, ess }, round) {
   for (const sample of ranked)
     rows.set(
       sample,
-      sampleRow(sample, { uniform: 1 / samples.length, top: round.top_weight }, () => choose(sample)),
+      sampleRow(sample, { uniform: 1 / samples.length, top: eStep.top_weight }, () => choose(sample)),
     );
   choose(ranked[0]);
   const note = isNumber(ess)
     ? `Effective sample size ${fixed(ess, 2)} of ${samples.length}. The tick on each bar is the uniform weight.`
     : samples.some((sample) => isNumber(sample.weight))
       ? "All weights are 0: the M-step skips this question."
-      : `${round.name} has no weights for this question yet.`;
+      : `${eStep.name} has no weights for this question yet.`;
   return [
     questionCard(question, []),
     el(
@@ -198,13 +198,13 @@ function sampleTable(rows) {
   );
 }
 
-/** What a sample is called: its number, and that of the branch. */
-function sampleName(run) {
-  return run.branch ? `${run.sample}.${run.branch}` : `${run.sample}`;
+/** What a trajectory is called among those of its question: SAMPLE, or SAMPLE.BRANCH. */
+function nameOf(trajectory) {
+  return trajectory.branch ? `${trajectory.sample}.${trajectory.branch}` : `${trajectory.sample}`;
 }
 
 function sampleRow(sample, scale, choose) {
-  const { run, weight, logprob, em, f1, target } = sample;
+  const { trajectory, weight, logprob, em, f1, target } = sample;
   return el(
     "tr",
     { click: choose },
@@ -214,15 +214,15 @@ function sampleRow(sample, scale, choose) {
       el(
         "button",
         { type: "button", class: "link", "aria-pressed": "false" },
-        `#${sampleName(run)}`,
+        `#${nameOf(trajectory)}`,
       ),
     ),
     el("td", {}, weightBar(weight, scale)),
     el("td", {}, fixed(logprob, 2)),
     el("td", {}, glyph(isNumber(em) ? em >= 0.5 : null)),
     el("td", {}, percent(f1)),
-    el("td", { class: "textual" }, words(run.stop_reason)),
-    el("td", { class: "textual" }, run.answer || el("span", { class: "faint" }, "none")),
+    el("td", { class: "textual" }, words(trajectory.stop_reason)),
+    el("td", { class: "textual" }, trajectory.answer || el("span", { class: "faint" }, "none")),
     el(
       "td",
       { class: "textual" },
@@ -246,24 +246,24 @@ function weightBar(weight, { uniform, top }) {
   );
 }
 
-function sampleView({ run, em }, question) {
+function sampleView({ trajectory, em }, question) {
   const right = isNumber(em) ? em >= 0.5 : null;
   return el(
     "article",
-    { class: "card side-run", "aria-label": `Sample ${sampleName(run)}` },
+    { class: "card side-run", "aria-label": `Sample ${nameOf(trajectory)}` },
     el(
       "header",
       {},
       el(
         "h4",
         {},
-        `Sample #${sampleName(run)} `,
+        `Sample #${nameOf(trajectory)} `,
         verdictBadge(right),
         " ",
-        stopBadge(run.stop_reason),
+        stopBadge(trajectory.stop_reason),
       ),
-      el("p", { class: "faint" }, runFacts(run, null)),
+      el("p", { class: "faint" }, facts(trajectory, null)),
     ),
-    moves(run, question, right),
+    moves(trajectory, question, right),
   );
 }

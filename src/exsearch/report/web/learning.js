@@ -13,20 +13,20 @@ const LOSSES = [
 ];
 
 export function weightCharts() {
-  const rounds = data.rounds.filter((round) => round.weights);
-  if (!rounds.length) return absent("No weights: no iter-N/weights.jsonl.");
+  const eSteps = data.e_steps.filter((eStep) => eStep.weights);
+  if (!eSteps.length) return absent("No weights: no iter-N/weights.jsonl.");
   const holder = el("div", { class: "grid" });
   const show = (name) => {
-    const round = rounds.find((candidate) => candidate.name === name);
-    holder.replaceChildren(weightHistogram(round), essHistogram(round));
+    const eStep = eSteps.find((candidate) => candidate.name === name);
+    holder.replaceChildren(weightHistogram(eStep), essHistogram(eStep));
   };
-  const last = rounds[rounds.length - 1].name;
+  const last = eSteps[eSteps.length - 1].name;
   show(last);
   const choice =
-    rounds.length > 1
+    eSteps.length > 1
       ? select(
           "Iteration",
-          rounds.map(({ name }) => [name, name]),
+          eSteps.map(({ name }) => [name, name]),
           last,
           show,
         )
@@ -34,25 +34,25 @@ export function weightCharts() {
   return el("div", {}, choice ? el("div", { class: "toolbar" }, choice) : null, holder);
 }
 
-function weightHistogram(round) {
-  const total = sum(round.weights.counts);
-  return histogramCard(round.weights, {
-    title: `Weights of ${plural(total, "trajectory")}, ${round.name}`,
-    note: `K = ${round.k} samples a question. ${whole(round.zero_weights)} weights are exactly 0; the dashed line is 1/K.`,
+function weightHistogram(eStep) {
+  const total = sum(eStep.weights.counts);
+  return histogramCard(eStep.weights, {
+    title: `Weights of ${plural(total, "trajectory")}, ${eStep.name}`,
+    note: `K = ${eStep.k} samples per question. ${whole(eStep.zero_weights)} weights are exactly 0; the dashed line is 1/K.`,
     axis: "Weight of a trajectory",
     unit: "Trajectories",
     digits: 2,
-    guide: 1 / round.k,
+    guide: 1 / eStep.k,
   });
 }
 
-function essHistogram(round) {
-  if (!round.ess) return absent("No effective sample size: all weights are 0.");
-  const total = sum(round.ess.counts);
-  const skipped = round.skipped ? ` ${plural(round.skipped, "question")} without weight left out.` : "";
-  return histogramCard(round.ess, {
-    title: `Effective sample size of ${plural(total, "question")}, ${round.name}`,
-    note: `(Σw)² / Σw²: 1 where one sample takes all, ${round.k} where all count alike.${skipped}`,
+function essHistogram(eStep) {
+  if (!eStep.ess) return absent("No effective sample size: all weights are 0.");
+  const total = sum(eStep.ess.counts);
+  const skipped = eStep.skipped ? ` ${plural(eStep.skipped, "question")} without weight left out.` : "";
+  return histogramCard(eStep.ess, {
+    title: `Effective sample size of ${plural(total, "question")}, ${eStep.name}`,
+    note: `(Σw)² / Σw²: 1 where one sample takes all, ${eStep.k} where all count alike.${skipped}`,
     axis: "Effective sample size, trajectories",
     unit: "Questions",
     digits: 1,

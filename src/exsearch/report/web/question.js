@@ -43,8 +43,8 @@ function isWord(character) {
   return /[\p{L}\p{N}]/u.test(character || "");
 }
 
-/** The question with its gold answers and decomposition; `runs` are [label, run] to say which passages each read. */
-export function questionCard(question, runs) {
+/** The question with its gold answers and decomposition; `trajectories` are [label, trajectory]: who read its gold passages. */
+export function questionCard(question, trajectories) {
   const facts = [
     question.hops ? plural(question.hops, "hop") : null,
     question.type,
@@ -63,11 +63,11 @@ export function questionCard(question, runs) {
         ? question.answers.map((answer, i) => [i ? " " : null, badge("answer", answer)])
         : el("span", { class: "faint" }, "not in the run folder"),
     ),
-    decomposition(question, runs),
+    decomposition(question, trajectories),
   );
 }
 
-function decomposition(question, runs) {
+function decomposition(question, trajectories) {
   const subs = question.sub_questions || [];
   const loose = [...goldPassages(question)].filter((id) => !subs.some((sub) => sub.passage === id));
   if (!subs.length && !loose.length) return null;
@@ -84,21 +84,21 @@ function decomposition(question, runs) {
           {},
           sub.text,
           sub.answers.length ? [" → ", el("b", {}, sub.answers[0])] : null,
-          sub.passage ? passageReaders(sub.passage, runs) : null,
+          sub.passage ? passageReaders(sub.passage, trajectories) : null,
           sub.evidence ? el("p", { class: "faint" }, sub.evidence) : null,
         ),
       ),
     ),
-    loose.map((id) => el("p", {}, passageReaders(id, runs))),
+    loose.map((id) => el("p", {}, passageReaders(id, trajectories))),
   );
 }
 
-function passageReaders(id, runs) {
+function passageReaders(id, trajectories) {
   const known = data.passages.find((row) => row[0] === id);
-  const readers = runs
-    .filter(([, run]) => run)
-    .map(([label, run]) => {
-      const step = run.steps.findIndex(({ hits }) => hits.some(([row]) => data.passages[row][0] === id));
+  const readers = trajectories
+    .filter(([, trajectory]) => trajectory)
+    .map(([label, trajectory]) => {
+      const step = trajectory.steps.findIndex(({ hits }) => hits.some(([row]) => data.passages[row][0] === id));
       return el(
         "span",
         { class: step >= 0 ? "reader found" : "reader" },

@@ -1,7 +1,7 @@
 // Puts the parts together, and switches between tabs.
 
 import { data } from "./data.js";
-import { exploreTab } from "./e-step.js";
+import { eStepTab } from "./e-step.js";
 import { figuresTab } from "./figures.js";
 import { headline } from "./headline.js";
 import { remember } from "./place.js";
@@ -34,7 +34,7 @@ function start() {
   headline();
   figuresTab();
   const list = trajectoriesTab();
-  if (data.kind === "run") exploreTab();
+  if (data.kind === "run") eStepTab();
   else document.getElementById("tab-e-step").hidden = true;
   setupTab();
   for (const tab of TABS) {

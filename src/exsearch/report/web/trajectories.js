@@ -7,7 +7,7 @@ import { metricLabel } from "./metrics.js";
 import { remember } from "./place.js";
 import { backToTop, questionList, valueOptions } from "./question-list.js";
 import { questionCard } from "./question.js";
-import { glyph, moves, runFacts, stopBadge, verdictBadge } from "./trajectory.js";
+import { glyph, moves, facts, stopBadge, verdictBadge } from "./trajectory.js";
 
 const OUTCOMES = [
   ["fixed", "Fixed: wrong in A, right in B"],
@@ -156,8 +156,8 @@ function questionFilters(state) {
 }
 
 function stopOf(model, index) {
-  const run = model.runs[index] || model.scores[index];
-  return run ? run.stop_reason : null;
+  const ended = model.trajectories[index] || model.scores[index];
+  return ended ? ended.stop_reason : null;
 }
 
 function outcome([a, b = a], index) {
@@ -173,7 +173,7 @@ function comparison(index, models) {
   return [
     questionCard(
       question,
-      sides.map((model) => [model.name, model.runs[index]]),
+      sides.map((model) => [model.name, model.trajectories[index]]),
     ),
     el(
       "div",
@@ -184,7 +184,7 @@ function comparison(index, models) {
 }
 
 function side(model, index, question, letter) {
-  const [run, score] = [model.runs[index], model.scores[index]];
+  const [trajectory, score] = [model.trajectories[index], model.scores[index]];
   return el(
     "article",
     { class: "card side-run", "aria-label": `Trajectory of ${model.name}` },
@@ -198,12 +198,12 @@ function side(model, index, question, letter) {
         ` ${model.name} `,
         verdictBadge(isRight(model, index)),
         " ",
-        run || score ? stopBadge((run || score).stop_reason) : null,
+        trajectory || score ? stopBadge((trajectory || score).stop_reason) : null,
       ),
-      el("p", { class: "faint" }, runFacts(run, score)),
+      el("p", { class: "faint" }, facts(trajectory, score)),
     ),
-    run
-      ? moves(run, question, isRight(model, index))
+    trajectory
+      ? moves(trajectory, question, isRight(model, index))
       : absent(
           score
             ? "Scores only: this model wrote no trajectory for the question."

@@ -47,14 +47,14 @@ export function stopBadge(reason) {
   return badge(reason === "answered" ? "plain" : "stop", words(reason), "Stop reason");
 }
 
-/** The moves of `run` on `question`. */
-export function moves(run, question, verdict) {
+/** The moves of `trajectory` on `question`. */
+export function moves(trajectory, question, verdict) {
   const gold = goldPassages(question);
   const terms = answerTerms(question);
   return el(
     "div",
     { class: "moves" },
-    run.steps.map((step, i) =>
+    trajectory.steps.map((step, i) =>
       el(
         "div",
         { class: "step", role: "group", "aria-label": `Step ${i + 1}` },
@@ -64,7 +64,7 @@ export function moves(run, question, verdict) {
         move("record", "Record", recordText(step.evidence, terms)),
       ),
     ),
-    move("answer", "Answer", answerBody(run, verdict)),
+    move("answer", "Answer", answerBody(trajectory, verdict)),
   );
 }
 
@@ -73,24 +73,24 @@ function recordText(evidence, terms) {
   return el("p", {}, evidence ? marked(evidence, terms) : el("i", {}, "empty"));
 }
 
-function answerBody(run, verdict) {
-  const none = run.answer === undefined || run.answer === null;
+function answerBody(trajectory, verdict) {
+  const none = trajectory.answer === undefined || trajectory.answer === null;
   return [
     el(
       "p",
       { class: "answer-text" },
       none
-        ? el("span", { class: "faint" }, `No answer: ${words(run.stop_reason)}.`)
-        : run.answer || el("i", {}, "empty"),
+        ? el("span", { class: "faint" }, `No answer: ${words(trajectory.stop_reason)}.`)
+        : trajectory.answer || el("i", {}, "empty"),
       " ",
       verdictBadge(verdict),
     ),
-    run.aliases && run.aliases.length ? aliasTable(run) : null,
+    trajectory.aliases && trajectory.aliases.length ? aliasTable(trajectory) : null,
   ];
 }
 
-function aliasTable(run) {
-  const rows = run.aliases.map((score) => [
+function aliasTable(trajectory) {
+  const rows = trajectory.aliases.map((score) => [
     score.said ? `${score.alias} (as the model spelled it)` : score.alias,
     fixed(score.logprob, 2),
     score.tokens,
@@ -102,7 +102,7 @@ function aliasTable(run) {
     el(
       "summary",
       {},
-      `log p(y | x, z) = ${fixed(run.logprob, 2)} nats over ${plural(run.aliases.length, "spelling")}`,
+      `log p(y | x, z) = ${fixed(trajectory.logprob, 2)} nats over ${plural(trajectory.aliases.length, "spelling")}`,
     ),
     el("div", { class: "scroll" }, table(["Accepted answer", "log p, nats", "Tokens", "Per token"], rows)),
   );
@@ -147,21 +147,21 @@ function passageItem([id, title, text], score, gold, terms) {
   return el("li", { class: isGold ? "is-gold" : null }, el("details", { toggle: open }, line, body));
 }
 
-export function runFacts(run, score) {
+export function facts(trajectory, score) {
   return [
     score ? `F1 ${percent(score.f1)}%` : null,
     score && isNumber(score.recall) ? `recall ${percent(score.recall, 0)}%` : null,
-    run ? plural(run.steps.length, "search") : score ? plural(score.searches, "search") : null,
-    run && run.own_tokens
-      ? `${whole(run.own_tokens)} of ${whole(run.tokens)} tokens its own${ownLogprob(run)}`
+    trajectory ? plural(trajectory.steps.length, "search") : score ? plural(score.searches, "search") : null,
+    trajectory && trajectory.own_tokens
+      ? `${whole(trajectory.own_tokens)} of ${whole(trajectory.tokens)} tokens its own${ownLogprob(trajectory)}`
       : null,
-    run && isNumber(run.logprob) ? `log p(y | x, z) ${fixed(run.logprob, 2)} nats` : null,
-    run && run.shortened ? `${plural(run.shortened, "passage")} cut to fit` : null,
+    trajectory && isNumber(trajectory.logprob) ? `log p(y | x, z) ${fixed(trajectory.logprob, 2)} nats` : null,
+    trajectory && trajectory.shortened ? `${plural(trajectory.shortened, "passage")} cut to fit` : null,
   ]
     .filter(Boolean)
     .join(" · ");
 }
 
-function ownLogprob(run) {
-  return isNumber(run.own_logprob) ? ` (log p ${fixed(run.own_logprob, 1)} nats)` : "";
+function ownLogprob(trajectory) {
+  return isNumber(trajectory.own_logprob) ? ` (log p ${fixed(trajectory.own_logprob, 1)} nats)` : "";
 }

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from exsearch.agent.trajectory import Step, Trajectory
+from exsearch.agent.trajectory import FOLDED, Step, Trajectory
 from exsearch.cli.view import view
 from exsearch.core.atomic import remove, write_text
 from exsearch.core.errors import UsageError
@@ -94,6 +94,23 @@ def test_the_samples_carry_their_weights(run: Path) -> None:
         weights = [sample["weight"] for sample in explored["samples"]]
         assert sum(weights) == pytest.approx(1, abs=1e-3) or explored["ess"] is None
         assert [sample["trajectory"]["sample"] for sample in explored["samples"]] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_branches_are_no_samples_of_their_own(tmp_path: Path, folded: bool) -> None:
+    run = make_run(tmp_path / "run", test=2, train=2, branches=2)
+    for name in ("trajectories", "weights") if folded else ():
+        path = run / "iter-2" / f"{name}.jsonl"
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        earlier = [line | {"sample": line["sample"] + FOLDED * line.pop("branch", 0)} for line in lines]
+        path.write_text("".join(json.dumps(line) + "\n" for line in earlier), encoding="utf-8")
+    first, second = data_of(page_of(run))["e_steps"]
+    assert [(each["k"], each["largest"]) for each in (first, second)] == [(4, 4), (4, 6)]
+    trajectories = [sample["trajectory"] for sample in second["explored"][0]["samples"]]
+    assert [(one["sample"], one.get("branch", 0)) for one in trajectories] == [
+        (0, 0), (1, 0), (1, 1), (1, 2), (2, 0), (3, 0)
+    ]  # fmt: skip
+    assert [one.get("share", 1) for one in trajectories] == pytest.approx([1, 1 / 3, 1 / 3, 1 / 3, 1, 1], abs=1e-4)
 
 
 def test_nothing_is_loaded_from_elsewhere(run: Path) -> None:

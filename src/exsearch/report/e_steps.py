@@ -30,8 +30,10 @@ def _e_step(run: RunReader, name: str, train: list[Question], passages: PassageT
     weights: Weights = {}
     for weighted in run.weights(name):
         weights.setdefault(weighted.question_id, {})[weighted.number] = weighted
-    counts = Counter(run.explored_ids(name))
-    k = max(counts.values(), default=0)
+    references = list(run.references(name))
+    counts = Counter(reference.question_id for reference in references)
+    samples_of = Counter(reference.question_id for reference in references if not reference.branch)
+    largest = max(counts.values(), default=0)
     samples = _samples(run.explored(name), _chosen(counts, train, share), weights, passages)
     known = {question.id: question for question in train}
     sizes = [ess for ess in map(_ess, weights.values()) if ess is not None]
@@ -39,7 +41,8 @@ def _e_step(run: RunReader, name: str, train: list[Question], passages: PassageT
     top = float(math.ceil(max([1.0, *flat]) - 1e-6))
     return EStep(
         name=name,
-        k=k,
+        k=max(samples_of.values(), default=0),
+        largest=largest,
         total=len(counts),
         explored=[
             Explored(
@@ -52,7 +55,7 @@ def _e_step(run: RunReader, name: str, train: list[Question], passages: PassageT
         weights=histogram(flat, 0.0, top, 20) if flat else None,
         top_weight=top,
         zero_weights=sum(weight == 0 for weight in flat),
-        ess=histogram(sizes, 1.0, float(max(k, 2)), _ess_bins(k)) if sizes else None,
+        ess=histogram(sizes, 1.0, float(max(largest, 2)), _ess_bins(largest)) if sizes else None,
         skipped=len(weights) - len(sizes),
     )
 
@@ -121,7 +124,7 @@ def histogram(values: list[float], low: float, high: float, bins: int) -> Histog
     return Histogram(edges=[round(low + (high - low) * i / bins, 6) for i in range(bins + 1)], counts=counts)
 
 
-def _ess_bins(k: int) -> int:
+def _ess_bins(largest: int) -> int:
     """Return 2 bins a unit for few samples, then 1, then a constant number."""
-    span = max(k, 2) - 1
+    span = max(largest, 2) - 1
     return 2 * span if span <= 8 else min(span, 20)

@@ -88,10 +88,10 @@ def _score(score: QuestionScore) -> Score:
 
 
 def _place(model: Model, trajectory: Trajectory, rows: dict[str, int], passages: PassageTable) -> None:
-    """Put the trajectory at its question's row, the first sample where there are several."""
+    """Put the trajectory at its question's row, the first of the first sample where there are several."""
     row = rows.get(trajectory.question_id)
     if row is None:
         return
     present = model.trajectories[row]
-    if present is None or trajectory.sample < present.sample:
+    if present is None or trajectory.number < (present.sample, present.branch):
         model.trajectories[row] = page_trajectory(trajectory, passages)

@@ -42,6 +42,8 @@ class PageTrajectory(msgspec.Struct, frozen=True, omit_defaults=True):
     shortened: int = 0
     branch: int = 0
     """0 for the sample itself, n for its n-th branch."""
+    share: float = 1.0
+    """Its part of the sample: one over the number of continuations drawn where it branches off."""
 
 
 class Score(msgspec.Struct, frozen=True):
@@ -109,6 +111,8 @@ class EStep(msgspec.Struct, frozen=True):
     name: str
     k: int
     """The largest number of samples of a question."""
+    largest: int
+    """The largest number of trajectories of a question: its samples and their branches."""
     total: int
     """Questions in the run; `explored` may hold fewer."""
     explored: list[Explored]

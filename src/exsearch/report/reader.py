@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
-from exsearch.agent.trajectory import Trajectory
+from exsearch.agent.trajectory import Numbered, Trajectory
 from exsearch.core.atomic import children, is_file
 from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import read_json
@@ -70,8 +70,12 @@ class Logged(msgspec.Struct, frozen=True):
     answer_loss: float | None = None
 
 
-class _Reference(msgspec.Struct, frozen=True):
+class Reference(Numbered, frozen=True):
+    """Which trajectory a line of a journal holds."""
+
     question_id: str
+    sample: int
+    branch: int = 0
 
 
 class _Decided(msgspec.Struct, frozen=True):
@@ -143,10 +147,9 @@ class RunReader:
         explored = (name for name in names if is_file(self.path / name / "trajectories.jsonl"))
         return sorted(explored, key=_model_order)
 
-    def explored_ids(self, iteration: str) -> Iterator[str]:
-        """Yield the question id of each sampled trajectory of an iteration."""
-        path = self.path / iteration / "trajectories.jsonl"
-        return (reference.question_id for reference in read_growing(path, _Reference))
+    def references(self, iteration: str) -> Iterator[Reference]:
+        """Yield which trajectories an iteration has sampled."""
+        return read_growing(self.path / iteration / "trajectories.jsonl", Reference)
 
     def explored(self, iteration: str) -> Iterator[Trajectory]:
         """Yield the sampled trajectories of an iteration."""

@@ -13,6 +13,7 @@ def page_trajectory(trajectory: Trajectory, passages: PassageTable) -> PageTraje
     return PageTrajectory(
         sample=trajectory.sample,
         branch=trajectory.branch,
+        share=round(trajectory.share, 5),
         stop_reason=trajectory.stop_reason,
         steps=[
             PageStep(

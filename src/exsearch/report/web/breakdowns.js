@@ -1,11 +1,11 @@
 // Where the scores come from: how trajectories ended, how often they searched, and scores by number of hops.
 
-import { chartCard, ends, interval, MARKS, plot, withTip, xTick, xTitle } from "./charts.js";
+import { bar, chartCard, ends, interval, MARKS, plot, rowPlot, xTick, xTitle } from "./charts.js";
 import { data } from "./data.js";
-import { absent, svg } from "./dom.js";
+import { absent } from "./dom.js";
 import { DASH, fixed, percent, plural, sum, whole, words } from "./format.js";
 import { METRICS } from "./metrics.js";
-import { bands, linear, niceTicks } from "./scales.js";
+import { bands, niceTicks } from "./scales.js";
 
 const STOP_ORDER = [
   "answered",
@@ -46,57 +46,29 @@ export function stopChart() {
 }
 
 function drawStops(width, models, reasons) {
-  const row = 34;
-  const left = 16 + 7.6 * Math.max(...models.map((model) => model.name.length));
-  const height = models.length * row + 44;
-  const x = linear([0, 1], [left, width - 16]);
-  const root = svg("svg", {
+  const { root, x, y } = rowPlot({
     width,
-    height,
-    viewBox: `0 0 ${width} ${height}`,
-    role: "img",
-    "aria-label": "Stop reasons by model, as shares",
+    label: "Stop reasons by model, as shares",
+    labels: models.map(({ name }) => name),
+    row: 34,
+    xTicks: [0, 0.25, 0.5, 0.75, 1],
+    xTitle: "Share of questions, %",
+    format: (tick) => percent(tick, 0),
   });
-  for (const tick of [0, 0.25, 0.5, 0.75, 1]) {
-    root.append(
-      svg("line", { class: "grid", x1: x(tick), x2: x(tick), y1: 4, y2: height - 38 }),
-      svg("text", { class: "tick", x: x(tick), y: height - 22, "text-anchor": "middle" }, percent(tick, 0)),
-    );
-  }
-  root.append(
-    svg(
-      "text",
-      { class: "axis-title", x: (x(0) + x(1)) / 2, y: height - 5, "text-anchor": "middle" },
-      "Share of questions, %",
-    ),
-  );
-  models.forEach((model, i) => stopRow(root, model, reasons, x, 6 + i * row));
+  models.forEach((model, i) => stopRow(root, model, reasons, x, y(i) - 12));
   return root;
 }
 
-function stopRow(root, model, reasons, x, top) {
+function stopRow(root, model, reasons, x, y) {
   const questions = sum(Object.values(model.stop_reasons));
-  root.append(
-    svg("text", { class: "tick strong", x: x(0) - 8, y: top + 16, "text-anchor": "end" }, model.name),
-  );
   let before = 0;
   for (const reason of reasons) {
     const count = model.stop_reasons[reason] || 0;
     if (!count) continue;
     const [from, to] = [x(before / questions), x((before + count) / questions)];
-    const bar = svg(
-      "g",
-      { class: stopTone(reason) },
-      svg("rect", { class: "bar", x: from, y: top, width: Math.max(to - from - 1, 1), height: 24 }),
-    );
-    const text = whole(count);
-    if (to - from > 8 * text.length + 6) {
-      bar.append(
-        svg("text", { class: "on-bar", x: (from + to) / 2, y: top + 16, "text-anchor": "middle" }, text),
-      );
-    }
-    withTip(bar, `${model.name}: ${words(reason)}, ${count} of ${questions} (${percent(count / questions)}%)`);
-    root.append(bar);
+    const tip = `${model.name}: ${words(reason)}, ${count} of ${questions} (${percent(count / questions)}%)`;
+    const tone = stopTone(reason);
+    bar(root, { x: from, y, width: to - from - 1, height: 24, tone, tip, text: whole(count) });
     before += count;
   }
 }
@@ -223,24 +195,22 @@ function drawSearches(width, models, numbers) {
     bottom: 56,
   });
   const x = bands(frame.box, numbers.length);
-  const bar = Math.min(34, ((frame.box.right - frame.box.left) / numbers.length) * (0.8 / models.length));
+  const step = Math.min(34, ((frame.box.right - frame.box.left) / numbers.length) * (0.8 / models.length));
   numbers.forEach((number, i) => {
     xTick(frame, x(i), number);
     models.forEach((model, j) => {
       const value = searchShare(model, number);
       if (!value) return;
       const y = frame.y(100 * value);
-      const from = x(i) + (j - models.length / 2) * bar;
-      const node = svg(
-        "g",
-        { class: modelTone(model) },
-        svg("rect", { class: "bar", x: from, y, width: bar - 1, height: frame.box.bottom - y }),
-      );
-      withTip(
-        node,
-        `${model.name}: ${plural(number, "search")} on ${plural(model.searches[number], "question")} (${percent(value)}%)`,
-      );
-      frame.root.append(node);
+      const from = x(i) + (j - models.length / 2) * step;
+      bar(frame.root, {
+        x: from,
+        y,
+        width: step - 1,
+        height: frame.box.bottom - y,
+        tone: modelTone(model),
+        tip: `${model.name}: ${plural(number, "search")} on ${plural(model.searches[number], "question")} (${percent(value)}%)`,
+      });
     });
   });
   xTitle(frame, "Searches", 40);

@@ -1,7 +1,7 @@
 // Charts as inline SVG: frames with axes, marks, legends, and the table of values below each.
 
 import { el, svg } from "./dom.js";
-import { fixed, isNumber } from "./format.js";
+import { fixed, isNumber, signed } from "./format.js";
 import { linear, tickDigits } from "./scales.js";
 import { valueTable } from "./table.js";
 
@@ -62,19 +62,17 @@ export function markShape(kind, x, y, hollow) {
   return svg("polygon", { ...attributes, points: points.map(([dx, dy]) => `${x + dx},${y + dy}`).join(" ") });
 }
 
+function drawing(width, height, label) {
+  return svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
+}
+
 /** An empty plot with a vertical axis: gives `root`, the inner box and the scale `y`. */
 export function plot({ width, height, label, yTicks, yTitle, bottom = 44, right = 14, format }) {
   const digits = tickDigits(yTicks);
   const text = format || ((value) => fixed(value, digits));
   const longest = Math.max(...yTicks.map((tick) => text(tick).length));
   const box = { left: 34 + 6.5 * longest, right: width - right, top: 12, bottom: height - bottom };
-  const root = svg("svg", {
-    width,
-    height,
-    viewBox: `0 0 ${width} ${height}`,
-    role: "img",
-    "aria-label": label,
-  });
+  const root = drawing(width, height, label);
   const y = linear([yTicks[0], yTicks[yTicks.length - 1]], [box.bottom, box.top]);
   for (const tick of yTicks) {
     const at = y(tick);
@@ -91,6 +89,38 @@ export function plot({ width, height, label, yTicks, yTitle, bottom = 44, right 
     svg("line", { class: "axis", x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom }),
   );
   return { root, box, y };
+}
+
+/**
+ * An empty plot of rows with a horizontal axis: gives `root`, the scale `x` and `y(i)`, the middle of row i.
+ * A label stands left of its row; where labels would take half of the width, above it.
+ */
+export function rowPlot({ width, label, labels, row, xTicks, xTitle: title, format }) {
+  const digits = tickDigits(xTicks);
+  const text = format || ((value) => signed(value, digits));
+  const room = 22 + 6.8 * Math.max(...labels.map(({ length }) => length));
+  const above = room > width / 2;
+  const pitch = above ? row + 16 : row;
+  const [left, bottom] = [above ? 20 : room, 8 + labels.length * pitch];
+  const root = drawing(width, bottom + 42, label);
+  const x = linear([xTicks[0], xTicks.at(-1)], [left, width - 20]);
+  const y = (i) => 8 + (i + 1) * pitch - row / 2;
+  for (const tick of xTicks) {
+    const at = x(tick);
+    root.append(
+      svg("line", { class: tick === 0 ? "axis" : "grid", x1: at, x2: at, y1: 4, y2: bottom }),
+      svg("text", { class: "tick", x: at, y: bottom + 16, "text-anchor": "middle" }, text(tick)),
+    );
+  }
+  const middle = (x(xTicks[0]) + x(xTicks.at(-1))) / 2;
+  root.append(svg("text", { class: "axis-title", x: middle, y: bottom + 36, "text-anchor": "middle" }, title));
+  labels.forEach((name, i) => {
+    const place = above
+      ? { x: 4, y: 20 + i * pitch }
+      : { x: left - 12, y: y(i) + 4, "text-anchor": "end" };
+    root.append(svg("text", { class: "tick strong", ...place }, name));
+  });
+  return { root, x, y };
 }
 
 export function xTitle({ root, box }, text, below = 38) {
@@ -137,6 +167,18 @@ export function interval(root, { x, y, figure, tone, mark, hollow, tip }) {
   group.append(svg("circle", { class: "target", cx: x, cy: y(figure.mean), r: 11 }));
   withTip(group, tip);
   root.append(group);
+}
+
+/** A bar with a tip, and a text on it if there is room for it. */
+export function bar(root, { x, y, width, height, tone, tip, text }) {
+  const group = svg("g", { class: tone }, svg("rect", { class: "bar", x, y, width: Math.max(width, 1), height }));
+  if (text && width > 8 * text.length + 6) {
+    const place = { x: x + width / 2, y: y + height / 2 + 4, "text-anchor": "middle" };
+    group.append(svg("text", { class: "on-bar", ...place }, text));
+  }
+  withTip(group, tip);
+  root.append(group);
+  return group;
 }
 
 export function polyline(root, points, tone, dashed) {

@@ -1,11 +1,11 @@
 // Two evaluations on the same questions: the differences with their intervals, and which questions they come from.
 
-import { chartCard, markShape, withTip } from "./charts.js";
+import { chartCard, markShape, rowPlot, withTip } from "./charts.js";
 import { data } from "./data.js";
 import { badge, el, svg } from "./dom.js";
-import { MINUS, plural, signed, whole, words } from "./format.js";
+import { MINUS, plural, whole, words } from "./format.js";
 import { differenceText, differenceUnit, intervalText, metricLabel, metricText } from "./metrics.js";
-import { linear, niceTicks, tickDigits } from "./scales.js";
+import { niceTicks } from "./scales.js";
 import { table } from "./table.js";
 
 export function pairedSection() {
@@ -66,7 +66,7 @@ function differenceTable(differences) {
   return el(
     "div",
     { class: "card" },
-    el("div", { class: "scroll" }, table(head, rows)),
+    table(head, rows),
     el(
       "p",
       { class: "note" },
@@ -127,44 +127,22 @@ function forestCard({ title, note, legend, axis, key, rows, values }) {
 }
 
 function drawForest(width, { title, axis, key, rows }) {
-  const row = 30;
   const scale = differenceUnit(key) === "points" ? 100 : 1;
-  const left = Math.min(width / 2, 22 + 6.6 * Math.max(...rows.map(({ label }) => label.length)));
-  const bottom = 8 + rows.length * row;
-  const height = bottom + 42;
   const reach = rows.flatMap(({ figure }) => [figure.low * scale, figure.high * scale, 0]);
-  const ticks = niceTicks(Math.min(...reach), Math.max(...reach));
-  const x = linear([ticks[0], ticks[ticks.length - 1]], [left, width - 20]);
-  const root = svg("svg", {
+  const { root, x, y } = rowPlot({
     width,
-    height,
-    viewBox: `0 0 ${width} ${height}`,
-    role: "img",
-    "aria-label": title,
+    label: title,
+    labels: rows.map(({ label }) => label),
+    row: 30,
+    xTicks: niceTicks(Math.min(...reach), Math.max(...reach)),
+    xTitle: axis,
   });
-  for (const tick of ticks) {
-    root.append(
-      svg("line", { class: tick === 0 ? "axis" : "grid", x1: x(tick), x2: x(tick), y1: 4, y2: bottom }),
-      svg(
-        "text",
-        { class: "tick", x: x(tick), y: bottom + 16, "text-anchor": "middle" },
-        signed(tick, tickDigits(ticks)),
-      ),
-    );
-  }
-  rows.forEach((each, i) => forestRow(root, each, { x, y: 8 + (i + 0.5) * row, left, scale, key }));
-  root.append(
-    svg(
-      "text",
-      { class: "axis-title", x: (x(ticks[0]) + width - 20) / 2, y: height - 6, "text-anchor": "middle" },
-      axis,
-    ),
-  );
+  rows.forEach((row, i) => forestRow(root, row, { x: (value) => x(value * scale), y: y(i), key }));
   return root;
 }
 
-function forestRow(root, { label, figure, hollow }, { x, y, left, scale, key }) {
-  const [low, middle, high] = [figure.low, figure.mean, figure.high].map((value) => x(value * scale));
+function forestRow(root, { label, figure, hollow }, { x, y, key }) {
+  const [low, middle, high] = [x(figure.low), x(figure.mean), x(figure.high)];
   const group = svg(
     "g",
     { class: hollow ? "point baseline-0" : "point tone-1" },
@@ -178,8 +156,5 @@ function forestRow(root, { label, figure, hollow }, { x, y, left, scale, key }) 
     group,
     `${label}: ${differenceText(key, figure.mean)} ${differenceUnit(key)}, 95% interval ${intervalText(key, figure)}, n = ${figure.n}`,
   );
-  root.append(
-    svg("text", { class: "tick strong", x: left - 12, y: y + 4, "text-anchor": "end" }, label),
-    group,
-  );
+  root.append(group);
 }

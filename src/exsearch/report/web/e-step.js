@@ -2,10 +2,11 @@
 
 import { data } from "./data.js";
 import { absent, append, badge, el, select, svg } from "./dom.js";
-import { fixed, isNumber, percent, words } from "./format.js";
+import { fixed, isNumber, percent, plural, sum, words } from "./format.js";
 import { backToTop, questionList } from "./question-list.js";
 import { questionCard } from "./question.js";
-import { glyph, moves, facts, stopBadge, verdictBadge } from "./trajectory.js";
+import { table } from "./table.js";
+import { glyph, trajectoryCard } from "./trajectory.js";
 
 const ORDERS = [
   ["file", "As in the file"],
@@ -55,6 +56,8 @@ export function eStepTab() {
   ]);
   show();
 }
+
+const COLUMNS = ["Sample", "Weight", "log p(y | x, z), nats", "EM", "F1, %", "Ended", "Answer", "Trained on"];
 
 function eStepView(eStep, order) {
   const pane = el("div", { class: "main-pane" });
@@ -141,7 +144,7 @@ function exploredView({ question, samples, ess }, eStep) {
     (a, b) =>
       (b.weight || 0) - (a.weight || 0) ||
       a.trajectory.sample - b.trajectory.sample ||
-      (a.trajectory.branch || 0) - (b.trajectory.branch || 0),
+      (a.trajectory.branch ?? 0) - (b.trajectory.branch ?? 0),
   );
   const detail = el("div", {});
   const rows = new Map();
@@ -150,12 +153,17 @@ function exploredView({ question, samples, ess }, eStep) {
       row.classList.toggle("chosen", other === sample);
       row.querySelector("button").setAttribute("aria-pressed", String(other === sample));
     }
-    detail.replaceChildren(sampleView(sample, question));
+    const { trajectory, em } = sample;
+    const right = isNumber(em) ? em >= 0.5 : null;
+    const heading = describe(trajectory);
+    detail.replaceChildren(trajectoryCard({ label: heading, heading, trajectory, score: null, right, question }));
   };
   for (const sample of ranked)
     rows.set(
       sample,
-      sampleRow(sample, { uniform: 1 / samples.length, top: eStep.top_weight }, () => choose(sample)),
+      sampleRow(sample, { uniform: uniformWeight(sample.trajectory, samples), top: eStep.top_weight }, () =>
+        choose(sample),
+      ),
     );
   choose(ranked[0]);
   const note = isNumber(ess)
@@ -168,39 +176,34 @@ function exploredView({ question, samples, ess }, eStep) {
     el(
       "div",
       { class: "card" },
-      el("h4", {}, `${samples.length} samples, by weight`),
+      el("h4", {}, `${countOf(samples)}, by weight`),
       el("p", { class: "note" }, note),
-      sampleTable([...rows.values()]),
+      table(COLUMNS, [...rows.values()], "samples"),
     ),
     detail,
   ];
 }
 
-function sampleTable(rows) {
-  const head = ["Sample", "Weight", "log p(y | x, z), nats", "EM", "F1, %", "Ended", "Answer", "Trained on"];
-  return el(
-    "div",
-    { class: "scroll" },
-    el(
-      "table",
-      { class: "samples" },
-      el(
-        "thead",
-        {},
-        el(
-          "tr",
-          {},
-          head.map((cell) => el("th", { scope: "col" }, cell)),
-        ),
-      ),
-      el("tbody", {}, rows),
-    ),
-  );
+/** How many samples there are, and how many branches. */
+function countOf(samples) {
+  const branches = samples.filter(({ trajectory }) => trajectory.branch).length;
+  const own = plural(samples.length - branches, "sample");
+  return branches ? `${own} and ${plural(branches, "branch")}` : own;
 }
 
 /** What a trajectory is called among those of its question: SAMPLE, or SAMPLE.BRANCH. */
-function nameOf(trajectory) {
-  return trajectory.branch ? `${trajectory.sample}.${trajectory.branch}` : `${trajectory.sample}`;
+function nameOf({ sample, branch = 0 }) {
+  return branch ? `${sample}.${branch}` : `${sample}`;
+}
+
+/** What it is, in words. */
+function describe({ sample, branch = 0 }) {
+  return branch ? `Sample #${sample}, branch ${branch}` : `Sample #${sample}`;
+}
+
+/** The uniform weight of a trajectory: samples count alike, the continuations of one share its part. */
+function uniformWeight({ share = 1 }, samples) {
+  return share / sum(samples.map(({ trajectory }) => trajectory.share ?? 1));
 }
 
 function sampleRow(sample, scale, choose) {
@@ -213,9 +216,10 @@ function sampleRow(sample, scale, choose) {
       { scope: "row" },
       el(
         "button",
-        { type: "button", class: "link", "aria-pressed": "false" },
+        { type: "button", class: "link", "aria-pressed": "false", "aria-label": describe(trajectory) },
         `#${nameOf(trajectory)}`,
       ),
+      trajectory.branch ? el("span", { class: "faint" }, " branch") : null,
     ),
     el("td", {}, weightBar(weight, scale)),
     el("td", {}, fixed(logprob, 2)),
@@ -243,27 +247,5 @@ function weightBar(weight, { uniform, top }) {
     { class: "weight" },
     el("span", { class: "weight-track", "aria-hidden": "true" }, bar, tick),
     el("span", {}, fixed(weight, 3)),
-  );
-}
-
-function sampleView({ trajectory, em }, question) {
-  const right = isNumber(em) ? em >= 0.5 : null;
-  return el(
-    "article",
-    { class: "card side-run", "aria-label": `Sample ${nameOf(trajectory)}` },
-    el(
-      "header",
-      {},
-      el(
-        "h4",
-        {},
-        `Sample #${nameOf(trajectory)} `,
-        verdictBadge(right),
-        " ",
-        stopBadge(trajectory.stop_reason),
-      ),
-      el("p", { class: "faint" }, facts(trajectory, null)),
-    ),
-    moves(trajectory, question, right),
   );
 }

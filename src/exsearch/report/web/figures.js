@@ -50,6 +50,16 @@ function noticeBox() {
   );
 }
 
+/** A cell of sentences, unlike one of a number. */
+function prose(text) {
+  return el("span", { class: "prose" }, text);
+}
+
+function plain(text) {
+  return text;
+}
+
+/** Key, label, text of a value, and what wraps it. */
 const ITERATION_COLUMNS = [
   ["mean_answer_probability", "p(y | x, z)", (value) => fixed(value, 3)],
   ["malformed", "Malformed, %", (share) => percent(share)],
@@ -61,8 +71,8 @@ const ITERATION_COLUMNS = [
   ["any_exact_match", "Questions with a right sample, %", (share) => percent(share)],
   ["examples", "Learned from", whole],
   ["validation_em", "Validation EM, %", (share) => percent(share)],
-  ["sources", "Weight from", weightSources],
-  ["guard", "Guard", (sentence) => sentence || DASH],
+  ["sources", "Weight from", weightSources, prose],
+  ["guard", "Guard", (sentence) => sentence || DASH, prose],
 ];
 
 /** From which E-steps the weight comes that an M-step learned by, and what the samples of earlier ones are worth. */
@@ -84,12 +94,12 @@ function iterationTable() {
   if (!columns.length) return null;
   const rows = data.iterations.map((row) => [
     modelLabel(row.name),
-    ...columns.map(([key, , text]) => text(row[key], row)),
+    ...columns.map(([key, , text, wrap = plain]) => wrap(text(row[key], row))),
   ]);
   return el(
     "div",
-    { class: "card scroll" },
-    table(["Iteration", ...columns.map(([, label]) => label)], rows),
+    { class: "card" },
+    table(["Iteration", ...columns.map(([, label, , wrap = plain]) => wrap(label))], rows),
   );
 }
 
@@ -119,7 +129,7 @@ function figureTable() {
   return el(
     "div",
     { class: "card" },
-    el("div", { class: "scroll" }, table(head, rows)),
+    table(head, rows),
     el(
       "p",
       { class: "note" },

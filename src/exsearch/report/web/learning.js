@@ -1,6 +1,6 @@
 // What the E-step and the M-step did: distributions of weights, and training losses.
 
-import { chartCard, plot, polyline, withTip, xTick, xTitle } from "./charts.js";
+import { bar, chartCard, plot, polyline, withTip, xTick, xTitle } from "./charts.js";
 import { data } from "./data.js";
 import { absent, el, select, svg } from "./dom.js";
 import { fixed, isNumber, plural, sum, whole } from "./format.js";
@@ -36,9 +36,10 @@ export function weightCharts() {
 
 function weightHistogram(eStep) {
   const total = sum(eStep.weights.counts);
+  const branches = eStep.largest > eStep.k ? `, with their branches up to ${eStep.largest} trajectories` : "";
   return histogramCard(eStep.weights, {
     title: `Weights of ${plural(total, "trajectory")}, ${eStep.name}`,
-    note: `K = ${eStep.k} samples per question. ${whole(eStep.zero_weights)} weights are exactly 0; the dashed line is 1/K.`,
+    note: `K = ${eStep.k} samples per question${branches}. ${whole(eStep.zero_weights)} weights are exactly 0; the dashed line is 1/K.`,
     axis: "Weight of a trajectory",
     unit: "Trajectories",
     digits: 2,
@@ -52,7 +53,7 @@ function essHistogram(eStep) {
   const skipped = eStep.skipped ? ` ${plural(eStep.skipped, "question")} without weight left out.` : "";
   return histogramCard(eStep.ess, {
     title: `Effective sample size of ${plural(total, "question")}, ${eStep.name}`,
-    note: `(Σw)² / Σw²: 1 where one sample takes all, ${eStep.k} where all count alike.${skipped}`,
+    note: `(Σw)² / Σw²: 1 where one sample takes all, ${eStep.largest} where all count alike.${skipped}`,
     axis: "Effective sample size, trajectories",
     unit: "Questions",
     digits: 1,
@@ -86,28 +87,16 @@ function drawHistogram(width, { edges, counts }, spans, { axis, unit, guide }) {
   const x = linear([edges[0], edges[edges.length - 1]], [frame.box.left, frame.box.right]);
   counts.forEach((count, i) => {
     const [from, to] = [x(edges[i]), x(edges[i + 1])];
-    const bar = svg(
-      "g",
-      { class: "tone-1" },
-      svg("rect", {
-        class: "hover-area",
-        x: from,
-        y: frame.box.top,
-        width: to - from,
-        height: frame.box.bottom - frame.box.top,
-      }),
-    );
-    bar.append(
-      svg("rect", {
-        class: "bar",
-        x: from + 0.5,
-        y: frame.y(count),
-        width: to - from - 1,
-        height: frame.box.bottom - frame.y(count),
-      }),
-    );
-    withTip(bar, `${spans[i]}: ${whole(count)} ${unit.toLowerCase()}`);
-    frame.root.append(bar);
+    const group = bar(frame.root, {
+      x: from + 0.5,
+      y: frame.y(count),
+      width: to - from - 1,
+      height: frame.box.bottom - frame.y(count),
+      tone: "tone-1",
+      tip: `${spans[i]}: ${whole(count)} ${unit.toLowerCase()}`,
+    });
+    const { top, bottom } = frame.box;
+    group.prepend(svg("rect", { class: "hover-area", x: from, y: top, width: to - from, height: bottom - top }));
   });
   const [first, last] = [edges[0], edges[edges.length - 1]];
   const marks = niceTicks(first, last, Math.max(2, Math.floor(width / 70))).filter(

@@ -2,39 +2,18 @@
 
 import { el } from "./dom.js";
 
-/** A table; the first column is text, the others are numbers. */
-export function table(head, rows) {
-  return el(
-    "table",
-    {},
-    el(
-      "thead",
-      {},
-      el(
-        "tr",
-        {},
-        head.map((cell) => el("th", { scope: "col" }, cell)),
-      ),
-    ),
-    el(
-      "tbody",
-      {},
-      rows.map((row) =>
-        el(
-          "tr",
-          {},
-          row.map((cell, i) => el(i ? "td" : "th", i ? {} : { scope: "row" }, cell)),
-        ),
-      ),
-    ),
-  );
+/** A table, which scrolls where there is little room: first a column of text, then numbers. A row is its cells, or made. */
+export function table(columns, rows, kind = null) {
+  const titles = columns.map((cell) => el("th", { scope: "col" }, cell));
+  const lines = rows.map((row) => (row instanceof Node ? row : el("tr", {}, row.map(tableCell))));
+  const head = el("thead", {}, el("tr", {}, titles));
+  return el("div", { class: "scroll" }, el("table", { class: kind }, head, el("tbody", {}, lines)));
+}
+
+function tableCell(content, column) {
+  return column ? el("td", {}, content) : el("th", { scope: "row" }, content);
 }
 
 export function valueTable({ head, rows }) {
-  return el(
-    "details",
-    { class: "values" },
-    el("summary", {}, "Values"),
-    el("div", { class: "scroll" }, table(head, rows)),
-  );
+  return el("details", { class: "values" }, el("summary", {}, "Values"), table(head, rows));
 }

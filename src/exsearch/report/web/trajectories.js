@@ -7,7 +7,7 @@ import { metricLabel } from "./metrics.js";
 import { remember } from "./place.js";
 import { backToTop, questionList, valueOptions } from "./question-list.js";
 import { questionCard } from "./question.js";
-import { glyph, moves, facts, stopBadge, verdictBadge } from "./trajectory.js";
+import { glyph, trajectoryCard } from "./trajectory.js";
 
 const OUTCOMES = [
   ["fixed", "Fixed: wrong in A, right in B"],
@@ -178,36 +178,16 @@ function comparison(index, models) {
     el(
       "div",
       { class: "sides" },
-      sides.map((model, i) => side(model, index, question, models.length > 1 ? "AB"[i] : "")),
+      sides.map((model, i) =>
+        trajectoryCard({
+          label: `Trajectory of ${model.name}`,
+          heading: [models.length > 1 ? el("span", { class: "letter" }, `${"AB"[i]} `) : null, model.name],
+          trajectory: model.trajectories[index],
+          score: model.scores[index],
+          right: isRight(model, index),
+          question,
+        }),
+      ),
     ),
   ];
-}
-
-function side(model, index, question, letter) {
-  const [trajectory, score] = [model.trajectories[index], model.scores[index]];
-  return el(
-    "article",
-    { class: "card side-run", "aria-label": `Trajectory of ${model.name}` },
-    el(
-      "header",
-      {},
-      el(
-        "h4",
-        {},
-        el("span", { class: "letter" }, letter),
-        ` ${model.name} `,
-        verdictBadge(isRight(model, index)),
-        " ",
-        trajectory || score ? stopBadge((trajectory || score).stop_reason) : null,
-      ),
-      el("p", { class: "faint" }, facts(trajectory, score)),
-    ),
-    trajectory
-      ? moves(trajectory, question, isRight(model, index))
-      : absent(
-          score
-            ? "Scores only: this model wrote no trajectory for the question."
-            : "No trajectory of this question.",
-        ),
-  );
 }

@@ -1,7 +1,7 @@
 // One trajectory: sub-queries, passages, records, answer, each in its own colour with its own icon and label.
 
 import { data } from "./data.js";
-import { append, badge, el, svg } from "./dom.js";
+import { absent, append, badge, el, svg } from "./dom.js";
 import { fixed, isNumber, percent, plural, whole, words } from "./format.js";
 import { answerTerms, goldPassages, marked } from "./question.js";
 import { table } from "./table.js";
@@ -38,17 +38,41 @@ export function glyph(value) {
 }
 
 /** `verdict` is true, false, or null where the answer is not scored. */
-export function verdictBadge(verdict) {
+function verdictBadge(verdict) {
   if (verdict === null) return badge("plain", "not scored");
   return verdict ? badge("right", "✓ right") : badge("wrong", "✗ wrong");
 }
 
-export function stopBadge(reason) {
+function stopBadge(reason) {
   return badge(reason === "answered" ? "plain" : "stop", words(reason), "Stop reason");
 }
 
-/** The moves of `trajectory` on `question`. */
-export function moves(trajectory, question, verdict) {
+/**
+ * A trajectory below its heading; `right` is whether its answer is, null where that is not scored.
+ * `trajectory` is null where a model wrote none, `score` where there is none but the heading's.
+ */
+export function trajectoryCard({ label, heading, trajectory, score, right, question }) {
+  const ended = trajectory || score;
+  return el(
+    "article",
+    { class: "card trajectory", "aria-label": label },
+    el(
+      "header",
+      {},
+      el("h4", {}, heading, " ", verdictBadge(right), " ", ended ? stopBadge(ended.stop_reason) : null),
+      el("p", { class: "faint" }, facts(trajectory, score)),
+    ),
+    trajectory
+      ? moves(trajectory, question, right)
+      : absent(
+          score
+            ? "Scores only: this model wrote no trajectory for the question."
+            : "No trajectory of this question.",
+        ),
+  );
+}
+
+function moves(trajectory, question, verdict) {
   const gold = goldPassages(question);
   const terms = answerTerms(question);
   return el(
@@ -104,7 +128,7 @@ function aliasTable(trajectory) {
       {},
       `log p(y | x, z) = ${fixed(trajectory.logprob, 2)} nats over ${plural(trajectory.aliases.length, "spelling")}`,
     ),
-    el("div", { class: "scroll" }, table(["Accepted answer", "log p, nats", "Tokens", "Per token"], rows)),
+    table(["Accepted answer", "log p, nats", "Tokens", "Per token"], rows),
   );
 }
 
@@ -147,7 +171,7 @@ function passageItem([id, title, text], score, gold, terms) {
   return el("li", { class: isGold ? "is-gold" : null }, el("details", { toggle: open }, line, body));
 }
 
-export function facts(trajectory, score) {
+function facts(trajectory, score) {
   return [
     score ? `F1 ${percent(score.f1)}%` : null,
     score && isNumber(score.recall) ? `recall ${percent(score.recall, 0)}%` : null,

@@ -6,7 +6,7 @@
 #   make test-extras                 the tests of every extra (Ray, DeepSpeed, vLLM, PLAID, ...), in environments of their own
 #   make test-newest                 the tests with the newest versions of libraries, instead of those in constraints.txt
 #   make test-edges                  of these, the tests of what libraries are expected to do
-#   make lint                        ruff and mypy
+#   make lint                        ruff, mypy, and oxlint for the JavaScript of the report
 #   make docs                        the documentation as a site, in site/; any warning is an error
 #   TORCH="torch --index-url URL"    another build of torch, for instance one for your GPU
 #   OUT=runs/mine                    another run folder for quickstart
@@ -59,6 +59,7 @@ test-plaid: $(VENV)-plaid/.ready
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/oxlint src
 	$(BIN)/mypy
 	$(BIN)/mypy --config-file tests/mypy.toml
 

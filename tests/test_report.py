@@ -11,19 +11,18 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from exsearch.agent.trajectory import Step, Trajectory
+from exsearch.agent.trajectory import FOLDED, Step, Trajectory
 from exsearch.cli.view import view
 from exsearch.core.atomic import remove, write_text
 from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import read_jsonl, write_json, write_jsonl
 from exsearch.corpus.passage import Hit, Passage
 from exsearch.questions.question import Question
-from exsearch.report import gather as gathering
-from exsearch.report import passages
-from exsearch.report import rounds as rounding
-from exsearch.report.gather import flatten
+from exsearch.report import collect as collecting
+from exsearch.report import e_steps, passages
+from exsearch.report.collect import flatten
+from exsearch.report.e_steps import histogram
 from exsearch.report.losses import loss_curves
-from exsearch.report.rounds import histogram
 from exsearch.report.write import write_report
 from exsearch.runs.reader import Logged
 from exsearch.runs.weighted import Weighted
@@ -62,7 +61,7 @@ def test_the_page_holds_the_run(run: Path) -> None:
     assert warmup["figures"]["em"]["n"] == 20
     assert [score["em"] for score in warmup["scores"]] == [
         float(run_["answer"] == question["answers"][0]) if "answer" in run_ else 0.0
-        for run_, question in zip(warmup["runs"], data["questions"], strict=True)
+        for run_, question in zip(warmup["trajectories"], data["questions"], strict=True)
     ]
     assert data["comparison"]["difference"]["mean"] == 0.17
     assert [curve["stage"] for curve in data["losses"]] == ["warmup", "iter-1/learn", "iter-2/learn"]
@@ -78,7 +77,7 @@ def test_hits_point_to_passages_that_are_held_once(run: Path) -> None:
         for attempt in read_jsonl(run / "eval" / "iter-2" / "trajectories.jsonl", Trajectory)
         if attempt.question_id == data["questions"][3]["id"]
     ]
-    shown = data["models"][4]["runs"][3]
+    shown = data["models"][4]["trajectories"][3]
     assert [step["query"] for step in shown["steps"]] == [step.query for step in original.steps]
     assert [[data["passages"][row] for row, _ in step["hits"]] for step in shown["steps"]] == [
         [[hit.passage.id, hit.passage.title, hit.passage.text] for hit in step.hits] for step in original.steps
@@ -87,14 +86,31 @@ def test_hits_point_to_passages_that_are_held_once(run: Path) -> None:
 
 
 def test_the_samples_carry_their_weights(run: Path) -> None:
-    [first, _] = data_of(page_of(run))["rounds"]
+    [first, _] = data_of(page_of(run))["e_steps"]
     assert first["k"] == 4 and first["total"] == len(first["explored"]) == 10
     assert sum(first["weights"]["counts"]) == 40
     assert sum(first["ess"]["counts"]) + first["skipped"] == 10
     for explored in first["explored"]:
         weights = [sample["weight"] for sample in explored["samples"]]
         assert sum(weights) == pytest.approx(1, abs=1e-3) or explored["ess"] is None
-        assert [sample["run"]["sample"] for sample in explored["samples"]] == [0, 1, 2, 3]
+        assert [sample["trajectory"]["sample"] for sample in explored["samples"]] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_branches_are_no_samples_of_their_own(tmp_path: Path, folded: bool) -> None:
+    run = make_run(tmp_path / "run", test=2, train=2, branches=2)
+    for name in ("trajectories", "weights") if folded else ():
+        path = run / "iter-2" / f"{name}.jsonl"
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        earlier = [line | {"sample": line["sample"] + FOLDED * line.pop("branch", 0)} for line in lines]
+        path.write_text("".join(json.dumps(line) + "\n" for line in earlier), encoding="utf-8")
+    first, second = data_of(page_of(run))["e_steps"]
+    assert [(each["k"], each["largest"]) for each in (first, second)] == [(4, 4), (4, 6)]
+    trajectories = [sample["trajectory"] for sample in second["explored"][0]["samples"]]
+    assert [(one["sample"], one.get("branch", 0)) for one in trajectories] == [
+        (0, 0), (1, 0), (1, 1), (1, 2), (2, 0), (3, 0)
+    ]  # fmt: skip
+    assert [one.get("share", 1) for one in trajectories] == pytest.approx([1, 1 / 3, 1 / 3, 1 / 3, 1, 1], abs=1e-4)
 
 
 def test_nothing_is_loaded_from_elsewhere(run: Path) -> None:
@@ -159,7 +175,7 @@ def test_a_missing_part_leaves_the_rest(tmp_path: Path, part: str) -> None:
     run = make_run(tmp_path / "run", test=3, train=2)
     remove(run / part)
     data = data_of(page_of(run))
-    assert data["rounds"]
+    assert data["e_steps"]
     assert bool(data["questions"]) == (part != "eval")
     if part == "summary.json":
         assert [model["name"] for model in data["models"]] == MODELS
@@ -182,7 +198,7 @@ def test_a_journal_that_is_being_written_is_read_up_to_its_torn_line(tmp_path: P
     path = run / "iter-2" / "trajectories.jsonl"
     path.write_bytes(path.read_bytes()[:-40])
     remove(run / "iter-2" / "weights.jsonl")
-    last = data_of(page_of(run))["rounds"][1]
+    last = data_of(page_of(run))["e_steps"][1]
     assert sum(len(explored["samples"]) for explored in last["explored"]) == 7
     assert last["weights"] is None
 
@@ -220,13 +236,13 @@ def test_five_models_on_a_hundred_questions_fit_in_five_megabytes(tmp_path: Path
 
 
 def test_larger_runs_are_capped_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gathering, "MAX_QUESTIONS", 5)
-    monkeypatch.setattr(rounding, "MAX_SAMPLES", 24)
+    monkeypatch.setattr(collecting, "MAX_QUESTIONS", 5)
+    monkeypatch.setattr(e_steps, "MAX_SAMPLES", 24)
     monkeypatch.setattr(passages, "MAX_PASSAGE", 100)
     data = data_of(page_of(make_run(tmp_path / "run", test=8, train=6)))
-    assert len(data["questions"]) == 5 and len(data["models"][0]["runs"]) == 5
-    assert [len(round_["explored"]) for round_ in data["rounds"]] == [3, 3]
-    assert sum(data["rounds"][0]["weights"]["counts"]) == 24
+    assert len(data["questions"]) == 5 and len(data["models"][0]["trajectories"]) == 5
+    assert [len(round_["explored"]) for round_ in data["e_steps"]] == [3, 3]
+    assert sum(data["e_steps"][0]["weights"]["counts"]) == 24
     assert data["models"][0]["figures"]["em"]["n"] == 8
     notices = " ".join(data["notices"])
     assert "first 5 of 8 test questions" in notices and "first 3 of 6 training questions" in notices
@@ -247,7 +263,7 @@ def test_unnormalised_weights_get_a_wider_scale(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", test=2, train=2)
     path = run / "iter-1" / "weights.jsonl"
     write_jsonl(path, [msgspec.structs.replace(record, weight=3.5) for record in list(read_jsonl(path, Weighted))])
-    first = data_of(page_of(run))["rounds"][0]
+    first = data_of(page_of(run))["e_steps"][0]
     assert first["top_weight"] == 4 and first["weights"]["edges"][-1] == 4
     assert first["weights"]["counts"][17] == 8
     assert [explored["ess"] for explored in first["explored"]] == [4, 4]

@@ -17,7 +17,7 @@ from exsearch.corpus.passage import Hit, Passage
 from exsearch.evaluation.compare import compare
 from exsearch.evaluation.scores import Scores, write_scores
 from exsearch.questions.question import Question
-from exsearch.report import gather
+from exsearch.report import collect
 from exsearch.report.write import write_comparison_report, write_report
 from exsearch.runs.evaluations import read_evaluation
 from test_report import EVIL, data_of, embedded
@@ -44,7 +44,7 @@ def test_the_page_of_an_evaluation_holds_its_figures_and_trajectories(run: Path)
     [model] = data["models"]
     assert model["figures"]["f1"] == msgspec.to_builtins(scores.figures["f1"])
     assert [score["em"] for score in model["scores"]] == [score.em for score in scores.questions]
-    assert all(model["runs"]) and all(question["text"] != question["id"] for question in data["questions"])
+    assert all(model["trajectories"]) and all(question["text"] != question["id"] for question in data["questions"])
     assert sum(model["searches"].values()) == 20
     assert sum(figure["n"] for figure in model["f1_by_hops"].values()) == 20
     assert ["k", "5"] in data["protocol"] and data["paired"] is None
@@ -71,9 +71,9 @@ def test_two_evaluations_of_one_name_are_told_apart_by_their_folders(run: Path) 
 
 
 def test_questions_that_differ_are_shown_where_not_all_can_be(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gather, "MAX_QUESTIONS", 3)
+    monkeypatch.setattr(collect, "MAX_QUESTIONS", 3)
     data = data_of(beside(run / "eval" / "closed-book", run / "eval" / "iter-2"))
-    assert len(data["questions"]) == len(data["models"][1]["runs"]) == 3
+    assert len(data["questions"]) == len(data["models"][1]["trajectories"]) == 3
     assert set(data["paired"]["outcomes"]) <= {"win", "loss"}
     assert "first 3 of 20 questions" in data["notices"][0]
     alone = data_of(write_report(run / "eval" / "iter-2").read_text(encoding="utf-8"))
@@ -129,7 +129,7 @@ def test_an_evaluation_without_questions_or_trajectories_has_a_page_of_its_figur
     remove(run / "questions")
     remove(folder / "trajectories.jsonl")
     data = data_of(write_report(folder).read_text(encoding="utf-8"))
-    assert data["models"][0]["runs"] == [None] * 20
+    assert data["models"][0]["trajectories"] == [None] * 20
     assert data["questions"][0]["text"] == data["questions"][0]["id"]
     assert "there is no questions.jsonl" in data["notices"][0]
 

@@ -108,9 +108,16 @@ class World:
 
 
 def make_run(
-    run: Path, test: int = 20, train: int = 10, k: int = 4, passages: int = 400, words: int = 90, dev: int = 6
+    run: Path,
+    test: int = 20,
+    train: int = 10,
+    k: int = 4,
+    passages: int = 400,
+    words: int = 90,
+    dev: int = 6,
+    branches: int = 0,
 ) -> Path:
-    """Write a complete run folder of two iterations."""
+    """Write a complete run folder of two iterations, where sample 1 of the second has this many branches."""
     world = World(passages, words)
     splits = {
         "train": world.questions("train", train),
@@ -131,7 +138,8 @@ def make_run(
         write_evaluation(run / validation, model, splits["dev"], world)
         write_evaluation(run / "train-eval" / model, model, splits["train"], world)
     for iteration in ("iter-1", "iter-2"):
-        write_round(run / iteration, splits["train"], k, SKILL[iteration], world)
+        branched = branches if iteration == "iter-2" else 0
+        write_e_step(run / iteration, splits["train"], k, SKILL[iteration], world, branched)
     write_jsonl(run / "metrics.jsonl", list(losses()))
     write_json(run / "summary.json", summary(test, train))
     return run
@@ -187,8 +195,13 @@ def figure(values: list[float]) -> Figure:
     return Figure(mean, low if mean < 0 else max(low, 0.0), mean + spread, n)
 
 
-def write_round(folder: Path, questions: list[Question], k: int, skill: float, world: World) -> None:
+def write_e_step(folder: Path, questions: list[Question], k: int, skill: float, world: World, branches: int) -> None:
     attempts = [world.trajectory(question, sample, skill) for sample in range(k) for question in questions]
+    for branch in range(1, branches + 1):
+        forked = [world.trajectory(question, 1, skill) for question in questions]
+        attempts += [msgspec.structs.replace(one, branch=branch) for one in forked]
+    share = 1 / (1 + branches)
+    attempts = [msgspec.structs.replace(one, share=share) if one.sample == 1 else one for one in attempts]
     write_jsonl(folder / "trajectories.jsonl", attempts)
     by_question: dict[str, list[Trajectory]] = {}
     for attempt in attempts:
@@ -207,6 +220,7 @@ def write_round(folder: Path, questions: list[Question], k: int, skill: float, w
                 Weighted(
                     question_id=question.id,
                     sample=one.sample,
+                    branch=one.branch,
                     logprob=best.logprob if best else None,
                     exact_match=right,
                     f1=right,

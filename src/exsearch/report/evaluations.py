@@ -2,16 +2,16 @@
 
 from typing import Literal
 
+from exsearch.agent.trajectory import Trajectory
 from exsearch.core.jsonl import read_growing
 from exsearch.evaluation.compare import Comparison
 from exsearch.evaluation.folder import TRAJECTORIES, Evaluated
 from exsearch.questions.question import Question
-from exsearch.report import gather
-from exsearch.report.gather import flatten, left_out_notice, protocol_warnings, shortened_notice
+from exsearch.report import collect
+from exsearch.report.collect import flatten, left_out_notice, protocol_warnings, shortened_notice
 from exsearch.report.models import hops_of, page_model
 from exsearch.report.page import Page, Paired
 from exsearch.report.passages import PassageTable
-from exsearch.runs.reader import Attempt
 
 Outcome = Literal["win", "loss", "tie"]
 
@@ -22,15 +22,22 @@ def evaluation_page(evaluated: Evaluated) -> Page:
     return _page("evaluation", evaluated.scores.name, {evaluated.scores.name: evaluated}, ids)
 
 
-def comparison_page(a: Evaluated, b: Evaluated, found: Comparison) -> Page:
+def comparison_page(a: Evaluated, b: Evaluated, comparison: Comparison) -> Page:
     """Return the page of b beside a, the questions that they answered differently well first."""
-    outcomes: dict[str, Outcome] = {pair.question_id: "win" for pair in found.wins}
-    outcomes |= {pair.question_id: "loss" for pair in found.losses}
-    outcomes |= dict.fromkeys(found.ties, "tie")
+    outcomes: dict[str, Outcome] = {pair.question_id: "win" for pair in comparison.wins}
+    outcomes |= {pair.question_id: "loss" for pair in comparison.losses}
+    outcomes |= dict.fromkeys(comparison.ties, "tie")
     answered = {score.question_id for score in b.scores.questions}
     ids = [score.question_id for score in a.scores.questions if score.question_id in answered]
     ids.sort(key=lambda id_: outcomes.get(id_) not in ("win", "loss"))
-    return _page("comparison", f"{found.b} against {found.a}", {found.a: a, found.b: b}, ids, found, outcomes)
+    return _page(
+        "comparison",
+        f"{comparison.b} against {comparison.a}",
+        {comparison.a: a, comparison.b: b},
+        ids,
+        comparison,
+        outcomes,
+    )
 
 
 def _page(
@@ -38,19 +45,19 @@ def _page(
     title: str,
     evaluations: dict[str, Evaluated],
     ids: list[str],
-    found: Comparison | None = None,
+    comparison: Comparison | None = None,
     outcomes: dict[str, Outcome] | None = None,
 ) -> Page:
     known: dict[str, Question] = {}
     for each in evaluations.values():
         known = {**each.questions, **known}
-    questions = [known.get(id_) or Question(id=id_, text=id_, answers=[]) for id_ in ids[: gather.MAX_QUESTIONS]]
+    questions = [known.get(id_) or Question(id=id_, text=id_, answers=[]) for id_ in ids[: collect.MAX_QUESTIONS]]
     rows = {question.id: row for row, question in enumerate(questions)}
     hops = hops_of(known.values())
     passages = PassageTable()
     models = [
         page_model(
-            name, each.scores, read_growing(each.folder / TRAJECTORIES, Attempt), rows, hops, passages, trained=False
+            name, each.scores, read_growing(each.folder / TRAJECTORIES, Trajectory), rows, hops, passages, trained=False
         )
         for name, each in evaluations.items()
     ]
@@ -59,10 +66,10 @@ def _page(
         notices.append(left_out_notice(len(questions), len(ids), "questions"))
     if passages.shortened:
         notices.append(shortened_notice(passages.shortened))
-    if found and (found.only_a or found.only_b):
+    if comparison and (comparison.only_a or comparison.only_b):
         notices.append(
-            f"The differences are over {found.n} questions that both answered; {found.only_a} of A and "
-            f"{found.only_b} of B are left out. All other figures are of each model over all of its own questions."
+            f"The differences are over {comparison.n} questions that both answered; {comparison.only_a} of A and "
+            f"{comparison.only_b} of B are left out. All other figures are of each model over all of its own questions."
         )
     if not known:
         notices.append("The text of the questions is not known: there is no questions.jsonl.")
@@ -73,13 +80,15 @@ def _page(
         fingerprint=fingerprints.pop() if len(fingerprints) == 1 else None,
         best=None,
         comparison=None,
-        paired=_paired(found, [(outcomes or {}).get(question.id) for question in questions]) if found else None,
+        paired=_paired(comparison, [(outcomes or {}).get(question.id) for question in questions])
+        if comparison
+        else None,
         iterations=[],
         seconds={},
         split_sizes={},
         models=models,
         questions=questions,
-        rounds=[],
+        e_steps=[],
         losses=[],
         passages=passages.rows,
         config=[],
@@ -89,15 +98,15 @@ def _page(
     )
 
 
-def _paired(found: Comparison, outcomes: list[Outcome | None]) -> Paired:
+def _paired(comparison: Comparison, outcomes: list[Outcome | None]) -> Paired:
     return Paired(
-        metric=found.metric,
-        n=found.n,
-        wins=len(found.wins),
-        losses=len(found.losses),
-        ties=len(found.ties),
-        differences=found.differences,
-        breakdowns=found.breakdowns,
+        metric=comparison.metric,
+        n=comparison.n,
+        wins=len(comparison.wins),
+        losses=len(comparison.losses),
+        ties=len(comparison.ties),
+        differences=comparison.differences,
+        breakdowns=comparison.breakdowns,
         outcomes=outcomes,
     )
 

@@ -3,19 +3,19 @@
 from collections import Counter
 from collections.abc import Iterable
 
+from exsearch.agent.trajectory import Trajectory
 from exsearch.evaluation.bootstrap import answer_probability, figure
 from exsearch.evaluation.scores import Figure, QuestionScore, Scores
 from exsearch.questions.question import Question
 from exsearch.report.page import Model, Score
 from exsearch.report.passages import PassageTable
-from exsearch.report.runs import page_run
-from exsearch.runs.reader import Attempt
+from exsearch.report.trajectories import page_trajectory
 
 
 def page_model(
     name: str,
     scores: Scores | None,
-    attempts: Iterable[Attempt],
+    trajectories: Iterable[Trajectory],
     rows: dict[str, int],
     hops: dict[str, int],
     passages: PassageTable,
@@ -36,14 +36,14 @@ def page_model(
         f1_by_hops=_f1_by_hops(scores.questions, hops) if scores else {},
         searches=_searches(scores.questions) if scores else {},
         scores=[None] * len(rows),
-        runs=[None] * len(rows),
+        trajectories=[None] * len(rows),
     )
     for score in scores.questions if scores else []:
         row = rows.get(score.question_id)
         if row is not None:
             model.scores[row] = _score(score)
-    for attempt in attempts:
-        _place(model, attempt, rows, passages)
+    for trajectory in trajectories:
+        _place(model, trajectory, rows, passages)
     return model
 
 
@@ -87,11 +87,11 @@ def _score(score: QuestionScore) -> Score:
     )
 
 
-def _place(model: Model, attempt: Attempt, rows: dict[str, int], passages: PassageTable) -> None:
-    """Put the attempt at its question's row, the first sample where there are several."""
-    row = rows.get(attempt.question_id)
+def _place(model: Model, trajectory: Trajectory, rows: dict[str, int], passages: PassageTable) -> None:
+    """Put the trajectory at its question's row, the first of the first sample where there are several."""
+    row = rows.get(trajectory.question_id)
     if row is None:
         return
-    present = model.runs[row]
-    if present is None or attempt.sample < present.sample:
-        model.runs[row] = page_run(attempt, passages)
+    present = model.trajectories[row]
+    if present is None or trajectory.number < (present.sample, present.branch):
+        model.trajectories[row] = page_trajectory(trajectory, passages)

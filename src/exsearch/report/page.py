@@ -1,7 +1,7 @@
 """What report.html embeds: the typed content of its JSON block.
 
-To save space, `Model.scores`, `Model.runs` and `Paired.outcomes` are parallel to `Page.questions`, and hits point into
-`Page.passages`.
+To save space, `Model.scores`, `Model.trajectories` and `Paired.outcomes` are parallel to `Page.questions`, and hits
+point into `Page.passages`.
 """
 
 from typing import Literal
@@ -24,7 +24,7 @@ class PageStep(msgspec.Struct, frozen=True):
     evidence: str | None
 
 
-class Run(msgspec.Struct, frozen=True, omit_defaults=True):
+class PageTrajectory(msgspec.Struct, frozen=True, omit_defaults=True):
     """One trajectory without its tokens."""
 
     sample: int
@@ -42,6 +42,8 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     shortened: int = 0
     branch: int = 0
     """0 for the sample itself, n for its n-th branch."""
+    share: float = 1.0
+    """Its part of the sample: one over the number of continuations drawn where it branches off."""
 
 
 class Score(msgspec.Struct, frozen=True):
@@ -73,13 +75,13 @@ class Model(msgspec.Struct, frozen=True):
     searches: dict[str, int]
     """Questions by number of searches."""
     scores: list[Score | None]
-    runs: list[Run | None]
+    trajectories: list[PageTrajectory | None]
 
 
 class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
     """One of the K trajectories of a question, with its weight once it has one."""
 
-    run: Run
+    trajectory: PageTrajectory
     weight: float | None = None
     logprob: float | None = None
     em: float | None = None
@@ -103,12 +105,14 @@ class Histogram(msgspec.Struct, frozen=True):
     counts: list[int]
 
 
-class Round(msgspec.Struct, frozen=True):
+class EStep(msgspec.Struct, frozen=True):
     """The E-step of one iteration."""
 
     name: str
     k: int
     """The largest number of samples of a question."""
+    largest: int
+    """The largest number of trajectories of a question: its samples and their branches."""
     total: int
     """Questions in the run; `explored` may hold fewer."""
     explored: list[Explored]
@@ -162,7 +166,7 @@ class Page(msgspec.Struct, frozen=True):
     split_sizes: dict[str, int]
     models: list[Model]
     questions: list[Question]
-    rounds: list[Round]
+    e_steps: list[EStep]
     losses: list[LossCurve]
     passages: list[tuple[str, str, str]]
     """Id, title, text."""

@@ -13,28 +13,12 @@ from exsearch.core.atomic import write_text
 from exsearch.evaluation.compare import Comparison
 from exsearch.evaluation.folder import Evaluated
 from exsearch.evaluation.scores import has_scores
+from exsearch.report.bundle import bundle
+from exsearch.report.collect import collect
 from exsearch.report.evaluations import comparison_page, evaluation_page
-from exsearch.report.gather import gather
 from exsearch.report.page import Page
 from exsearch.runs.evaluations import read_evaluation
 from exsearch.runs.reader import RunReader
-
-SCRIPTS = (
-    "base.js",
-    "charts.js",
-    "paired.js",
-    "summary.js",
-    "curves.js",
-    "breakdowns.js",
-    "learning.js",
-    "figures.js",
-    "trajectory.js",
-    "browser.js",
-    "compare.js",
-    "explore.js",
-    "report.js",
-)
-"""In this order, as one script: each uses only what those before it define."""
 
 
 def write_report(folder: Path) -> Path:
@@ -42,15 +26,15 @@ def write_report(folder: Path) -> Path:
 
     Raises UsageError if it is neither.
     """
-    page = evaluation_page(read_evaluation(folder)) if has_scores(folder) else gather(RunReader(folder))
+    page = evaluation_page(read_evaluation(folder)) if has_scores(folder) else collect(RunReader(folder))
     target = folder / "report.html"
     write_text(target, render(page))
     return target
 
 
-def write_comparison_report(a: Evaluated, b: Evaluated, found: Comparison, target: Path) -> None:
+def write_comparison_report(a: Evaluated, b: Evaluated, comparison: Comparison, target: Path) -> None:
     """Write the page of two evaluations side by side."""
-    write_text(target, render(comparison_page(a, b, found)))
+    write_text(target, render(comparison_page(a, b, comparison)))
 
 
 def render(page: Page) -> str:
@@ -60,7 +44,7 @@ def render(page: Page) -> str:
     nothing in a passage can become markup. The content security policy allows the page's own script and
     style, by hash, and no request at all.
     """
-    script = _script()
+    script = bundle("report.js", _asset)
     style = _asset("report.css")
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:; "
@@ -79,11 +63,6 @@ def render(page: Page) -> str:
 def embed(value: object) -> str:
     """Return `value` as JSON that is safe inside a script element."""
     return msgspec.json.encode(value).decode().replace("<", "\\u003c")
-
-
-def _script() -> str:
-    parts = "\n".join(_asset(name) for name in SCRIPTS)
-    return f'\n(() => {{\n"use strict";\n\n{parts}}})();\n'
 
 
 def _asset(name: str) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from exsearch.agent.trajectory import AliasScore, Numbered, Step
+from exsearch.agent.trajectory import Numbered, Trajectory
 from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import read_growing, read_json
 from exsearch.core.toml import read_toml
@@ -27,23 +27,12 @@ class Logged(msgspec.Struct, frozen=True):
     answer_loss: float | None = None
 
 
-class Attempt(Numbered, msgspec.Struct, frozen=True):
-    """The part of a Trajectory that a reader sees; its token ids are skipped while decoding."""
+class Reference(Numbered, frozen=True):
+    """Identifies the trajectory in a line of a journal."""
 
     question_id: str
     sample: int
-    steps: list[Step]
-    answer: str | None
-    stop_reason: str
-    loss_mask: list[int] = []
-    logprobs: list[float] = []
-    alias_scores: list[AliasScore] = []
-    shortened_passages: int = 0
     branch: int = 0
-
-
-class _Reference(msgspec.Struct, frozen=True):
-    question_id: str
 
 
 class _Decided(msgspec.Struct, frozen=True):
@@ -54,13 +43,13 @@ class RunReader:
     """Gives what is there: an absent part is empty or None, a malformed one a UsageError."""
 
     def __init__(self, path: Path) -> None:
-        """Open the run folder at `path`; raise UsageError if it is none."""
+        """Open the run folder at `path`. Raises UsageError if it is not one."""
         self.path = path
         self._layout = layout = RunLayout(path)
         if not path.is_dir():
             raise UsageError(f"{path}: no such folder")
         landmarks = (layout.config, layout.summary, layout.metrics_file)
-        if not (any(file.is_file() for file in landmarks) or self.models() or self.rounds()):
+        if not (any(file.is_file() for file in landmarks) or self.models() or self.explored_iterations()):
             raise UsageError(f"{path}: not a run folder: no config.toml, summary.json, metrics.jsonl, eval/ or iter-1/")
 
     def summary(self) -> RunSummary | None:
@@ -102,22 +91,21 @@ class RunReader:
         """Return a model's scores on the first explored training questions."""
         return _scores(self._layout.train_eval(model))
 
-    def evaluated(self, model: str) -> Iterator[Attempt]:
+    def evaluated(self, model: str) -> Iterator[Trajectory]:
         """Yield the trajectories of a model's evaluation."""
-        return read_growing(self._layout.test_eval(model) / TRAJECTORIES, Attempt)
+        return read_growing(self._layout.test_eval(model) / TRAJECTORIES, Trajectory)
 
-    def rounds(self) -> list[str]:
+    def explored_iterations(self) -> list[str]:
         """Return the names of the iterations that have explored."""
         return self._layout.explored()
 
-    def explored_ids(self, iteration: str) -> Iterator[str]:
-        """Yield the question id of each sampled trajectory of an iteration."""
-        journal = self._layout.trajectories(iteration)
-        return (reference.question_id for reference in read_growing(journal, _Reference))
+    def references(self, iteration: str) -> Iterator[Reference]:
+        """Yield the references to the trajectories that an iteration has sampled."""
+        return read_growing(self._layout.trajectories(iteration), Reference)
 
-    def explored(self, iteration: str) -> Iterator[Attempt]:
+    def explored(self, iteration: str) -> Iterator[Trajectory]:
         """Yield the sampled trajectories of an iteration."""
-        return read_growing(self._layout.trajectories(iteration), Attempt)
+        return read_growing(self._layout.trajectories(iteration), Trajectory)
 
     def guard(self, iteration: str) -> str:
         """Return what became of an iteration's step, in a sentence; nothing if that is not decided."""

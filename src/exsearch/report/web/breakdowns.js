@@ -1,5 +1,12 @@
 // Where the scores come from: how trajectories ended, how often they searched, and scores by number of hops.
 
+import { bar, chartCard, ends, interval, MARKS, plot, rowPlot, xTick, xTitle } from "./charts.js";
+import { data } from "./data.js";
+import { absent } from "./dom.js";
+import { DASH, fixed, percent, plural, sum, whole, words } from "./format.js";
+import { METRICS } from "./metrics.js";
+import { bands, niceTicks } from "./scales.js";
+
 const STOP_ORDER = [
   "answered",
   "max_steps",
@@ -13,7 +20,7 @@ function stopTone(reason) {
   return `stop-${STOP_ORDER.includes(reason) ? reason.replace("_", "-") : "other"}`;
 }
 
-function stopChart() {
+export function stopChart() {
   const models = data.models.filter((model) => Object.keys(model.stop_reasons).length);
   if (!models.length) return absent("No stop reasons: no eval/NAME/scores.json names any.");
   const found = new Set(
@@ -39,57 +46,29 @@ function stopChart() {
 }
 
 function drawStops(width, models, reasons) {
-  const row = 34;
-  const left = 16 + 7.6 * Math.max(...models.map((model) => model.name.length));
-  const height = models.length * row + 44;
-  const x = linear([0, 1], [left, width - 16]);
-  const root = svg("svg", {
+  const { root, x, y } = rowPlot({
     width,
-    height,
-    viewBox: `0 0 ${width} ${height}`,
-    role: "img",
-    "aria-label": "Stop reasons by model, as shares",
+    label: "Stop reasons by model, as shares",
+    labels: models.map(({ name }) => name),
+    row: 34,
+    xTicks: [0, 0.25, 0.5, 0.75, 1],
+    xTitle: "Share of questions, %",
+    format: (tick) => percent(tick, 0),
   });
-  for (const tick of [0, 0.25, 0.5, 0.75, 1]) {
-    root.append(
-      svg("line", { class: "grid", x1: x(tick), x2: x(tick), y1: 4, y2: height - 38 }),
-      svg("text", { class: "tick", x: x(tick), y: height - 22, "text-anchor": "middle" }, percent(tick, 0)),
-    );
-  }
-  root.append(
-    svg(
-      "text",
-      { class: "axis-title", x: (x(0) + x(1)) / 2, y: height - 5, "text-anchor": "middle" },
-      "Share of questions, %",
-    ),
-  );
-  models.forEach((model, i) => stopRow(root, model, reasons, x, 6 + i * row));
+  models.forEach((model, i) => stopRow(root, model, reasons, x, y(i) - 12));
   return root;
 }
 
-function stopRow(root, model, reasons, x, top) {
-  const total = Object.values(model.stop_reasons).reduce((sum, count) => sum + count, 0);
-  root.append(
-    svg("text", { class: "tick strong", x: x(0) - 8, y: top + 16, "text-anchor": "end" }, model.name),
-  );
+function stopRow(root, model, reasons, x, y) {
+  const questions = sum(Object.values(model.stop_reasons));
   let before = 0;
   for (const reason of reasons) {
     const count = model.stop_reasons[reason] || 0;
     if (!count) continue;
-    const [from, to] = [x(before / total), x((before + count) / total)];
-    const bar = svg(
-      "g",
-      { class: stopTone(reason) },
-      svg("rect", { class: "bar", x: from, y: top, width: Math.max(to - from - 1, 1), height: 24 }),
-    );
-    const text = whole(count);
-    if (to - from > 8 * text.length + 6) {
-      bar.append(
-        svg("text", { class: "on-bar", x: (from + to) / 2, y: top + 16, "text-anchor": "middle" }, text),
-      );
-    }
-    withTip(bar, `${model.name}: ${words(reason)}, ${count} of ${total} (${percent(count / total)}%)`);
-    root.append(bar);
+    const [from, to] = [x(before / questions), x((before + count) / questions)];
+    const tip = `${model.name}: ${words(reason)}, ${count} of ${questions} (${percent(count / questions)}%)`;
+    const tone = stopTone(reason);
+    bar(root, { x: from, y, width: to - from - 1, height: 24, tone, tip, text: whole(count) });
     before += count;
   }
 }
@@ -107,13 +86,13 @@ function byHops(model, key) {
   return key === "em" ? model.by_hops : model.f1_by_hops;
 }
 
-function hopChart(key) {
+export function hopChart(key) {
   const { label } = METRICS[key];
   const models = data.models.filter((model) =>
     Object.keys(byHops(model, key)).some((hop) => hop !== "unknown"),
   );
   if (!models.length) return absent(`No ${label} by hops: the questions name none, or there are no scores.`);
-  const hops = [...new Set(models.flatMap((model) => Object.keys(byHops(model, key))))].sort(
+  const hops = [...new Set(models.flatMap((model) => Object.keys(byHops(model, key))))].toSorted(
     (a, b) => Number(a) - Number(b) || a.localeCompare(b),
   );
   const marks = models.map((_, i) => MARKS[i % MARKS.length]);
@@ -179,20 +158,16 @@ function drawHops(width, key, models, hops, marks) {
   return frame.root;
 }
 
-function searchesChart() {
+export function searchesChart() {
   const models = data.models.filter((model) => Object.keys(model.searches).length);
   if (!models.length) return absent("No searches: there are no scores.");
   const most = Math.max(...models.flatMap((model) => Object.keys(model.searches).map(Number)));
   const numbers = Array.from({ length: most + 1 }, (_, number) => number);
-  const share = (model, number) => {
-    const total = Object.values(model.searches).reduce((sum, count) => sum + count, 0);
-    return (model.searches[number] || 0) / total;
-  };
   return chartCard({
     title: "Searches per question",
     note: "Share of the questions on which a model searched so often.",
     legend: models.map((model) => ({ label: model.name, tone: modelTone(model) })),
-    draw: (width) => drawSearches(width, models, numbers, share),
+    draw: (width) => drawSearches(width, models, numbers),
     values: {
       head: ["Model", ...numbers.map((number) => plural(number, "search"))],
       rows: models.map((model) => [
@@ -203,8 +178,13 @@ function searchesChart() {
   });
 }
 
-function drawSearches(width, models, numbers, share) {
-  const top = Math.max(...models.flatMap((model) => numbers.map((number) => share(model, number))));
+/** The share of its questions on which a model searched `number` times. */
+function searchShare(model, number) {
+  return (model.searches[number] || 0) / sum(Object.values(model.searches));
+}
+
+function drawSearches(width, models, numbers) {
+  const top = Math.max(...models.flatMap((model) => numbers.map((number) => searchShare(model, number))));
   const frame = plot({
     width,
     height: 280,
@@ -215,24 +195,22 @@ function drawSearches(width, models, numbers, share) {
     bottom: 56,
   });
   const x = bands(frame.box, numbers.length);
-  const bar = Math.min(34, ((frame.box.right - frame.box.left) / numbers.length) * (0.8 / models.length));
+  const step = Math.min(34, ((frame.box.right - frame.box.left) / numbers.length) * (0.8 / models.length));
   numbers.forEach((number, i) => {
     xTick(frame, x(i), number);
     models.forEach((model, j) => {
-      const value = share(model, number);
+      const value = searchShare(model, number);
       if (!value) return;
       const y = frame.y(100 * value);
-      const from = x(i) + (j - models.length / 2) * bar;
-      const node = svg(
-        "g",
-        { class: modelTone(model) },
-        svg("rect", { class: "bar", x: from, y, width: bar - 1, height: frame.box.bottom - y }),
-      );
-      withTip(
-        node,
-        `${model.name}: ${plural(number, "search")} on ${plural(model.searches[number], "question")} (${percent(value)}%)`,
-      );
-      frame.root.append(node);
+      const from = x(i) + (j - models.length / 2) * step;
+      bar(frame.root, {
+        x: from,
+        y,
+        width: step - 1,
+        height: frame.box.bottom - y,
+        tone: modelTone(model),
+        tip: `${model.name}: ${plural(number, "search")} on ${plural(model.searches[number], "question")} (${percent(value)}%)`,
+      });
     });
   });
   xTitle(frame, "Searches", 40);

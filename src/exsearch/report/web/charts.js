@@ -1,35 +1,14 @@
-// Charts as inline SVG: scales, axes, marks, legends, and the table of values below each.
+// Charts as inline SVG: frames with axes, marks, legends, and the table of values below each.
 
-const MARKS = ["circle", "square", "diamond", "triangle"];
+import { el, svg } from "./dom.js";
+import { fixed, isNumber, signed } from "./format.js";
+import { linear, tickDigits } from "./scales.js";
+import { valueTable } from "./table.js";
 
-/** Steps of 1, 2, 2.5 or 5 times a power of ten that cover [low, high] in about `count` steps. */
-function niceTicks(low, high, count = 5) {
-  if (!(high > low)) [low, high] = [low - (Math.abs(low) || 1) / 2, high + (Math.abs(high) || 1) / 2];
-  const raw = (high - low) / count;
-  const power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((size) => size >= raw * 0.999);
-  const first = Math.floor(low / step + 1e-9);
-  const last = Math.ceil(high / step - 1e-9);
-  const ticks = [];
-  for (let i = first; i <= last; i += 1) ticks.push(Number((i * step).toPrecision(12)));
-  return ticks;
-}
-
-/** Decimals that tell neighbouring ticks apart. */
-function tickDigits(ticks) {
-  const step = ticks.length > 1 ? ticks[1] - ticks[0] : 1;
-  let digits = 0;
-  while (digits < 6 && Math.abs(Number(step.toFixed(digits)) - step) > step * 1e-6) digits += 1;
-  return digits;
-}
-
-function linear(from, to) {
-  const slope = (to[1] - to[0]) / (from[1] - from[0] || 1);
-  return (value) => to[0] + (value - from[0]) * slope;
-}
+export const MARKS = ["circle", "square", "diamond", "triangle"];
 
 /** A card with title, chart, legend and values; `draw(width)` returns the SVG, anew for each width. */
-function chartCard({ title, note, legend, draw, values }) {
+export function chartCard({ title, note, legend, draw, values }) {
   const canvas = el("div", { class: "canvas" });
   const card = el(
     "figure",
@@ -62,45 +41,8 @@ function legendItem({ label, tone, mark, dashed, line, hollow }) {
   return el("li", {}, swatch, label);
 }
 
-function valueTable({ head, rows }) {
-  return el(
-    "details",
-    { class: "values" },
-    el("summary", {}, "Values"),
-    el("div", { class: "scroll" }, table(head, rows)),
-  );
-}
-
-/** A table; the first column is text, the others are numbers. */
-function table(head, rows) {
-  return el(
-    "table",
-    {},
-    el(
-      "thead",
-      {},
-      el(
-        "tr",
-        {},
-        head.map((cell) => el("th", { scope: "col" }, cell)),
-      ),
-    ),
-    el(
-      "tbody",
-      {},
-      rows.map((row) =>
-        el(
-          "tr",
-          {},
-          row.map((cell, i) => el(i ? "td" : "th", i ? {} : { scope: "row" }, cell)),
-        ),
-      ),
-    ),
-  );
-}
-
 /** A mark of radius 5 around (x, y). */
-function markShape(kind, x, y, hollow) {
+export function markShape(kind, x, y, hollow) {
   const attributes = { class: hollow ? "mark hollow" : "mark" };
   if (kind === "circle") return svg("circle", { ...attributes, cx: x, cy: y, r: 4.5 });
   if (kind === "square") return svg("rect", { ...attributes, x: x - 4, y: y - 4, width: 8, height: 8 });
@@ -120,19 +62,17 @@ function markShape(kind, x, y, hollow) {
   return svg("polygon", { ...attributes, points: points.map(([dx, dy]) => `${x + dx},${y + dy}`).join(" ") });
 }
 
+function drawing(width, height, label) {
+  return svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
+}
+
 /** An empty plot with a vertical axis: gives `root`, the inner box and the scale `y`. */
-function plot({ width, height, label, yTicks, yTitle, bottom = 44, right = 14, format }) {
+export function plot({ width, height, label, yTicks, yTitle, bottom = 44, right = 14, format }) {
   const digits = tickDigits(yTicks);
   const text = format || ((value) => fixed(value, digits));
   const longest = Math.max(...yTicks.map((tick) => text(tick).length));
   const box = { left: 34 + 6.5 * longest, right: width - right, top: 12, bottom: height - bottom };
-  const root = svg("svg", {
-    width,
-    height,
-    viewBox: `0 0 ${width} ${height}`,
-    role: "img",
-    "aria-label": label,
-  });
+  const root = drawing(width, height, label);
   const y = linear([yTicks[0], yTicks[yTicks.length - 1]], [box.bottom, box.top]);
   for (const tick of yTicks) {
     const at = y(tick);
@@ -151,7 +91,39 @@ function plot({ width, height, label, yTicks, yTitle, bottom = 44, right = 14, f
   return { root, box, y };
 }
 
-function xTitle({ root, box }, text, below = 38) {
+/**
+ * An empty plot of rows with a horizontal axis: gives `root`, the scale `x` and `y(i)`, the middle of row i.
+ * A label stands left of its row; where labels would take half of the width, above it.
+ */
+export function rowPlot({ width, label, labels, row, xTicks, xTitle: title, format }) {
+  const digits = tickDigits(xTicks);
+  const text = format || ((value) => signed(value, digits));
+  const room = 22 + 6.8 * Math.max(...labels.map(({ length }) => length));
+  const above = room > width / 2;
+  const pitch = above ? row + 16 : row;
+  const [left, bottom] = [above ? 20 : room, 8 + labels.length * pitch];
+  const root = drawing(width, bottom + 42, label);
+  const x = linear([xTicks[0], xTicks.at(-1)], [left, width - 20]);
+  const y = (i) => 8 + (i + 1) * pitch - row / 2;
+  for (const tick of xTicks) {
+    const at = x(tick);
+    root.append(
+      svg("line", { class: tick === 0 ? "axis" : "grid", x1: at, x2: at, y1: 4, y2: bottom }),
+      svg("text", { class: "tick", x: at, y: bottom + 16, "text-anchor": "middle" }, text(tick)),
+    );
+  }
+  const middle = (x(xTicks[0]) + x(xTicks.at(-1))) / 2;
+  root.append(svg("text", { class: "axis-title", x: middle, y: bottom + 36, "text-anchor": "middle" }, title));
+  labels.forEach((name, i) => {
+    const place = above
+      ? { x: 4, y: 20 + i * pitch }
+      : { x: left - 12, y: y(i) + 4, "text-anchor": "end" };
+    root.append(svg("text", { class: "tick strong", ...place }, name));
+  });
+  return { root, x, y };
+}
+
+export function xTitle({ root, box }, text, below = 38) {
   root.append(
     svg(
       "text",
@@ -162,7 +134,7 @@ function xTitle({ root, box }, text, below = 38) {
 }
 
 /** A tick with its label, slanted where there is little room, and a second line below it. */
-function xTick({ root, box }, x, text, second, slanted) {
+export function xTick({ root, box }, x, text, second, slanted) {
   const place = slanted
     ? { transform: `translate(${x + 4} ${box.bottom + 15}) rotate(-40)`, "text-anchor": "end" }
     : { x, y: box.bottom + 17, "text-anchor": "middle" };
@@ -174,13 +146,14 @@ function xTick({ root, box }, x, text, second, slanted) {
     root.append(svg("text", { class: "tick faint", x, y: box.bottom + 31, "text-anchor": "middle" }, second));
 }
 
-/** The middle of each of `count` equal bands. */
-function bands(box, count) {
-  return (i) => box.left + ((box.right - box.left) * (i + 0.5)) / count;
+/** The numbers of a figure that its marks reach. */
+export function ends(figure, whiskers) {
+  if (!figure) return [];
+  return (whiskers ? [figure.mean, figure.low, figure.high] : [figure.mean]).filter(isNumber);
 }
 
 /** A mean with its interval as a vertical bar; `figure` has mean, low and high, the last two optional. */
-function interval(root, { x, y, figure, tone, mark, hollow, tip }) {
+export function interval(root, { x, y, figure, tone, mark, hollow, tip }) {
   const group = svg("g", { class: `point ${tone}` });
   if (isNumber(figure.low) && isNumber(figure.high)) {
     const [low, high] = [y(figure.low), y(figure.high)];
@@ -196,14 +169,26 @@ function interval(root, { x, y, figure, tone, mark, hollow, tip }) {
   root.append(group);
 }
 
-function polyline(root, points, tone, dashed) {
+/** A bar with a tip, and a text on it if there is room for it. */
+export function bar(root, { x, y, width, height, tone, tip, text }) {
+  const group = svg("g", { class: tone }, svg("rect", { class: "bar", x, y, width: Math.max(width, 1), height }));
+  if (text && width > 8 * text.length + 6) {
+    const place = { x: x + width / 2, y: y + height / 2 + 4, "text-anchor": "middle" };
+    group.append(svg("text", { class: "on-bar", ...place }, text));
+  }
+  withTip(group, tip);
+  root.append(group);
+  return group;
+}
+
+export function polyline(root, points, tone, dashed) {
   if (points.length < 2) return;
   const path = points.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join(" ");
   root.append(svg("polyline", { class: `line ${tone}${dashed ? " dashed" : ""}`, points: path }));
 }
 
 /** Show `text` beside the pointer while it is over `node`. */
-function withTip(node, text) {
+export function withTip(node, text) {
   const tip = document.getElementById("tip");
   const move = (event) => {
     tip.textContent = text;

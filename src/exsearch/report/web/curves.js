@@ -1,5 +1,11 @@
 // Curves over training: the scores of each model, and how well its searches explain the gold answers.
 
+import { chartCard, ends, interval, plot, polyline, xTick } from "./charts.js";
+import { data, iterationOf, scored } from "./data.js";
+import { absent } from "./dom.js";
+import { DASH, fixed, isNumber } from "./format.js";
+import { bands, niceTicks } from "./scales.js";
+
 const SCORE_SERIES = [
   {
     label: "Exact match, with 95% interval",
@@ -52,14 +58,6 @@ const EVIDENCE_SERIES = [
   },
 ];
 
-function scored() {
-  return data.models.filter((model) => Object.keys(model.figures).length);
-}
-
-function iterationOf(model) {
-  return data.iterations.find(({ name }) => name === model.name) || {};
-}
-
 function validationOf(model) {
   const { validation_em: em } = iterationOf(model);
   return model.validation || (isNumber(em) ? { mean: em } : undefined);
@@ -70,7 +68,7 @@ function sampledEvidence(model) {
   return isNumber(mean) ? { mean } : undefined;
 }
 
-function scoreChart() {
+export function scoreChart() {
   const models = scored();
   const series = SCORE_SERIES.filter(({ get }) => models.some(get));
   if (!series.length) return absent("No score curve: no eval/NAME/scores.json.");
@@ -90,7 +88,7 @@ function scoreChart() {
   });
 }
 
-function evidenceChart() {
+export function evidenceChart() {
   const models = data.models.filter((model) => EVIDENCE_SERIES.some(({ get }) => get(model)));
   const series = EVIDENCE_SERIES.filter(({ get }) => models.some(get));
   if (!series.length) return absent("No p(y | x, z): neither scores nor weights hold any.");
@@ -109,12 +107,6 @@ function evidenceChart() {
     unit: "",
     digits: 3,
   });
-}
-
-/** The numbers of a figure that its marks reach. */
-function ends(figure, whiskers) {
-  if (!figure) return [];
-  return (whiskers ? [figure.mean, figure.low, figure.high] : [figure.mean]).filter(isNumber);
 }
 
 function curveCard(chart) {

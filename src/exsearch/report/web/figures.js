@@ -1,6 +1,17 @@
 // The tab of figures, and its two tables.
 
-function figuresTab() {
+import { hopChart, searchesChart, stopChart } from "./breakdowns.js";
+import { evidenceChart, scoreChart } from "./curves.js";
+import { data, questionCount, scored } from "./data.js";
+import { pairedSection } from "./differences.js";
+import { absent, append, badge, el } from "./dom.js";
+import { DASH, fixed, isNumber, percent, whole } from "./format.js";
+import { bigNumbers } from "./headline.js";
+import { lossCharts, weightCharts } from "./learning.js";
+import { METRICS, metricText, rangeText } from "./metrics.js";
+import { table } from "./table.js";
+
+export function figuresTab() {
   const isRun = data.kind === "run";
   append(document.getElementById("panel-figures"), [
     bigNumbers(),
@@ -39,6 +50,16 @@ function noticeBox() {
   );
 }
 
+/** A cell of sentences, unlike one of a number. */
+function prose(text) {
+  return el("span", { class: "prose" }, text);
+}
+
+function plain(text) {
+  return text;
+}
+
+/** Key, label, text of a value, and what wraps it. */
 const ITERATION_COLUMNS = [
   ["mean_answer_probability", "p(y | x, z)", (value) => fixed(value, 3)],
   ["malformed", "Malformed, %", (share) => percent(share)],
@@ -50,8 +71,8 @@ const ITERATION_COLUMNS = [
   ["any_exact_match", "Questions with a right sample, %", (share) => percent(share)],
   ["examples", "Learned from", whole],
   ["validation_em", "Validation EM, %", (share) => percent(share)],
-  ["sources", "Weight from", weightSources],
-  ["guard", "Guard", (sentence) => sentence || DASH],
+  ["sources", "Weight from", weightSources, prose],
+  ["guard", "Guard", (sentence) => sentence || DASH, prose],
 ];
 
 /** From which E-steps the weight comes that an M-step learned by, and what the samples of earlier ones are worth. */
@@ -73,12 +94,12 @@ function iterationTable() {
   if (!columns.length) return null;
   const rows = data.iterations.map((row) => [
     modelLabel(row.name),
-    ...columns.map(([key, , text]) => text(row[key], row)),
+    ...columns.map(([key, , text, wrap = plain]) => wrap(text(row[key], row))),
   ]);
   return el(
     "div",
-    { class: "card scroll" },
-    table(["Iteration", ...columns.map(([, label]) => label)], rows),
+    { class: "card" },
+    table(["Iteration", ...columns.map(([, label, , wrap = plain]) => wrap(label))], rows),
   );
 }
 
@@ -108,17 +129,13 @@ function figureTable() {
   return el(
     "div",
     { class: "card" },
-    el("div", { class: "scroll" }, table(head, rows)),
+    table(head, rows),
     el(
       "p",
       { class: "note" },
       "Mean over n questions, with its 95% bootstrap interval below; another n is named where a figure has one.",
     ),
   );
-}
-
-function questionCount(model) {
-  return (model.figures.em || Object.values(model.figures)[0]).n;
 }
 
 function figureCell(key, figure, n) {

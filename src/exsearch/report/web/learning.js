@@ -1,26 +1,32 @@
 // What the E-step and the M-step did: distributions of weights, and training losses.
 
+import { bar, chartCard, plot, polyline, withTip, xTick, xTitle } from "./charts.js";
+import { data } from "./data.js";
+import { absent, el, select, svg } from "./dom.js";
+import { fixed, isNumber, plural, sum, whole } from "./format.js";
+import { linear, niceTicks, tickDigits } from "./scales.js";
+
 const LOSSES = [
   { key: "loss", label: "Loss", tone: "tone-1" },
   { key: "search_loss", label: "Search part", tone: "tone-2", dashed: true },
   { key: "answer_loss", label: "Answer part", tone: "tone-3", dashed: true },
 ];
 
-function weightCharts() {
-  const rounds = data.rounds.filter((round) => round.weights);
-  if (!rounds.length) return absent("No weights: no iter-N/weights.jsonl.");
+export function weightCharts() {
+  const eSteps = data.e_steps.filter((eStep) => eStep.weights);
+  if (!eSteps.length) return absent("No weights: no iter-N/weights.jsonl.");
   const holder = el("div", { class: "grid" });
   const show = (name) => {
-    const round = rounds.find((candidate) => candidate.name === name);
-    holder.replaceChildren(weightHistogram(round), essHistogram(round));
+    const eStep = eSteps.find((candidate) => candidate.name === name);
+    holder.replaceChildren(weightHistogram(eStep), essHistogram(eStep));
   };
-  const last = rounds[rounds.length - 1].name;
+  const last = eSteps[eSteps.length - 1].name;
   show(last);
   const choice =
-    rounds.length > 1
+    eSteps.length > 1
       ? select(
           "Iteration",
-          rounds.map(({ name }) => [name, name]),
+          eSteps.map(({ name }) => [name, name]),
           last,
           show,
         )
@@ -28,25 +34,26 @@ function weightCharts() {
   return el("div", {}, choice ? el("div", { class: "toolbar" }, choice) : null, holder);
 }
 
-function weightHistogram(round) {
-  const total = round.weights.counts.reduce((sum, count) => sum + count, 0);
-  return histogramCard(round.weights, {
-    title: `Weights of ${plural(total, "trajectory")}, ${round.name}`,
-    note: `K = ${round.k} samples a question. ${whole(round.zero_weights)} weights are exactly 0; the dashed line is 1/K.`,
+function weightHistogram(eStep) {
+  const total = sum(eStep.weights.counts);
+  const branches = eStep.largest > eStep.k ? `, with their branches up to ${eStep.largest} trajectories` : "";
+  return histogramCard(eStep.weights, {
+    title: `Weights of ${plural(total, "trajectory")}, ${eStep.name}`,
+    note: `K = ${eStep.k} samples per question${branches}. ${whole(eStep.zero_weights)} weights are exactly 0; the dashed line is 1/K.`,
     axis: "Weight of a trajectory",
     unit: "Trajectories",
     digits: 2,
-    guide: 1 / round.k,
+    guide: 1 / eStep.k,
   });
 }
 
-function essHistogram(round) {
-  if (!round.ess) return absent("No effective sample size: all weights are 0.");
-  const total = round.ess.counts.reduce((sum, count) => sum + count, 0);
-  const skipped = round.skipped ? ` ${plural(round.skipped, "question")} without weight left out.` : "";
-  return histogramCard(round.ess, {
-    title: `Effective sample size of ${plural(total, "question")}, ${round.name}`,
-    note: `(Σw)² / Σw²: 1 where one sample takes all, ${round.k} where all count alike.${skipped}`,
+function essHistogram(eStep) {
+  if (!eStep.ess) return absent("No effective sample size: all weights are 0.");
+  const total = sum(eStep.ess.counts);
+  const skipped = eStep.skipped ? ` ${plural(eStep.skipped, "question")} without weight left out.` : "";
+  return histogramCard(eStep.ess, {
+    title: `Effective sample size of ${plural(total, "question")}, ${eStep.name}`,
+    note: `(Σw)² / Σw²: 1 where one sample takes all, ${eStep.largest} where all count alike.${skipped}`,
     axis: "Effective sample size, trajectories",
     unit: "Questions",
     digits: 1,
@@ -80,28 +87,16 @@ function drawHistogram(width, { edges, counts }, spans, { axis, unit, guide }) {
   const x = linear([edges[0], edges[edges.length - 1]], [frame.box.left, frame.box.right]);
   counts.forEach((count, i) => {
     const [from, to] = [x(edges[i]), x(edges[i + 1])];
-    const bar = svg(
-      "g",
-      { class: "tone-1" },
-      svg("rect", {
-        class: "hover-area",
-        x: from,
-        y: frame.box.top,
-        width: to - from,
-        height: frame.box.bottom - frame.box.top,
-      }),
-    );
-    bar.append(
-      svg("rect", {
-        class: "bar",
-        x: from + 0.5,
-        y: frame.y(count),
-        width: to - from - 1,
-        height: frame.box.bottom - frame.y(count),
-      }),
-    );
-    withTip(bar, `${spans[i]}: ${whole(count)} ${unit.toLowerCase()}`);
-    frame.root.append(bar);
+    const group = bar(frame.root, {
+      x: from + 0.5,
+      y: frame.y(count),
+      width: to - from - 1,
+      height: frame.box.bottom - frame.y(count),
+      tone: "tone-1",
+      tip: `${spans[i]}: ${whole(count)} ${unit.toLowerCase()}`,
+    });
+    const { top, bottom } = frame.box;
+    group.prepend(svg("rect", { class: "hover-area", x: from, y: top, width: to - from, height: bottom - top }));
   });
   const [first, last] = [edges[0], edges[edges.length - 1]];
   const marks = niceTicks(first, last, Math.max(2, Math.floor(width / 70))).filter(
@@ -116,14 +111,14 @@ function drawHistogram(width, { edges, counts }, spans, { axis, unit, guide }) {
   return frame.root;
 }
 
-function lossCharts() {
+export function lossCharts() {
   if (!data.losses.length) return absent("No losses: metrics.jsonl is absent or logs none.");
   return el("div", { class: "grid" }, data.losses.map(lossCard));
 }
 
 function lossCard(curve) {
   const series = LOSSES.filter(({ key }) => curve[key].some(isNumber));
-  const last = (key) => [...curve[key]].reverse().find(isNumber);
+  const last = (key) => curve[key].findLast(isNumber);
   return chartCard({
     title: curve.stage,
     note:

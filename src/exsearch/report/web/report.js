@@ -1,18 +1,16 @@
-// Puts the parts together: tabs, and the place in the page as the address's fragment.
+// Puts the parts together, and switches between tabs.
+
+import { data } from "./data.js";
+import { eStepTab } from "./e-step.js";
+import { figuresTab } from "./figures.js";
+import { headline } from "./headline.js";
+import { remember } from "./place.js";
+import { setupTab } from "./setup.js";
+import { trajectoriesTab } from "./trajectories.js";
 
 const TABS = ["figures", "trajectories", "e-step", "setup"].filter(
   (tab) => tab !== "e-step" || data.kind === "run",
 );
-
-/** Keep the place in the address, so that a reload or a copied link leads back to it. */
-function remember(place) {
-  if (document.getElementById(`panel-${place.split("/")[0]}`).hidden) return;
-  try {
-    history.replaceState(null, "", `#${place}`);
-  } catch {
-    // Some browsers refuse it for local files; the page works without.
-  }
-}
 
 function showTab(name) {
   for (const tab of TABS) {
@@ -36,7 +34,7 @@ function start() {
   headline();
   figuresTab();
   const list = trajectoriesTab();
-  if (data.kind === "run") exploreTab();
+  if (data.kind === "run") eStepTab();
   else document.getElementById("tab-e-step").hidden = true;
   setupTab();
   for (const tab of TABS) {

@@ -1,5 +1,11 @@
 // One trajectory: sub-queries, passages, records, answer, each in its own colour with its own icon and label.
 
+import { data } from "./data.js";
+import { absent, append, badge, el, svg } from "./dom.js";
+import { fixed, isNumber, percent, plural, whole, words } from "./format.js";
+import { answerTerms, goldPassages, marked } from "./question.js";
+import { table } from "./table.js";
+
 const ICONS = {
   think: "M2 3h12v8H8l-3 3v-3H2z",
   search: "M7 2.5a4.5 4.5 0 1 0 0 9 4.5 4.5 0 0 0 0-9zM10.3 10.3L14 14",
@@ -16,13 +22,19 @@ function icon(kind) {
 }
 
 /** A move of the model or of the retriever: `kind` is think, search, record or answer. */
-function move(kind, label, ...content) {
+export function move(kind, label, ...content) {
   return el(
     "div",
     { class: `move ${kind}` },
     el("div", { class: "move-label" }, icon(kind), el("span", {}, label)),
     el("div", { class: "move-body" }, content),
   );
+}
+
+export function glyph(value) {
+  const [kind, text, label] =
+    value === null ? ["none", "·", "not scored"] : value ? ["yes", "✓", "right"] : ["no", "✗", "wrong"];
+  return el("span", { class: `glyph ${kind}`, role: "img", "aria-label": label }, text);
 }
 
 /** `verdict` is true, false, or null where the answer is not scored. */
@@ -35,14 +47,38 @@ function stopBadge(reason) {
   return badge(reason === "answered" ? "plain" : "stop", words(reason), "Stop reason");
 }
 
-/** The moves of `run` on `question`. */
-function moves(run, question, verdict) {
+/**
+ * A trajectory below its heading; `right` is whether its answer is, null where that is not scored.
+ * `trajectory` is null where a model wrote none, `score` where there is none but the heading's.
+ */
+export function trajectoryCard({ label, heading, trajectory, score, right, question }) {
+  const ended = trajectory || score;
+  return el(
+    "article",
+    { class: "card trajectory", "aria-label": label },
+    el(
+      "header",
+      {},
+      el("h4", {}, heading, " ", verdictBadge(right), " ", ended ? stopBadge(ended.stop_reason) : null),
+      el("p", { class: "faint" }, facts(trajectory, score)),
+    ),
+    trajectory
+      ? moves(trajectory, question, right)
+      : absent(
+          score
+            ? "Scores only: this model wrote no trajectory for the question."
+            : "No trajectory of this question.",
+        ),
+  );
+}
+
+function moves(trajectory, question, verdict) {
   const gold = goldPassages(question);
   const terms = answerTerms(question);
   return el(
     "div",
     { class: "moves" },
-    run.steps.map((step, i) =>
+    trajectory.steps.map((step, i) =>
       el(
         "div",
         { class: "step", role: "group", "aria-label": `Step ${i + 1}` },
@@ -52,7 +88,7 @@ function moves(run, question, verdict) {
         move("record", "Record", recordText(step.evidence, terms)),
       ),
     ),
-    move("answer", "Answer", answerBody(run, verdict)),
+    move("answer", "Answer", answerBody(trajectory, verdict)),
   );
 }
 
@@ -61,24 +97,24 @@ function recordText(evidence, terms) {
   return el("p", {}, evidence ? marked(evidence, terms) : el("i", {}, "empty"));
 }
 
-function answerBody(run, verdict) {
-  const none = run.answer === undefined || run.answer === null;
+function answerBody(trajectory, verdict) {
+  const none = trajectory.answer === undefined || trajectory.answer === null;
   return [
     el(
       "p",
       { class: "answer-text" },
       none
-        ? el("span", { class: "faint" }, `No answer: ${words(run.stop_reason)}.`)
-        : run.answer || el("i", {}, "empty"),
+        ? el("span", { class: "faint" }, `No answer: ${words(trajectory.stop_reason)}.`)
+        : trajectory.answer || el("i", {}, "empty"),
       " ",
       verdictBadge(verdict),
     ),
-    run.aliases && run.aliases.length ? aliasTable(run) : null,
+    trajectory.aliases && trajectory.aliases.length ? aliasTable(trajectory) : null,
   ];
 }
 
-function aliasTable(run) {
-  const rows = run.aliases.map((score) => [
+function aliasTable(trajectory) {
+  const rows = trajectory.aliases.map((score) => [
     score.said ? `${score.alias} (as the model spelled it)` : score.alias,
     fixed(score.logprob, 2),
     score.tokens,
@@ -90,15 +126,10 @@ function aliasTable(run) {
     el(
       "summary",
       {},
-      `log p(y | x, z) = ${fixed(run.logprob, 2)} nats over ${plural(run.aliases.length, "spelling")}`,
+      `log p(y | x, z) = ${fixed(trajectory.logprob, 2)} nats over ${plural(trajectory.aliases.length, "spelling")}`,
     ),
-    el("div", { class: "scroll" }, table(["Accepted answer", "log p, nats", "Tokens", "Per token"], rows)),
+    table(["Accepted answer", "log p, nats", "Tokens", "Per token"], rows),
   );
-}
-
-function goldPassages(question) {
-  const named = (question.sub_questions || []).map((sub) => sub.passage).filter(Boolean);
-  return new Set([...(question.gold_passages || []), ...named]);
 }
 
 function passageList(hits, gold, terms) {
@@ -140,104 +171,21 @@ function passageItem([id, title, text], score, gold, terms) {
   return el("li", { class: isGold ? "is-gold" : null }, el("details", { toggle: open }, line, body));
 }
 
-/** The aliases worth marking in a text: not `yes`, `no`, or other short ones. */
-function answerTerms(question) {
-  return question.answers.filter((answer) => answer.length >= 4).map((answer) => answer.toLowerCase());
+function facts(trajectory, score) {
+  return [
+    score ? `F1 ${percent(score.f1)}%` : null,
+    score && isNumber(score.recall) ? `recall ${percent(score.recall, 0)}%` : null,
+    trajectory ? plural(trajectory.steps.length, "search") : score ? plural(score.searches, "search") : null,
+    trajectory && trajectory.own_tokens
+      ? `${whole(trajectory.own_tokens)} of ${whole(trajectory.tokens)} tokens its own${ownLogprob(trajectory)}`
+      : null,
+    trajectory && isNumber(trajectory.logprob) ? `log p(y | x, z) ${fixed(trajectory.logprob, 2)} nats` : null,
+    trajectory && trajectory.shortened ? `${plural(trajectory.shortened, "passage")} cut to fit` : null,
+  ]
+    .filter(Boolean)
+    .join(" · ");
 }
 
-/** `text` as nodes, with whole-word occurrences of the terms marked. */
-function marked(text, terms) {
-  const nodes = [];
-  const lower = text.toLowerCase();
-  if (lower.length !== text.length) return [text];
-  let from = 0;
-  for (let at = 0; at < text.length; at += 1) {
-    const term = terms.find(
-      (candidate) => lower.startsWith(candidate, at) && wordEdges(lower, at, candidate.length),
-    );
-    if (!term) continue;
-    nodes.push(
-      text.slice(from, at),
-      el("mark", { title: "A gold answer" }, text.slice(at, at + term.length)),
-    );
-    from = at + term.length;
-    at = from - 1;
-  }
-  return [...nodes, text.slice(from)];
-}
-
-function wordEdges(text, at, length) {
-  const isWord = (character) => /[\p{L}\p{N}]/u.test(character || "");
-  return !isWord(text[at - 1]) && !isWord(text[at + length]);
-}
-
-/** The question with its gold answers and decomposition; `runs` are [label, run] to say which passages each read. */
-function questionCard(question, runs) {
-  const facts = [
-    question.hops ? plural(question.hops, "hop") : null,
-    question.type,
-    `id ${question.id}`,
-  ].filter(Boolean);
-  return el(
-    "article",
-    { class: "card question" },
-    el("h3", {}, question.text),
-    el("p", { class: "faint" }, facts.join(" · ")),
-    el(
-      "p",
-      {},
-      el("b", {}, "Gold answer: "),
-      question.answers.length
-        ? question.answers.map((answer, i) => [i ? " " : null, badge("answer", answer)])
-        : el("span", { class: "faint" }, "not in the run folder"),
-    ),
-    decomposition(question, runs),
-  );
-}
-
-function decomposition(question, runs) {
-  const subs = question.sub_questions || [];
-  const loose = [...goldPassages(question)].filter((id) => !subs.some((sub) => sub.passage === id));
-  if (!subs.length && !loose.length) return null;
-  return el(
-    "details",
-    { open: true },
-    el("summary", {}, subs.length ? "Gold decomposition" : "Gold passages"),
-    el(
-      "ol",
-      { class: "hops" },
-      subs.map((sub) =>
-        el(
-          "li",
-          {},
-          sub.text,
-          sub.answers.length ? [" → ", el("b", {}, sub.answers[0])] : null,
-          sub.passage ? passageReaders(sub.passage, runs) : null,
-          sub.evidence ? el("p", { class: "faint" }, sub.evidence) : null,
-        ),
-      ),
-    ),
-    loose.map((id) => el("p", {}, passageReaders(id, runs))),
-  );
-}
-
-function passageReaders(id, runs) {
-  const known = data.passages.find((row) => row[0] === id);
-  const readers = runs
-    .filter(([, run]) => run)
-    .map(([label, run]) => {
-      const step = run.steps.findIndex(({ hits }) => hits.some(([row]) => data.passages[row][0] === id));
-      return el(
-        "span",
-        { class: step >= 0 ? "reader found" : "reader" },
-        step >= 0 ? `✓ ${label}, step ${step + 1}` : `✗ ${label}`,
-      );
-    });
-  return el(
-    "div",
-    { class: "readers" },
-    badge("gold", `★ ${known ? known[1] : id}`),
-    el("span", { class: "faint" }, readers.length ? "read by" : ""),
-    readers,
-  );
+function ownLogprob(trajectory) {
+  return isNumber(trajectory.own_logprob) ? ` (log p ${fixed(trajectory.own_logprob, 1)} nats)` : "";
 }

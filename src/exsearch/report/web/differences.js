@@ -1,21 +1,14 @@
 // Two evaluations on the same questions: the differences with their intervals, and which questions they come from.
 
-/** A difference of the metric `key`, in its unit: points for shares. */
-function differenceText(key, value) {
-  if (METRICS[key] && METRICS[key].unit === "%") return signed(100 * value, 1);
-  return signed(value, Math.abs(value) >= 100 ? 0 : 2);
-}
+import { chartCard, markShape, rowPlot, withTip } from "./charts.js";
+import { data } from "./data.js";
+import { badge, el, svg } from "./dom.js";
+import { MINUS, plural, whole, words } from "./format.js";
+import { differenceText, differenceUnit, intervalText, metricLabel, metricText } from "./metrics.js";
+import { niceTicks } from "./scales.js";
+import { table } from "./table.js";
 
-function differenceUnit(key) {
-  const unit = METRICS[key] ? METRICS[key].unit : "";
-  return unit === "%" ? "points" : unit;
-}
-
-function metricLabel(key) {
-  return METRICS[key] ? METRICS[key].label : words(key);
-}
-
-function pairedSection() {
+export function pairedSection() {
   const { differences, metric, breakdowns, wins, losses, ties } = data.paired;
   const [a, b] = data.models;
   const shares = differences.filter(({ metric: key }) => differenceUnit(key) === "points");
@@ -73,17 +66,13 @@ function differenceTable(differences) {
   return el(
     "div",
     { class: "card" },
-    el("div", { class: "scroll" }, table(head, rows)),
+    table(head, rows),
     el(
       "p",
       { class: "note" },
       "Told apart: the interval leaves out zero, and at least six questions differ. n is lower where one of the two has no such figure for a question.",
     ),
   );
-}
-
-function intervalText(key, { low, high }) {
-  return `${differenceText(key, low)} to ${differenceText(key, high)}`;
 }
 
 const BREAKDOWN_TITLES = {
@@ -138,44 +127,22 @@ function forestCard({ title, note, legend, axis, key, rows, values }) {
 }
 
 function drawForest(width, { title, axis, key, rows }) {
-  const row = 30;
   const scale = differenceUnit(key) === "points" ? 100 : 1;
-  const left = Math.min(width / 2, 22 + 6.6 * Math.max(...rows.map(({ label }) => label.length)));
-  const bottom = 8 + rows.length * row;
-  const height = bottom + 42;
   const reach = rows.flatMap(({ figure }) => [figure.low * scale, figure.high * scale, 0]);
-  const ticks = niceTicks(Math.min(...reach), Math.max(...reach));
-  const x = linear([ticks[0], ticks[ticks.length - 1]], [left, width - 20]);
-  const root = svg("svg", {
+  const { root, x, y } = rowPlot({
     width,
-    height,
-    viewBox: `0 0 ${width} ${height}`,
-    role: "img",
-    "aria-label": title,
+    label: title,
+    labels: rows.map(({ label }) => label),
+    row: 30,
+    xTicks: niceTicks(Math.min(...reach), Math.max(...reach)),
+    xTitle: axis,
   });
-  for (const tick of ticks) {
-    root.append(
-      svg("line", { class: tick === 0 ? "axis" : "grid", x1: x(tick), x2: x(tick), y1: 4, y2: bottom }),
-      svg(
-        "text",
-        { class: "tick", x: x(tick), y: bottom + 16, "text-anchor": "middle" },
-        signed(tick, tickDigits(ticks)),
-      ),
-    );
-  }
-  rows.forEach((each, i) => forestRow(root, each, { x, y: 8 + (i + 0.5) * row, left, scale, key }));
-  root.append(
-    svg(
-      "text",
-      { class: "axis-title", x: (x(ticks[0]) + width - 20) / 2, y: height - 6, "text-anchor": "middle" },
-      axis,
-    ),
-  );
+  rows.forEach((row, i) => forestRow(root, row, { x: (value) => x(value * scale), y: y(i), key }));
   return root;
 }
 
-function forestRow(root, { label, figure, hollow }, { x, y, left, scale, key }) {
-  const [low, middle, high] = [figure.low, figure.mean, figure.high].map((value) => x(value * scale));
+function forestRow(root, { label, figure, hollow }, { x, y, key }) {
+  const [low, middle, high] = [x(figure.low), x(figure.mean), x(figure.high)];
   const group = svg(
     "g",
     { class: hollow ? "point baseline-0" : "point tone-1" },
@@ -189,8 +156,5 @@ function forestRow(root, { label, figure, hollow }, { x, y, left, scale, key }) 
     group,
     `${label}: ${differenceText(key, figure.mean)} ${differenceUnit(key)}, 95% interval ${intervalText(key, figure)}, n = ${figure.n}`,
   );
-  root.append(
-    svg("text", { class: "tick strong", x: left - 12, y: y + 4, "text-anchor": "end" }, label),
-    group,
-  );
+  root.append(group);
 }

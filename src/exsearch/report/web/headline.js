@@ -1,8 +1,13 @@
-// The headline of the page, and its last tab: what the run was made of.
+// The headline of the page, and its big numbers: before and after training, with intervals.
 
-function headline() {
+import { comparedModels, data, modelNamed, questionCount } from "./data.js";
+import { absent, append, badge, el } from "./dom.js";
+import { DASH, duration, plural, sum, whole } from "./format.js";
+import { differenceText, differenceUnit, intervalText, METRICS, metricText, rangeText } from "./metrics.js";
+
+export function headline() {
   const splits = Object.entries(data.split_sizes).map(([split, size]) => `${whole(size)} ${split}`);
-  const total = Object.values(data.seconds).reduce((sum, seconds) => sum + seconds, 0);
+  const total = sum(Object.values(data.seconds));
   const facts = [
     data.kind === "evaluation" ? plural(questionCount(data.models[0]), "question") : null,
     data.paired ? `${plural(data.paired.n, "question")} that both answered` : null,
@@ -29,7 +34,7 @@ function headline() {
 }
 
 /** Before and after training, with intervals. */
-function bigNumbers() {
+export function bigNumbers() {
   const [before, after] = comparedModels().map((name) => modelNamed(name));
   if (!before || !after || !(before.figures.em || after.figures.em)) {
     return absent("No scores yet: eval/NAME/scores.json is absent for the models to compare.");
@@ -76,10 +81,6 @@ function bigSide(key, model) {
   );
 }
 
-function rangeText(key, figure) {
-  return `${metricText(key, figure.low)} to ${metricText(key, figure.high)}`;
-}
-
 function differenceLine(key) {
   const paired = data.paired && data.paired.differences.find(({ metric }) => metric === key);
   if (paired) {
@@ -96,52 +97,4 @@ function differenceLine(key) {
 function pairedLine(key, difference, verdict) {
   const text = `${differenceText(key, difference.mean)} ${differenceUnit(key)}, 95% interval ${intervalText(key, difference)} (paired, n = ${difference.n})`;
   return el("p", { class: "difference" }, verdict, " ", text);
-}
-
-function setupTab() {
-  const section = document.getElementById("panel-setup");
-  const isRun = data.kind === "run";
-  append(section, [
-    el("h2", {}, "Setup"),
-    data.notices.length
-      ? el(
-          "ul",
-          { class: "notices" },
-          data.notices.map((text) => el("li", {}, text)),
-        )
-      : null,
-    el(
-      "div",
-      { class: "grid" },
-      isRun ? secondsTable() : null,
-      keyTable("Protocol", data.protocol, "protocol.json is absent."),
-    ),
-    isRun ? keyTable("Configuration", data.config, "config.toml is absent.") : null,
-  ]);
-}
-
-function secondsTable() {
-  const rows = Object.entries(data.seconds);
-  const total = rows.reduce((sum, [, seconds]) => sum + seconds, 0);
-  const body = rows.map(([stage, seconds]) => [stage, duration(seconds), percent(seconds / total, 0)]);
-  return el(
-    "div",
-    { class: "card" },
-    el("h3", {}, "Time by stage"),
-    rows.length
-      ? table(["Stage", "Time", "Share, %"], [...body, ["Total", duration(total), ""]])
-      : absent("No times: summary.json is absent or names none."),
-  );
-}
-
-function keyTable(title, rows, missing) {
-  const body = rows.map(([key, value]) => el("tr", {}, el("th", { scope: "row" }, key), el("td", {}, value)));
-  return el(
-    "div",
-    { class: "card" },
-    el("h3", {}, title),
-    rows.length
-      ? el("div", { class: "scroll" }, el("table", { class: "keys" }, el("tbody", {}, body)))
-      : absent(missing),
-  );
 }

@@ -4,13 +4,13 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 
-from exsearch.agent.trajectory import Number
+from exsearch.agent.trajectory import Number, Trajectory
 from exsearch.em.weigh import effective_sample_size, summarise
 from exsearch.questions.question import Question
-from exsearch.report.page import Explored, Histogram, Round, Sample
+from exsearch.report.page import EStep, Explored, Histogram, Sample
 from exsearch.report.passages import PassageTable
-from exsearch.report.runs import page_run
-from exsearch.runs.reader import Attempt, RunReader
+from exsearch.report.trajectories import page_trajectory
+from exsearch.runs.reader import RunReader
 from exsearch.runs.records import Iteration
 from exsearch.runs.weighted import Weighted
 
@@ -21,26 +21,29 @@ Weights = dict[str, dict[Number, Weighted]]
 """By question, sample and branch."""
 
 
-def collect_rounds(run: RunReader, train: list[Question], passages: PassageTable) -> list[Round]:
+def collect_e_steps(run: RunReader, train: list[Question], passages: PassageTable) -> list[EStep]:
     """Return the iterations, each with as many questions to browse as its share of MAX_SAMPLES allows."""
-    names = run.rounds()
-    return [_round(run, name, train, passages, MAX_SAMPLES // len(names)) for name in names]
+    names = run.explored_iterations()
+    return [_e_step(run, name, train, passages, MAX_SAMPLES // len(names)) for name in names]
 
 
-def _round(run: RunReader, name: str, train: list[Question], passages: PassageTable, share: int) -> Round:
+def _e_step(run: RunReader, name: str, train: list[Question], passages: PassageTable, share: int) -> EStep:
     weights: Weights = {}
     for weighted in run.weights(name):
         weights.setdefault(weighted.question_id, {})[weighted.number] = weighted
-    counts = Counter(run.explored_ids(name))
-    k = max(counts.values(), default=0)
+    references = list(run.references(name))
+    counts = Counter(reference.question_id for reference in references)
+    samples_of = Counter(reference.question_id for reference in references if not reference.branch)
+    largest = max(counts.values(), default=0)
     samples = _samples(run.explored(name), _chosen(counts, train, share), weights, passages)
     known = {question.id: question for question in train}
     sizes = [ess for ess in map(_ess, weights.values()) if ess is not None]
     flat = [weighted.weight for group in weights.values() for weighted in group.values()]
     top = float(math.ceil(max([1.0, *flat]) - 1e-6))
-    return Round(
+    return EStep(
         name=name,
-        k=k,
+        k=max(samples_of.values(), default=0),
+        largest=largest,
         total=len(counts),
         explored=[
             Explored(
@@ -53,7 +56,7 @@ def _round(run: RunReader, name: str, train: list[Question], passages: PassageTa
         weights=histogram(flat, 0.0, top, 20) if flat else None,
         top_weight=top,
         zero_weights=sum(weight == 0 for weight in flat),
-        ess=histogram(sizes, 1.0, float(max(k, 2)), _ess_bins(k)) if sizes else None,
+        ess=histogram(sizes, 1.0, float(max(largest, 2)), _ess_bins(largest)) if sizes else None,
         skipped=len(weights) - len(sizes),
     )
 
@@ -66,23 +69,23 @@ def _chosen(counts: Counter[str], train: list[Question], share: int) -> list[str
 
 
 def _samples(
-    attempts: Iterable[Attempt], chosen: list[str], weights: Weights, passages: PassageTable
+    trajectories: Iterable[Trajectory], chosen: list[str], weights: Weights, passages: PassageTable
 ) -> dict[str, list[Sample]]:
     found: dict[str, dict[Number, Sample]] = {id_: {} for id_ in chosen}
-    for attempt in attempts:
-        id_ = attempt.question_id
+    for trajectory in trajectories:
+        id_ = trajectory.question_id
         if id_ in found:
-            weighted = weights.get(id_, {}).get(attempt.number)
-            found[id_][attempt.number] = _sample(attempt, weighted, passages)
+            weighted = weights.get(id_, {}).get(trajectory.number)
+            found[id_][trajectory.number] = _sample(trajectory, weighted, passages)
     return {id_: [group[number] for number in sorted(group)] for id_, group in found.items()}
 
 
-def _sample(attempt: Attempt, weighted: Weighted | None, passages: PassageTable) -> Sample:
-    run = page_run(attempt, passages)
+def _sample(trajectory: Trajectory, weighted: Weighted | None, passages: PassageTable) -> Sample:
+    shown = page_trajectory(trajectory, passages)
     if weighted is None:
-        return Sample(run=run)
+        return Sample(trajectory=shown)
     return Sample(
-        run=run,
+        trajectory=shown,
         weight=round(weighted.weight, 5),
         logprob=None if weighted.logprob is None else round(weighted.logprob, 3),
         em=weighted.exact_match,
@@ -97,7 +100,7 @@ def _ess(group: dict[Number, Weighted]) -> float | None:
     return round(effective_sample_size(weights), 4) if any(weights) else None
 
 
-def summed_up(name: str, weighted: list[Weighted]) -> Iteration:
+def iteration_figures(name: str, weighted: list[Weighted]) -> Iteration:
     """Return the figures of an iteration whose run has written no summary yet."""
     summary = summarise(weighted)
     return Iteration(
@@ -122,7 +125,7 @@ def histogram(values: list[float], low: float, high: float, bins: int) -> Histog
     return Histogram(edges=[round(low + (high - low) * i / bins, 6) for i in range(bins + 1)], counts=counts)
 
 
-def _ess_bins(k: int) -> int:
+def _ess_bins(largest: int) -> int:
     """Return 2 bins a unit for few samples, then 1, then a constant number."""
-    span = max(k, 2) - 1
+    span = max(largest, 2) - 1
     return 2 * span if span <= 8 else min(span, 20)

@@ -1,5 +1,13 @@
 // The tab of the E-step: the samples of one training question with their weights.
 
+import { data } from "./data.js";
+import { absent, append, badge, el, select, svg } from "./dom.js";
+import { fixed, isNumber, percent, plural, sum, words } from "./format.js";
+import { backToTop, questionList } from "./question-list.js";
+import { questionCard } from "./question.js";
+import { table } from "./table.js";
+import { glyph, trajectoryCard } from "./trajectory.js";
+
 const ORDERS = [
   ["file", "As in the file"],
   ["peaked", "Most peaked weights"],
@@ -15,23 +23,23 @@ const CLASSES = [
   ["skipped", "Skipped: no weight"],
 ];
 
-function exploreTab() {
+export function eStepTab() {
   const section = document.getElementById("panel-e-step");
-  const rounds = data.rounds.filter((round) => round.explored.length);
-  if (!rounds.length) {
+  const eSteps = data.e_steps.filter((eStep) => eStep.explored.length);
+  if (!eSteps.length) {
     section.append(absent("No E-step: no iter-N/trajectories.jsonl."));
     return;
   }
   const holder = el("div", {});
-  const state = { round: rounds[rounds.length - 1], order: "file" };
-  const show = () => holder.replaceChildren(roundView(state.round, state.order));
-  const names = rounds.map(({ name }) => [name, name]);
+  const state = { eStep: eSteps[eSteps.length - 1], order: "file" };
+  const show = () => holder.replaceChildren(eStepView(state.eStep, state.order));
+  const names = eSteps.map(({ name }) => [name, name]);
   append(section, [
     el(
       "div",
       { class: "toolbar" },
-      select("Iteration", names, state.round.name, (name) => {
-        state.round = rounds.find((round) => round.name === name);
+      select("Iteration", names, state.eStep.name, (name) => {
+        state.eStep = eSteps.find((eStep) => eStep.name === name);
         show();
       }),
       select("Order", ORDERS, state.order, (order) => {
@@ -49,11 +57,13 @@ function exploreTab() {
   show();
 }
 
-function roundView(round, order) {
+const COLUMNS = ["Sample", "Weight", "log p(y | x, z), nats", "EM", "F1, %", "Ended", "Answer", "Trained on"];
+
+function eStepView(eStep, order) {
   const pane = el("div", { class: "main-pane" });
   const list = questionList({
-    label: `Training questions of ${round.name}`,
-    items: sorted(round.explored, order).map((one) => exploredItem(one, round.top_weight)),
+    label: `Training questions of ${eStep.name}`,
+    items: sorted(eStep.explored, order).map((one) => exploredItem(one, eStep.top_weight)),
     filters: [
       {
         label: "Samples",
@@ -63,7 +73,7 @@ function roundView(round, order) {
     ],
     chosen: (item) => {
       pane.replaceChildren(
-        ...(item ? exploredView(item.explored, round) : [absent("No question fits this filter.")]),
+        ...(item ? exploredView(item.explored, eStep) : [absent("No question fits this filter.")]),
       );
       backToTop(pane);
     },
@@ -73,15 +83,14 @@ function roundView(round, order) {
 }
 
 function sorted(explored, order) {
-  const ess = ({ ess: size }) => (isNumber(size) ? size : Infinity);
   const keys = {
-    peaked: ess,
+    peaked: ({ ess }) => (isNumber(ess) ? ess : Infinity),
     flat: (one) => -(one.ess || 0),
     best: (one) => -bestLogprob(one),
     worst: bestLogprob,
   };
   const key = keys[order];
-  return key ? [...explored].sort((a, b) => (key(a) > key(b) ? 1 : key(a) < key(b) ? -1 : 0)) : explored;
+  return key ? explored.toSorted((a, b) => (key(a) > key(b) ? 1 : key(a) < key(b) ? -1 : 0)) : explored;
 }
 
 function bestLogprob({ samples }) {
@@ -130,12 +139,12 @@ function weightStrip(samples, top) {
   return strip;
 }
 
-function exploredView({ question, samples, ess }, round) {
-  const ranked = [...samples].sort(
+function exploredView({ question, samples, ess }, eStep) {
+  const ranked = samples.toSorted(
     (a, b) =>
       (b.weight || 0) - (a.weight || 0) ||
-      a.run.sample - b.run.sample ||
-      (a.run.branch || 0) - (b.run.branch || 0),
+      a.trajectory.sample - b.trajectory.sample ||
+      (a.trajectory.branch ?? 0) - (b.trajectory.branch ?? 0),
   );
   const detail = el("div", {});
   const rows = new Map();
@@ -144,61 +153,61 @@ function exploredView({ question, samples, ess }, round) {
       row.classList.toggle("chosen", other === sample);
       row.querySelector("button").setAttribute("aria-pressed", String(other === sample));
     }
-    detail.replaceChildren(sampleView(sample, question));
+    const { trajectory, em } = sample;
+    const right = isNumber(em) ? em >= 0.5 : null;
+    const heading = describe(trajectory);
+    detail.replaceChildren(trajectoryCard({ label: heading, heading, trajectory, score: null, right, question }));
   };
   for (const sample of ranked)
     rows.set(
       sample,
-      sampleRow(sample, { uniform: 1 / samples.length, top: round.top_weight }, () => choose(sample)),
+      sampleRow(sample, { uniform: uniformWeight(sample.trajectory, samples), top: eStep.top_weight }, () =>
+        choose(sample),
+      ),
     );
   choose(ranked[0]);
   const note = isNumber(ess)
     ? `Effective sample size ${fixed(ess, 2)} of ${samples.length}. The tick on each bar is the uniform weight.`
     : samples.some((sample) => isNumber(sample.weight))
       ? "All weights are 0: the M-step skips this question."
-      : `${round.name} has no weights for this question yet.`;
+      : `${eStep.name} has no weights for this question yet.`;
   return [
     questionCard(question, []),
     el(
       "div",
       { class: "card" },
-      el("h4", {}, `${samples.length} samples, by weight`),
+      el("h4", {}, `${countOf(samples)}, by weight`),
       el("p", { class: "note" }, note),
-      sampleTable([...rows.values()]),
+      table(COLUMNS, [...rows.values()], "samples"),
     ),
     detail,
   ];
 }
 
-function sampleTable(rows) {
-  const head = ["Sample", "Weight", "log p(y | x, z), nats", "EM", "F1, %", "Ended", "Answer", "Trained on"];
-  return el(
-    "div",
-    { class: "scroll" },
-    el(
-      "table",
-      { class: "samples" },
-      el(
-        "thead",
-        {},
-        el(
-          "tr",
-          {},
-          head.map((cell) => el("th", { scope: "col" }, cell)),
-        ),
-      ),
-      el("tbody", {}, rows),
-    ),
-  );
+/** How many samples there are, and how many branches. */
+function countOf(samples) {
+  const branches = samples.filter(({ trajectory }) => trajectory.branch).length;
+  const own = plural(samples.length - branches, "sample");
+  return branches ? `${own} and ${plural(branches, "branch")}` : own;
 }
 
-/** What a sample is called: its number, and that of the branch. */
-function sampleName(run) {
-  return run.branch ? `${run.sample}.${run.branch}` : `${run.sample}`;
+/** What a trajectory is called among those of its question: SAMPLE, or SAMPLE.BRANCH. */
+function nameOf({ sample, branch = 0 }) {
+  return branch ? `${sample}.${branch}` : `${sample}`;
+}
+
+/** What it is, in words. */
+function describe({ sample, branch = 0 }) {
+  return branch ? `Sample #${sample}, branch ${branch}` : `Sample #${sample}`;
+}
+
+/** The uniform weight of a trajectory: samples count alike, the continuations of one share its part. */
+function uniformWeight({ share = 1 }, samples) {
+  return share / sum(samples.map(({ trajectory }) => trajectory.share ?? 1));
 }
 
 function sampleRow(sample, scale, choose) {
-  const { run, weight, logprob, em, f1, target } = sample;
+  const { trajectory, weight, logprob, em, f1, target } = sample;
   return el(
     "tr",
     { click: choose },
@@ -207,16 +216,17 @@ function sampleRow(sample, scale, choose) {
       { scope: "row" },
       el(
         "button",
-        { type: "button", class: "link", "aria-pressed": "false" },
-        `#${sampleName(run)}`,
+        { type: "button", class: "link", "aria-pressed": "false", "aria-label": describe(trajectory) },
+        `#${nameOf(trajectory)}`,
       ),
+      trajectory.branch ? el("span", { class: "faint" }, " branch") : null,
     ),
     el("td", {}, weightBar(weight, scale)),
     el("td", {}, fixed(logprob, 2)),
     el("td", {}, glyph(isNumber(em) ? em >= 0.5 : null)),
     el("td", {}, percent(f1)),
-    el("td", { class: "textual" }, words(run.stop_reason)),
-    el("td", { class: "textual" }, run.answer || el("span", { class: "faint" }, "none")),
+    el("td", { class: "textual" }, words(trajectory.stop_reason)),
+    el("td", { class: "textual" }, trajectory.answer || el("span", { class: "faint" }, "none")),
     el(
       "td",
       { class: "textual" },
@@ -237,27 +247,5 @@ function weightBar(weight, { uniform, top }) {
     { class: "weight" },
     el("span", { class: "weight-track", "aria-hidden": "true" }, bar, tick),
     el("span", {}, fixed(weight, 3)),
-  );
-}
-
-function sampleView({ run, em }, question) {
-  const right = isNumber(em) ? em >= 0.5 : null;
-  return el(
-    "article",
-    { class: "card side-run", "aria-label": `Sample ${sampleName(run)}` },
-    el(
-      "header",
-      {},
-      el(
-        "h4",
-        {},
-        `Sample #${sampleName(run)} `,
-        verdictBadge(right),
-        " ",
-        stopBadge(run.stop_reason),
-      ),
-      el("p", { class: "faint" }, runFacts(run, null)),
-    ),
-    moves(run, question, right),
   );
 }

@@ -7,11 +7,11 @@ import msgspec
 from exsearch.evaluation.bootstrap import answer_probability
 from exsearch.evaluation.scores import Figure, Scores
 from exsearch.questions.question import Question
+from exsearch.report.e_steps import collect_e_steps, iteration_figures
 from exsearch.report.losses import loss_curves
 from exsearch.report.models import hops_of, known_figures, page_model
-from exsearch.report.page import Model, Page, Round
+from exsearch.report.page import EStep, Model, Page
 from exsearch.report.passages import PassageTable
-from exsearch.report.rounds import collect_rounds, summed_up
 from exsearch.runs.layout import is_trained
 from exsearch.runs.reader import RunReader
 from exsearch.runs.records import Iteration, RunSummary
@@ -22,13 +22,13 @@ MAX_QUESTIONS = 300
 SECRET = re.compile(r"(^|[._-])(api_?key|token|secret|password|authorization)$", re.IGNORECASE)
 
 
-def gather(run: RunReader) -> Page:
+def collect(run: RunReader) -> Page:
     """Return the page of `run`."""
     summary = run.summary()
     known = {split: run.questions(split) for split in ("train", "dev", "test")}
     passages = PassageTable()
     models, questions, left_out = _models(run, (summary.models if summary else []) or run.models(), known, passages)
-    rounds = collect_rounds(run, known["train"], passages)
+    e_steps = collect_e_steps(run, known["train"], passages)
     protocol = run.protocol()
     fingerprint = protocol.get("fingerprint")
     page = Page(
@@ -43,7 +43,7 @@ def gather(run: RunReader) -> Page:
         split_sizes={split: len(group) for split, group in known.items() if group},
         models=models,
         questions=questions,
-        rounds=rounds,
+        e_steps=e_steps,
         losses=loss_curves(run.metrics()),
         passages=passages.rows,
         config=flatten(run.config()),
@@ -65,7 +65,7 @@ def _models(
         seen.update(dict.fromkeys(score.question_id for score in record.questions) if record else {})
     for name in names:
         if scores[name] is None:
-            seen.update(dict.fromkeys(attempt.question_id for attempt in run.evaluated(name)))
+            seen.update(dict.fromkeys(trajectory.question_id for trajectory in run.evaluated(name)))
     questions = _in_file_order(list(seen), known)
     shown = questions[:MAX_QUESTIONS]
     rows = {question.id: row for row, question in enumerate(shown)}
@@ -108,8 +108,8 @@ def _probability(scores: Scores | None) -> Figure | None:
 
 
 def _unfinished_iterations(run: RunReader) -> list[Iteration]:
-    weights = {name: list(run.weights(name)) for name in run.rounds()}
-    found = [summed_up(name, records) for name, records in weights.items() if records]
+    weights = {name: list(run.weights(name)) for name in run.explored_iterations()}
+    found = [iteration_figures(name, records) for name, records in weights.items() if records]
     return [msgspec.structs.replace(iteration, guard=run.guard(iteration.name)) for iteration in found]
 
 
@@ -132,7 +132,7 @@ def _notices(summary: RunSummary | None, page: Page, left_out: int, shortened: i
         notices.append(f"No scores yet for {', '.join(unscored)}.")
     if left_out:
         notices.append(left_out_notice(len(page.questions), len(page.questions) + left_out, "test questions"))
-    notices.extend(notice for notice in map(_round_notice, page.rounds) if notice)
+    notices.extend(notice for notice in map(_e_step_notice, page.e_steps) if notice)
     if shortened:
         notices.append(shortened_notice(shortened))
     return notices
@@ -148,11 +148,11 @@ def shortened_notice(count: int) -> str:
     return f"{count} passages are shortened here to bound the size of this page."
 
 
-def _round_notice(round_: Round) -> str | None:
-    if len(round_.explored) == round_.total:
+def _e_step_notice(e_step: EStep) -> str | None:
+    if len(e_step.explored) == e_step.total:
         return None
     return (
-        f"{round_.name}: the samples of the first {len(round_.explored)} of {round_.total} training "
+        f"{e_step.name}: the samples of the first {len(e_step.explored)} of {e_step.total} training "
         "questions can be browsed here; the histograms are over all of them."
     )
 

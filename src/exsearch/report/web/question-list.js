@@ -1,10 +1,13 @@
 // A list of questions that can be searched, filtered and walked through with the keyboard.
 
+import { el, select } from "./dom.js";
+import { plural, whole } from "./format.js";
+
 /**
  * `items` are {key, search, render}; `filters` are {label, options, keep(item, value)}.
  * Returns {node, refresh, choose}; `chosen(item)` is called whenever the selection changes.
  */
-function questionList({ label, items, filters, chosen }) {
+export function questionList({ label, items, filters, chosen }) {
   const state = { values: filters.map((filter) => filter.options[0][0]), text: "", shown: [], current: null };
   const count = el("p", { class: "count", "aria-live": "polite" });
   const list = el("ul", { class: "question-list", role: "listbox", tabindex: 0, "aria-label": label });
@@ -77,7 +80,7 @@ function reveal(list, row) {
 }
 
 /** Bring the top of a pane back into sight, below the tabs, after its content has changed. */
-function backToTop(pane) {
+export function backToTop(pane) {
   const top = pane.getBoundingClientRect().top - 60;
   if (top < 0) window.scrollBy(0, top);
 }
@@ -98,6 +101,6 @@ function keyTarget(event, shown, at) {
 }
 
 /** Options `all` and each distinct value. */
-function valueOptions(values, text = (value) => value) {
+export function valueOptions(values, text = (value) => value) {
   return [["all", "All"], ...[...new Set(values)].map((value) => [String(value), text(value)])];
 }

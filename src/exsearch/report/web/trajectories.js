@@ -1,5 +1,14 @@
 // The tab of trajectories: two models side by side on each question, or one.
 
+import { comparedModels, data, isRight, modelNamed } from "./data.js";
+import { absent, append, el, select } from "./dom.js";
+import { isNumber, plural, words } from "./format.js";
+import { metricLabel } from "./metrics.js";
+import { remember } from "./place.js";
+import { backToTop, questionList, valueOptions } from "./question-list.js";
+import { questionCard } from "./question.js";
+import { glyph, trajectoryCard } from "./trajectory.js";
+
 const OUTCOMES = [
   ["fixed", "Fixed: wrong in A, right in B"],
   ["broken", "Broken: right in A, wrong in B"],
@@ -19,7 +28,7 @@ const PAIRED_OUTCOMES = [
   ["tie", "Ties"],
 ];
 
-function trajectoriesTab() {
+export function trajectoriesTab() {
   const section = document.getElementById("panel-trajectories");
   const [first, second] = comparedModels();
   if (!first || !data.questions.length) {
@@ -46,8 +55,8 @@ function trajectoriesTab() {
       if (item) remember(`trajectories/${encodeURIComponent(item.key)}`);
     },
   });
-  const pick = (side) => (name) => {
-    state.models[side] = modelNamed(name);
+  const pick = (place) => (name) => {
+    state.models[place] = modelNamed(name);
     list.refresh();
     show();
   };
@@ -82,17 +91,6 @@ function markKey(models) {
   );
 }
 
-function verdict(model, index) {
-  const score = model.scores[index];
-  return score ? score.em >= 0.5 : null;
-}
-
-function glyph(value) {
-  const [kind, text, label] =
-    value === null ? ["none", "·", "not scored"] : value ? ["yes", "✓", "right"] : ["no", "✗", "wrong"];
-  return el("span", { class: `glyph ${kind}`, role: "img", "aria-label": label }, text);
-}
-
 function questionItem(question, index, state) {
   return {
     key: question.id,
@@ -103,7 +101,7 @@ function questionItem(question, index, state) {
       el(
         "span",
         { class: "glyphs" },
-        state.models.map((model) => glyph(verdict(model, index))),
+        state.models.map((model) => glyph(isRight(model, index))),
       ),
       el("span", { class: "text" }, question.text),
       el(
@@ -122,7 +120,7 @@ function questionFilters(state) {
   const hops = data.questions
     .map((question) => question.hops)
     .filter(isNumber)
-    .sort((a, b) => a - b);
+    .toSorted((a, b) => a - b);
   const types = data.questions.map((question) => question.type).filter(Boolean);
   const shared = data.models.length > 1;
   return [
@@ -158,12 +156,12 @@ function questionFilters(state) {
 }
 
 function stopOf(model, index) {
-  const run = model.runs[index] || model.scores[index];
-  return run ? run.stop_reason : null;
+  const ended = model.trajectories[index] || model.scores[index];
+  return ended ? ended.stop_reason : null;
 }
 
 function outcome([a, b = a], index) {
-  const [before, after] = [verdict(a, index), verdict(b, index)];
+  const [before, after] = [isRight(a, index), isRight(b, index)];
   if (before === null || after === null) return "unknown";
   if (before === after) return before ? "right" : "wrong";
   return after ? "fixed" : "broken";
@@ -175,60 +173,21 @@ function comparison(index, models) {
   return [
     questionCard(
       question,
-      sides.map((model) => [model.name, model.runs[index]]),
+      sides.map((model) => [model.name, model.trajectories[index]]),
     ),
     el(
       "div",
       { class: "sides" },
-      sides.map((model, i) => side(model, index, question, models.length > 1 ? "AB"[i] : "")),
+      sides.map((model, i) =>
+        trajectoryCard({
+          label: `Trajectory of ${model.name}`,
+          heading: [models.length > 1 ? el("span", { class: "letter" }, `${"AB"[i]} `) : null, model.name],
+          trajectory: model.trajectories[index],
+          score: model.scores[index],
+          right: isRight(model, index),
+          question,
+        }),
+      ),
     ),
   ];
-}
-
-function side(model, index, question, letter) {
-  const [run, score] = [model.runs[index], model.scores[index]];
-  return el(
-    "article",
-    { class: "card side-run", "aria-label": `Trajectory of ${model.name}` },
-    el(
-      "header",
-      {},
-      el(
-        "h4",
-        {},
-        el("span", { class: "letter" }, letter),
-        ` ${model.name} `,
-        verdictBadge(verdict(model, index)),
-        " ",
-        run || score ? stopBadge((run || score).stop_reason) : null,
-      ),
-      el("p", { class: "faint" }, runFacts(run, score)),
-    ),
-    run
-      ? moves(run, question, verdict(model, index))
-      : absent(
-          score
-            ? "Scores only: this model wrote no trajectory for the question."
-            : "No trajectory of this question.",
-        ),
-  );
-}
-
-function runFacts(run, score) {
-  return [
-    score ? `F1 ${percent(score.f1)}%` : null,
-    score && isNumber(score.recall) ? `recall ${percent(score.recall, 0)}%` : null,
-    run ? plural(run.steps.length, "search") : score ? plural(score.searches, "search") : null,
-    run && run.own_tokens
-      ? `${whole(run.own_tokens)} of ${whole(run.tokens)} tokens its own${ownLogprob(run)}`
-      : null,
-    run && isNumber(run.logprob) ? `log p(y | x, z) ${fixed(run.logprob, 2)} nats` : null,
-    run && run.shortened ? `${plural(run.shortened, "passage")} cut to fit` : null,
-  ]
-    .filter(Boolean)
-    .join(" · ");
-}
-
-function ownLogprob(run) {
-  return isNumber(run.own_logprob) ? ` (log p ${fixed(run.own_logprob, 1)} nats)` : "";
 }

@@ -1,0 +1,19 @@
+// Tables.
+
+import { el } from "./dom.js";
+
+/** A table, which scrolls where there is little room: first a column of text, then numbers. A row is its cells, or made. */
+export function table(columns, rows, kind = null) {
+  const titles = columns.map((cell) => el("th", { scope: "col" }, cell));
+  const lines = rows.map((row) => (row instanceof Node ? row : el("tr", {}, row.map(tableCell))));
+  const head = el("thead", {}, el("tr", {}, titles));
+  return el("div", { class: "scroll" }, el("table", { class: kind }, head, el("tbody", {}, lines)));
+}
+
+function tableCell(content, column) {
+  return column ? el("td", {}, content) : el("th", { scope: "row" }, content);
+}
+
+export function valueTable({ head, rows }) {
+  return el("details", { class: "values" }, el("summary", {}, "Values"), table(head, rows));
+}

@@ -7,7 +7,8 @@ Windows are 16 tokens, soft caps 5, multipliers 3, 4 or a quarter.
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -15,6 +16,8 @@ import torch
 import transformers
 from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from exsearch.agent.chat import ChatFormat
 
 VOCABULARY = int(os.environ.get("FAMILIES_VOCABULARY", "320"))
 WINDOW = 16
@@ -420,3 +423,12 @@ FAMILIES: dict[str, Family] = {
         key=lambda family: family.name,
     )
 }
+
+
+def save_family(name: str, folder: Path, chat: ChatFormat, **settings: object) -> Path:
+    """Write a family's model with the tokenizer of `chat` as a checkpoint folder."""
+    family = FAMILIES[name]
+    spoken = {"vocab_size": len(chat.tokenizer)} | settings
+    replace(family, settings=family.settings | spoken).model().save_pretrained(folder)
+    chat.tokenizer.save_pretrained(folder)
+    return folder

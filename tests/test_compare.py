@@ -22,7 +22,7 @@ from exsearch.evaluation.protocol import PROTOCOL, Protocol, make_protocol, writ
 from exsearch.evaluation.scores import LIKELIHOODS, LikelihoodOf, QuestionScore, Scores, read_scores, write_scores
 from exsearch.questions.question import Question
 from exsearch.runs.evaluations import read_evaluation
-from test_report_run import make_run
+from made_up_run import make_run
 
 ASKED = [
     Question(

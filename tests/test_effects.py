@@ -9,7 +9,6 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import inspect
 
 from exsearch.cli import quickstart
 from exsearch.config import Config, TrainingConfig, dump_config, parse_config
@@ -22,47 +21,10 @@ from exsearch.retrieval.index.build import build_index
 from exsearch.runs.folder import RunFolder
 from exsearch.training.inputs import SAME_RESULT
 from exsearch.world import World
+from other_settings import DEFAULTS, another, leaves
 from tiny_models import tiny_llama
 
 DOCS = Path(__file__).parent.parent / "docs"
-
-
-def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in tree.items():
-        found |= leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return found
-
-
-DEFAULTS = leaves(msgspec.to_builtins(Config()))
-
-
-def another(key: str) -> Config:
-    """The default config with another value of one setting."""
-    section, _, name = key.rpartition(".")
-    owner = type(getattr(Config(), section)) if section else Config
-    described: Any = inspect.type_info(owner)
-    kind = next(field for field in described.fields if field.name == name).type
-    kind = kind.type if isinstance(kind, inspect.Metadata) else kind
-    parts = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
-    value: Any = None
-    for part in parts:
-        if isinstance(part, inspect.IntType):
-            value = 7
-        elif isinstance(part, inspect.FloatType):
-            value = 0.625
-        elif isinstance(part, inspect.BoolType):
-            value = not DEFAULTS[key]
-        elif isinstance(part, inspect.LiteralType):
-            value = next(choice for choice in part.values if choice != DEFAULTS[key])
-        elif isinstance(part, inspect.ListType):
-            value = ["trackio"]
-        elif isinstance(part, inspect.DateType):
-            value = "2026-01-31"
-        elif isinstance(part, inspect.StrType):
-            value = "mine:other" if part.pattern else "other"
-    tree: dict[str, Any] = {section: {name: value}} if section else {name: value}
-    return parse_config(tree, [], "test")
 
 
 def test_every_setting_has_a_place_in_the_table_and_the_table_nothing_else() -> None:

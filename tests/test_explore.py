@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exsearch.agent.chat import ChatFormat
-from exsearch.agent.grammar import ExSearchGrammar
 from exsearch.agent.rollout import Agent, Draw
-from exsearch.agent.trajectory import AliasScore, Cost, StopReason, Trajectory
+from exsearch.agent.trajectory import AliasScore, StopReason, Trajectory
 from exsearch.config import AgentConfig, ExploreConfig, RolloutConfig, WeighConfig
 from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.core.jsonl import read_jsonl
@@ -25,38 +24,17 @@ from exsearch.engine.base import Completion, Sampling, Seat
 from exsearch.engine.hf import HFEngine
 from exsearch.questions.question import Question
 from scripted import ScriptedEngine, StaticRetriever, opener_of
+from scripted_exploration import QUESTIONS, by_seed, timeless
 from tiny_models import tiny_llama
 
-QUESTIONS = [Question(f"q{n}", f"What is number {n}?", [f"the {n}th"]) for n in range(5)]
 CONFIG = ExploreConfig(samples=3)
 LIMITS = RolloutConfig(in_flight=4)
 AGENT = AgentConfig(max_steps=2, passages=1, turn_tokens=16, context=512)
 
 
-ANSWER_REQUEST = ExSearchGrammar().final_request("")
-
-
-def by_seed(prompt: str, turn: int, seed: int) -> str:
-    """A model that asks, ends, answers or talks nonsense as its seed has it."""
-    if ANSWER_REQUEST in prompt:
-        return f"the {seed % 7}th"
-    if seed % 5 == 0:
-        return "nonsense"
-    if turn == 0:
-        return f"<QUERY> about {seed % 100}"
-    return f"<FACT> {seed % 50} <FINAL>" if seed % 2 else f"<FACT> f <QUERY> q{seed % 9}"
-
-
 @pytest.fixture(scope="module")
 def agent(chat: ChatFormat) -> Agent:
     return Agent(ScriptedEngine(chat, by_seed), StaticRetriever([Passage("a", "A", "text")]), chat, AGENT, LIMITS)
-
-
-def timeless(trajectories: list[Trajectory]) -> list[Trajectory]:
-    """The trajectories without what they cost, in the order of questions and samples."""
-    steps = {t.label: [msgspec.structs.replace(s, cost=Cost()) for s in t.steps] for t in trajectories}
-    ordered = sorted(trajectories, key=lambda t: (t.question_id, t.number))
-    return [msgspec.structs.replace(t, steps=steps[t.label], cost=Cost()) for t in ordered]
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from exsearch.core.jsonl import write_jsonl
 from exsearch.corpus.store import write_corpus
 from exsearch.retrieval.index.build import build_index
 from exsearch.world import World
+from model_families import save_family
 from test_kill_resume import digest, trajectories
-from test_model_checks import save
 
 JOURNALS = ("eval/warmup", "iter-1", "eval/iter-1")
 
@@ -29,7 +29,7 @@ def start(recipe: Path, out: Path) -> "subprocess.Popen[bytes]":
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["lfm2", "gemma3_text", "mamba2"])
 def test_a_run_ends_resumes_and_scores_as_a_plain_forward(name: str, chat: ChatFormat, tmp_path: Path) -> None:
-    model = save(name, tmp_path / "model", chat, initializer_range=0.05)
+    model = save_family(name, tmp_path / "model", chat, initializer_range=0.05)
     world = World(seed=5, passages=300)
     index = build_index(write_corpus(tmp_path / "corpus", world.passages()), "bm25", tmp_path / "index")
     for split, count in (("train", 16), ("dev", 2), ("test", 3)):

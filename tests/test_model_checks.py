@@ -3,7 +3,6 @@
 import asyncio
 import json
 from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,15 +37,6 @@ from family_checks import text
 from model_families import FAMILIES
 
 CPU = ModelConfig(device="cpu", precision="fp32")
-
-
-def save(name: str, folder: Path, chat: ChatFormat, **settings: object) -> Path:
-    """Write a family's model with the tokenizer of `chat` as a checkpoint folder."""
-    family = FAMILIES[name]
-    spoken = {"vocab_size": len(chat.tokenizer)} | settings
-    replace(family, settings=family.settings | spoken).model().save_pretrained(folder)
-    chat.tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture
@@ -98,7 +88,7 @@ def test_attention_refuses_what_it_does_not_know() -> None:
 
 
 def test_a_context_in_which_a_model_contradicts_itself_is_refused(chat: ChatFormat, tmp_path: Path) -> None:
-    folder = save("phi4-mini-longrope", tmp_path / "model", chat)
+    folder = save_family("phi4-mini-longrope", tmp_path / "model", chat)
     with pytest.raises(UsageError, match=r"agent.context = 65: beyond 64 tokens its rotary positions \(longrope\)"):
         load_engine(EngineSpec(folder, CPU, 65, 2), chat)
     engine = load_engine(EngineSpec(folder, CPU, 64, 2), chat)
@@ -110,7 +100,7 @@ def test_a_context_in_which_a_model_contradicts_itself_is_refused(chat: ChatForm
 
 
 def test_a_model_without_positions_takes_any_context(chat: ChatFormat, tmp_path: Path) -> None:
-    folder = save("mamba2", tmp_path / "model", chat)
+    folder = save_family("mamba2", tmp_path / "model", chat)
     assert load_engine(EngineSpec(folder, CPU, 100_000, 2), chat).context_size >= 100_000
 
 
@@ -172,11 +162,11 @@ def test_a_model_is_tried_once_and_again_when_its_weights_are_others(
     tried: list[str] = []
     real = paths.judge_engine
     monkeypatch.setattr(paths, "judge_engine", lambda model: (tried.append("x"), real(model))[1])
-    folder = save("llama3", tmp_path / "model", chat)
+    folder = save_family("llama3", tmp_path / "model", chat)
     for _ in range(2):
         load_engine(EngineSpec(folder, CPU, 512, 2), chat)
     assert len(tried) == 1
-    other = save("llama-tied", tmp_path / "other", chat)
+    other = save_family("llama-tied", tmp_path / "other", chat)
     load_engine(EngineSpec(other, CPU, 512, 2), chat)
     assert len(tried) == 2
 
@@ -184,7 +174,7 @@ def test_a_model_is_tried_once_and_again_when_its_weights_are_others(
 def test_a_model_is_not_judged_by_a_want_of_memory(
     chat: ChatFormat, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = save("llama3", tmp_path / "model", chat)
+    folder = save_family("llama3", tmp_path / "model", chat)
 
     def full(*arguments: object, **named: object) -> None:
         raise torch.OutOfMemoryError("no room for 2 GiB")
@@ -202,7 +192,7 @@ def test_a_refused_model_is_one_line(
     chat: ChatFormat, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch, copies: int
 ) -> None:
     """The verdict comes from the cache, as that of a model on which every path is wrong would."""
-    folder = save("llama3", tmp_path / "model", chat)
+    folder = save_family("llama3", tmp_path / "model", chat)
     load_engine(EngineSpec(folder, CPU, 512, 2), chat)
     [remembered] = (own_cache / "exsearch" / "probes").glob("*.json")
     remembered.write_text(json.dumps({"path": "", "difference": 3.25, "tolerance": 1e-4, "rejected": {}}))
@@ -211,7 +201,7 @@ def test_a_refused_model_is_one_line(
 
 
 def test_adapters_on_shared_weights_are_refused_before_training(chat: ChatFormat, tmp_path: Path) -> None:
-    folder = save("zamba2", tmp_path / "model", chat)
+    folder = save_family("zamba2", tmp_path / "model", chat)
     config = LearnConfig(lora_rank=2)
     with pytest.raises(UsageError, match="share one weight"):
         train(Job.of(folder, [Example(text(9, 1), [1] * 9, 5)], tmp_path / "out", config, CPU, 1, "t"), print)
@@ -244,7 +234,7 @@ def test_training_has_no_noise() -> None:
 
 
 def test_doctor_says_how_a_model_is_computed(chat: ChatFormat, tmp_path: Path) -> None:
-    folder = save("lfm2", tmp_path / "model", chat)
+    folder = save_family("lfm2", tmp_path / "model", chat)
     words = ["--model", str(folder), "--json", "--set", "model.precision=fp32", "--set", "model.device=cpu"]
     result = CliRunner().invoke(doctor, words)
     assert result.exit_code == 0, result.output
@@ -261,7 +251,7 @@ def test_doctor_says_how_a_model_is_computed(chat: ChatFormat, tmp_path: Path) -
 
 
 def test_doctor_says_what_a_template_does_with_thoughts_and_dates(chat: ChatFormat, tmp_path: Path) -> None:
-    folder = save("llama3", tmp_path / "model", chat)
+    folder = save_family("llama3", tmp_path / "model", chat)
     tokenizer = deepcopy(chat.tokenizer)
     tokenizer.chat_template = (
         "{{ strftime_now('%Y') + '<|im_end|>' }}{% for m in messages %}{{ m.content + '<|im_end|>' }}{% endfor %}"

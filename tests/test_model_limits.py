@@ -24,8 +24,7 @@ from exsearch.training.packing import judge_trainer
 from exsearch.training.start import train
 from exsearch.warmup.write import within_context
 from family_checks import plain, text
-from model_families import FAMILIES, rope
-from test_model_checks import save
+from model_families import FAMILIES, rope, save_family
 
 CPU = ModelConfig(device="cpu", precision="fp32")
 
@@ -93,7 +92,7 @@ def test_dynamic_positions_change_beyond_the_length_that_transformers_goes_by() 
 
 def test_a_model_that_chooses_the_tokens_it_attends_to_is_taken_up_to_as_many(chat: ChatFormat, tmp_path: Path) -> None:
     """Beyond, which ones it chooses of those that it likes equally depends on how many there are."""
-    folder = save("doge", tmp_path / "model", chat, keep_window_size=128)
+    folder = save_family("doge", tmp_path / "model", chat, keep_window_size=128)
     with pytest.raises(UsageError, match=r"agent.context = 129: beyond 128 .* attends to \(keep_window_size\)"):
         load_engine(EngineSpec(folder, CPU, 129, 2), chat)
     engine = load_engine(EngineSpec(folder, CPU, 128, 2), chat)
@@ -111,7 +110,7 @@ def test_a_model_that_chooses_the_tokens_it_attends_to_is_taken_up_to_as_many(ch
 
 
 def test_an_example_longer_than_the_model_is_refused_before_training(chat: ChatFormat, tmp_path: Path) -> None:
-    folder = save("gpt2", tmp_path / "model", chat, max_position_embeddings=64, n_positions=64)
+    folder = save_family("gpt2", tmp_path / "model", chat, max_position_embeddings=64, n_positions=64)
 
     def learn(length: int) -> None:
         examples = [Example(text(length, 1), [0] * 9 + [1] * (length - 9), length - 5)]
@@ -127,8 +126,8 @@ def test_an_example_longer_than_the_model_is_refused_before_training(chat: ChatF
 
 
 def test_what_is_written_for_a_model_to_learn_fits_into_it(chat: ChatFormat, tmp_path: Path) -> None:
-    folder = save("gpt2", tmp_path / "model", chat, max_position_embeddings=64, n_positions=64)
+    folder = save_family("gpt2", tmp_path / "model", chat, max_position_embeddings=64, n_positions=64)
     assert within_context(AgentConfig(), folder).context == 64
     assert within_context(AgentConfig(context=50), folder).context == 50
-    unlimited = save("mamba2", tmp_path / "unlimited", chat)
+    unlimited = save_family("mamba2", tmp_path / "unlimited", chat)
     assert within_context(AgentConfig(), unlimited).context == AgentConfig().context

@@ -20,8 +20,7 @@ from exsearch.training.rows import line_up
 from exsearch.training.start import train
 from exsearch.training.tree import grow
 from family_checks import text
-from model_families import FAMILIES, Family
-from test_model_checks import save
+from model_families import FAMILIES, Family, save_family
 
 NOISY = {
     "phimoe": {"router_jitter_noise": 0.3, "input_jitter_noise": 0.3, "attention_dropout": 0.3},
@@ -85,7 +84,7 @@ def test_layers_that_are_computed_again_are_computed_alike() -> None:
 
 
 def test_weights_that_a_model_rescales_in_evaluation_are_saved_as_they_were(chat: ChatFormat, tmp_path: Path) -> None:
-    folder = save("rwkv", tmp_path / "model", chat, **NOISY["rwkv"])
+    folder = save_family("rwkv", tmp_path / "model", chat, **NOISY["rwkv"])
     examples = [Example(text(20, n), [0] * 5 + [1] * 15, 15, question_id=str(n)) for n in range(4)]
     settings = LearnConfig(learning_rate=1e-30, validation_share=0.5, weight_decay=0.0)
     cpu = ModelConfig(device="cpu", precision="fp32")

@@ -39,9 +39,9 @@ from exsearch.evaluation.scores import read_scores
 from exsearch.questions.question import Question
 from exsearch.retrieval.index.build import build_index
 from exsearch.runs.weighted import Weighted
+from other_settings import DEFAULTS, another
 from scripted import ScriptedEngine, StaticRetriever
-from test_effects import DEFAULTS, another
-from test_explore import QUESTIONS, by_seed, timeless
+from scripted_exploration import QUESTIONS, by_seed, timeless
 
 AGENT = AgentConfig(max_steps=2, passages=1, turn_tokens=16, context=512)
 EXPLORE = ExploreConfig(samples=3)

@@ -26,7 +26,7 @@ from exsearch.report.losses import loss_curves
 from exsearch.report.write import write_report
 from exsearch.runs.reader import Logged
 from exsearch.runs.weighted import Weighted
-from test_report_run import MODELS, make_run, summary
+from made_up_run import MODELS, make_run, summary
 
 EVIL = '</script><img src=x onerror="alert(1)"><!-- <b>bold</b> & \u2028'
 

@@ -19,8 +19,8 @@ from exsearch.report import write
 from exsearch.report.write import write_comparison_report, write_report
 from exsearch.runs.evaluations import read_evaluation
 from exsearch.runs.weighted import Weighted
+from made_up_run import make_run
 from test_report import EVIL
-from test_report_run import make_run
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route

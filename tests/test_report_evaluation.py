@@ -20,8 +20,8 @@ from exsearch.questions.question import Question
 from exsearch.report import collect
 from exsearch.report.write import write_comparison_report, write_report
 from exsearch.runs.evaluations import read_evaluation
+from made_up_run import make_run
 from test_report import EVIL, data_of, embedded
-from test_report_run import make_run
 
 
 @pytest.fixture

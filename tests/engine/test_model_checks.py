@@ -181,7 +181,7 @@ def test_a_model_is_not_judged_by_a_want_of_memory(
 
     with monkeypatch.context() as patch:
         patch.setattr(paths, "memory_of", full)
-        with pytest.raises(ExSearchError, match="out of memory while the model is loaded on cpu; free memory"):
+        with pytest.raises(ExSearchError, match="out of memory while loading the model on cpu; free memory"):
             load_engine(EngineSpec(folder, CPU, 512, 2), chat)
     assert not list((own_cache / "exsearch" / "probes").glob("*.json"))
     assert load_engine(EngineSpec(folder, CPU, 512, 2), chat).context_size > 0

@@ -8,9 +8,11 @@ import torch
 
 from engine_specs import spec
 from exsearch.agent.chat import ChatFormat
+from exsearch.core.errors import UsageError
 from exsearch.engine.base import Sampling
 from exsearch.engine.batch import generate, logprobs
 from exsearch.engine.hf import HFEngine
+from tiny_models import save_tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("vllm")]
 TEXTS = ["What is the capital of France?", "Name three colours.", "Tell me about the sea. " * 30]
@@ -74,3 +76,17 @@ def test_a_seed_draws_the_same_and_another_something_else(engines: tuple, chat: 
     assert first.token_ids == again.token_ids != other.token_ids
     [scored] = logprobs(vllm, prompts(chat)[:1], [first.token_ids])
     assert first.logprobs == pytest.approx(scored, abs=1e-3), "log-probs are the model's own, not the sampler's"
+
+
+def test_a_model_whose_heads_vllm_has_no_kernel_for_is_refused_before_it_is_loaded(
+    chat: ChatFormat, tmp_path: Path
+) -> None:
+    from exsearch.engine.vllm import VLLMEngine
+
+    if torch.cuda.is_available():
+        pytest.skip("GPUs have other kernels")
+    folder = save_tiny(tmp_path / "model", chat, head_size=8)
+    with pytest.raises(
+        UsageError, match=r"has attention heads of 8, .* those of 32, 64, .*model.engine = transformers"
+    ):
+        VLLMEngine(spec(folder, 2, context=512))

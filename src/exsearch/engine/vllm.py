@@ -59,10 +59,6 @@ class VLLMEngine:
             self._adapter: Any = LoRARequest("adapter", 1, str(adapter))
         else:
             self._adapter = None
-        self._watchdog = watch()
-        guard_others()
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True).start()
         options = AsyncEngineArgs(
             model=str(spec.folder),
             dtype=str(spec.dtype).removeprefix("torch."),
@@ -75,6 +71,12 @@ class VLLMEngine:
             logits_processors=[FORCING],
             **arguments,
         )
+        if current_platform.is_cpu():
+            _require_kernel(options)
+        self._watchdog = watch()
+        guard_others()
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True).start()
         self._engine = asyncio.run_coroutine_threadsafe(_made(AsyncLLM, options), self._loop).result()
         self.context_size = int(self._engine.model_config.max_model_len)
         self._numbers = itertools.count()
@@ -181,6 +183,22 @@ class VLLMEngine:
 
 async def _made(kind: Any, options: Any) -> Any:
     return kind.from_engine_args(options)
+
+
+def _require_kernel(options: Any) -> None:
+    """Raise UsageError if vLLM has no attention kernel for the model's heads on processors.
+
+    Otherwise it loads such a model, and its engine ends with the first request.
+    """
+    from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
+
+    model = options.create_model_config()
+    size, sizes = model.get_head_size(), CPUAttentionBackend.get_supported_head_sizes()
+    if not (model.is_attention_free or model.use_mla or size in sizes):
+        raise UsageError(
+            f"{options.model}: has attention heads of {size}, and vLLM computes only those of "
+            f"{', '.join(map(str, sizes))} on processors; set model.engine = transformers"
+        )
 
 
 def _room(rank: int) -> int:

@@ -96,7 +96,7 @@ def test_questions_of_only_one_of_the_two_are_left_out_and_the_page_says_so(run:
     write_scores(path, msgspec.structs.replace(scores, questions=scores.questions[3:]))
     data = data_of(beside(run / "eval" / "warmup", path, across=True))
     assert len(data["questions"]) == data["paired"]["n"] == 17
-    assert "over 17 questions that both answered; 3 of A and 0 of B are left out" in data["notices"][0]
+    assert "over 17 questions that both answered; 3 of A and 0 of B are not compared" in data["notices"][0]
 
 
 def test_text_of_an_evaluation_cannot_become_markup(run: Path) -> None:

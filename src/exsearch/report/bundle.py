@@ -1,4 +1,4 @@
-"""Joins ES modules into one script, so that a page which may load nothing still consists of modules.
+"""Joins ES modules into one script, because the page may not load any files.
 
 A browser refuses to import from `file://`, and an import map of `data:` addresses would need a looser content security
 policy. So every module becomes a function called once, after those it imports from:
@@ -6,8 +6,8 @@ policy. So every module becomes a function called once, after those it imports f
     import { el } from "./dom.js";            const dom = (() => { ...; return { el }; })();
     export function table() { ... }           const table = (() => { const { el } = dom; ...; return { table }; })();
 
-Only the part of ES modules that can be joined this simply is accepted: named imports of neighbouring files before all
-other code, and `export` before a function, a class or a constant. Anything else is an error that names file and line.
+Only module syntax that can be joined this simply is accepted: named imports of neighbouring files before all other
+code, and `export` before a function, a class or a constant. Anything else is an error that names the file and the line.
 """
 
 import re
@@ -30,7 +30,7 @@ class _Module:
 
 
 def bundle(entry: str, read: Callable[[str], str]) -> str:
-    """Return the module `entry` and all that it needs as one script; `read` gives the text of a file.
+    """Return the module `entry` and everything it imports as one script; `read` returns the text of a file.
 
     Raises ValueError for syntax that it does not accept, for a name that no module exports, for modules that import
     each other in a circle, and for text that would end a script element.
@@ -42,7 +42,7 @@ def bundle(entry: str, read: Callable[[str], str]) -> str:
 
 
 def _load(name: str, read: Callable[[str], str], modules: dict[str, _Module], importers: tuple[str, ...]) -> None:
-    """Put the module into `modules`, behind those that it imports from."""
+    """Add the module to `modules`, after those that it imports from."""
     if name in importers:
         raise ValueError(f"{name} imports itself by way of {', '.join(importers[importers.index(name) + 1 :]) or name}")
     if name in modules:
@@ -79,13 +79,13 @@ def _parse(name: str, text: str) -> _Module:
 
 
 def _blank_end(text: str, start: int) -> int:
-    """Return where code goes on behind white space and comments."""
+    """Return the position of the code after white space and comments."""
     match = _BLANK.match(text, start)
     return match.end() if match else start
 
 
 def _function(name: str, module: _Module) -> str:
-    """Return the module as a constant: what it exports."""
+    """Return code that assigns the module's exports to a constant."""
     imports = [f"const {{ {', '.join(names)} }} = {_constant(other)};" for other, names in module.imports.items()]
     exports = f"return {{ {', '.join(module.exports)} }};"
     lines = [*imports, module.body, exports]
@@ -93,5 +93,5 @@ def _function(name: str, module: _Module) -> str:
 
 
 def _constant(name: str) -> str:
-    """Return a name that no module uses for itself: two words joined by `$`."""
+    """Return a name that no module defines: two words joined by `$`."""
     return "module$" + name.removesuffix(".js").replace("-", "_")

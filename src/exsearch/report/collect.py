@@ -1,4 +1,4 @@
-"""Collects from a run folder what its page shows, and says what is absent or was left out."""
+"""Collects what the page of a run shows, with notices about what is absent or omitted."""
 
 import re
 
@@ -17,7 +17,7 @@ from exsearch.runs.reader import RunReader
 from exsearch.runs.records import Iteration, RunSummary
 
 MAX_QUESTIONS = 300
-"""Test questions that can be browsed; the figures are over all of them."""
+"""Maximum number of test questions to browse; the figures are over all of them."""
 
 SECRET = re.compile(r"(^|[._-])(api_?key|token|secret|password|authorization)$", re.IGNORECASE)
 
@@ -25,10 +25,10 @@ SECRET = re.compile(r"(^|[._-])(api_?key|token|secret|password|authorization)$",
 def collect(run: RunReader) -> Page:
     """Return the page of `run`."""
     summary = run.summary()
-    known = {split: run.questions(split) for split in ("train", "dev", "test")}
+    splits = {split: run.questions(split) for split in ("train", "dev", "test")}
     passages = PassageTable()
-    models, questions, left_out = _models(run, (summary.models if summary else []) or run.models(), known, passages)
-    e_steps = collect_e_steps(run, known["train"], passages)
+    models, questions, omitted = _models(run, (summary.models if summary else []) or run.models(), splits, passages)
+    e_steps = collect_e_steps(run, splits["train"], passages)
     protocol = run.protocol()
     fingerprint = protocol.get("fingerprint")
     page = Page(
@@ -40,7 +40,7 @@ def collect(run: RunReader) -> Page:
         paired=None,
         iterations=summary.iterations if summary else _unfinished_iterations(run),
         seconds=summary.seconds if summary else {},
-        split_sizes={split: len(group) for split, group in known.items() if group},
+        split_sizes={split: len(group) for split, group in splits.items() if group},
         models=models,
         questions=questions,
         e_steps=e_steps,
@@ -51,24 +51,24 @@ def collect(run: RunReader) -> Page:
         warnings=protocol_warnings(models, str(fingerprint) if fingerprint else None),
         notices=[],
     )
-    page.notices.extend(_notices(summary, page, left_out, passages.shortened))
+    page.notices.extend(_notices(summary, page, omitted, passages.shortened))
     return page
 
 
 def _models(
-    run: RunReader, names: list[str], known: dict[str, list[Question]], passages: PassageTable
+    run: RunReader, names: list[str], splits: dict[str, list[Question]], passages: PassageTable
 ) -> tuple[list[Model], list[Question], int]:
-    """Return the models, the questions that their lists are parallel to, and how many are left out."""
+    """Return the models, the questions that their lists are parallel to, and the number of questions omitted."""
     scores = {name: run.scores(name) for name in names}
-    seen: dict[str, None] = {}
+    ids: dict[str, None] = {}
     for record in scores.values():
-        seen.update(dict.fromkeys(score.question_id for score in record.questions) if record else {})
+        ids.update(dict.fromkeys(score.question_id for score in record.questions) if record else {})
     for name in names:
         if scores[name] is None:
-            seen.update(dict.fromkeys(trajectory.question_id for trajectory in run.evaluated(name)))
-    questions = _in_file_order(list(seen), known)
-    shown = questions[:MAX_QUESTIONS]
-    rows = {question.id: row for row, question in enumerate(shown)}
+            ids.update(dict.fromkeys(trajectory.question_id for trajectory in run.evaluated(name)))
+    questions = _in_file_order(list(ids), splits)
+    browsable = questions[:MAX_QUESTIONS]
+    rows = {question.id: row for row, question in enumerate(browsable)}
     hops = hops_of(questions)
     models = [
         page_model(
@@ -84,18 +84,18 @@ def _models(
         )
         for name in names
     ]
-    return models, shown, len(questions) - len(shown)
+    return models, browsable, len(questions) - len(browsable)
 
 
-def _in_file_order(ids: list[str], known: dict[str, list[Question]]) -> list[Question]:
-    """Return the questions of `ids`; an id that no split holds becomes a question with the id as its text."""
+def _in_file_order(ids: list[str], splits: dict[str, list[Question]]) -> list[Question]:
+    """Return the questions of `ids`; an id that is in no split becomes a question with the id as its text."""
     records: dict[str, Question] = {}
     for split in ("test", "dev", "train"):
-        for question in known[split]:
+        for question in splits[split]:
             records.setdefault(question.id, question)
-    wanted = set(ids)
-    found = [question for question in records.values() if question.id in wanted]
-    return found + [Question(id=id_, text=id_, answers=[]) for id_ in ids if id_ not in records]
+    distinct = set(ids)
+    questions = [question for question in records.values() if question.id in distinct]
+    return questions + [Question(id=id_, text=id_, answers=[]) for id_ in ids if id_ not in records]
 
 
 def _exact_match(scores: Scores | None) -> Figure | None:
@@ -103,48 +103,48 @@ def _exact_match(scores: Scores | None) -> Figure | None:
 
 
 def _probability(scores: Scores | None) -> Figure | None:
-    found = answer_probability(scores) if scores else None
-    return found if found and found.n else None
+    probability = answer_probability(scores) if scores else None
+    return probability if probability and probability.n else None
 
 
 def _unfinished_iterations(run: RunReader) -> list[Iteration]:
     weights = {name: list(run.weights(name)) for name in run.explored_iterations()}
-    found = [iteration_figures(name, records) for name, records in weights.items() if records]
-    return [msgspec.structs.replace(iteration, guard=run.guard(iteration.name)) for iteration in found]
+    iterations = [iteration_figures(name, records) for name, records in weights.items() if records]
+    return [msgspec.structs.replace(iteration, guard=run.guard(iteration.name)) for iteration in iterations]
 
 
 def protocol_warnings(models: list[Model], fingerprint: str | None) -> list[str]:
-    """Say it where scores were taken under different protocols."""
-    found = {model.name: model.protocol for model in models if model.protocol}
-    expected = fingerprint or next(iter(found.values()), None)
-    odd = [f"{name} ({protocol})" for name, protocol in found.items() if protocol != expected]
-    if not odd:
+    """Warn if scores were computed under different protocols."""
+    protocols = {model.name: model.protocol for model in models if model.protocol}
+    expected = fingerprint or next(iter(protocols.values()), None)
+    others = [f"{name} ({protocol})" for name, protocol in protocols.items() if protocol != expected]
+    if not others:
         return []
-    return [f"Not comparable: scored under another protocol than {expected}: {', '.join(odd)}."]
+    return [f"Not comparable: scored under another protocol than {expected}: {', '.join(others)}."]
 
 
-def _notices(summary: RunSummary | None, page: Page, left_out: int, shortened: int) -> list[str]:
+def _notices(summary: RunSummary | None, page: Page, omitted: int, shortened: int) -> list[str]:
     notices = []
     if summary is None:
-        notices.append("summary.json is absent: the run is unfinished, or its figures were not summed up.")
+        notices.append("summary.json is absent: the run is unfinished, or was never summarised.")
     unscored = [model.name for model in page.models if not model.figures]
     if unscored:
         notices.append(f"No scores yet for {', '.join(unscored)}.")
-    if left_out:
-        notices.append(left_out_notice(len(page.questions), len(page.questions) + left_out, "test questions"))
+    if omitted:
+        notices.append(first_only_notice(len(page.questions), len(page.questions) + omitted, "test questions"))
     notices.extend(notice for notice in map(_e_step_notice, page.e_steps) if notice)
     if shortened:
         notices.append(shortened_notice(shortened))
     return notices
 
 
-def left_out_notice(shown: int, total: int, what: str) -> str:
+def first_only_notice(count: int, total: int, what: str) -> str:
     """Say that only some questions can be browsed."""
-    return f"The first {shown} of {total} {what} can be browsed here; all figures and charts are over all {total}."
+    return f"The first {count} of {total} {what} can be browsed here; all figures and charts are over all {total}."
 
 
 def shortened_notice(count: int) -> str:
-    """Say that passages are not shown whole."""
+    """Say that some passages are shortened."""
     return f"{count} passages are shortened here to bound the size of this page."
 
 
@@ -158,7 +158,7 @@ def _e_step_notice(e_step: EStep) -> str | None:
 
 
 def flatten(table: dict[str, object], prefix: str = "") -> list[tuple[str, str]]:
-    """Return the leaves of nested tables as dotted keys and text; what looks like a secret is masked."""
+    """Return the leaves of nested tables as dotted keys and text; values that look like secrets are masked."""
     rows: list[tuple[str, str]] = []
     for key, value in table.items():
         name = f"{prefix}{key}"

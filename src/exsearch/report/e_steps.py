@@ -15,7 +15,7 @@ from exsearch.runs.records import Iteration
 from exsearch.runs.weighted import Weighted
 
 MAX_SAMPLES = 1_200
-"""Sampled trajectories that can be browsed, all iterations together; the histograms are over all."""
+"""Maximum number of sampled trajectories to browse, over all iterations; the histograms are over all of them."""
 
 Weights = dict[str, dict[Number, Weighted]]
 """By question, sample and branch."""
@@ -35,8 +35,8 @@ def _e_step(run: RunReader, name: str, train: list[Question], passages: PassageT
     counts = Counter(reference.question_id for reference in references)
     samples_of = Counter(reference.question_id for reference in references if not reference.branch)
     largest = max(counts.values(), default=0)
-    samples = _samples(run.explored(name), _chosen(counts, train, share), weights, passages)
-    known = {question.id: question for question in train}
+    samples = _samples(run.explored(name), _first_ids(counts, train, share), weights, passages)
+    questions = {question.id: question for question in train}
     sizes = [ess for ess in map(_ess, weights.values()) if ess is not None]
     flat = [weighted.weight for group in weights.values() for weighted in group.values()]
     top = float(math.ceil(max([1.0, *flat]) - 1e-6))
@@ -47,7 +47,7 @@ def _e_step(run: RunReader, name: str, train: list[Question], passages: PassageT
         total=len(counts),
         explored=[
             Explored(
-                question=known.get(id_, Question(id=id_, text=id_, answers=[])),
+                question=questions.get(id_, Question(id=id_, text=id_, answers=[])),
                 samples=group,
                 ess=_ess(weights.get(id_, {})),
             )
@@ -61,31 +61,31 @@ def _e_step(run: RunReader, name: str, train: list[Question], passages: PassageT
     )
 
 
-def _chosen(counts: Counter[str], train: list[Question], share: int) -> list[str]:
-    """Return the first questions, in file order, whose samples are at most `share`, but at least one."""
+def _first_ids(counts: Counter[str], train: list[Question], share: int) -> list[str]:
+    """Return the first question ids, in file order, that have at most `share` samples in total; at least one."""
     ordered = [question.id for question in train if question.id in counts]
     ordered += sorted(counts.keys() - set(ordered))
     return ordered[: max(1, share // max(counts.values(), default=1))]
 
 
 def _samples(
-    trajectories: Iterable[Trajectory], chosen: list[str], weights: Weights, passages: PassageTable
+    trajectories: Iterable[Trajectory], ids: list[str], weights: Weights, passages: PassageTable
 ) -> dict[str, list[Sample]]:
-    found: dict[str, dict[Number, Sample]] = {id_: {} for id_ in chosen}
+    groups: dict[str, dict[Number, Sample]] = {id_: {} for id_ in ids}
     for trajectory in trajectories:
         id_ = trajectory.question_id
-        if id_ in found:
+        if id_ in groups:
             weighted = weights.get(id_, {}).get(trajectory.number)
-            found[id_][trajectory.number] = _sample(trajectory, weighted, passages)
-    return {id_: [group[number] for number in sorted(group)] for id_, group in found.items()}
+            groups[id_][trajectory.number] = _sample(trajectory, weighted, passages)
+    return {id_: [group[number] for number in sorted(group)] for id_, group in groups.items()}
 
 
 def _sample(trajectory: Trajectory, weighted: Weighted | None, passages: PassageTable) -> Sample:
-    shown = page_trajectory(trajectory, passages)
+    view = page_trajectory(trajectory, passages)
     if weighted is None:
-        return Sample(trajectory=shown)
+        return Sample(trajectory=view)
     return Sample(
-        trajectory=shown,
+        trajectory=view,
         weight=round(weighted.weight, 5),
         logprob=None if weighted.logprob is None else round(weighted.logprob, 3),
         em=weighted.exact_match,
@@ -101,7 +101,7 @@ def _ess(group: dict[Number, Weighted]) -> float | None:
 
 
 def iteration_figures(name: str, weighted: list[Weighted]) -> Iteration:
-    """Return the figures of an iteration whose run has written no summary yet."""
+    """Return the figures of an iteration of a run that has no summary yet."""
     summary = summarise(weighted)
     return Iteration(
         name=name,
@@ -126,6 +126,6 @@ def histogram(values: list[float], low: float, high: float, bins: int) -> Histog
 
 
 def _ess_bins(largest: int) -> int:
-    """Return 2 bins a unit for few samples, then 1, then a constant number."""
+    """Return 2 bins per unit for few samples, then 1, then a constant number."""
     span = max(largest, 2) - 1
     return 2 * span if span <= 8 else min(span, 20)

@@ -1,4 +1,4 @@
-"""Collects what the page of one evaluation shows, or that of two which are compared."""
+"""Collects what the page of one evaluation, or of two compared evaluations, shows."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from exsearch.evaluation.compare import Comparison
 from exsearch.evaluation.folder import TRAJECTORIES, Evaluated
 from exsearch.questions.question import Question
 from exsearch.report import collect
-from exsearch.report.collect import flatten, left_out_notice, protocol_warnings, shortened_notice
+from exsearch.report.collect import first_only_notice, flatten, protocol_warnings, shortened_notice
 from exsearch.report.models import hops_of, page_model
 from exsearch.report.page import Page, Paired
 from exsearch.report.passages import PassageTable
@@ -23,7 +23,7 @@ def evaluation_page(evaluated: Evaluated) -> Page:
 
 
 def comparison_page(a: Evaluated, b: Evaluated, comparison: Comparison) -> Page:
-    """Return the page of b beside a, the questions that they answered differently well first."""
+    """Return the page of a and b side by side; questions that one of them answered better come first."""
     outcomes: dict[str, Outcome] = {pair.question_id: "win" for pair in comparison.wins}
     outcomes |= {pair.question_id: "loss" for pair in comparison.losses}
     outcomes |= dict.fromkeys(comparison.ties, "tie")
@@ -48,12 +48,12 @@ def _page(
     comparison: Comparison | None = None,
     outcomes: dict[str, Outcome] | None = None,
 ) -> Page:
-    known: dict[str, Question] = {}
+    by_id: dict[str, Question] = {}
     for each in evaluations.values():
-        known = {**each.questions, **known}
-    questions = [known.get(id_) or Question(id=id_, text=id_, answers=[]) for id_ in ids[: collect.MAX_QUESTIONS]]
+        by_id = {**each.questions, **by_id}
+    questions = [by_id.get(id_) or Question(id=id_, text=id_, answers=[]) for id_ in ids[: collect.MAX_QUESTIONS]]
     rows = {question.id: row for row, question in enumerate(questions)}
-    hops = hops_of(known.values())
+    hops = hops_of(by_id.values())
     passages = PassageTable()
     models = [
         page_model(
@@ -63,16 +63,16 @@ def _page(
     ]
     notices = []
     if len(ids) > len(questions):
-        notices.append(left_out_notice(len(questions), len(ids), "questions"))
+        notices.append(first_only_notice(len(questions), len(ids), "questions"))
     if passages.shortened:
         notices.append(shortened_notice(passages.shortened))
     if comparison and (comparison.only_a or comparison.only_b):
         notices.append(
             f"The differences are over {comparison.n} questions that both answered; {comparison.only_a} of A and "
-            f"{comparison.only_b} of B are left out. All other figures are of each model over all of its own questions."
+            f"{comparison.only_b} of B are not compared. All other figures are over all questions of each model."
         )
-    if not known:
-        notices.append("The text of the questions is not known: there is no questions.jsonl.")
+    if not by_id:
+        notices.append("The text of the questions is unknown: there is no questions.jsonl.")
     fingerprints = {each.scores.protocol for each in evaluations.values()}
     return Page(
         kind=kind,
@@ -112,7 +112,7 @@ def _paired(comparison: Comparison, outcomes: list[Outcome | None]) -> Paired:
 
 
 def _protocol(evaluations: list[Evaluated]) -> list[tuple[str, str]]:
-    """Return the conditions; where they differ, those of A and B on a line each."""
+    """Return the conditions; if they differ, those of A and B on separate lines."""
     tables = [dict(flatten({"fingerprint": each.scores.protocol, **each.protocol})) for each in evaluations]
     rows = []
     for key in dict.fromkeys(key for table in tables for key in table):

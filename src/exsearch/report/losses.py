@@ -1,4 +1,4 @@
-"""Turns metrics.jsonl into one loss curve a stage, thin enough to draw."""
+"""Turns metrics.jsonl into one loss curve per stage, with few enough points to draw."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -7,13 +7,13 @@ from exsearch.report.page import LossCurve
 from exsearch.runs.reader import Logged
 
 MAX_POINTS = 300
-"""Points of one curve; more steps than that are averaged in groups of equal size."""
+"""Maximum number of points per curve; a longer curve is averaged in groups of equal size."""
 
 
 def loss_curves(lines: Iterable[Logged]) -> list[LossCurve]:
     """Return the curves in the order in which their stages began.
 
-    A step that occurs twice, since its stage was cut off and continued, counts as it was logged last.
+    If a step was logged twice, because its stage was interrupted and resumed, the last line counts.
     """
     stages: dict[str, dict[float, Logged]] = {}
     for line in lines:
@@ -36,5 +36,5 @@ def _curve(stage: str, lines: list[Logged]) -> LossCurve:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(f"{sum(known) / len(known):.5g}") if known else None
+    numbers = [value for value in values if value is not None]
+    return float(f"{sum(numbers) / len(numbers):.5g}") if numbers else None

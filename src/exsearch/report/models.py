@@ -1,4 +1,4 @@
-"""Turns one evaluation into what a page shows of it."""
+"""Converts an evaluation to the form that a page shows."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ def page_model(
     validation: Figure | None = None,
     train_probability: Figure | None = None,
 ) -> Model:
-    """Return the model; `rows` has the place of each question that is shown, `hops` those of all that name them."""
+    """Return the model; `rows` maps question ids to rows of the page, `hops` question ids to numbers of hops."""
     model = Model(
         name=name,
         trained=trained,
@@ -48,19 +48,19 @@ def page_model(
 
 
 def hops_of(questions: Iterable[Question]) -> dict[str, int]:
-    """Return the hops of the questions that name them, by id."""
+    """Return the number of hops by question id, for questions that have one."""
     return {question.id: question.hops for question in questions if question.hops}
 
 
 def _figures(scores: Scores) -> dict[str, Figure]:
-    """Return the figures; an older evaluation has log p(y | x, z) instead of p(y | x, z)."""
+    """Return the figures; older evaluations have log p(y | x, z) instead of p(y | x, z)."""
     figures = {name: figure for name, figure in scores.figures.items() if name != "answer_logprob"}
     figures.setdefault("answer_probability", answer_probability(scores))
     return known_figures(figures)
 
 
 def known_figures(figures: dict[str, Figure]) -> dict[str, Figure]:
-    """Leave out the figures over no questions."""
+    """Return the figures that are over at least one question."""
     return {key: figure for key, figure in figures.items() if figure.n}
 
 
@@ -88,7 +88,7 @@ def _score(score: QuestionScore) -> Score:
 
 
 def _place(model: Model, trajectory: Trajectory, rows: dict[str, int], passages: PassageTable) -> None:
-    """Put the trajectory at its question's row, the first of the first sample where there are several."""
+    """Put the trajectory in its question's row; of several, the one with the lowest sample and branch."""
     row = rows.get(trajectory.question_id)
     if row is None:
         return

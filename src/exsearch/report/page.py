@@ -1,7 +1,7 @@
-"""What report.html embeds: the typed content of its JSON block.
+"""The typed content of the JSON block that report.html embeds.
 
 To save space, `Model.scores`, `Model.trajectories` and `Paired.outcomes` are parallel to `Page.questions`, and hits
-point into `Page.passages`.
+refer to rows of `Page.passages`.
 """
 
 from typing import Literal
@@ -36,14 +36,14 @@ class PageTrajectory(msgspec.Struct, frozen=True, omit_defaults=True):
     aliases: list[AliasScore] = []
     tokens: int = 0
     own_tokens: int = 0
-    """Those the model generated."""
+    """Tokens that the model generated."""
     own_logprob: float | None = None
     """Sum over the model's own tokens, in nats."""
     shortened: int = 0
     branch: int = 0
     """0 for the sample itself, n for its n-th branch."""
     share: float = 1.0
-    """Its part of the sample: one over the number of continuations drawn where it branches off."""
+    """Its share of the sample: one over the number of continuations drawn at its branching point."""
 
 
 class Score(msgspec.Struct, frozen=True):
@@ -61,13 +61,13 @@ class Model(msgspec.Struct, frozen=True):
 
     name: str
     trained: bool
-    """A point of the training curve, not a baseline beside it."""
+    """Whether it is a point of the training curve rather than a baseline."""
     protocol: str | None
     figures: dict[str, Figure]
     validation: Figure | None
     """Exact match on the validation questions."""
     train_probability: Figure | None
-    """p(y | x, z) on a fixed set of training questions, greedy, 0 where there is no answer."""
+    """p(y | x, z) on a fixed set of training questions, greedy, 0 without an answer."""
     stop_reasons: dict[str, int]
     by_hops: dict[str, Figure]
     """Exact match."""
@@ -79,7 +79,7 @@ class Model(msgspec.Struct, frozen=True):
 
 
 class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One of the K trajectories of a question, with its weight once it has one."""
+    """One of the K trajectories of a question, with its weight if it has one yet."""
 
     trajectory: PageTrajectory
     weight: float | None = None
@@ -95,11 +95,11 @@ class Explored(msgspec.Struct, frozen=True):
     question: Question
     samples: list[Sample]
     ess: float | None
-    """Effective sample size; None for a question without weight."""
+    """Effective sample size; None for a question whose weights are all 0."""
 
 
 class Histogram(msgspec.Struct, frozen=True):
-    """`counts[i]` values lie in [edges[i], edges[i + 1]), the last bin being closed."""
+    """`counts[i]` values are in [edges[i], edges[i + 1]); the last bin is closed."""
 
     edges: list[float]
     counts: list[int]
@@ -114,7 +114,7 @@ class EStep(msgspec.Struct, frozen=True):
     largest: int
     """The largest number of trajectories of a question: its samples and their branches."""
     total: int
-    """Questions in the run; `explored` may hold fewer."""
+    """Number of questions in the run; `explored` may have fewer."""
     explored: list[Explored]
     weights: Histogram | None
     top_weight: float
@@ -134,14 +134,14 @@ class LossCurve(msgspec.Struct, frozen=True):
     search_loss: list[float | None]
     answer_loss: list[float | None]
     averaged: int
-    """How many logged steps one point is the mean of."""
+    """Number of logged steps averaged per point."""
 
 
 class Paired(msgspec.Struct, frozen=True):
-    """The second model of the page against the first, by question."""
+    """The second model of the page compared with the first, by question."""
 
     metric: str
-    """By which questions are won, lost and sorted."""
+    """The metric by which questions are wins, losses or ties, and sorted."""
     n: int
     wins: int
     losses: int
@@ -149,7 +149,7 @@ class Paired(msgspec.Struct, frozen=True):
     differences: list[Difference]
     breakdowns: dict[str, list[Group]]
     outcomes: list[Literal["win", "loss", "tie"] | None]
-    """None where one of the two has no such figure."""
+    """None if one of the two lacks the metric for the question."""
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -173,6 +173,6 @@ class Page(msgspec.Struct, frozen=True):
     config: list[tuple[str, str]]
     protocol: list[tuple[str, str]]
     warnings: list[str]
-    """What keeps the figures from being compared."""
+    """Reasons why the figures are not comparable."""
     notices: list[str]
-    """What is absent or was left out."""
+    """What is absent or omitted."""

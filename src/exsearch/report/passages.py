@@ -1,15 +1,15 @@
-"""Holds each passage of a page once, and bounds their size."""
+"""Stores each passage of a page once, and bounds their size."""
 
 from exsearch.corpus.passage import Passage
 
 MAX_PASSAGE = 2_000
-"""Characters of one passage."""
+"""Maximum number of characters per passage."""
 MAX_TEXT = 6_000_000
-"""Characters of all passages together."""
+"""Maximum number of characters of all passages together."""
 
 
 class PassageTable:
-    """Gives each distinct passage a row number."""
+    """Assigns row numbers to distinct passages."""
 
     def __init__(self) -> None:
         """Start empty."""
@@ -19,7 +19,7 @@ class PassageTable:
         self._size = 0
 
     def add(self, passage: Passage) -> int:
-        """Return the row of `passage`, a new one for an id or a text not seen before."""
+        """Return the row of `passage`; a new one if its id or its text is new."""
         key = (passage.id, passage.text)
         if key not in self._numbers:
             self._numbers[key] = len(self.rows)

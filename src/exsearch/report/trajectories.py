@@ -1,4 +1,4 @@
-"""Turns a trajectory into what the page shows of it."""
+"""Converts a trajectory to the form that a page shows."""
 
 import msgspec
 
@@ -8,7 +8,7 @@ from exsearch.report.passages import PassageTable
 
 
 def page_trajectory(trajectory: Trajectory, passages: PassageTable) -> PageTrajectory:
-    """Return `trajectory` without its tokens, its passages as row numbers."""
+    """Return `trajectory` without its tokens and with passages as row numbers."""
     own = sum(trajectory.loss_mask)
     return PageTrajectory(
         sample=trajectory.sample,

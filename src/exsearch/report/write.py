@@ -1,4 +1,4 @@
-"""Writes report.html: figures and trajectories of a run or of evaluations on one page that needs nothing but itself."""
+"""Writes report.html: figures and trajectories of a run or of evaluations, on one self-contained page."""
 
 import base64
 import hashlib
@@ -40,9 +40,9 @@ def write_comparison_report(a: Evaluated, b: Evaluated, comparison: Comparison, 
 def render(page: Page) -> str:
     """Return the page as HTML.
 
-    Text of the run is embedded as JSON in which no `<` occurs, and the script inserts it as text only:
-    nothing in a passage can become markup. The content security policy allows the page's own script and
-    style, by hash, and no request at all.
+    Text of the run is embedded as JSON without any `<`, and the script inserts it as text only, so nothing in a
+    passage can become markup. The content security policy allows the page's own script and style, by hash, and no
+    requests.
     """
     script = bundle("report.js", _asset)
     style = _asset("report.css")

@@ -22,13 +22,13 @@ function stopTone(reason) {
 
 export function stopChart() {
   const models = data.models.filter((model) => Object.keys(model.stop_reasons).length);
-  if (!models.length) return absent("No stop reasons: no eval/NAME/scores.json names any.");
-  const found = new Set(
+  if (!models.length) return absent("No stop reasons: no eval/NAME/scores.json has any.");
+  const present = new Set(
     models.flatMap((model) => Object.keys(model.stop_reasons).filter((key) => model.stop_reasons[key])),
   );
   const reasons = [
-    ...STOP_ORDER.filter((reason) => found.has(reason)),
-    ...[...found].filter((reason) => !STOP_ORDER.includes(reason)),
+    ...STOP_ORDER.filter((reason) => present.has(reason)),
+    ...[...present].filter((reason) => !STOP_ORDER.includes(reason)),
   ];
   return chartCard({
     title: "How trajectories ended",
@@ -81,7 +81,7 @@ function modelTone(model) {
   return `stage-${Math.min(stage, 5)}`;
 }
 
-/** The figures of a model by hops: `key` is em or f1. */
+/** A model's figures by number of hops; `key` is em or f1. */
 function byHops(model, key) {
   return key === "em" ? model.by_hops : model.f1_by_hops;
 }
@@ -91,7 +91,7 @@ export function hopChart(key) {
   const models = data.models.filter((model) =>
     Object.keys(byHops(model, key)).some((hop) => hop !== "unknown"),
   );
-  if (!models.length) return absent(`No ${label} by hops: the questions name none, or there are no scores.`);
+  if (!models.length) return absent(`No ${label} by hops: no question has a number of hops, or there are no scores.`);
   const hops = [...new Set(models.flatMap((model) => Object.keys(byHops(model, key))))].toSorted(
     (a, b) => Number(a) - Number(b) || a.localeCompare(b),
   );
@@ -161,11 +161,11 @@ function drawHops(width, key, models, hops, marks) {
 export function searchesChart() {
   const models = data.models.filter((model) => Object.keys(model.searches).length);
   if (!models.length) return absent("No searches: there are no scores.");
-  const most = Math.max(...models.flatMap((model) => Object.keys(model.searches).map(Number)));
-  const numbers = Array.from({ length: most + 1 }, (_, number) => number);
+  const highest = Math.max(...models.flatMap((model) => Object.keys(model.searches).map(Number)));
+  const numbers = Array.from({ length: highest + 1 }, (_, number) => number);
   return chartCard({
     title: "Searches per question",
-    note: "Share of the questions on which a model searched so often.",
+    note: "Share of each model's questions, by number of searches.",
     legend: models.map((model) => ({ label: model.name, tone: modelTone(model) })),
     draw: (width) => drawSearches(width, models, numbers),
     values: {

@@ -7,7 +7,7 @@ import { valueTable } from "./table.js";
 
 export const MARKS = ["circle", "square", "diamond", "triangle"];
 
-/** A card with title, chart, legend and values; `draw(width)` returns the SVG, anew for each width. */
+/** A card with title, chart, legend and values; `draw(width)` returns the SVG and is called again for each new width. */
 export function chartCard({ title, note, legend, draw, values }) {
   const canvas = el("div", { class: "canvas" });
   const card = el(
@@ -18,11 +18,11 @@ export function chartCard({ title, note, legend, draw, values }) {
     canvas,
     values ? valueTable(values) : null,
   );
-  let drawn = 0;
+  let lastWidth = 0;
   new ResizeObserver(() => {
     const width = Math.floor(canvas.clientWidth);
-    if (width < 40 || width === drawn) return;
-    drawn = width;
+    if (width < 40 || width === lastWidth) return;
+    lastWidth = width;
     canvas.replaceChildren(draw(width));
   }).observe(canvas);
   return card;
@@ -66,7 +66,7 @@ function drawing(width, height, label) {
   return svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
 }
 
-/** An empty plot with a vertical axis: gives `root`, the inner box and the scale `y`. */
+/** An empty plot with a vertical axis. Returns `root`, the inner box and the scale `y`. */
 export function plot({ width, height, label, yTicks, yTitle, bottom = 44, right = 14, format }) {
   const digits = tickDigits(yTicks);
   const text = format || ((value) => fixed(value, digits));
@@ -92,8 +92,8 @@ export function plot({ width, height, label, yTicks, yTitle, bottom = 44, right 
 }
 
 /**
- * An empty plot of rows with a horizontal axis: gives `root`, the scale `x` and `y(i)`, the middle of row i.
- * A label stands left of its row; where labels would take half of the width, above it.
+ * An empty plot of rows with a horizontal axis. Returns `root`, the scale `x`, and `y(i)`, the middle of row i.
+ * Labels are left of their rows, or above them if they would take more than half of the width.
  */
 export function rowPlot({ width, label, labels, row, xTicks, xTitle: title, format }) {
   const digits = tickDigits(xTicks);
@@ -152,7 +152,7 @@ export function ends(figure, whiskers) {
   return (whiskers ? [figure.mean, figure.low, figure.high] : [figure.mean]).filter(isNumber);
 }
 
-/** A mean with its interval as a vertical bar; `figure` has mean, low and high, the last two optional. */
+/** A mean with its interval as a vertical bar; `figure` has mean and, optionally, low and high. */
 export function interval(root, { x, y, figure, tone, mark, hollow, tip }) {
   const group = svg("g", { class: `point ${tone}` });
   if (isNumber(figure.low) && isNumber(figure.high)) {
@@ -169,7 +169,7 @@ export function interval(root, { x, y, figure, tone, mark, hollow, tip }) {
   root.append(group);
 }
 
-/** A bar with a tip, and a text on it if there is room for it. */
+/** A bar with a tip, and with a text on it if it fits. */
 export function bar(root, { x, y, width, height, tone, tip, text }) {
   const group = svg("g", { class: tone }, svg("rect", { class: "bar", x, y, width: Math.max(width, 1), height }));
   if (text && width > 8 * text.length + 6) {

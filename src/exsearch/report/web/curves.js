@@ -1,4 +1,4 @@
-// Curves over training: the scores of each model, and how well its searches explain the gold answers.
+// Curves over training: the scores of each model, and the probability of the gold answers after its searches.
 
 import { chartCard, ends, interval, plot, polyline, xTick } from "./charts.js";
 import { data, iterationOf, scored } from "./data.js";
@@ -77,7 +77,7 @@ export function scoreChart() {
     .flat();
   return curveCard({
     title: "Scores over training",
-    note: "Test questions unless it says otherwise; baselines stand apart from the curve.",
+    note: "On test questions unless stated otherwise; baselines are not connected to the curve.",
     models,
     series,
     yTicks: niceTicks(0, 100 * Math.min(1, Math.max(0.1, ...figures))),
@@ -91,14 +91,14 @@ export function scoreChart() {
 export function evidenceChart() {
   const models = data.models.filter((model) => EVIDENCE_SERIES.some(({ get }) => get(model)));
   const series = EVIDENCE_SERIES.filter(({ get }) => models.some(get));
-  if (!series.length) return absent("No p(y | x, z): neither scores nor weights hold any.");
+  if (!series.length) return absent("No p(y | x, z): neither scores nor weights contain it.");
   const figures = models
     .flatMap((model) => series.map(({ get, whiskers }) => ends(get(model), whiskers)))
     .flat();
-  const sampled = models.some(sampledEvidence) ? " An E-step's samples come from the model before it." : "";
+  const sampled = models.some(sampledEvidence) ? " The samples of an E-step are from the previous model." : "";
   return curveCard({
     title: "Mean p(y | x, z)",
-    note: `How likely the gold answer is behind a trajectory, 0 where it ended without an answer; higher is better.${sampled}`,
+    note: `Probability of the gold answer after a trajectory, 0 if the trajectory has no answer; higher is better.${sampled}`,
     models,
     series,
     yTicks: niceTicks(0, Math.min(1, Math.max(0.1, ...figures))),
@@ -114,7 +114,7 @@ function curveCard(chart) {
   return chartCard({
     title: chart.title,
     note: chart.note,
-    legend: series.map((one) => ({ ...one, line: true })),
+    legend: series.map((each) => ({ ...each, line: true })),
     draw: (width) => drawCurves(width, chart),
     values: {
       head: [
@@ -145,16 +145,16 @@ function drawCurves(width, chart) {
   const x = bands(frame.box, models.length);
   models.forEach((model, i) => xTick(frame, x(i), model.name, null, slanted));
   const lane = Math.min(9, (frame.box.right - frame.box.left) / models.length / 8);
-  series.forEach((one, i) => {
+  series.forEach((each, i) => {
     const shift = (i - (series.length - 1) / 2) * lane;
     const at = models
-      .map((model, j) => ({ model, figure: one.get(model), px: x(j) + shift }))
+      .map((model, j) => ({ model, figure: each.get(model), px: x(j) + shift }))
       .filter(({ figure }) => figure);
     const line = at
       .filter(({ model }) => model.trained)
       .map(({ figure, px }) => [px, frame.y(scale * figure.mean)]);
-    polyline(frame.root, line, one.tone, one.dashed);
-    for (const point of at) curvePoint(frame, chart, one, point);
+    polyline(frame.root, line, each.tone, each.dashed);
+    for (const point of at) curvePoint(frame, chart, each, point);
   });
   return frame.root;
 }

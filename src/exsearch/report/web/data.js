@@ -1,4 +1,4 @@
-// What the page shows: a `Page` of report/page.py.
+// The content of the page: a `Page` of report/page.py.
 
 export const data = JSON.parse(document.getElementById("run-data").textContent);
 
@@ -11,7 +11,7 @@ export function scored() {
   return data.models.filter((model) => Object.keys(model.figures).length);
 }
 
-/** The two models that the page compares: those of the summary, else the first and the last that were scored. */
+/** The two models that the page compares: those of the summary, otherwise the first and the last with scores. */
 export function comparedModels() {
   if (data.comparison && modelNamed(data.comparison.a) && modelNamed(data.comparison.b)) {
     return [data.comparison.a, data.comparison.b];
@@ -35,7 +35,7 @@ export function questionCount(model) {
   return (model.figures.em || Object.values(model.figures)[0]).n;
 }
 
-/** Whether a model answered the question in row `index` right; null where that is not scored. */
+/** Whether a model answered the question in row `index` right; null if it is not scored. */
 export function isRight(model, index) {
   const score = model.scores[index];
   return score ? score.em >= 0.5 : null;

@@ -1,4 +1,4 @@
-// Two evaluations on the same questions: the differences with their intervals, and which questions they come from.
+// Two evaluations on the same questions: differences with their intervals, and the questions that they come from.
 
 import { chartCard, markShape, rowPlot, withTip } from "./charts.js";
 import { data } from "./data.js";
@@ -16,7 +16,7 @@ export function pairedSection() {
     el("h2", {}, "Differences"),
     shares.length ? differenceChart(shares, a, b) : null,
     differenceTable(differences),
-    el("h2", {}, `Where they come from: ${metricLabel(metric)}`),
+    el("h2", {}, `Where the differences come from: ${metricLabel(metric)}`),
     el(
       "p",
       {},
@@ -43,10 +43,10 @@ function differenceChart(differences, a, b) {
     ],
     axis: "Difference, points",
     key: differences[0].metric,
-    rows: differences.map(({ metric, difference, told_apart: apart }) => ({
+    rows: differences.map(({ metric, difference, told_apart: significant }) => ({
       label: metricLabel(metric),
       figure: difference,
-      hollow: !apart,
+      hollow: !significant,
     })),
   });
 }
@@ -70,7 +70,7 @@ function differenceTable(differences) {
     el(
       "p",
       { class: "note" },
-      "Told apart: the interval leaves out zero, and at least six questions differ. n is lower where one of the two has no such figure for a question.",
+      "Significant: the interval excludes zero, and at least six questions differ. n is lower if one of the two lacks the metric for some questions.",
     ),
   );
 }
@@ -78,8 +78,8 @@ function differenceTable(differences) {
 const BREAKDOWN_TITLES = {
   hops: "By hops of the question",
   type: "By type of question",
-  "stop reason": "By how the trajectories ended, A → B",
-  "more searches": "By how many more searches B made",
+  "stop reason": "By stop reason, A → B",
+  "more searches": "By number of searches, B − A",
 };
 
 /** `answered -> max_steps` as `answered → max steps`, -2 with a true minus sign. */
@@ -90,7 +90,7 @@ function groupLabel(name) {
 function breakdownCard(kind, groups, key) {
   return forestCard({
     title: BREAKDOWN_TITLES[kind] || `By ${kind}`,
-    note: "Difference within the group, with its 95% interval, and the number of questions.",
+    note: "Difference within each group, with its 95% interval; the number of questions is in brackets.",
     axis: `Difference, ${differenceUnit(key)}`,
     key,
     rows: groups.map(({ name, difference }) => ({
@@ -98,7 +98,7 @@ function breakdownCard(kind, groups, key) {
       figure: difference,
     })),
     values: {
-      head: ["Group", "n", "A", "B", "B − A", "95% interval", "Wins", "Losses", "Ties", "Of the whole"],
+      head: ["Group", "n", "A", "B", "B − A", "95% interval", "Wins", "Losses", "Ties", "Contribution"],
       rows: groups.map((group) => [
         groupLabel(group.name),
         whole(group.difference.n),
@@ -115,7 +115,7 @@ function breakdownCard(kind, groups, key) {
   });
 }
 
-/** Intervals on lines of their own, around zero; `rows` are {label, figure, hollow}. */
+/** Intervals around zero, one per row; `rows` are {label, figure, hollow}. */
 function forestCard({ title, note, legend, axis, key, rows, values }) {
   return chartCard({
     title,

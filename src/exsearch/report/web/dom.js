@@ -1,4 +1,4 @@
-// Elements of the page. Text goes into it by textContent only.
+// Elements of the page. Text is inserted as text nodes only, never as markup.
 
 /** An HTML element; children are nodes, or text, or null to skip. */
 export function el(tag, attributes = {}, ...children) {
@@ -36,10 +36,10 @@ export function badge(kind, text, title) {
 }
 
 /** A select; `options` are [value, label]. */
-export function select(label, options, value, changed) {
+export function select(label, options, value, onChange) {
   const box = el(
     "select",
-    { change: (event) => changed(event.target.value) },
+    { change: (event) => onChange(event.target.value) },
     options.map(([key, text]) => el("option", { value: key, selected: key === value }, text)),
   );
   return el("label", { class: "field" }, el("span", {}, label), box);

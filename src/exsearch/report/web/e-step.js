@@ -18,9 +18,9 @@ const ORDERS = [
 
 const CLASSES = [
   ["all", "All"],
-  ["some", "Some sample right"],
+  ["some", "At least one sample right"],
   ["none", "No sample right"],
-  ["skipped", "Skipped: no weight"],
+  ["skipped", "Skipped: all weights 0"],
 ];
 
 export function eStepTab() {
@@ -49,7 +49,7 @@ export function eStepTab() {
       el(
         "p",
         { class: "faint" },
-        "w = weight among the K samples of the same question; ESS = effective sample size. Bars in the list: weights, green where the answer is right.",
+        "w = weight among the K samples of the same question; ESS = effective sample size. Bars in the list: weights, green if the answer is right.",
       ),
     ),
     holder,
@@ -63,7 +63,7 @@ function eStepView(eStep, order) {
   const pane = el("div", { class: "main-pane" });
   const list = questionList({
     label: `Training questions of ${eStep.name}`,
-    items: sorted(eStep.explored, order).map((one) => exploredItem(one, eStep.top_weight)),
+    items: sorted(eStep.explored, order).map((each) => exploredItem(each, eStep.top_weight)),
     filters: [
       {
         label: "Samples",
@@ -71,9 +71,9 @@ function eStepView(eStep, order) {
         keep: (item, value) => value === "all" || classesOf(item.explored).includes(value),
       },
     ],
-    chosen: (item) => {
+    onSelect: (item) => {
       pane.replaceChildren(
-        ...(item ? exploredView(item.explored, eStep) : [absent("No question fits this filter.")]),
+        ...(item ? exploredView(item.explored, eStep) : [absent("No question matches this filter.")]),
       );
       backToTop(pane);
     },
@@ -85,8 +85,8 @@ function eStepView(eStep, order) {
 function sorted(explored, order) {
   const keys = {
     peaked: ({ ess }) => (isNumber(ess) ? ess : Infinity),
-    flat: (one) => -(one.ess || 0),
-    best: (one) => -bestLogprob(one),
+    flat: ({ ess }) => -(ess || 0),
+    best: (each) => -bestLogprob(each),
     worst: bestLogprob,
   };
   const key = keys[order];
@@ -184,24 +184,24 @@ function exploredView({ question, samples, ess }, eStep) {
   ];
 }
 
-/** How many samples there are, and how many branches. */
+/** The number of samples, and of branches if there are any, as text. */
 function countOf(samples) {
   const branches = samples.filter(({ trajectory }) => trajectory.branch).length;
   const own = plural(samples.length - branches, "sample");
   return branches ? `${own} and ${plural(branches, "branch")}` : own;
 }
 
-/** What a trajectory is called among those of its question: SAMPLE, or SAMPLE.BRANCH. */
+/** The name of a trajectory among those of its question: SAMPLE, or SAMPLE.BRANCH. */
 function nameOf({ sample, branch = 0 }) {
   return branch ? `${sample}.${branch}` : `${sample}`;
 }
 
-/** What it is, in words. */
+/** The same name in words. */
 function describe({ sample, branch = 0 }) {
   return branch ? `Sample #${sample}, branch ${branch}` : `Sample #${sample}`;
 }
 
-/** The uniform weight of a trajectory: samples count alike, the continuations of one share its part. */
+/** The uniform weight of a trajectory: equal for all samples, each divided among its continuations. */
 function uniformWeight({ share = 1 }, samples) {
   return share / sum(samples.map(({ trajectory }) => trajectory.share ?? 1));
 }

@@ -1,4 +1,4 @@
-// The tab of figures, and its two tables.
+// The tab of figures with its two tables.
 
 import { hopChart, searchesChart, stopChart } from "./breakdowns.js";
 import { evidenceChart, scoreChart } from "./curves.js";
@@ -50,7 +50,7 @@ function noticeBox() {
   );
 }
 
-/** A cell of sentences, unlike one of a number. */
+/** A cell of text rather than of a number. */
 function prose(text) {
   return el("span", { class: "prose" }, text);
 }
@@ -59,7 +59,7 @@ function plain(text) {
   return text;
 }
 
-/** Key, label, text of a value, and what wraps it. */
+/** Key, label, formatter of the value, and optional wrapper of the cell. */
 const ITERATION_COLUMNS = [
   ["mean_answer_probability", "p(y | x, z)", (value) => fixed(value, 3)],
   ["malformed", "Malformed, %", (share) => percent(share)],
@@ -69,13 +69,13 @@ const ITERATION_COLUMNS = [
   ["skipped", "Skipped", whole],
   ["sample_exact_match", "Samples right, %", (share) => percent(share)],
   ["any_exact_match", "Questions with a right sample, %", (share) => percent(share)],
-  ["examples", "Learned from", whole],
+  ["examples", "Trained on", whole],
   ["validation_em", "Validation EM, %", (share) => percent(share)],
   ["sources", "Weight from", weightSources, prose],
   ["guard", "Guard", (sentence) => sentence || DASH, prose],
 ];
 
-/** From which E-steps the weight comes that an M-step learned by, and what the samples of earlier ones are worth. */
+/** Shares of the M-step's weight by E-step, with the effective sample size of the ratios of earlier E-steps. */
 function weightSources(sources, { ratios_worth: worth }) {
   const shares = Object.entries(sources).map(([name, share]) => {
     const size = isNumber(worth[name]) ? ` (ratios worth ${fixed(worth[name], 2)} samples)` : "";
@@ -84,7 +84,7 @@ function weightSources(sources, { ratios_worth: worth }) {
   return shares.join(", ") || DASH;
 }
 
-/** Whether a value of an iteration says anything. */
+/** Whether an iteration has this value. */
 function isKnown(value) {
   return isNumber(value) || (typeof value === "string" ? value !== "" : Object.keys(value || {}).length > 0);
 }
@@ -133,7 +133,7 @@ function figureTable() {
     el(
       "p",
       { class: "note" },
-      "Mean over n questions, with its 95% bootstrap interval below; another n is named where a figure has one.",
+      "Mean over n questions, with its 95% bootstrap interval below; a different n is stated with the figure.",
     ),
   );
 }

@@ -1,4 +1,4 @@
-// Numbers and names as a reader sees them.
+// Formats numbers and names for the reader.
 
 export const MINUS = "\u2212";
 
@@ -12,7 +12,7 @@ export function sum(values) {
   return values.reduce((before, value) => before + value, 0);
 }
 
-/** A number with a true minus sign; a dash for none. */
+/** A number with a true minus sign; a dash if there is none. */
 export function fixed(value, digits) {
   if (!isNumber(value)) return DASH;
   const text = Math.abs(value).toFixed(digits);
@@ -24,7 +24,7 @@ export function signed(value, digits) {
   return isNumber(value) && value > 0 && Number(text) !== 0 ? `+${text}` : text;
 }
 
-/** A share of 1 in percent, without the sign. */
+/** A share in percent, without the percent sign. */
 export function percent(value, digits = 1) {
   return isNumber(value) ? fixed(100 * value, digits) : DASH;
 }

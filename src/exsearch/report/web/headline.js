@@ -10,11 +10,11 @@ export function headline() {
   const total = sum(Object.values(data.seconds));
   const facts = [
     data.kind === "evaluation" ? plural(questionCount(data.models[0]), "question") : null,
-    data.paired ? `${plural(data.paired.n, "question")} that both answered` : null,
+    data.paired ? `${plural(data.paired.n, "question")} answered by both` : null,
     splits.length ? `Questions: ${splits.join(", ")}` : null,
     data.iterations.length ? plural(data.iterations.length, "EM iteration") : null,
     data.best ? `best: ${data.best}` : null,
-    total ? `${duration(total)} of work` : null,
+    total ? `${duration(total)} in total` : null,
   ].filter(Boolean);
   append(document.getElementById("headline"), [
     el("p", { class: "kicker" }, `ExSearch ${data.kind} report`),
@@ -26,7 +26,7 @@ export function headline() {
           { class: "facts" },
           "Protocol ",
           el("code", {}, data.fingerprint),
-          " – scores compare only where this is equal.",
+          " – scores are comparable only if this is equal.",
         )
       : null,
     data.warnings.map((text) => el("p", { class: "warning", role: "alert" }, text)),
@@ -37,7 +37,7 @@ export function headline() {
 export function bigNumbers() {
   const [before, after] = comparedModels().map((name) => modelNamed(name));
   if (!before || !after || !(before.figures.em || after.figures.em)) {
-    return absent("No scores yet: eval/NAME/scores.json is absent for the models to compare.");
+    return absent("No scores yet: the models to compare have no eval/NAME/scores.json.");
   }
   const keys = ["em", "f1", "recall", "searches"].filter((key) => before.figures[key] || after.figures[key]);
   return el(
@@ -82,10 +82,11 @@ function bigSide(key, model) {
 }
 
 function differenceLine(key) {
-  const paired = data.paired && data.paired.differences.find(({ metric }) => metric === key);
-  if (paired) {
-    const { difference, told_apart: apart } = paired;
-    return pairedLine(key, difference, badge(apart ? "best" : "plain", apart ? "significant" : "not significant"));
+  const entry = data.paired && data.paired.differences.find(({ metric }) => metric === key);
+  if (entry) {
+    const { difference, told_apart: significant } = entry;
+    const label = significant ? badge("best", "significant") : badge("plain", "not significant");
+    return pairedLine(key, difference, label);
   }
   if (key !== "em" || !data.comparison) return null;
   const { difference } = data.comparison;

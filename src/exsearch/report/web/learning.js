@@ -1,4 +1,4 @@
-// What the E-step and the M-step did: distributions of weights, and training losses.
+// Figures of the E-step and the M-step: distributions of weights, and training losses.
 
 import { bar, chartCard, plot, polyline, withTip, xTick, xTitle } from "./charts.js";
 import { data } from "./data.js";
@@ -36,7 +36,7 @@ export function weightCharts() {
 
 function weightHistogram(eStep) {
   const total = sum(eStep.weights.counts);
-  const branches = eStep.largest > eStep.k ? `, with their branches up to ${eStep.largest} trajectories` : "";
+  const branches = eStep.largest > eStep.k ? `, up to ${eStep.largest} trajectories with branches` : "";
   return histogramCard(eStep.weights, {
     title: `Weights of ${plural(total, "trajectory")}, ${eStep.name}`,
     note: `K = ${eStep.k} samples per question${branches}. ${whole(eStep.zero_weights)} weights are exactly 0; the dashed line is 1/K.`,
@@ -50,10 +50,10 @@ function weightHistogram(eStep) {
 function essHistogram(eStep) {
   if (!eStep.ess) return absent("No effective sample size: all weights are 0.");
   const total = sum(eStep.ess.counts);
-  const skipped = eStep.skipped ? ` ${plural(eStep.skipped, "question")} without weight left out.` : "";
+  const skipped = eStep.skipped ? ` Not counted: ${plural(eStep.skipped, "question")} whose weights are all 0.` : "";
   return histogramCard(eStep.ess, {
     title: `Effective sample size of ${plural(total, "question")}, ${eStep.name}`,
-    note: `(Σw)² / Σw²: 1 where one sample takes all, ${eStep.largest} where all count alike.${skipped}`,
+    note: `(Σw)² / Σw²: 1 if one trajectory has all the weight, ${eStep.largest} if all have the same.${skipped}`,
     axis: "Effective sample size, trajectories",
     unit: "Questions",
     digits: 1,
@@ -112,7 +112,7 @@ function drawHistogram(width, { edges, counts }, spans, { axis, unit, guide }) {
 }
 
 export function lossCharts() {
-  if (!data.losses.length) return absent("No losses: metrics.jsonl is absent or logs none.");
+  if (!data.losses.length) return absent("No losses: metrics.jsonl is absent or has none.");
   return el("div", { class: "grid" }, data.losses.map(lossCard));
 }
 
@@ -177,7 +177,7 @@ function drawLosses(width, curve, series) {
   return frame.root;
 }
 
-/** A spot to point at, drawn where points are few. */
+/** A target for the pointer, drawn if there are few points. */
 function lossPoint({ root }, { x, y, tone, few, tip }) {
   const spot = svg("g", { class: tone }, few ? svg("circle", { class: "mark", cx: x, cy: y, r: 2.5 }) : null);
   spot.append(svg("circle", { class: "target", cx: x, cy: y, r: 5 }));

@@ -1,28 +1,28 @@
-// A list of questions that can be searched, filtered and walked through with the keyboard.
+// A list of questions that can be searched, filtered and navigated with the keyboard.
 
 import { el, select } from "./dom.js";
 import { plural, whole } from "./format.js";
 
 /**
  * `items` are {key, search, render}; `filters` are {label, options, keep(item, value)}.
- * Returns {node, refresh, choose}; `chosen(item)` is called whenever the selection changes.
+ * Returns {node, refresh, choose}; `onSelect(item)` is called whenever the selection changes.
  */
-export function questionList({ label, items, filters, chosen }) {
-  const state = { values: filters.map((filter) => filter.options[0][0]), text: "", shown: [], current: null };
+export function questionList({ label, items, filters, onSelect }) {
+  const state = { values: filters.map((filter) => filter.options[0][0]), text: "", matches: [], current: null };
   const count = el("p", { class: "count", "aria-live": "polite" });
   const list = el("ul", { class: "question-list", role: "listbox", tabindex: 0, "aria-label": label });
   const rows = new Map(items.map((item, i) => [item, listRow(item, i, label)]));
 
   const refresh = () => {
     const text = state.text.toLowerCase();
-    state.shown = items.filter(
+    state.matches = items.filter(
       (item) =>
         item.search.includes(text) && filters.every((filter, i) => filter.keep(item, state.values[i])),
     );
-    for (const item of state.shown) rows.get(item).replaceChildren(...item.render());
-    list.replaceChildren(...state.shown.map((item) => rows.get(item)));
-    count.textContent = `${whole(state.shown.length)} of ${plural(items.length, "question")}`;
-    if (!state.shown.includes(state.current)) pick(state.shown[0] || null);
+    for (const item of state.matches) rows.get(item).replaceChildren(...item.render());
+    list.replaceChildren(...state.matches.map((item) => rows.get(item)));
+    count.textContent = `${whole(state.matches.length)} of ${plural(items.length, "question")}`;
+    if (!state.matches.includes(state.current)) pick(state.matches[0] || null);
   };
 
   const pick = (item) => {
@@ -34,14 +34,14 @@ export function questionList({ label, items, filters, chosen }) {
       list.setAttribute("aria-activedescendant", row.id);
       reveal(list, row);
     } else list.removeAttribute("aria-activedescendant");
-    chosen(item);
+    onSelect(item);
   };
 
   const step = (event) => {
-    const target = keyTarget(event, state.shown, state.shown.indexOf(state.current));
+    const target = keyTarget(event, state.matches, state.matches.indexOf(state.current));
     if (target === null) return;
     event.preventDefault();
-    if (state.shown[target]) pick(state.shown[target]);
+    if (state.matches[target]) pick(state.matches[target]);
   };
 
   list.addEventListener("keydown", step);
@@ -79,15 +79,15 @@ function reveal(list, row) {
   else if (bottom > list.scrollTop + list.clientHeight) list.scrollTop = bottom - list.clientHeight;
 }
 
-/** Bring the top of a pane back into sight, below the tabs, after its content has changed. */
+/** Scroll the top of a pane back into view, below the tabs, after its content has changed. */
 export function backToTop(pane) {
   const top = pane.getBoundingClientRect().top - 60;
   if (top < 0) window.scrollBy(0, top);
 }
 
-/** The index that a key leads to, or null for another key. */
-function keyTarget(event, shown, at) {
-  const last = shown.length - 1;
+/** The index that a key moves to, or null if it is not a navigation key. */
+function keyTarget(event, items, at) {
+  const last = items.length - 1;
   const targets = {
     ArrowDown: at + 1,
     ArrowUp: at - 1,
@@ -100,7 +100,7 @@ function keyTarget(event, shown, at) {
   return Math.min(Math.max(targets[event.key], 0), last);
 }
 
-/** Options `all` and each distinct value. */
+/** The options `all` and each distinct value. */
 export function valueOptions(values, text = (value) => value) {
   return [["all", "All"], ...[...new Set(values)].map((value) => [String(value), text(value)])];
 }

@@ -1,12 +1,12 @@
-// A question with its gold answers, its decomposition, and who read which gold passage.
+// A question with its gold answers, its decomposition, and the models that read each gold passage.
 
 import { data } from "./data.js";
 import { badge, el } from "./dom.js";
 import { plural } from "./format.js";
 
 export function goldPassages(question) {
-  const named = (question.sub_questions || []).map((sub) => sub.passage).filter(Boolean);
-  return new Set([...(question.gold_passages || []), ...named]);
+  const ofHops = (question.sub_questions || []).map((sub) => sub.passage).filter(Boolean);
+  return new Set([...(question.gold_passages || []), ...ofHops]);
 }
 
 /** The aliases worth marking in a text: not `yes`, `no`, or other short ones. */
@@ -43,7 +43,7 @@ function isWord(character) {
   return /[\p{L}\p{N}]/u.test(character || "");
 }
 
-/** The question with its gold answers and decomposition; `trajectories` are [label, trajectory]: who read its gold passages. */
+/** The question with its gold answers and decomposition; `trajectories` are [label, trajectory]. */
 export function questionCard(question, trajectories) {
   const facts = [
     question.hops ? plural(question.hops, "hop") : null,
@@ -94,7 +94,7 @@ function decomposition(question, trajectories) {
 }
 
 function passageReaders(id, trajectories) {
-  const known = data.passages.find((row) => row[0] === id);
+  const passage = data.passages.find((row) => row[0] === id);
   const readers = trajectories
     .filter(([, trajectory]) => trajectory)
     .map(([label, trajectory]) => {
@@ -108,7 +108,7 @@ function passageReaders(id, trajectories) {
   return el(
     "div",
     { class: "readers" },
-    badge("gold", `★ ${known ? known[1] : id}`),
+    badge("gold", `★ ${passage ? passage[1] : id}`),
     el("span", { class: "faint" }, readers.length ? "read by" : ""),
     readers,
   );

@@ -1,4 +1,4 @@
-// Puts the parts together, and switches between tabs.
+// Builds the page from its parts, and switches between tabs.
 
 import { data } from "./data.js";
 import { eStepTab } from "./e-step.js";

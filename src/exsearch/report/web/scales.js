@@ -1,4 +1,4 @@
-// From values to pixels, and the ticks between.
+// Scales from values to pixels, and ticks.
 
 /** Steps of 1, 2, 2.5 or 5 times a power of ten that cover [low, high] in about `count` steps. */
 export function niceTicks(low, high, count = 5) {
@@ -13,7 +13,7 @@ export function niceTicks(low, high, count = 5) {
   return ticks;
 }
 
-/** Decimals that tell neighbouring ticks apart. */
+/** The number of decimals at which neighbouring ticks differ. */
 export function tickDigits(ticks) {
   const step = ticks.length > 1 ? ticks[1] - ticks[0] : 1;
   let digits = 0;

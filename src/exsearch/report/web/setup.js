@@ -1,4 +1,4 @@
-// The tab of the setup: what the run was made of.
+// The setup tab: the protocol, the configuration, and the time of each stage.
 
 import { data } from "./data.js";
 import { absent, append, el } from "./dom.js";
@@ -37,11 +37,11 @@ function secondsTable() {
     el("h3", {}, "Time by stage"),
     rows.length
       ? table(["Stage", "Time", "Share, %"], [...body, ["Total", duration(total), ""]])
-      : absent("No times: summary.json is absent or names none."),
+      : absent("No times: summary.json is absent or has none."),
   );
 }
 
-function keyTable(title, rows, missing) {
+function keyTable(title, rows, notice) {
   const body = rows.map(([key, value]) => el("tr", {}, el("th", { scope: "row" }, key), el("td", {}, value)));
   return el(
     "div",
@@ -49,6 +49,6 @@ function keyTable(title, rows, missing) {
     el("h3", {}, title),
     rows.length
       ? el("div", { class: "scroll" }, el("table", { class: "keys" }, el("tbody", {}, body)))
-      : absent(missing),
+      : absent(notice),
   );
 }

@@ -2,7 +2,7 @@
 
 import { el } from "./dom.js";
 
-/** A table, which scrolls where there is little room: first a column of text, then numbers. A row is its cells, or made. */
+/** A table that scrolls if there is too little room: a column of text, then numbers. A row is a list of cells or an element. */
 export function table(columns, rows, kind = null) {
   const titles = columns.map((cell) => el("th", { scope: "col" }, cell));
   const lines = rows.map((row) => (row instanceof Node ? row : el("tr", {}, row.map(tableCell))));

@@ -35,20 +35,20 @@ export function trajectoriesTab() {
     section.append(absent("No trajectories: no eval/NAME/trajectories.jsonl."));
     return null;
   }
-  const chosen = data.models.length > 1 ? [first, second] : [first];
-  const state = { models: chosen.map(modelNamed), item: null };
+  const pair = data.models.length > 1 ? [first, second] : [first];
+  const state = { models: pair.map(modelNamed), item: null };
   const pane = el("div", { class: "main-pane" });
   const show = () =>
     pane.replaceChildren(
       ...(state.item
         ? comparison(state.item.index, state.models)
-        : [absent("No question fits these filters.")]),
+        : [absent("No question matches these filters.")]),
     );
   const list = questionList({
     label: "Questions",
     items: data.questions.map((question, index) => questionItem(question, index, state)),
     filters: questionFilters(state),
-    chosen: (item) => {
+    onSelect: (item) => {
       state.item = item;
       show();
       backToTop(pane);
@@ -156,8 +156,8 @@ function questionFilters(state) {
 }
 
 function stopOf(model, index) {
-  const ended = model.trajectories[index] || model.scores[index];
-  return ended ? ended.stop_reason : null;
+  const record = model.trajectories[index] || model.scores[index];
+  return record ? record.stop_reason : null;
 }
 
 function outcome([a, b = a], index) {

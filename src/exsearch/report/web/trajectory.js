@@ -37,7 +37,7 @@ export function glyph(value) {
   return el("span", { class: `glyph ${kind}`, role: "img", "aria-label": label }, text);
 }
 
-/** `verdict` is true, false, or null where the answer is not scored. */
+/** `verdict` is true, false, or null if the answer is not scored. */
 function verdictBadge(verdict) {
   if (verdict === null) return badge("plain", "not scored");
   return verdict ? badge("right", "✓ right") : badge("wrong", "✗ wrong");
@@ -48,18 +48,18 @@ function stopBadge(reason) {
 }
 
 /**
- * A trajectory below its heading; `right` is whether its answer is, null where that is not scored.
- * `trajectory` is null where a model wrote none, `score` where there is none but the heading's.
+ * A trajectory below its heading; `right` says whether its answer is right, null if it is not scored.
+ * `trajectory` is null if the model wrote none, `score` if there are no further figures to show.
  */
 export function trajectoryCard({ label, heading, trajectory, score, right, question }) {
-  const ended = trajectory || score;
+  const record = trajectory || score;
   return el(
     "article",
     { class: "card trajectory", "aria-label": label },
     el(
       "header",
       {},
-      el("h4", {}, heading, " ", verdictBadge(right), " ", ended ? stopBadge(ended.stop_reason) : null),
+      el("h4", {}, heading, " ", verdictBadge(right), " ", record ? stopBadge(record.stop_reason) : null),
       el("p", { class: "faint" }, facts(trajectory, score)),
     ),
     trajectory
@@ -67,7 +67,7 @@ export function trajectoryCard({ label, heading, trajectory, score, right, quest
       : absent(
           score
             ? "Scores only: this model wrote no trajectory for the question."
-            : "No trajectory of this question.",
+            : "No trajectory for this question.",
         ),
   );
 }
@@ -134,13 +134,13 @@ function aliasTable(trajectory) {
 
 function passageList(hits, gold, terms) {
   if (!hits.length) return el("p", { class: "faint" }, "No passages.");
-  const found = hits.filter(([row]) => gold.has(data.passages[row][0])).length;
+  const goldCount = hits.filter(([row]) => gold.has(data.passages[row][0])).length;
   return [
     el(
       "p",
       { class: "faint" },
       plural(hits.length, "passage"),
-      found ? [", ", badge("gold", `${found} gold`)] : null,
+      goldCount ? [", ", badge("gold", `${goldCount} gold`)] : null,
     ),
     el(
       "ol",
@@ -177,10 +177,10 @@ function facts(trajectory, score) {
     score && isNumber(score.recall) ? `recall ${percent(score.recall, 0)}%` : null,
     trajectory ? plural(trajectory.steps.length, "search") : score ? plural(score.searches, "search") : null,
     trajectory && trajectory.own_tokens
-      ? `${whole(trajectory.own_tokens)} of ${whole(trajectory.tokens)} tokens its own${ownLogprob(trajectory)}`
+      ? `${whole(trajectory.own_tokens)} of ${whole(trajectory.tokens)} tokens generated${ownLogprob(trajectory)}`
       : null,
     trajectory && isNumber(trajectory.logprob) ? `log p(y | x, z) ${fixed(trajectory.logprob, 2)} nats` : null,
-    trajectory && trajectory.shortened ? `${plural(trajectory.shortened, "passage")} cut to fit` : null,
+    trajectory && trajectory.shortened ? `${plural(trajectory.shortened, "passage")} shortened to fit` : null,
   ]
     .filter(Boolean)
     .join(" · ");

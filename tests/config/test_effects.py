@@ -95,7 +95,7 @@ def test_a_run_of_an_earlier_version_goes_on_as_that_did_and_keeps_its_settings(
     for _ in range(2):  # it stays a run of that version
         begun, said = folder.as_its_version_did(Config())
         assert {key: leaves(msgspec.to_builtins(begun))[key] for key in EARLIER} == EARLIER
-        assert said.startswith("Begun by an earlier version, so this run goes on as it did: ")
+        assert said.startswith("Started by an earlier version, so this run keeps its behaviour: ")
         assert 'learn.denominator = "batch"' in said and "learn.keep_float32 = false" in said
         assert not folder.claim(begun, {"model.path": "m"})
         assert folder.config.read_text() == text
@@ -160,7 +160,7 @@ def test_a_run_of_an_earlier_version_says_how_it_goes_on(settings: dict[str, Any
     config = parse_config({name: dict(section) for name, section in settings.items()}, [], "test")
     text = of_earlier_version(RunFolder(tmp_path), config)
     said = begin(settings, tmp_path)
-    assert said[0].startswith("Begun by an earlier version")
+    assert said[0].startswith("Started by an earlier version")
     assert (tmp_path / "config.toml").read_text() == text
 
 
@@ -171,7 +171,7 @@ def test_what_a_setting_stands_for_counts_and_not_its_name(settings: dict[str, A
     index = Path(settings["data"]["index"])
     index = shutil.copytree(index, index.with_name("copied"))
     [said] = begin(settings, root, f"model.path={moved}", f"data.index={index}")[1:]
-    assert said.startswith("Continued with other settings, which change no result: model.path = ")
+    assert said.startswith("Resumed with changed settings that do not affect results: model.path = ")
     assert "data.index" in said and "model.path" not in "".join(begin(settings, root, f"model.path={moved}")[1:])
 
 

@@ -221,7 +221,7 @@ def test_a_run_of_an_earlier_version_is_continued_without_replay_and_guard_and_s
             run(config, tmp_path / "run")
     now = configured(dev=configured().data.test)  # asks for replay and a guard
     found, said = run(now, tmp_path / "run")
-    assert said[0].startswith("Begun by an earlier version, so this run goes on as it did: ")
+    assert said[0].startswith("Started by an earlier version, so this run keeps its behaviour: ")
     assert 'learn.replay = "none"' in said[0] and "loop.guard = 0" in said[0]
     assert found.models == expected.models and all(not iteration.guard for iteration in found.iterations)
     assert [iteration.sources for iteration in found.iterations] == [it.sources for it in expected.iterations]

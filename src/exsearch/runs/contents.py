@@ -1,4 +1,4 @@
-"""What the settings of a run stand for that name a file or a model: the content of contents.json."""
+"""Fingerprints of the files and models that a run's settings name: the content of contents.json."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from exsearch.training.zero_settings import zero_fingerprint
 
 
 def contents_of(config: Config, base: Path) -> dict[str, str]:
-    """Return, by their keys, what the settings stand for that name something: fingerprints, and the precision here.
+    """Return, by setting, fingerprints of the files and models it names, and the precision on this machine.
 
-    `base` is the folder of the model. Index and questions are kept whole in a run folder. Raises UsageError if there is
-    no such file.
+    `base` is the folder of the model. Index and questions are not included: `RunFolder.claim_inputs` compares them.
+    Raises UsageError if a file does not exist.
     """
     return {
         "model.path": model_fingerprint(base),

@@ -1,4 +1,4 @@
-"""An evaluation read back: its scores, the protocol they were taken under, its questions and its answers."""
+"""Reads an evaluation: its scores, the protocol they were computed under, its questions and its answers."""
 
 from pathlib import Path
 
@@ -23,34 +23,34 @@ class _Answer(msgspec.Struct, frozen=True):
 def read_evaluation(folder: Path, questions: Path | None = None) -> Evaluated:
     """Read a folder of `exsearch eval`, or that of a model's evaluation in a run.
 
-    Its questions are in `questions` where neither has them. Raises UsageError for a folder without scores, with the
-    protocol of others, or scored on questions that `questions` lacks.
+    If neither the folder nor its run has the questions, they are read from the file `questions`. Raises UsageError for
+    a folder without scores, for a protocol that is not the scores', and for scored questions that `questions` lacks.
     """
     if not has_scores(folder):
         raise UsageError(f"{folder}: {_not_finished(folder)}")
     scores = read_scores(folder)
     run, split = RunLayout.around(folder) or (None, "")
     protocol = _existing(folder / PROTOCOL, run.protocol if run and split == "test" else None)
-    asked = _existing(folder / QUESTIONS, run.questions(split) if run else None)
+    own = _existing(folder / QUESTIONS, run.questions(split) if run else None)
     return Evaluated(
         folder=folder,
         scores=scores,
         protocol=_protocol(folder, scores.protocol, protocol),
-        questions=_questions(folder, scores, asked, questions),
+        questions=_questions(folder, scores, own, questions),
         answers={each.question_id: each.answer for each in _answers(folder / TRAJECTORIES)},
     )
 
 
-def _questions(folder: Path, scores: Scores, own: Path | None, named: Path | None) -> dict[str, Question]:
-    """Return the questions of the folder or its run, or else those of the file `named`, which must hold all scored."""
-    file = own or named
+def _questions(folder: Path, scores: Scores, own: Path | None, other: Path | None) -> dict[str, Question]:
+    """Return the questions of `own`, the folder's or run's file, or else of `other`, which must cover the scores."""
+    file = own or other
     if file is None:
         return {}
-    asked = {question.id: question for question in read_questions(file, emptied=True)}
-    lacking = [row.question_id for row in scores.questions if row.question_id not in asked]
-    if lacking and own is None:
-        raise UsageError(f"{file}: lacks {len(lacking)} questions scored in {folder}, the first {lacking[0]!r}")
-    return asked
+    by_id = {question.id: question for question in read_questions(file, emptied=True)}
+    absent = [row.question_id for row in scores.questions if row.question_id not in by_id]
+    if absent and own is None:
+        raise UsageError(f"{file}: lacks {len(absent)} questions scored in {folder}, the first {absent[0]!r}")
+    return by_id
 
 
 def _not_finished(folder: Path) -> str:
@@ -64,17 +64,17 @@ def _not_finished(folder: Path) -> str:
 
 
 def _protocol(folder: Path, expected: str, file: Path | None) -> dict[str, object]:
-    """Return the content of a protocol's file, without the fingerprint; nothing if there is no file."""
+    """Return the content of a protocol file without the fingerprint; {} without a file."""
     if file is None:
         return {}
     protocol = read_json(file, dict[str, object])
     if protocol.pop("fingerprint", None) != expected:
-        raise UsageError(f"{file}: not the protocol {expected} that the scores in {folder} were taken under")
+        raise UsageError(f"{file}: not the protocol {expected} of the scores in {folder}")
     return protocol
 
 
 def _existing(own: Path, of_run: Path | None) -> Path | None:
-    """Return the first of the two files that is there."""
+    """Return the first of the two files that exists; None if neither does."""
     return next((path for path in (own, of_run) if path is not None and path.is_file()), None)
 
 

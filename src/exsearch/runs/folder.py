@@ -1,4 +1,4 @@
-"""The run folder as it is written: a run starts in it, or resumes with the settings that it was started with."""
+"""Writes a run folder: a run starts in it, or resumes with the settings that it was started with."""
 
 from pathlib import Path
 
@@ -27,28 +27,31 @@ from exsearch.runs.layout import RunLayout
 
 
 class RunFolder(RunLayout):
-    """A run folder to write: it keeps what the run was started with, and refuses to resume with anything else."""
+    """A run folder for writing. It records what the run was started with, and refuses to resume with anything else."""
 
     def __init__(self, root: Path, tracking: TrackingConfig | None = None) -> None:
-        """Name the folder; nothing is created yet."""
+        """Set the folder's path; nothing is created yet."""
         super().__init__(root)
         self.metrics = MetricsLog(self.metrics_file, open_mirrors(tracking, root, root.name) if tracking else ())
 
     def as_its_version_did(self, config: Config) -> tuple[Config, str]:
         """Return a config with the behaviour of the version that started the run here, and a sentence about it.
 
-        Settings that that version did not have keep its behaviour, whatever the config says: nothing of the method
-        changes within a run. The sentence is empty if the version had all settings, or if there is no run.
+        Settings that the version did not have get the values of its behaviour, whatever the config says, so that the
+        method does not change within a run. The sentence is empty if the version had all settings, or if there is no
+        run.
         """
         unknown = self._unknown()
         if not unknown:
             return config, ""
-        begun = load_config(self.config)
+        original = load_config(self.config)
         for key in REDEFINED:
             if value_of(config, key) == value_of(Config(), key):
-                config = with_value(config, key, value_of(begun, key))
-        as_it_did = ", ".join(f"{key} = {written(EARLIER[key])}" for key in unknown)
-        return as_earlier(config, unknown), f"Begun by an earlier version, so this run goes on as it did: {as_it_did}."
+                config = with_value(config, key, value_of(original, key))
+        behaviour = ", ".join(f"{key} = {written(EARLIER[key])}" for key in unknown)
+        return as_earlier(
+            config, unknown
+        ), f"Started by an earlier version, so this run keeps its behaviour: {behaviour}."
 
     def _unknown(self) -> list[str]:
         """Return the settings that did not exist in the version that started the run here."""
@@ -57,43 +60,43 @@ class RunFolder(RunLayout):
     def check(self, config: Config, contents: dict[str, str] | None = None) -> list[Change]:
         """Return the settings that differ from the existing run's. Raises UsageError if they change results.
 
-        `config` is from `as_its_version_did`. `contents` has, by key, fingerprints for settings that name files or
-        models. Without it, only the others are compared; index and questions are compared by `claim_inputs`.
+        `config` must come from `as_its_version_did`. `contents` has fingerprints, by key, for settings that name files
+        or models. Without it, only the others are compared; index and questions are compared by `claim_inputs`.
         """
         if not self.config.exists():
             return []
-        found = changes(as_earlier(load_config(self.config), self._unknown()), config)
-        refused = [str(change) for change in found if change.effect == "result"]
+        differences = changes(as_earlier(load_config(self.config), self._unknown()), config)
+        refused = [str(change) for change in differences if change.effect == "result"]
         if contents is not None:
-            begun = read_json(self.contents, dict[str, str]) if self.contents.exists() else {}
+            original = read_json(self.contents, dict[str, str]) if self.contents.exists() else {}
             for key, content in contents.items():
-                if begun.get(key, content) != content:
-                    refused.append(other_content(key, begun[key], content))
-                elif key not in begun:  # started by an earlier version
-                    refused += [str(change) for change in found if change.key == key]
+                if original.get(key, content) != content:
+                    refused.append(other_content(key, original[key], content))
+                elif key not in original:  # started by an earlier version
+                    refused += [str(change) for change in differences if change.key == key]
         if refused:
             raise UsageError(
                 f"{self.root}: holds a run with other settings, which change its results: {'; '.join(refused)}. "
                 f"Set them as in {self.config}, choose another --out or remove the folder"
             )
-        return found
+        return differences
 
     def claim(self, config: Config, contents: dict[str, str] | None = None) -> list[Change]:
-        """Write the config and the fingerprints of what its names mean; for an existing run, do the same as `check`.
+        """Write the config and the fingerprints of what it names, after checking an existing run as `check` does.
 
         Without `contents`, an existing run keeps its config.
         """
-        found = self.check(config, contents)
+        differences = self.check(config, contents)
         if contents is not None or not self.config.exists():
             write_text(self.config, dump_config(config, leave_out=self._unknown()))
         if contents is not None:
             write_json(self.contents, contents)
-        return found
+        return differences
 
     def claim_inputs(self, protocol: Protocol, splits: dict[str, list[Question]]) -> None:
-        """Write the questions and the conditions of scores. Raises UsageError if the run here has others.
+        """Write the questions and the protocol. Raises UsageError if the existing run has different ones.
 
-        A file may have changed under its name, and the results here would be taken for results on it.
+        A file may have changed and kept its name; the run's results would then be taken for results on the new content.
         """
         for split, questions in splits.items():
             used = self.questions(split)

@@ -1,4 +1,4 @@
-"""Where everything in a run folder is. Nobody else knows these names."""
+"""The paths of everything in a run folder. No other module knows these names."""
 
 import re
 from pathlib import Path
@@ -13,17 +13,17 @@ _EVAL, _TRAIN_EVAL, _WARMUP_EVAL = "eval", "train-eval", "warmup-eval"
 
 
 class RunLayout:
-    """Paths of one run. A stage is complete when its file or folder exists: all are renamed into place."""
+    """Paths of one run. A stage is finished if its file or folder exists, because all are renamed into place."""
 
     def __init__(self, root: Path) -> None:
-        """Name the folder; nothing is created."""
+        """Set the folder's path; nothing is created."""
         self.root = root
 
     @classmethod
     def around(cls, evaluation: Path) -> "tuple[RunLayout, str] | None":
-        """Return the run whose layout has an evaluation's folder at this place, and the split it is of; None if none.
+        """Return the run that an evaluation's folder belongs to by its path, and its split; None if it belongs to none.
 
-        Whether a run is there, nobody has looked.
+        Does not check whether there is a run.
         """
         path = evaluation.resolve()
         if path.parent.name in (_EVAL, _TRAIN_EVAL):
@@ -39,12 +39,12 @@ class RunLayout:
 
     @property
     def contents(self) -> Path:
-        """Return the file that says what the settings that name files and models stand for."""
+        """Return the file of fingerprints of the files and models that the settings name."""
         return self.root / "contents.json"
 
     @property
     def protocol(self) -> Path:
-        """Return the file of what the scores on the test questions depend on."""
+        """Return the file of the conditions that scores on the test questions depend on."""
         return self.root / PROTOCOL
 
     @property
@@ -63,7 +63,7 @@ class RunLayout:
 
     @property
     def warmup_trajectories(self) -> Path:
-        """Return the file of gold trajectories that the warm-up learned from."""
+        """Return the file of the gold trajectories that the warm-up learns from."""
         return self.root / "warmup-trajectories.jsonl"
 
     def checkpoint(self, name: str) -> Path:
@@ -71,20 +71,20 @@ class RunLayout:
         return self.root / WARMUP if name == WARMUP else self.root / name / "checkpoint"
 
     def part(self, name: str, part: str) -> Path:
-        """Return the folder of a model that has gone a `part` of an iteration's step, until the guard has decided."""
+        """Return the folder of the model after a `part` of an iteration's step; removed when the guard has decided."""
         return self.root / name / part
 
     def order(self, name: str, number: int) -> Path:
-        """Return the folder of a model trained in one of several orders, until these are averaged."""
+        """Return the folder of a model trained in one of several orders, which exists until these are averaged."""
         return self.root / name / f"order-{number}"
 
     @property
     def guard(self) -> Path:
-        """Return the folder of what models made of the guard's questions."""
+        """Return the folder of the models' trajectories on the guard's questions."""
         return self.root / "guard"
 
     def guard_decision(self, name: str) -> Path:
-        """Return the file that says what became of an iteration's step."""
+        """Return the file of the guard's decision on an iteration's step."""
         return self.root / name / "guard.json"
 
     def reweighed(self, name: str, earlier: str) -> Path:

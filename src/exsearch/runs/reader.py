@@ -1,4 +1,4 @@
-"""Reads a run folder as it is, finished or still growing."""
+"""Reads a run folder, whether the run is finished or in progress."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,12 +35,12 @@ class Reference(Numbered, frozen=True):
     branch: int = 0
 
 
-class _Decided(msgspec.Struct, frozen=True):
+class _Decision(msgspec.Struct, frozen=True):
     sentence: str
 
 
 class RunReader:
-    """Gives what is there: an absent part is empty or None, a malformed one a UsageError."""
+    """Reads the parts of a run: one that is absent is empty or None, a malformed one raises UsageError."""
 
     def __init__(self, path: Path) -> None:
         """Open the run folder at `path`. Raises UsageError if it is not one."""
@@ -108,9 +108,9 @@ class RunReader:
         return read_growing(self._layout.trajectories(iteration), Trajectory)
 
     def guard(self, iteration: str) -> str:
-        """Return what became of an iteration's step, in a sentence; nothing if that is not decided."""
+        """Return the guard's decision on an iteration's step, in a sentence; "" if there is none."""
         path = self._layout.guard_decision(iteration)
-        return read_json(path, _Decided).sentence if path.is_file() else ""
+        return read_json(path, _Decision).sentence if path.is_file() else ""
 
     def weights(self, iteration: str) -> Iterator[Weighted]:
         """Yield the weights of an iteration."""

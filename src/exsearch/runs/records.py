@@ -1,4 +1,4 @@
-"""What a run came to: the content of summary.json."""
+"""The result of a run: the content of summary.json."""
 
 import msgspec
 
@@ -16,7 +16,7 @@ class Comparison(msgspec.Struct, frozen=True):
 class Iteration(msgspec.Struct, frozen=True):
     """The E-step's figures of one EM iteration, and the validation score of the model it ended with.
 
-    None stands for what is not known: in files of earlier versions, and of an iteration that has not ended.
+    None is an unknown figure: in files of earlier versions, and for an iteration that is not finished.
     """
 
     name: str
@@ -34,11 +34,11 @@ class Iteration(msgspec.Struct, frozen=True):
     malformed: float | None = None
     """Share of the E-step's samples that ended as malformed."""
     sources: dict[str, float] = {}
-    """From which E-step the weight comes that the M-step learned by: shares, by iteration."""
+    """Share of the M-step's total weight that comes from each E-step, by iteration."""
     ratios_worth: dict[str, float] = {}
-    """Of each earlier E-step that was weighed again: the effective sample size of its importance ratios."""
+    """Effective sample size of the importance ratios, by earlier E-step that was reweighted."""
     guard: str = ""
-    """What became of the step, in a sentence; empty without a guard."""
+    """The guard's decision on the step, in a sentence; empty without a guard."""
 
 
 class RunSummary(msgspec.Struct, frozen=True):
@@ -49,9 +49,9 @@ class RunSummary(msgspec.Struct, frozen=True):
     """In order: baselines, the warm-up, the iterations whose steps were taken."""
     best: str
     seconds: dict[str, float]
-    """Of each stage, over all starts."""
+    """Seconds per stage, summed over all starts."""
     comparison: Comparison | None
-    """Of the best model with the warm-up; None where that is the best."""
+    """Comparison of the warm-up with the best model; None if the warm-up is the best."""
     iterations: list[Iteration]
     train_answer_probability: dict[str, Figure] = {}
-    """Mean p(y | x, z) of each model on the same training questions, greedy, 0 where it gave no answer."""
+    """Mean p(y | x, z) of each model on the same training questions, greedy, 0 without an answer."""

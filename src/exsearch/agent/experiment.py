@@ -1,6 +1,6 @@
-"""Settings with what they name: the model's folder, its chat format, the grammar, the index with its corpus.
+"""Settings with the objects they name: the model's folder, its chat format, the grammar, the index with its corpus.
 
-Each is found, read or opened once, when it is first asked for, and shared by whoever has the experiment.
+Each is loaded or opened once, when it is first used, and shared by all users of the experiment.
 """
 
 from functools import cached_property
@@ -19,24 +19,24 @@ from exsearch.retrieval.open import Opened, open_located
 
 
 class Experiment:
-    """What trajectories are made with: a model, an index, and the settings of both and of the grammar between them.
+    """What rollouts need: a model, an index, a grammar, and their settings.
 
-    What is not there, or does not fit, is a UsageError of the property that asks for it first.
+    The first access to a property raises UsageError if its object does not exist or does not fit the settings.
     """
 
     def __init__(self, config: Config, *, retriever: Retriever | None = None) -> None:
-        """Take the settings; `retriever` is an index that is open already, in place of `data.index`."""
+        """Set the settings; `retriever` is an open index to use instead of `data.index`."""
         self.config = config
         self._retriever = retriever
         self._origin: Experiment | None = None
         self._folder: Path | None = None
 
     def with_agent(self, agent: AgentConfig) -> "Experiment":
-        """Return the same with other settings of the agent."""
+        """Return this experiment with other agent settings."""
         return self._variant(msgspec.structs.replace(self.config, agent=agent), self._folder)
 
     def with_model(self, folder: Path) -> "Experiment":
-        """Return the same with the model in another folder, such as a checkpoint that was trained from this one."""
+        """Return this experiment with the model in another folder, such as a checkpoint trained from its model."""
         return self._variant(self.config, folder)
 
     def _variant(self, config: Config, folder: Path | None) -> "Experiment":
@@ -46,14 +46,14 @@ class Experiment:
 
     @cached_property
     def model(self) -> Path:
-        """The folder of the model, which is made or fetched if it is none yet."""
+        """The folder of the model, which is created or downloaded first if it is not there yet."""
         if self._folder is not None:
             return self._folder
         return resolve_model(self.config.model.path) if self._origin is None else self._origin.model
 
     @cached_property
     def grammar(self) -> Grammar:
-        """What is said between model, retriever and user."""
+        """The grammar of the turns between model, retriever and user."""
         agent, origin = self.config.agent, self._origin
         if origin is not None and wording(agent) == wording(origin.config.agent):
             return origin.grammar
@@ -61,7 +61,7 @@ class Experiment:
 
     @cached_property
     def chat(self) -> ChatFormat:
-        """How conversations with the model are spelled."""
+        """The format of conversations with the model."""
         agent, origin = self.config.agent, self._origin
         if origin is None or origin.model != self.model:
             return ChatFormat.load(self.model, agent, self.grammar)
@@ -69,18 +69,18 @@ class Experiment:
 
     @cached_property
     def prompts(self) -> ChatFormat:
-        """The chat format as the engine is spoken to in: behind a chat endpoint thoughts are the server's business."""
+        """The chat format of the engine's prompts; it omits thoughts for a chat endpoint, whose server handles them."""
         model = self.config.model
         return self.chat.unthinking() if model.engine == "openai" and model.api == "chat" else self.chat
 
     @property
     def retriever(self) -> Retriever:
-        """The opened index, which records its searches where the settings say so."""
+        """The open index; it records its searches if `data.record` is set."""
         return self._opened.retriever
 
     @property
     def corpus(self) -> Corpus | None:
-        """The corpus of the opened index; None for a server, a recording, or a retriever of the user's own."""
+        """The corpus of the open index; None for a server, a recording, or a user's own retriever."""
         return self._opened.corpus
 
     @cached_property

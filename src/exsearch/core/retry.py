@@ -1,4 +1,4 @@
-"""How often a failed operation is retried, and the pauses between attempts."""
+"""The number of retries of a failed operation, and the pauses between attempts."""
 
 import email.utils
 import random

@@ -1,4 +1,4 @@
-"""Temporary folders next to a file or folder to be written, one per writer; those of interrupted ones are removed."""
+"""Temporary folders next to a file or folder to be written, one per writer; abandoned ones are removed."""
 
 import re
 import secrets
@@ -19,13 +19,13 @@ _TAKEN = (FileExistsError, FileNotFoundError, TimeoutError)
 def scratch(target: Path) -> Iterator[Path]:
     """Yield this writer's own folder next to `target`, `.NAME.TOKEN.partial`; remove it at the end.
 
-    It contains `NAME.lock`, which is locked while its writer lives. So a folder whose lock is free was left by an
+    It contains `NAME.lock`, which its writer holds while it lives. A folder with a free lock is therefore from an
     interrupted writer; such folders are removed first.
     """
-    for left in _beside(target):
-        # folders that are locked, already gone, or of another user are left, and do no harm
-        with suppress(OSError), _lock(left, target):
-            _remove(left)
+    for folder in _beside(target):
+        # folders that are locked, already removed, or another user's are kept, which does no harm
+        with suppress(OSError), _lock(folder, target):
+            _remove(folder)
     own, lock = _begin(target)
     try:
         yield own
@@ -67,5 +67,5 @@ def _beside(target: Path) -> list[Path]:
 
 
 def _remove(own: Path) -> None:
-    """Delete such a folder; what cannot be deleted, as open files on a network drive, is left to the next writer."""
+    """Delete a folder; what cannot be deleted, such as open files on a network drive, is left to the next writer."""
     shutil.rmtree(own, ignore_errors=True)

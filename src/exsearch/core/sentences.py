@@ -15,9 +15,9 @@ def sentence_ends(text: str) -> list[int]:
 
 
 def sentence_parts(text: str) -> list[str]:
-    """Return the parts of a text between any two points where a sentence may end; no part belongs to two sentences.
+    """Split a text at every point where a sentence may end, so that no part belongs to two sentences.
 
-    For checking whether sentences from several places occur in a text: splitting at an abbreviation does no harm, a
-    missed end of a sentence does.
+    For checking whether sentences from several places occur in a text: splitting at an abbreviation does no harm, but
+    missing the end of a sentence does.
     """
     return _ANY_END.split(text)

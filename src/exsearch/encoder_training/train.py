@@ -73,8 +73,8 @@ def train_retriever(
 ) -> None:
     """Fine-tune the encoder on triples, and write it to the folder `output`, which TokenEncoder loads.
 
-    A finished output of the same inputs is not changed; raises UsageError if it is of others. After an interruption,
-    the same call resumes, and ends with the same weights. `log` is called with the step (from 1) and its figures, and
+    An output finished from the same inputs is not changed; raises UsageError if it is from other inputs. After an
+    interruption, the same call resumes, and ends with the same weights. `log` is called with the step (from 1) and its figures, and
     `rewind` with the step from which a resumed run continues.
     """
     device, dtype = torch.device(pick_device(model_config)), pick_dtype(model_config)

@@ -1,4 +1,4 @@
-"""What an endpoint that speaks text needs to know of token ids."""
+"""The interface through which an endpoint that exchanges text converts to and from token ids."""
 
 from typing import Protocol
 
@@ -6,10 +6,10 @@ from exsearch.core.tokens import TokenIds
 
 
 class Conversation(Protocol):
-    """Translates between the token ids of a conversation and what is said in it."""
+    """Converts between the token ids of a conversation and its text."""
 
     def encode_said(self, text: str) -> TokenIds:
-        """Return the token ids of a text that the model has said."""
+        """Return the token ids of a text that the model has generated."""
         ...
 
     def decode(self, ids: TokenIds) -> str:
@@ -17,13 +17,13 @@ class Conversation(Protocol):
         ...
 
     def encode_turn(self, text: str) -> TokenIds:
-        """Return the token ids with which the model says a text in a turn of its own, without the stop token."""
+        """Return the token ids of a model's turn with this text, without the stop token."""
         ...
 
     def decode_turn(self, ids: TokenIds) -> str:
-        """Return what the model says in a turn."""
+        """Return the text of a model's turn."""
         ...
 
     def messages(self, ids: TokenIds) -> list[dict[str, str]]:
-        """Return the conversation whose token ids these are."""
+        """Return the messages of the conversation with these token ids."""
         ...

@@ -1,4 +1,4 @@
-"""What an engine is made of."""
+"""The specification of an engine."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from exsearch.hardware.devices import pick_device, pick_dtype
 
 
 class EngineSpec(msgspec.Struct, frozen=True):
-    """A model, by which settings it is computed, and how much room there is for conversations."""
+    """A model, the settings to run it with, and the number and length of conversations."""
 
     folder: Path
     """Checkpoint folder; for an endpoint, that of the tokenizer."""
@@ -18,11 +18,11 @@ class EngineSpec(msgspec.Struct, frozen=True):
     context: int
     """Maximum number of tokens per conversation; with `seats`, it bounds the memory."""
     seats: int
-    """Number of conversations at the same time."""
+    """Maximum number of concurrent conversations."""
     thinking: bool | None = None
-    """For an endpoint that writes the prompts itself: whether its model is to think; None leaves it open."""
+    """For an endpoint that writes the prompts itself: whether the model should think; None: the server decides."""
     fingerprint: str = ""
-    """Identifies the weights, those of the adapter included; `load_engine` finds it out."""
+    """Identifies the weights, including those of the adapter; set by `load_engine`."""
 
     @property
     def device(self) -> str:
@@ -36,5 +36,5 @@ class EngineSpec(msgspec.Struct, frozen=True):
 
     @property
     def adapter(self) -> Path | None:
-        """The folder of the LoRA adapter, if there is one."""
+        """The folder of the LoRA adapter; None without one."""
         return Path(self.model.adapter) if self.model.adapter else None

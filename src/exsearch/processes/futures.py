@@ -11,7 +11,7 @@ Settled = tuple["asyncio.Future[T]", T | BaseException]
 
 
 def settle(pairs: Iterable[Settled[T]]) -> None:
-    """Set the outcomes of futures of the running loop; those that are done or cancelled are not changed."""
+    """Set the outcomes of futures of the running loop; futures that are done or cancelled are not changed."""
     for future, outcome in pairs:
         if future.done():
             continue
@@ -22,7 +22,7 @@ def settle(pairs: Iterable[Settled[T]]) -> None:
 
 
 def settle_from_thread(pairs: list[Settled[T]]) -> None:
-    """Do the same from another thread, for futures of one loop; do nothing if it is closed, since nobody waits then."""
+    """Do the same from another thread, for futures of one loop; do nothing if the loop is closed: no one waits."""
     if pairs:
         with suppress(RuntimeError):
             pairs[0][0].get_loop().call_soon_threadsafe(settle, pairs)

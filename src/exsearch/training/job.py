@@ -1,4 +1,4 @@
-"""A training run as a record, which is sent to the processes that share it."""
+"""A training run as a record that can be sent to the processes that share it."""
 
 import mmap
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from exsearch.training.example import Example
 
 @dataclass(frozen=True)
 class Job:
-    """All that a run depends on."""
+    """Everything that a training run depends on."""
 
     base: Path
     """Checkpoint folder."""
@@ -52,9 +52,9 @@ class Report(msgspec.Struct, frozen=True):
     figures: dict[str, float] | None = None
     """Figures of the step; None if the run resumes after it."""
     error: str = ""
-    """Why it ended early."""
+    """Why the rank ended early."""
     mistake: bool = False
-    """Whether that is the user's mistake."""
+    """Whether the error is the user's mistake."""
 
 
 def write_job(file: IO[bytes], job: Job) -> None:

@@ -13,7 +13,7 @@ from exsearch.training.trainer import LogStep, train_job
 def train(job: Job, log: LogStep, rewind: Callable[[int], None] = lambda step: None) -> None:
     """Fine-tune the checkpoint of a job on its weighted examples, and write the result to its output folder.
 
-    A finished output of the same inputs is not changed; raises UsageError if it is of others.
+    An output finished from the same inputs is not changed; raises UsageError if it is from other inputs.
 
     Weights are trained in float32 and saved in the precision of the forward pass; with `keep_float32`, in both. `log`
     is called with the step (from 1) and its figures, and `rewind` with the step from which a resumed run continues.

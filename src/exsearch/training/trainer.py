@@ -66,9 +66,9 @@ OnRanks = Callable[[Job, LogStep, Callable[[int], None]], None]
 
 
 def train_job(job: Job, log: LogStep, rewind: Callable[[int], None], on_ranks: OnRanks | None = None) -> None:
-    """Execute a job in this process, alone or as one of its ranks; with `on_ranks`, pass it to these.
+    """Run a job in this process, as its only rank or one of several; with `on_ranks`, pass the job to that instead.
 
-    A finished output of the same inputs is not changed; raises UsageError if it is of others.
+    An output finished from the same inputs is not changed; raises UsageError if it is from other inputs.
     """
     config = job.config
     refuse_adapter(job.model)
@@ -90,7 +90,7 @@ def train_job(job: Job, log: LogStep, rewind: Callable[[int], None], on_ranks: O
 
 
 def _train_here(job: Job, split: Split, inputs: Inputs, log: LogStep, rewind: Callable[[int], None]) -> None:
-    """Do what `train_job` does, in this process: all of it, or as one of its ranks."""
+    """Train in this process, as the only rank or one of several."""
     base, config, label, dtype = job.base, job.config, job.label, pick_dtype(job.model)
     output = behind_link(job.output)
     with explained_if_out_of_memory(job), joined_ranks(pick_device(job.model)) as ranks:
@@ -104,14 +104,14 @@ def _train_here(job: Job, split: Split, inputs: Inputs, log: LogStep, rewind: Ca
             print(f"  {label}: {learner.description}", file=sys.stderr)
         points = inputs.resume_points(resume_folder(output))
         _steps(learner, job, split, ranks, points, log, rewind)
-        apart = torch.distributed.is_initialized() or config.quantise != "none"
-        weights = _gathered(learner, ranks) if apart else {}
+        must_gather = torch.distributed.is_initialized() or config.quantise != "none"
+        weights = _gathered(learner, ranks) if must_gather else {}
         if ranks.first:
-            if apart:
+            if must_gather:
                 model, adapted = load_for_training(base, msgspec.structs.replace(config, quantise="none"), job.seed)
                 _set(model, weights)
             if best := read_best(points / BEST):
-                print(f"  {label}: step {best.step} is kept, validation loss {best.loss:.4f}", file=sys.stderr)
+                print(f"  {label}: keeping step {best.step}, validation loss {best.loss:.4f}", file=sys.stderr)
                 _set(model, load_file(points / BEST))
             if adapted is not None:
                 merge_checked(model, adapted.merge_and_unload)  # restores ordinary layers in `model`
@@ -140,7 +140,7 @@ def require_length(base: Path, longest: int) -> None:
 
 
 def refuse_adapter(config: ModelConfig) -> None:
-    """Raise UsageError if the settings put an adapter on the model, since training starts from the model without it."""
+    """Raise UsageError if the settings put an adapter on the model, since training starts without it."""
     if config.adapter:
         raise UsageError("model.adapter is for answering: merge the adapter into the model before training it further")
 
@@ -240,11 +240,11 @@ def _steps(
     total = config.epochs * steps_per_epoch(len(examples), config.batch_size)
     expected = config.denominator == "expected"
     constant = expected_denominator(examples, config.batch_size, config.normalise) if expected else None
-    done = load_resume_point(points, learner.parameters, learner.restore)
+    start_step = load_resume_point(points, learner.parameters, learner.restore)
     if ranks.first:
-        rewind(done)
-    with progress(job.label, total, done) if ranks.first else nullcontext() as bar:
-        for step in range(done, total):
+        rewind(start_step)
+    with progress(job.label, total, start_step) if ranks.first else nullcontext() as bar:
+        for step in range(start_step, total):
             torch.manual_seed(derive_seed(seed, "dropout", step))
             batch = batch_of_step(examples, step, config.batch_size, seed)
             start = time.monotonic()
@@ -274,9 +274,9 @@ def _steps(
 def accumulate_gradient(
     learner: Learner, batch: list[Example], config: TrainingConfig, ranks: Ranks, denominator: float | None = None
 ) -> LossSums:
-    """Add the gradient of the loss over a batch, micro-batch by micro-batch, each rank its share; return the sums.
+    """Add the gradient of the loss over a batch, micro-batch by micro-batch, each rank its share. Return the sums.
 
-    Without a `denominator`, it is the one for training on only this batch.
+    `denominator` defaults to the one for training on only this batch.
     """
     if denominator is None:
         is_own = config.denominator == "batch"

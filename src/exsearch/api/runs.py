@@ -12,8 +12,8 @@ from exsearch.config import Config, checked, load_config
 from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import read_json
 from exsearch.core.locks import sole_writer
-from exsearch.em.begun import warms_up
 from exsearch.em.loop import EMRun
+from exsearch.em.started_run import warms_up
 from exsearch.engine.builtin import resolve_model
 from exsearch.evaluation.folder import Evaluated
 from exsearch.report.write import write_report

@@ -1,4 +1,4 @@
-"""The steps of a run under its guard: tries, shortens or refuses them, and keeps the results in the run folder."""
+"""Takes, shortens or refuses the steps of a run by its guard, and records the decisions in the run folder."""
 
 from pathlib import Path
 
@@ -15,13 +15,13 @@ from exsearch.training.blend import blend
 
 
 class GuardedSteps:
-    """Decides on steps, and keeps each decision, so that a resumed run does not decide again."""
+    """Decides on steps, and records each decision, so that a resumed run does not decide again."""
 
     def __init__(self, config: Config, folder: RunLayout, questions: list[Question], engine: EngineKeeper) -> None:
         """Set up the guard from the settings."""
         self._config, self._folder, self._engine = config, folder, engine
         self._decisions: dict[str, Decision] = {}
-        """Decisions that were made or read, by iteration."""
+        """Decisions made or read so far, by iteration."""
         greedy = config.loop.guard_samples == 0
         draw = Draw(
             seed=derive_seed(config.seed, "guard") >> 1,
@@ -33,14 +33,14 @@ class GuardedSteps:
 
     def standing(self, model: str, checkpoint: Path) -> Standing:
         """Return the figures of a model of the run, `warmup` or an iteration, on the guard's questions."""
-        return self._guard.standing(self._known_as(model), checkpoint)
+        return self._guard.standing(self._guard_name(model), checkpoint)
 
-    def _known_as(self, model: str) -> str:
-        """Return the guard's name of a model: for an iteration, that of the share of its step that was taken."""
-        decision = self.decided(model)
+    def _guard_name(self, model: str) -> str:
+        """Return the guard's name for a model: for an iteration, the name of the share of its step that was taken."""
+        decision = self.decision(model)
         return decision.taken.name if decision and decision.taken else model
 
-    def decided(self, name: str) -> Decision | None:
+    def decision(self, name: str) -> Decision | None:
         """Return the decision on the step of an iteration; None if there is none yet."""
         file = self._folder.guard_decision(name)
         if name not in self._decisions and file.exists():
@@ -53,9 +53,9 @@ class GuardedSteps:
         The share that is taken becomes the iteration's checkpoint. A decision made before is not made again; only its
         checkpoint is moved into place.
         """
-        decision = self.decided(name)
+        decision = self.decision(name)
         if decision is None:
-            before = self._known_as(previous)
+            before = self._guard_name(previous)
             decision = self._guard.decide(name, before, old, lambda share: self._part(name, old, share))
             write_json(self._folder.guard_decision(name), decision)
             self._decisions[name] = decision

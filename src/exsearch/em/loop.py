@@ -12,7 +12,6 @@ from exsearch.config import Config
 from exsearch.core.jsonl import read_jsonl, write_jsonl
 from exsearch.core.seeds import derive_seed
 from exsearch.em.assessment import Assessment
-from exsearch.em.begun import Say, begin, warms_up
 from exsearch.em.engine_keeper import EngineKeeper
 from exsearch.em.explore import explore
 from exsearch.em.guard import PARTS, Decision
@@ -20,6 +19,7 @@ from exsearch.em.guarded import GuardedSteps
 from exsearch.em.m_step import MStep
 from exsearch.em.replay import Rollouts, Source
 from exsearch.em.stage_times import StageTimes
+from exsearch.em.started_run import Say, begin, warms_up
 from exsearch.em.summary import iteration_of, write_summary
 from exsearch.em.warm_up import WarmUp
 from exsearch.em.weigh import summarise, weigh
@@ -36,47 +36,47 @@ class EMRun:
 
     def __init__(self, config: Config, root: Path, say: Say) -> None:
         """Check the inputs and claim the folder. Raises UsageError before any work is done."""
-        self._begun = begun = begin(config, root, say)
-        self.config, self.folder, self.say = begun.config, begun.folder, say
+        self._run = run = begin(config, root, say)
+        self.config, self.folder, self.say = run.config, run.folder, say
         self._refused: list[bool] = []
-        """Of each iteration so far, whether the guard refused its step."""
-        self._times = StageTimes(begun.folder.metrics)
-        self._engine = EngineKeeper(begun.experiment)
-        self._warm_up = WarmUp(begun)
-        self._m_step = MStep(begun, self._times, self._engine)
-        questions = begun.questions.guard
-        self._guard = GuardedSteps(begun.config, begun.folder, questions, self._engine) if questions else None
-        self._assessment = Assessment(begun, self._engine, self._times, self._guard)
+        """Whether the guard refused the step of each iteration so far."""
+        self._times = StageTimes(run.folder.metrics)
+        self._engine = EngineKeeper(run.experiment)
+        self._warm_up = WarmUp(run)
+        self._m_step = MStep(run, self._times, self._engine)
+        questions = run.questions.guard
+        self._guard = GuardedSteps(run.config, run.folder, questions, self._engine) if questions else None
+        self._assessment = Assessment(run, self._engine, self._times, self._guard)
 
     @property
     def base(self) -> Path:
-        """Return the folder of the model that the run begins with."""
-        return self._begun.experiment.model
+        """Return the folder of the model that the run starts with."""
+        return self._run.experiment.model
 
     @property
     def chat(self) -> ChatFormat:
-        """Return how conversations are spelled."""
-        return self._begun.experiment.chat
+        """Return the format of conversations."""
+        return self._run.experiment.chat
 
     @property
     def retriever(self) -> Retriever:
         """Return the opened index."""
-        return self._begun.experiment.retriever
+        return self._run.experiment.retriever
 
     @property
     def protocol(self) -> Protocol:
-        """Return what scores on the test questions depend on."""
-        return self._begun.protocol(self._begun.questions.test)
+        """Return the conditions that scores on the test questions depend on."""
+        return self._run.protocol(self._run.questions.test)
 
     def run(self) -> RunSummary:
-        """Run what is not done yet. Return the summary, which is also written to the folder."""
+        """Run every unfinished stage. Return the summary, which is also written to the folder."""
         try:
             return self._stages()
         finally:
             self.close()
 
     def close(self) -> None:
-        """Free what was loaded, and flush the trackers."""
+        """Free the loaded model, and flush the trackers."""
         self._engine.free()
         self.folder.metrics.close()
 
@@ -85,28 +85,28 @@ class EMRun:
         self.warm_up()
         models, explorers = ["warmup"], dict[str, Path]()
         self.assess("warmup")
-        best, waited = self._assessment.merit("warmup"), 0
+        best, stale = self._assessment.merit("warmup"), 0
         iterations: list[Iteration] = []
         for number in range(1, self.config.loop.iterations + 1):
             name = f"iter-{number}"
-            explorers[name] = self._begun.checkpoint(models[-1])
+            explorers[name] = self._run.checkpoint(models[-1])
             rollouts = self.e_step(name, number, models[-1])
             weights = summarise(rollouts.read_weights())
-            learned = self.m_step(rollouts, explorers)
-            del rollouts  # their memory is needed for the next ones
+            sources = self.m_step(rollouts, explorers)
+            del rollouts  # frees the memory for the next ones
             decision = self.guarded(name, models[-1])
             if decision is None or decision.taken:
                 models.append(name)
                 self.assess(name)
             validation = self._assessment.validation(models[-1])
-            iterations.append(iteration_of(name, weights, learned, decision, validation))
+            iterations.append(iteration_of(name, weights, sources, decision, validation))
             merit = self._assessment.merit(models[-1])
-            waited = 0 if merit > best else waited + 1
+            stale = 0 if merit > best else stale + 1
             best = max(best, merit)
-            if waited == self.config.loop.patience:
-                self.say(f"Validation has not improved for {waited} iterations: stopping.")
+            if stale == self.config.loop.patience:
+                self.say(f"Validation has not improved for {stale} iterations: stopping.")
                 break
-        return write_summary(self._begun, self._assessment, models, iterations, self._times.total())
+        return write_summary(self._run, self._assessment, models, iterations, self._times.total())
 
     def baselines(self) -> None:
         """Score what every later score must beat."""
@@ -118,7 +118,7 @@ class EMRun:
             self.say("Warm-up: skipped, the model is assumed to know the grammar.")
             return
         gold = self._warm_up.make()
-        source = self.config.data.warmup or f"of {self.config.warmup.questions} questions"
+        source = self.config.data.warmup or f"from {self.config.warmup.questions} questions"
         self.say(f"Warm-up: learn the grammar from {len(gold)} gold trajectories ({source}).")
         checkpoint = self.folder.checkpoint("warmup")
         self._m_step.train("warmup/learn", self.base, self._warm_up.examples(), self.config.warmup, checkpoint)
@@ -132,15 +132,15 @@ class EMRun:
         self.say(f"E-step of {name}: explore {len(questions)} training questions, {k} trajectories each.")
         with self._times.of(f"{name}/explore"):
             trajectories = explore(
-                self._engine.agents_for(self._begun.checkpoint(previous)),
+                self._engine.agents_for(self._run.checkpoint(previous)),
                 questions,
                 self.config.explore,
                 derive_seed(self.config.seed, name) >> 1,
                 journal,
                 label=f"{name} explore",
             )
-        if told := check_failures(trajectories):
-            self.say(f"{told}. They get weight 0.")
+        if message := check_failures(trajectories):
+            self.say(f"{message}. They get weight 0.")
         weights = weigh(trajectories, questions, self.config.weigh)
         write_jsonl(path, weights)
         return Rollouts(name, journal, path, trajectories, weights)
@@ -152,33 +152,33 @@ class EMRun:
         """
         name = rollouts.name
         examples, sources = self._m_step.examples(rollouts, explorers)
-        if self._guard is not None and self._guard.decided(name):
+        if self._guard is not None and self._guard.decision(name):
             return sources
-        told = f" ({', '.join(f'{each.examples} of {each.name}' for each in sources)})" if len(sources) > 1 else ""
-        self.say(f"M-step of {name}: learn from {len(examples)} trajectories{told}, each by its weight.")
+        detail = f" ({', '.join(f'{each.examples} of {each.name}' for each in sources)})" if len(sources) > 1 else ""
+        self.say(f"M-step of {name}: learn from {len(examples)} trajectories{detail}, each with its weight.")
         target = self.folder.checkpoint(name) if self._guard is None else self.folder.part(name, PARTS[1.0])
         self._m_step.learn(name, explorers[name], examples + self.to_mix_in(), target)
         return sources
 
     def guarded(self, name: str, previous: str) -> Decision | None:
-        """Keep as much of a step as the guard's questions allow; None without a guard."""
+        """Keep as much of a step as the guard allows. Return its decision; None without a guard."""
         if self._guard is None:
             self._refused.append(False)
             return None
         with self._times.of(f"{name}/guard"):
-            decision = self._guard.decide(name, previous, self._begun.checkpoint(previous))
+            decision = self._guard.decide(name, previous, self._run.checkpoint(previous))
         self._refused.append(decision.taken is None)
         self.say(f"Guard: {decision.sentence}.")
         return decision
 
     def to_mix_in(self) -> list[Example]:
-        """Return the examples of the warm-up that are added to each M-step."""
+        """Return the warm-up's examples that are added to each M-step."""
         mixed = self.config.learn.warmup_mix
         return self._warm_up.examples()[:mixed] if mixed else []
 
     def questions_of(self, number: int) -> list[Question]:
         """Return the questions of an iteration: the next ones after the warm-up's, wrapping around."""
-        return self._begun.questions.to_explore(number, self.config.explore.questions, self._refused[: number - 1])
+        return self._run.questions.to_explore(number, self.config.explore.questions, self._refused[: number - 1])
 
     def assess(self, name: str) -> None:
         """Evaluate a model on the test, validation and first explored training questions."""

@@ -7,12 +7,12 @@ from exsearch.config import TrainingConfig
 from exsearch.core.atomic import remove
 from exsearch.core.errors import UsageError
 from exsearch.core.seeds import derive_seed
-from exsearch.em.begun import Begun
 from exsearch.em.engine_keeper import EngineKeeper
 from exsearch.em.questions import refuse_learned
 from exsearch.em.replay import Rollouts, Source, learned_from
 from exsearch.em.reweigh import reweigh
 from exsearch.em.stage_times import StageTimes
+from exsearch.em.started_run import StartedRun
 from exsearch.engine.builtin import model_fingerprint
 from exsearch.training.blend import blend
 from exsearch.training.example import Example
@@ -24,7 +24,7 @@ from exsearch.training.start import train
 class MStep:
     """Trains the models of one run folder."""
 
-    begun: Begun
+    run: StartedRun
     times: StageTimes
     engine: EngineKeeper
 
@@ -32,37 +32,37 @@ class MStep:
         """Return the examples for the M-step of an iteration, and what each E-step contributes.
 
         `explorers` maps each iteration up to this one, which comes last, to the model that explored in it. Raises
-        UsageError if a journal is not from this run, or if a question of the guard is among those learned from.
+        UsageError if a journal is from another run, or if the examples include a question of the guard.
         """
-        learn = self.begun.config.learn
+        learn = self.run.config.learn
         earlier = [name for name in explorers if name != newest.name and learn.replay != "none"]
-        rollouts = [*(self._again(name, newest.name, explorers) for name in earlier), newest]
-        if learn.replay != "none" and newest.held is None:  # else it has just been sampled, or found to be the run's
+        rollouts = [*(self._reweighted(name, newest.name, explorers) for name in earlier), newest]
+        if learn.replay != "none" and newest.held is None:  # otherwise just sampled, or already checked
             self._require_own(newest, explorers[newest.name])
-        examples, sources = learned_from(rollouts, self.begun.experiment.chat, learn)
-        refuse_learned(self.begun.questions.guard, {example.question_id for example in examples})
+        examples, sources = learned_from(rollouts, self.run.experiment.chat, learn)
+        refuse_learned(self.run.questions.guard, {example.question_id for example in examples})
         return examples, sources
 
-    def _again(self, earlier: str, name: str, explorers: dict[str, Path]) -> Rollouts:
-        """Return the rollouts of an earlier E-step, with the weights to use in the M-step of `name`."""
-        begun, folder = self.begun, self.begun.folder
-        found = Rollouts(earlier, folder.trajectories(earlier), folder.weights(earlier))
-        self._require_own(found, explorers[earlier])
-        if begun.config.learn.replay != "ratios":
-            return found
+    def _reweighted(self, earlier: str, name: str, explorers: dict[str, Path]) -> Rollouts:
+        """Return the rollouts of an earlier E-step, with the weights for the M-step of `name`."""
+        run, folder = self.run, self.run.folder
+        rollouts = Rollouts(earlier, folder.trajectories(earlier), folder.weights(earlier))
+        self._require_own(rollouts, explorers[earlier])
+        if run.config.learn.replay != "ratios":
+            return rollouts
         weights = folder.reweighed(name, earlier)
         if weights.exists():
-            return replace(found, weights=weights)
-        trajectories = list(found.read_trajectories())
+            return replace(rollouts, weights=weights)
+        trajectories = list(rollouts.read_trajectories())
         agents, label = self.engine.agents_for(explorers[name]), f"{name} weigh {earlier} again"
         with self.times.of(f"{name}/reweigh"):
-            weighed = reweigh(agents, trajectories, begun.questions.train, begun.config.weigh, weights, label)
-        return replace(found, weights=weights, held=trajectories, weighed=weighed)
+            weighed = reweigh(agents, trajectories, run.questions.train, run.config.weigh, weights, label)
+        return replace(rollouts, weights=weights, held=trajectories, weighed=weighed)
 
     def _require_own(self, rollouts: Rollouts, explorer: Path) -> None:
         """Raise UsageError if a journal has trajectories of another model or question file than the run's."""
-        question_ids = {question.id for question in self.begun.questions.train}
-        endpoint = self.begun.config.model.engine == "openai"  # an endpoint names its own
+        question_ids = {question.id for question in self.run.questions.train}
+        endpoint = self.run.config.model.engine == "openai"  # an endpoint names its own
         model = "" if endpoint else model_fingerprint(explorer)
         for trajectory in rollouts.read_trajectories():
             name = f"{rollouts.trajectories}: trajectory {trajectory.label}"
@@ -75,17 +75,17 @@ class MStep:
 
     def learn(self, name: str, base: Path, examples: list[Example], target: Path) -> None:
         """Train into the folder `target`: once, or several times with different orders, averaging the weights."""
-        config = self.begun.config.learn
-        orders = [self.begun.folder.order(name, number) for number in range(1, config.orders + 1)]
+        config = self.run.config.learn
+        orders = [self.run.folder.order(name, number) for number in range(1, config.orders + 1)]
         if config.orders == 1:
             self.train(f"{name}/learn", base, examples, config, target)
         elif not target.exists():
             for number, order in enumerate(orders, start=1):
-                seed = self.begun.config.seed
+                seed = self.run.config.seed
                 if number > 1:
                     seed = derive_seed(seed, "order", number) >> 1
                 self.train(f"{name}/learn-{number}", base, examples, config, order, seed)
-            blend([(order, 1 / len(orders)) for order in orders], target, self.begun.config.model, config.keep_float32)
+            blend([(order, 1 / len(orders)) for order in orders], target, self.run.config.model, config.keep_float32)
         for order in orders:
             remove(order)
 
@@ -100,7 +100,7 @@ class MStep:
     ) -> None:
         """Train once, and log figures under the name of the stage; `seed` defaults to the run's."""
         self.engine.free()
-        settings, metrics = self.begun.config, self.begun.folder.metrics
+        settings, metrics = self.run.config, self.run.folder.metrics
         seed, label = settings.seed if seed is None else seed, stage.replace("/", " ")
         job = Job.of(base, examples, target, config, settings.model, seed, label)
         with self.times.of(stage):

@@ -1,22 +1,22 @@
-"""What a run came to: one iteration in figures, and the summary of all."""
+"""Summarises a run: the figures of each iteration, and the result."""
 
 import msgspec
 
 from exsearch.core.jsonl import write_json
 from exsearch.em.assessment import Assessment
-from exsearch.em.begun import Begun
 from exsearch.em.guard import Decision
 from exsearch.em.replay import Source
+from exsearch.em.started_run import StartedRun
 from exsearch.em.weigh import WeightSummary
 from exsearch.evaluation.bootstrap import paired_difference
 from exsearch.runs.records import Comparison, Iteration, RunSummary
 
 
 def iteration_of(
-    name: str, weights: WeightSummary, learned: list[Source], decision: Decision | None, validation_em: float
+    name: str, weights: WeightSummary, sources: list[Source], decision: Decision | None, validation_em: float
 ) -> Iteration:
-    """Sum an iteration up; `validation_em` is that of the model it ended with, the one before if it was refused."""
-    whole = sum(source.weight for source in learned) or 1.0
+    """Summarise an iteration; `validation_em` is of the model it ended with, the previous one after a refused step."""
+    total = sum(source.weight for source in sources) or 1.0
     return Iteration(
         name=name,
         questions=weights.questions,
@@ -27,25 +27,25 @@ def iteration_of(
         weight_entropy=weights.weight_entropy,
         sample_exact_match=weights.exact_match,
         any_exact_match=weights.any_exact_match,
-        examples=sum(source.examples for source in learned),
+        examples=sum(source.examples for source in sources),
         validation_em=validation_em,
-        sources={source.name: round(source.weight / whole, 5) for source in learned},
-        ratios_worth={source.name: worth for source in learned if (worth := source.ratios_worth) is not None},
+        sources={source.name: round(source.weight / total, 5) for source in sources},
+        ratios_worth={source.name: worth for source in sources if (worth := source.ratios_worth) is not None},
         guard=decision.sentence if decision else "",
     )
 
 
 def write_summary(
-    begun: Begun, assessment: Assessment, models: list[str], iterations: list[Iteration], seconds: dict[str, float]
+    run: StartedRun, assessment: Assessment, models: list[str], iterations: list[Iteration], seconds: dict[str, float]
 ) -> RunSummary:
-    """Choose the best model by validation, compare it with the warm-up on the test questions, write it down."""
+    """Choose the best model by validation, compare it with the warm-up on the test questions, and write the summary."""
     best = max(models, key=lambda name: (assessment.merit(name), models.index(name)))
     comparison = None
     if best != "warmup":
         before, after = ([row.em for row in assessment.on_test(name).questions] for name in ("warmup", best))
         comparison = Comparison("warmup", best, paired_difference(before, after))
     summary = RunSummary(
-        title=begun.config.title,
+        title=run.config.title,
         models=["closed-book", "majority", *models],
         best=best,
         seconds=seconds,
@@ -53,7 +53,7 @@ def write_summary(
         iterations=iterations,
         train_answer_probability=assessment.on_training_questions(models),
     )
-    write_json(begun.folder.summary, summary)
+    write_json(run.folder.summary, summary)
     return summary
 
 

@@ -1,4 +1,4 @@
-"""The beginning of a run: its settings and inputs are checked, and its folder is claimed, before any work is done."""
+"""The start of a run: its settings and inputs are checked, and its folder is claimed, before any work is done."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,20 +24,20 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Begun:
-    """A run that has begun, and what its stages work with."""
+class StartedRun:
+    """A run that has started: everything that its stages work with."""
 
     config: Config
-    """With which the folder is claimed."""
+    """The settings that the run folder is claimed with."""
     folder: RunFolder
     experiment: Experiment
-    """Its settings differ from `config` in the day that prompts tell, for a run that an earlier version has begun."""
+    """Its settings differ from `config` in the date in prompts, for a run that an earlier version started."""
     questions: RunQuestions
     ready: list[Trajectory]
-    """The trajectories of `data.warmup`; none without."""
+    """The trajectories of `data.warmup`; empty without it."""
     gold_passages: GoldPassages
     say: Say
-    """Gets a line about each stage."""
+    """Receives a line about each stage."""
 
     def checkpoint(self, name: str) -> Path:
         """Return a model's checkpoint; without a warm-up, the model of that name is the base."""
@@ -46,41 +46,41 @@ class Begun:
         return self.folder.checkpoint(name)
 
     def protocol(self, questions: list[Question]) -> Protocol:
-        """Return what a model's scores on these questions depend on."""
+        """Return the conditions that a model's scores on these questions depend on."""
         experiment = self.experiment
         return make_protocol(self.config.agent, experiment.retriever.fingerprint, questions, experiment.grammar)
 
 
 def warms_up(config: Config) -> bool:
-    """Return whether a run has a warm-up: without, the model is taken to know the grammar."""
+    """Return whether a run has a warm-up; without one, the model is assumed to know the grammar."""
     return bool(config.data.warmup) or config.warmup.questions > 0
 
 
-def begin(config: Config, root: Path, say: Say) -> Begun:
-    """Begin a run in the folder `root`, or go on with the one that is there. Raises UsageError."""
+def begin(config: Config, root: Path, say: Say) -> StartedRun:
+    """Start a run in the folder `root`, or resume the one that is there. Raises UsageError."""
     folder = RunFolder(root, config.tracking)
     config, earlier = folder.as_its_version_did(config)
     if earlier:
         say(earlier)
     _check_settings(config)
     experiment = Experiment(config)
-    _ = experiment.retriever  # an index that is none is the first thing to know
+    _ = experiment.retriever  # fails first if there is no index
     questions = RunQuestions.read(config)
     gold_passages = GoldPassages.of(experiment)
-    say(f"Model: {config.model.path} (made or downloaded once to the cache folder, unless it is a local folder).")
+    say(f"Model: {config.model.path} (created or downloaded once to the cache folder, unless it is a local folder).")
     _ = experiment.model
-    config, experiment = _on_its_day(config, experiment, folder, say)
+    config, experiment = _with_its_date(config, experiment, folder, say)
     ready = []
     if config.data.warmup:
         ready = read_warmup(Path(config.data.warmup), experiment.chat)  # now, not after the baselines
         require_length(experiment.model, max(len(trajectory.token_ids) for trajectory in ready))
-    begun = Begun(config, folder, experiment, questions, ready, gold_passages, say)
-    _claim(begun)
-    return begun
+    run = StartedRun(config, folder, experiment, questions, ready, gold_passages, say)
+    _claim(run)
+    return run
 
 
 def _check_settings(config: Config) -> None:
-    """Raise UsageError for settings that name no file, or need what exploring will not bring."""
+    """Raise UsageError for settings that name no file, or need scores that exploration is not set to compute."""
     require_files(config)
     weighting_of(config.weigh)
     steps = config.explore.score_steps or config.explore.branches > 1
@@ -91,25 +91,25 @@ def _check_settings(config: Config) -> None:
     refuse_adapter(config.model)
 
 
-def _on_its_day(config: Config, experiment: Experiment, folder: RunFolder, say: Say) -> tuple[Config, Experiment]:
-    """Return the settings to claim the folder with and what to speak with, by what there is of prompts.
+def _with_its_date(config: Config, experiment: Experiment, folder: RunFolder, say: Say) -> tuple[Config, Experiment]:
+    """Return the settings to claim the folder with, and the experiment with the date of the run's existing prompts.
 
-    They differ for a run that an earlier version has begun, whose folder does not name the day that it tells.
+    They differ for a run that an earlier version started, since its folder does not record the date.
     """
     evaluated = [path / TRAJECTORIES for path in (folder.test_eval("closed-book"), folder.dev_eval("warmup"))]
     ready = [Path(config.data.warmup)] if config.data.warmup else []
-    spoken = as_begun(experiment, *ready, folder.warmup_trajectories, *evaluated)
-    if (day := spoken.config.agent.date) == config.agent.date:
+    actual = as_begun(experiment, *ready, folder.warmup_trajectories, *evaluated)
+    if (day := actual.config.agent.date) == config.agent.date:
         return config, experiment
     say(f"The chat template gets {day} as today's date, as in the run's existing prompts.")
-    known = not folder.config.exists() or load_config(folder.config).agent.date == day
-    return (spoken.config if known else config), spoken
+    has_date = not folder.config.exists() or load_config(folder.config).agent.date == day
+    return (actual.config if has_date else config), actual
 
 
-def _claim(begun: Begun) -> None:
-    """Write into the folder what the run depends on; raises UsageError where it holds a run with other settings."""
-    contents = contents_of(begun.config, begun.experiment.model)
-    begun.folder.check(begun.config, contents)
-    begun.folder.claim_inputs(begun.protocol(begun.questions.test), begun.questions.splits())
-    if changed := begun.folder.claim(begun.config, contents):
-        begun.say(f"Continued with other settings, which change no result: {'; '.join(map(str, changed))}.")
+def _claim(run: StartedRun) -> None:
+    """Record in the folder what the run depends on; raises UsageError if it holds a run with other settings."""
+    contents = contents_of(run.config, run.experiment.model)
+    run.folder.check(run.config, contents)
+    run.folder.claim_inputs(run.protocol(run.questions.test), run.questions.splits())
+    if differences := run.folder.claim(run.config, contents):
+        run.say(f"Resumed with changed settings that do not affect results: {'; '.join(map(str, differences))}.")

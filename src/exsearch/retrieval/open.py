@@ -19,13 +19,13 @@ class Opened(NamedTuple):
 
     retriever: Retriever
     corpus: "Corpus | None"
-    """Of an index folder; None for a server, a recording, or a retriever of the user's own."""
+    """Of an index folder; None for a server, a recording, or a user's own retriever."""
 
 
 def open_retriever(
     location: str, corpus: Path | None = None, record_to: Path | None = None, seconds: float = 60.0
 ) -> Retriever:
-    """Open a retriever as `open_located` does, and return it alone."""
+    """Open a retriever as `open_located` does, and return it without its corpus."""
     return open_located(location, corpus, record_to, seconds).retriever
 
 
@@ -36,7 +36,7 @@ def open_located(
 
     A location is an index folder, whose corpus is at `corpus` if it has moved; the URL of a server (see remote.py);
     `replay:FILE`, recorded searches (`replay:FILE#FINGERPRINT` if FILE has those of several indexes); or `module:name`,
-    a class or function of the user's own that returns a retriever when called without arguments. With `record_to`,
+    a user's own class or function that returns a retriever when called without arguments. With `record_to`,
     searches are answered from that file where it has them, and otherwise recorded in it. A server has `seconds` to
     answer.
 

@@ -134,11 +134,11 @@ class Bm25:
         spans = np.zeros((len(self._postings), len(query_terms), 4), dtype=np.int64)
         for postings, span in zip(self._postings, spans, strict=True):
             postings.find(span, query_terms)
-        lost = np.zeros(len(query_terms), dtype=np.int64)
+        lost_counts = np.zeros(len(query_terms), dtype=np.int64)
         for postings in self._postings:
-            postings.count_lost(lost, query_terms)
+            postings.count_lost(lost_counts, query_terms)
         idf = np.zeros(len(query_terms), dtype=np.float32)
-        _weigh(idf, spans, lost, len(self._corpus))
+        _weigh(idf, spans, lost_counts, len(self._corpus))
         return self._best(spans, idf, ends, k) if k <= INSERT_UP_TO else self._many(spans, idf, ends, k)
 
     def _best(self, spans: Numbers, idf: npt.NDArray[np.float32], ends: Numbers, k: int) -> list[Ranked]:
@@ -199,13 +199,13 @@ def _relative(length: npt.NDArray[np.float64], b: float, mean: float) -> npt.NDA
 
 
 @compiled
-def _weigh(idf: npt.NDArray[np.float32], spans: Numbers, lost: Numbers, passages: int) -> None:
-    """Fill in each term's weight from its spans [segments, terms, 4] and its lost postings in all segments."""
+def _weigh(idf: npt.NDArray[np.float32], spans: Numbers, lost_counts: Numbers, passages: int) -> None:
+    """Fill in each term's weight from its spans [segments, terms, 4] and the number of its lost postings."""
     for term in range(len(idf)):
-        found_in = lost[term]
+        occurrences = lost_counts[term]
         for segment in range(len(spans)):
-            found_in += spans[segment, term, 2] - spans[segment, term, 0]
-        idf[term] = np.log(1 + (passages - found_in + 0.5) / (found_in + 0.5))
+            occurrences += spans[segment, term, 2] - spans[segment, term, 0]
+        idf[term] = np.log(1 + (passages - occurrences + 0.5) / (occurrences + 0.5))
 
 
 @compiled

@@ -20,22 +20,22 @@ def merge_postings(parts: list[Segment], deleted: list[Rows], folder: Path) -> N
     """Write the merged inverted file of `parts`, which are neighbours, to `folder`.
 
     Postings of the `deleted` rows, counted from each part's first row, are dropped. Since scores depend on the number
-    of passages with a term, deleted ones included, `lost.npy` records how many postings each term has lost.
+    of passages with a term, deleted ones included, `lost.npy` records the number of postings that each term has lost.
     """
     vocabularies = [map_array(part.folder / "terms.npy") for part in parts]
     terms = np.unique(np.concatenate(vocabularies))
-    lost = np.zeros(len(terms), dtype=np.int64)
+    lost_counts = np.zeros(len(terms), dtype=np.int64)
     remaining: list[tuple[Numbers, npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]] = []
     for part, own, deleted_rows in zip(parts, vocabularies, deleted, strict=True):
         places = np.searchsorted(terms, own)
         rows, codes, titles = (map_array(part.folder / f"{name}.npy") for name in ("rows", "codes", "titles"))
         group, title_of = _groups(places, map_array(part.folder / "starts.npy"), titles)
-        is_gone = np.zeros(len(part.rows), dtype=np.bool_)
-        is_gone[deleted_rows] = True
-        stays = ~is_gone[rows]
-        lost += np.bincount(group[~stays] >> 1, minlength=len(terms))
+        is_deleted = np.zeros(len(part.rows), dtype=np.bool_)
+        is_deleted[deleted_rows] = True
+        stays = ~is_deleted[rows]
+        lost_counts += np.bincount(group[~stays] >> 1, minlength=len(terms))
         if is_file(before := part.folder / "lost.npy"):
-            lost[places] += map_array(before)
+            lost_counts[places] += map_array(before)
         shifted = rows[stays] + np.uint32(part.rows.start - parts[0].rows.start)
         remaining.append((group[stays], shifted, codes[stays], title_of[stays]))
     group, row, code, title = (np.concatenate(pieces) for pieces in zip(*remaining, strict=True))
@@ -51,8 +51,8 @@ def merge_postings(parts: list[Segment], deleted: list[Rows], folder: Path) -> N
     save_array(folder / "codes.npy", code[order])
     save_array(folder / "titles.npy", title[order][titled])
     save_array(folder / "words.npy", np.sum([map_array(part.folder / "words.npy") for part in parts], axis=0))
-    if lost.any():
-        save_array(folder / "lost.npy", lost)
+    if lost_counts.any():
+        save_array(folder / "lost.npy", lost_counts)
 
 
 def _groups(

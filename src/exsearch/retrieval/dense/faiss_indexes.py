@@ -220,12 +220,12 @@ def _write(path: Path, write: Callable[[Any], None]) -> None:
         write(faiss.PyCallbackIOWriter(file.write, _WRITTEN_AT_ONCE))
 
 
-def _read(path: Path, read: Callable[[str], Any]) -> Any:
+def _read(path: Path, reader: Callable[[str], Any]) -> Any:
     """Let FAISS read a file. Raises OSError if it cannot be opened, ValueError if it is damaged."""
     path.stat()
     probe(path)
     with _damage_reported():
-        return read(str(path))
+        return reader(str(path))
 
 
 def _reblocked(vectors: Iterator[Floats]) -> Iterator[Floats]:

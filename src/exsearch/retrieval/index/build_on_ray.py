@@ -31,8 +31,8 @@ class _Builder:
         return batch
 
 
-def build_on_ray(address: str, target: Target, missing: list[range], advance: Callable[[int], None]) -> None:
-    """Build the `missing` segments of an index on the cluster at `address`.
+def build_on_ray(address: str, target: Target, to_build: list[range], advance: Callable[[int], None]) -> None:
+    """Build the segments `to_build` of an index on the cluster at `address`.
 
     `address` is as for `ray.init`: `auto`, `local` for this machine only, or HOST:PORT. A worker uses one GPU if the
     cluster has any, otherwise one processor. Raises UsageError if Ray is not installed or there is no such cluster.
@@ -47,9 +47,9 @@ def build_on_ray(address: str, target: Target, missing: list[range], advance: Ca
         raise UsageError(f"--ray {address}: {error}") from None
     resources = ray.cluster_resources()
     graphics = int(resources.get("GPU", 0))
-    workers = min(len(missing), graphics or max(int(resources.get("CPU", 1)), 1))
-    segments = ray.data.from_items([{"start": rows.start, "stop": rows.stop} for rows in missing])
-    segments_built = segments.repartition(len(missing)).map_batches(
+    workers = min(len(to_build), graphics or max(int(resources.get("CPU", 1)), 1))
+    segments = ray.data.from_items([{"start": rows.start, "stop": rows.stop} for rows in to_build])
+    segments_built = segments.repartition(len(to_build)).map_batches(
         _Builder,
         fn_constructor_args=(
             str(target.folder.resolve()),

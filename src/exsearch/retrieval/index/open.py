@@ -17,7 +17,7 @@ from exsearch.retrieval.index.registry import check_parameters, is_composite, ki
 
 
 def open_index(folder: Path, corpus_folder: Path | None = None, again: str | None = None) -> Retriever:
-    """Open an index as `open_with_corpus` does, and return it alone."""
+    """Open an index as `open_with_corpus` does, and return it without its corpus."""
     return open_with_corpus(folder, corpus_folder, again)[0]
 
 

@@ -29,21 +29,21 @@ def update_segments(target: Target, listed: list[range], ray: str | None) -> lis
     merged = len(parts) > len(listed) or implementation.indivisible(target.settings) is None
     runs = segments_to_merge([len(rows) for rows in parts], implementation.segment_rows) if merged else []
     groups = _grouped(parts, runs)
-    missing: list[range] = []
+    to_build: list[range] = []
     to_merge: list[list[range]] = []
     for group in groups:
         if _is_sound(target, _joined(group)):
             continue
         if not can_merge(implementation):
-            missing.append(_joined(group))
+            to_build.append(_joined(group))
             continue
-        lost = {rows: _builds(target, rows) for rows in group if len(group) == 1 or not _is_sound(target, rows)}
-        for rows, builds in lost.items():
-            missing += [build for build in builds if build == rows or not _is_sound(target, build)]
-        members = [build for rows in group for build in lost.get(rows, [rows])]
+        unsound = {rows: _builds(target, rows) for rows in group if len(group) == 1 or not _is_sound(target, rows)}
+        for rows, builds in unsound.items():
+            to_build += [build for build in builds if build == rows or not _is_sound(target, build)]
+        members = [build for rows in group for build in unsound.get(rows, [rows])]
         if len(members) > 1:
             to_merge.append(members)
-    _build(target, missing, ray)
+    _build(target, to_build, ray)
     for group in to_merge:
         _merge(target, [segment_at(target.folder, rows) for rows in group])
     return [_joined(group) for group in groups]
@@ -56,15 +56,15 @@ def discard_unlisted(folder: Path, segments: list[range]) -> None:
             remove_unless_held(stray)
 
 
-def _build(target: Target, missing: list[range], ray: str | None) -> None:
-    if not missing:
+def _build(target: Target, to_build: list[range], ray: str | None) -> None:
+    if not to_build:
         return
     total = len(target.corpus)
-    with progress(target.kind, total, total - sum(map(len, missing))) as bar:
+    with progress(target.kind, total, total - sum(map(len, to_build))) as bar:
         if ray is not None:
-            build_on_ray(ray, target, missing, bar.advance)
+            build_on_ray(ray, target, to_build, bar.advance)
             return
-        for rows in missing:
+        for rows in to_build:
             build_segment(target, rows, bar.advance)
 
 
@@ -75,10 +75,10 @@ def _merge(target: Target, parts: list[Segment]) -> None:
     rows = _joined([part.rows for part in parts])
     with atomic_path(segment_at(target.folder, rows).folder) as temporary:
         temporary.mkdir()
-        gone = [part.dropped() for part in parts]
+        dropped_rows = [part.dropped() for part in parts]
         if implementation.merge_segments(parts, deleted, target.folder / SHARED, temporary, target.settings):
-            gone.append(target.corpus.deleted_in(rows) + rows.start)
-        dropped: Rows = np.unique(np.concatenate(gone))
+            dropped_rows.append(target.corpus.deleted_in(rows) + rows.start)
+        dropped: Rows = np.unique(np.concatenate(dropped_rows))
         if len(dropped):
             save_array(temporary / DROPPED, dropped)
         if target.encodes:

@@ -151,8 +151,8 @@ def _(probe: Probe) -> None:
 def _(probe: Probe) -> None:
     query = f"{probe.query} R&D + 100% C#"
     for encoded in (quote(query, safe=""), urlencode({"": query})[1:]):
-        found = probe.get(f"/api/search?query={encoded}&k=3").json()["query"]
-        need(found == query, f"asked for {query!r}, answered {found!r}")
+        echo = probe.get(f"/api/search?query={encoded}&k=3").json()["query"]
+        need(echo == query, f"asked for {query!r}, answered {echo!r}")
 
 
 @CHECKS.add("C", "a query that is not URL-encoded, as SearchLM writes it")

@@ -74,27 +74,28 @@ CHECKS = Checks()
 @CHECKS.add("E", "search for one query, without and with scores")
 def _(probe: Probe) -> None:
     plain = probe.post("/search", {"query": probe.query, "top_n": 2}).json()
-    found = [need_object(item, "a document", id=str, contents=str) for item in need_documents(plain, 2, "the answer")]
+    for item in need_documents(plain, 2, "the answer"):
+        need_object(item, "a document", id=str, contents=str)
     documents, scores = need_list(
         probe.post("/search", {"query": probe.query, "top_n": 2, "return_score": True}).json(), 2, "the scored answer"
     )
     need(documents == plain, "other passages with scores than without")
-    need_descending(need_list(scores, len(found), "the scores"), "the answer")
+    need_descending(need_list(scores, len(plain), "the scores"), "the answer")
 
 
 @CHECKS.add("E", "batch search, without and with scores")
 def _(probe: Probe) -> None:
-    asked = {"query": [probe.query, probe.other], "top_n": 2}
-    plain = need_list(probe.post("/batch_search", asked).json(), 2, "the answer")
-    for found in plain:
-        for item in need_documents(found, 2, "the answer"):
+    batch = {"query": [probe.query, probe.other], "top_n": 2}
+    plain = need_list(probe.post("/batch_search", batch).json(), 2, "the answer")
+    for ranking in plain:
+        for item in need_documents(ranking, 2, "the answer"):
             need_object(item, "a document", id=str, contents=str)
     documents, scores = need_list(
-        probe.post("/batch_search", {**asked, "return_score": True}).json(), 2, "the scored answer"
+        probe.post("/batch_search", {**batch, "return_score": True}).json(), 2, "the scored answer"
     )
     need(documents == plain, "other passages with scores than without")
-    for found, its_scores in zip(plain, need_list(scores, 2, "the scores"), strict=True):
-        need_descending(need_list(its_scores, len(found), "the scores"), "the answer")
+    for ranking, its_scores in zip(plain, need_list(scores, 2, "the scores"), strict=True):
+        need_descending(need_list(its_scores, len(ranking), "the scores"), "the answer")
 
 
 @CHECKS.add("E", "health names the retrievers")

@@ -51,8 +51,8 @@ def _(probe: Probe) -> None:
     answer = probe.post("/queries", {"queries": queries, "k": 2}).json()
     need_object(answer, "the answer", queries=list, answers=list)
     need(answer["queries"] == queries, "`queries` are not those of the request")
-    for found in need_list(answer["answers"], 2, "`answers`"):
-        need(all(isinstance(text, str) for text in need_documents(found, 2, "`answers`")), "a passage is no string")
+    for documents in need_list(answer["answers"], 2, "`answers`"):
+        need(all(isinstance(text, str) for text in need_documents(documents, 2, "`answers`")), "a passage is no string")
 
 
 REFUSALS = [*refusals("D", "/queries", lambda query, k: {"queries": [query], "k": k})]

@@ -109,9 +109,9 @@ CHECKS = Checks()
 
 @CHECKS.add("A", "a batch with scores")
 def _(probe: Probe) -> None:
-    asked = {"queries": [probe.query, probe.other, probe.query], "topk": 2, "return_scores": True}
+    body = {"queries": [probe.query, probe.other, probe.query], "topk": 2, "return_scores": True}
     result = need_list(
-        need_object(probe.post("/retrieve", asked).json(), "the answer", result=list)["result"], 3, "`result`"
+        need_object(probe.post("/retrieve", body).json(), "the answer", result=list)["result"], 3, "`result`"
     )
     first, _, third = (need_scored(ranked, 2, "`result`") for ranked in result)
     need(first == third, "one query asked twice in a batch has two answers")
@@ -125,8 +125,8 @@ def _(probe: Probe) -> None:
 
 @CHECKS.add("A", "topk may be missing or null")
 def _(probe: Probe) -> None:
-    for asked in ({"queries": [probe.query], "return_scores": True}, {"queries": [probe.query], "topk": None}):
-        answer = need_object(probe.post("/retrieve", asked).json(), "the answer", result=list)
+    for body in ({"queries": [probe.query], "return_scores": True}, {"queries": [probe.query], "topk": None}):
+        answer = need_object(probe.post("/retrieve", body).json(), "the answer", result=list)
         need_documents(need_list(answer["result"], 1, "`result`")[0], 1000, "`result`")
 
 
@@ -153,15 +153,16 @@ def _(probe: Probe) -> None:
 
 @CHECKS.add("A2", "retrieve and re-rank in one request")
 def _(probe: Probe) -> None:
-    asked = {"queries": [probe.query], "topk_retrieval": 5, "topk_rerank": 2, "return_scores": True}
-    answer = need_object(probe.post("/retrieve", asked).json(), "the answer", result=list)
+    body = {"queries": [probe.query], "topk_retrieval": 5, "topk_rerank": 2, "return_scores": True}
+    answer = need_object(probe.post("/retrieve", body).json(), "the answer", result=list)
     need_scored(need_list(answer["result"], 1, "`result`")[0], 2, "`result`")
 
 
 @CHECKS.add("A3", "the page of a returned URL, null for an unknown one")
 def _(probe: Probe) -> None:
-    found = probe.post("/retrieve", {"queries": [probe.query], "topk": 1, "return_scores": False}).json()["result"][0]
-    url = need_object(need_documents(found, 1, "`result`")[0], "a document", url=str)["url"]
+    body = {"queries": [probe.query], "topk": 1, "return_scores": False}
+    documents = probe.post("/retrieve", body).json()["result"][0]
+    url = need_object(need_documents(documents, 1, "`result`")[0], "a document", url=str)["url"]
     answer = probe.post("/access", {"urls": [url, "no:such/page"]}).json()
     page, unknown = need_list(need_object(answer, "the answer", result=list)["result"], 2, "`result`")
     need_object(page, "a page", contents=str)

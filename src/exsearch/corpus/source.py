@@ -36,7 +36,7 @@ class Source(Protocol):
     name: str
     """Name in messages."""
     identity: str
-    """Changes with the content, as far as that is visible without reading all of it."""
+    """Changes with the content, if the change is visible without reading all of it."""
     start: Place
     """Position where its first row starts."""
     counts: Literal["line", "row"]

@@ -157,9 +157,9 @@ def _from_records(path: Path, records: list[tuple[str, Any]]) -> Predictions:
         where = f"{path}, {place}"
         if id_field not in record or field not in record:
             raise UsageError(f"{where}: has no {id_field!r} and {field!r} as the first has; do not mix formats")
-        given = record[id_field]
+        value = record[id_field]
         try:
-            id_ = given if isinstance(given, str) else id_text(given)
+            id_ = value if isinstance(value, str) else id_text(value)
         except ValueError as error:
             raise UsageError(f"{where}: {error}") from None
         if id_ is None:

@@ -139,9 +139,9 @@ class _Import:
         self._places: dict[str, str] = {}
         self._asked: dict[str, tuple[str, str]] = {}
         for path in against:
-            for _, read in QuestionFile(path, known_formats()):
-                if isinstance(read, Annotated):
-                    self._asked.setdefault(_words(read.question), (str(path), read.question.id))
+            for _, record in QuestionFile(path, known_formats()):
+                if isinstance(record, Annotated):
+                    self._asked.setdefault(_words(record.question), (str(path), record.question.id))
 
     def add(self, path: Path, place: str, record: Annotated | LeftOut) -> bool:
         """Keep a record, unless something is wrong with it; return whether it is kept."""
@@ -194,7 +194,7 @@ class _Import:
         report = self.report
         finder = None
         if corpus is not None:
-            finder = GoldFinder(corpus, (named for record in self.kept for named in _named(record)))
+            finder = GoldFinder(corpus, (passage for record in self.kept for passage in _named(record)))
         unresolved: list[Unresolved] = []
         questions = []
         for record in self.kept:

@@ -1,7 +1,7 @@
 """Plans the searches of a gold trajectory: the queries, the index's hits, and what is recorded from them.
 
-A plan is a generator: it yields a query, is sent the index's hits, and finally returns its hops. So many plans can be
-searched for together, and a query can depend on earlier hits.
+A plan is a generator: it yields a query, is sent the index's hits, and finally returns its hops. Many plans can
+therefore be searched for together, and a query can depend on earlier hits.
 """
 
 import random

@@ -10,7 +10,7 @@ from exsearch.world.schema import NUMBER, YEAR, Kind, Relation, Role
 
 ENTITIES_PER_PASSAGE = 0.75
 SPLIT_SHARES: dict[Split, float] = {"train": 0.6, "dev": 0.2, "test": 0.2}
-GIVEN_NAMES = [(given, "she", "her") for given in NAMES.women] + [(given, "he", "his") for given in NAMES.men]
+GIVEN_NAMES = [(name, "she", "her") for name in NAMES.women] + [(name, "he", "his") for name in NAMES.men]
 INITIALS = "JMRTCEHLWGSBDAPKNF"
 _FAMILY = ((0, 0), (0, 1), (1, 0), (2, 0))
 """Given name and middle initial (none or one) of four consecutive namesakes: Ann, Ann J., Bea, Cora."""
@@ -115,12 +115,12 @@ class Block:
         quartet, member = divmod(turn, len(_FAMILY))
         place = 3 * quartet + _FAMILY[member][0]
         entry, they, their = self._given[(start + place) % len(self._given)]
-        given, _, nick = entry.partition(":")
+        given_name, _, nick = entry.partition(":")
         # Each time all given names are used, a surname gets two further initials.
         initials = 2 * (place // len(self._given)) + _FAMILY[member][1]
         initial = f"{INITIALS[(start + initials) % len(INITIALS)]}. " if initials else ""
-        full = f"{given} {initial}{surname}"
-        nicknamed = f"{nick or given} {initial}{surname}"
+        full = f"{given_name} {initial}{surname}"
+        nicknamed = f"{nick or given_name} {initial}{surname}"
         aliases = [surname, nicknamed]
         if role.honorific:
             aliases.append(f"{role.honorific} {surname}")

@@ -70,7 +70,7 @@ def seed_class(word: str) -> int:
 
 
 def _own(candidates: Iterator[str], wanted_class: int) -> list[str]:
-    """Keep the words of class `wanted`, each once."""
+    """Keep the words of one seed class, each once."""
     words = dict.fromkeys(word for word in candidates if seed_class(word) == wanted_class)
     return [word for word in words if word not in _FAMOUS and not _UGLY.search(word)]
 
@@ -136,7 +136,7 @@ class NameBook:
 
 def from_pattern(pattern: str, word: str, honoured: Mapping[str, str] | None = None) -> Name:
     """Fill a kind's name pattern with an invented word, or with the name of an entity that has this word."""
-    written = [form.format(w=word, **(honoured or {})) for form in pattern.split("|")]
-    bare = [form.removeprefix("~") for form in written]
-    forms = tuple("the " + form[1:] if form.startswith("~") else form for form in written)
+    variants = [form.format(w=word, **(honoured or {})) for form in pattern.split("|")]
+    bare = [form.removeprefix("~") for form in variants]
+    forms = tuple("the " + form[1:] if form.startswith("~") else form for form in variants)
     return Name(bare[0], tuple(bare[1:]), forms, word)

@@ -44,7 +44,7 @@ class Relation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dates: bool = False
     """The head's year is drawn from the tail's year plus `gap`."""
     measure: tuple[int, int, str] = (0, 0, "")
-    """Least value, most value and unit of a NUMBER."""
+    """Minimum, maximum and unit of a NUMBER."""
     comparisons: tuple[Comparison, ...] = ()
 
     @property

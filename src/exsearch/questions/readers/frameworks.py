@@ -14,7 +14,7 @@ from exsearch.questions.readers.supporting import Supported, evidence_of
 
 
 class _Metadata(Supported, kw_only=True):
-    """The metadata that FlashRAG keeps of the source, as far as it is used here."""
+    """The part of the metadata that FlashRAG keeps of the source which is used here."""
 
     type: str | None = None
     question_decomposition: list[Step] | None = None
@@ -43,7 +43,7 @@ def is_flashrag(fields: dict[str, Any]) -> bool:
 
 
 def read_flashrag(fields: dict[str, Any], id: str) -> Annotated:
-    """Read a question, and gold passages from its metadata if it is of HotpotQA, 2WikiMultihopQA or MuSiQue."""
+    """Read a question, and gold passages from its metadata if it is from HotpotQA, 2WikiMultihopQA or MuSiQue."""
     record = convert(fields, _FlashRag)
     return record.annotated(known_id(id, record.id), as_list(record.golden_answers))
 

@@ -65,7 +65,7 @@ def _paragraph(title: str, facts: list[int], cuts: list[list[str]]) -> NamedPass
     """
     there = [[n for n in facts if 0 <= n < len(sentences)] for sentences in cuts]
     largest = max(map(len, there), default=0)
-    fitting = {tuple(cut): known for cut, known in zip(cuts, there, strict=True) if len(known) == largest}
+    fitting = {tuple(each): numbers for each, numbers in zip(cuts, there, strict=True) if len(numbers) == largest}
     if len(fitting) > 1:
         return NamedPassage(None, title, ambiguous=True)
     sentences, supporting = next(iter(fitting.items()), ((), []))

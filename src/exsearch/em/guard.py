@@ -2,8 +2,8 @@
 
 EM guarantees that p(y | x) = E_z p(y | x, z) does not fall. It guarantees nothing about the M-step's objective on
 held-out trajectories, which falls with every step, because it measures the distance from the model that sampled them.
-So held-out training questions are answered anew by the model before and after a step, greedily or by sampling. The
-figure compared, question by question, is the mean of p(y | x, z), with 0 for a trajectory without an answer.
+So the model answers held-out training questions before and after a step, greedily or by sampling. The figure
+compared, question by question, is the mean of p(y | x, z), with 0 for a trajectory without an answer.
 
 The whole step is tried first, then a half and a quarter of it. The first under which the mean does not fall is taken;
 if it falls under each, the step is refused. Half of the questions are tried first: if the mean is lower than before by

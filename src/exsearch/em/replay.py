@@ -85,14 +85,14 @@ def learned_from(
             continue
         trajectories = checks.passing(each.trajectories, each.read_trajectories())
         try:
-            learned = weighted_examples(trajectories, weights, chat, config)
+            new = weighted_examples(trajectories, weights, chat, config)
         except UsageError as error:
             raise UsageError(f"{each.trajectories} with {each.weights}: {error}") from None
-        learned = [replace(example, weight=factor * example.weight) for example in learned]
+        new = [replace(example, weight=factor * example.weight) for example in new]
         again = config.replay == "ratios" and each is not rollouts[-1]
         worth = ratios_worth([record for record in weights if isinstance(record, Reweighed)]) if again else None
-        sources.append(Source(each.name, factor, len(learned), sum(example.weight for example in learned), worth))
-        for example in learned:
+        sources.append(Source(each.name, factor, len(new), sum(example.weight for example in new), worth))
+        for example in new:
             key = (example.question_id, tuple(example.token_ids))
             if key in examples:
                 example = replace(example, weight=examples[key].weight + example.weight)

@@ -1,6 +1,6 @@
 """A tokenizer with which no text can spell a control token.
 
-Tokenizers find added tokens, such as `<|im_end|>` or `<think>`, by their spelling, whoever wrote the text, and
+Tokenizers find added tokens, such as `<|im_end|>` or `<think>`, by their spelling, in text of any origin, and
 whether or not they are flagged as special. Here these tokens have other names, drawn at random and never shown, so
 that text that spells one of them stays text. What writes control tokens, the chat template, is translated to these
 names; the result is then tokenised as a whole, each part in its context, as the tokenizer itself would do.

@@ -57,7 +57,7 @@ def _resumable(experiment: Experiment, out: Path) -> Iterator[Retriever]:
 
 
 def as_begun(experiment: Experiment, *journals: Path) -> Experiment:
-    """Return the experiment with the date that the prompts in these files state as today's, as far as they exist.
+    """Return the experiment with the date that the prompts in these files state as today's, if the files exist.
 
     An earlier version started runs with the date of the day. Raises UsageError if the prompts do not follow from the
     settings, since a resumed run would then continue other conversations.

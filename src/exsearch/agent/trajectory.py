@@ -161,7 +161,7 @@ class Trajectory(Numbered, frozen=True):
     exact: bool = True
     """False if the engine returned text, so that token ids or log-probs are not its own: not to be trained on."""
     scored: bool = True
-    """False if the engine returned no log-probs; those of the model's own tokens are then 0, too."""
+    """False if the engine returned no log-probs; those of the model's own tokens are then also 0."""
     share: float = 1.0
     """One over the number of continuations drawn where this one branches off: its share of a sample."""
     opening_logprob: float | None = None

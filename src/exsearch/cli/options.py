@@ -39,15 +39,15 @@ baseline_option = click.option(
 model_option = click.option("--model", help="builtin:smollm2-135m, a checkpoint folder, or a Hugging Face id.")
 
 
-def settings(recipe: Path | None, overrides: tuple[str, ...], **chosen: str | None) -> "Config":
+def settings(recipe: Path | None, overrides: tuple[str, ...], **options: str | None) -> "Config":
     """Return the config of a recipe, `--set` overrides and options, in rising precedence.
 
-    `chosen` maps dotted keys, with `__` for the dot, to option values; None means that the option was not given.
+    `options` maps dotted keys, with `__` for the dot, to option values; None means that the option was not given.
     """
     from exsearch.config import load_config, parse_config
 
     changes = [*overrides]
-    changes += [f"{key.replace('__', '.')}={value}" for key, value in chosen.items() if value is not None]
+    changes += [f"{key.replace('__', '.')}={value}" for key, value in options.items() if value is not None]
     return parse_config({}, changes, "settings") if recipe is None else load_config(recipe, changes)
 
 

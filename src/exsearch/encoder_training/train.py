@@ -74,8 +74,8 @@ def train_retriever(
     """Fine-tune the encoder on triples, and write it to the folder `output`, which TokenEncoder loads.
 
     An output finished from the same inputs is not changed; raises UsageError if it is from other inputs. After an
-    interruption, the same call resumes, and ends with the same weights. `log` is called with the step (from 1) and its figures, and
-    `rewind` with the step from which a resumed run continues.
+    interruption, the same call resumes, and ends with the same weights. `log` is called with the step (from 1) and its
+    figures, and `rewind` with the step from which a resumed run continues.
     """
     device, dtype = torch.device(pick_device(model_config)), pick_dtype(model_config)
     checkpoint = load_checkpoint(encoder)

@@ -191,7 +191,7 @@ class _Copy:
         return reply
 
     def send(self, request: Request) -> None:
-        """Send a request; a lost copy is noticed by whoever waits for an answer."""
+        """Send a request; a lost copy is noticed when its answer is awaited."""
         with self._sending, suppress(OSError):
             self._connection.send_bytes(msgspec.msgpack.encode(request))
 

@@ -74,9 +74,9 @@ class _Identity:
     def id(self) -> str:
         if self._path.exists():
             return read_json(self._path, dict[str, str])["id"]
-        drawn = secrets.token_hex(4)
-        write_json(self._path, {"id": drawn})
-        return drawn
+        id_ = secrets.token_hex(4)
+        write_json(self._path, {"id": id_})
+        return id_
 
 
 class _Runs:

@@ -49,9 +49,8 @@ class RunFolder(RunLayout):
             if value_of(config, key) == value_of(Config(), key):
                 config = with_value(config, key, value_of(original, key))
         behaviour = ", ".join(f"{key} = {written(EARLIER[key])}" for key in unknown)
-        return as_earlier(
-            config, unknown
-        ), f"Started by an earlier version, so this run keeps its behaviour: {behaviour}."
+        sentence = f"Started by an earlier version, so this run keeps its behaviour: {behaviour}."
+        return as_earlier(config, unknown), sentence
 
     def _unknown(self) -> list[str]:
         """Return the settings that did not exist in the version that started the run here."""

@@ -49,14 +49,14 @@ def micro_batches(
 
     def cut(limit: int) -> list[list[Example]]:
         parts: list[list[Example]] = []
-        left = 0
+        room = 0
         for example, same in zip(ordered, shared, strict=True):
             length = len(example.token_ids)
-            if parts and length - same <= left:
-                left -= length - same
+            if parts and length - same <= room:
+                room -= length - same
                 parts[-1].append(example)
             else:
-                left = limit - length
+                room = limit - length
                 parts.append([example])
         return parts
 

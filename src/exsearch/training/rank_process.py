@@ -18,7 +18,7 @@ from exsearch.training.launch import REPORT
 from exsearch.training.trainer import train_job
 
 ENTRY = "exsearch.training.rank_process"
-"""This module's name, for whoever starts ranks."""
+"""This module's name, for starting ranks."""
 SECONDS_TO_HEAR = 3.0
 """Seconds to wait before reporting an error, in case another rank caused it: torchrun then ends this rank meanwhile."""
 

@@ -78,7 +78,7 @@ def test_the_commands_of_the_readme_train_on_two_ranks(
         ("sft", "warm-up.json", ["--bf16", "maybe"], "'maybe' is neither True nor False"),
         ("sft", "warm-up.json", ["--num_train_epochs", "1.5"], "must be a whole number"),
         ("sft", "warm-up.json", ["--learning_rate", "-1"], "out of range"),
-        ("sft", "warm-up.json", ["--resume_from_checkpoint", "True"], "there is nothing to continue"),
+        ("sft", "warm-up.json", ["--resume_from_checkpoint", "True"], "there is nothing to resume"),
         ("sft", "warm-up.json", ["--resume_from_checkpoint", "/elsewhere"], "name the output folder"),
         ("sft", "warm-up.json", ["--deepspeed", "./src/script/ds_z3_config.json"], "zero3 needs several ranks"),
         ("sft", "nothing.json", [], "nothing.json: no such file"),

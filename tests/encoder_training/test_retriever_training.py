@@ -253,7 +253,7 @@ class TestTraining:
         ("config", "message"),
         [
             (RetrieverConfig(scope="projection", dimensions=33), "must be 1 to 32"),
-            (RetrieverConfig(scope="full", dimensions=8), "scope projection"),
+            (RetrieverConfig(scope="full", dimensions=8), "dimensions apply only to a projection: set scope"),
         ],
     )
     def test_dimensions_that_do_not_fit_are_refused(

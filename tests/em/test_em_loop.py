@@ -48,7 +48,7 @@ def test_p_answer_is_told_of_no_model_where_an_earlier_version_scored_some_other
     assert EMRun(config, root, said.append).run().train_answer_probability.keys() == {"warmup", "iter-1"}
     earlier = RunFolder(root).train_eval("warmup")
     write_scores(earlier, msgspec.structs.replace(read_scores(earlier), likelihood_of="aliases"))
-    assert not any("aliases alone" in line for line in said)
+    assert not any("aliases only" in line for line in said)
     assert EMRun(config, root, said.append).run().train_answer_probability == {}
     assert "p(answer) is not reported" in said[-1]
 

@@ -176,10 +176,9 @@ def mcp(
     limits = Limits(k=100)
     server = mcp_server(*_open(index, corpus, force), limits)
     if transport == "stdio":
-        try:
-            serve_stdio(server)
-        except KeyboardInterrupt:
-            stopping.end(0)  # a thread still waits for standard input; a normal exit would wait for it
+        # a thread waits for standard input, so the library could not stop in an orderly way; nothing is lost
+        stopping.end_at_signal(0)
+        serve_stdio(server)
     else:
         _listen(mcp_app(server, key, sites), host, port, key, limits.seconds)
 

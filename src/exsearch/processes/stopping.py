@@ -82,7 +82,7 @@ def is_first() -> bool:
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
-    if _stop.code is not None:  # everything is done except the interpreter's own cleanup
+    if _stop.code is not None:  # there is nothing left to stop in an orderly way
         end(_stop.code)
     if not is_first():
         return
@@ -90,6 +90,11 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
         tasks[-1].get_loop().call_soon_threadsafe(lambda: None)  # wakes up the loop, which may be waiting for input
         return
     raise KeyboardInterrupt
+
+
+def end_at_signal(code: int) -> None:
+    """End the process with an exit code at the first signal from now on, whatever it is doing."""
+    _stop.code = code
 
 
 def leave(code: int) -> NoReturn:

@@ -4,6 +4,7 @@ import codecs
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +20,7 @@ from exsearch.core.errors import UsageError
 from exsearch.core.fingerprint import fingerprint
 from exsearch.core.journal import Journal
 from exsearch.core.jsonl import read_growing, read_json, read_jsonl, write_json, write_jsonl
+from exsearch.core.scratch import remove_abandoned
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -267,24 +269,42 @@ with atomic_path(Path(sys.argv[1])) as temporary:
 """
 
 
-def test_the_next_writer_removes_what_a_killed_one_left_and_nothing_of_one_that_lives(tmp_path: Path) -> None:
-    target = tmp_path / "target"
+@pytest.fixture
+def begin(tmp_path: Path) -> Iterator[Callable[[Path, str], "subprocess.Popen[str]"]]:
+    """Starts a process that writes a text to a file once its standard input ends, and has begun."""
+    processes = []
 
-    def begin(text: str) -> "subprocess.Popen[str]":
+    def begin(target: Path, text: str) -> "subprocess.Popen[str]":
         command = [sys.executable, "-c", WRITER, str(target), text]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        processes.append(process)
         assert process.stdout is not None and process.stdout.readline() == "begun\n"
         return process
 
-    living, killed = begin("living"), begin("killed")
+    yield begin
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("by", ["the next writer", "whoever resumes the folder"])
+def test_what_a_killed_writer_left_is_removed_and_nothing_of_one_that_lives(
+    begin: Callable[[Path, str], "subprocess.Popen[str]"], tmp_path: Path, by: str
+) -> None:
+    target = tmp_path / "inner" / "target"
+    living, killed = begin(target, "living"), begin(target, "killed")
     killed.kill()
-    killed.communicate()
-    assert len(list(tmp_path.glob(".target.*.partial"))) == 2
-    write_text(target, "next")
-    assert target.read_text() == "next" and len(list(tmp_path.iterdir())) == 2
+    killed.wait()
+    assert len(list(target.parent.glob(".target.*.partial"))) == 2
+    if by == "the next writer":
+        write_text(target, "next")
+        assert target.read_text() == "next"
+    else:
+        remove_abandoned(tmp_path)
+    assert len(list(target.parent.glob(".target.*.partial"))) == 1
     living.communicate("")
     assert living.returncode == 0
-    assert target.read_text() == "living" and list(tmp_path.iterdir()) == [target]
+    assert target.read_text() == "living" and list(target.parent.iterdir()) == [target]
 
 
 def test_a_file_is_written_where_it_may_be_but_not_listed(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:  # imported late, since it takes a tenth of a second
 
 _TAKEN = (FileExistsError, FileNotFoundError, TimeoutError)
 """Errors if another writer has a folder of this name, or removed it as abandoned before its lock was taken."""
+_OWN = re.compile(r"\.(.+)\.[0-9a-f]{8}\.partial")
+"""Name of a writer's folder, with that of its target."""
 
 
 @contextmanager
@@ -23,9 +25,7 @@ def scratch(target: Path) -> Iterator[Path]:
     interrupted writer; such folders are removed first.
     """
     for folder in _beside(target):
-        # folders that are locked, already removed, or another user's are kept, which does no harm
-        with suppress(OSError), _lock(folder, target):
-            _remove(folder)
+        _remove_abandoned(folder, target.name)
     own, lock = _begin(target)
     try:
         yield own
@@ -34,11 +34,28 @@ def scratch(target: Path) -> Iterator[Path]:
         lock.release()
 
 
+def remove_abandoned(folder: Path) -> None:
+    """Remove what interrupted writers have left anywhere in `folder`.
+
+    The next writer of a target removes what others of this target have left; this is for targets that are complete, and
+    not written again.
+    """
+    for own in list(folder.glob("**/.*.partial")):
+        if match := _OWN.fullmatch(own.name):
+            _remove_abandoned(own, match[1])
+
+
+def _remove_abandoned(own: Path, name: str) -> None:
+    # folders that are locked, already removed, or another user's are kept, which does no harm
+    with suppress(OSError), _lock(own, name):
+        _remove(own)
+
+
 def _begin(target: Path) -> tuple[Path, "BaseFileLock"]:
     """Create a folder and lock it; an OSError names `target`."""
     while True:
         own = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
-        lock = _lock(own, target)
+        lock = _lock(own, target.name)
         try:
             own.mkdir()
             lock.acquire()
@@ -51,17 +68,17 @@ def _begin(target: Path) -> tuple[Path, "BaseFileLock"]:
         return own, lock
 
 
-def _lock(own: Path, target: Path) -> "BaseFileLock":
+def _lock(own: Path, name: str) -> "BaseFileLock":
     from filelock import FileLock
 
-    return FileLock(own / f"{target.name}.lock", blocking=False)
+    return FileLock(own / f"{name}.lock", blocking=False)
 
 
 def _beside(target: Path) -> list[Path]:
     """Return the folders of all writers of `target`; none in a folder that is writable but cannot be listed."""
-    name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.partial")
     try:
-        return [path for path in target.parent.iterdir() if name.fullmatch(path.name)]
+        matches = [(path, _OWN.fullmatch(path.name)) for path in target.parent.iterdir()]
+        return [path for path, match in matches if match and match[1] == target.name]
     except PermissionError:
         return []
 

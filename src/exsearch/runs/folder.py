@@ -6,6 +6,7 @@ from exsearch.config import Config, TrackingConfig, dump_config, load_config
 from exsearch.core.atomic import write_text
 from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import read_json, write_json, write_jsonl
+from exsearch.core.scratch import remove_abandoned
 from exsearch.core.toml import read_toml
 from exsearch.effects import (
     EARLIER,
@@ -86,6 +87,7 @@ class RunFolder(RunLayout):
         Without `contents`, an existing run keeps its config.
         """
         differences = self.check(config, contents)
+        remove_abandoned(self.root)
         if contents is not None or not self.config.exists():
             write_text(self.config, dump_config(config, leave_out=self._unknown()))
         if contents is not None:

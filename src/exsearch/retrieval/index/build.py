@@ -15,6 +15,7 @@ from exsearch.core.atomic import atomic_path, behind_link, remove, replace_atomi
 from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import read_json, write_json
 from exsearch.core.locks import sole_writer
+from exsearch.core.scratch import remove_abandoned
 from exsearch.core.trouble import machine_trouble
 from exsearch.corpus.store import Corpus, refuse_to_replace
 from exsearch.retrieval.index.folder import (
@@ -50,6 +51,7 @@ def build_index(corpus: Corpus, kind: str, out: Path, *, ray: str | None = None,
     plan = {"format": FORMAT, "kind": kind, "version": version, "parameters": msgspec.to_builtins(settings)}
     folder = behind_link(out)
     with sole_writer(folder):
+        remove_abandoned(folder)
         there = _index_at(folder)
         if there is not None and there.passages > len(corpus):
             corpus = Corpus.open(corpus.folder)  # another process may have extended and indexed it meanwhile
@@ -65,9 +67,8 @@ def build_index(corpus: Corpus, kind: str, out: Path, *, ray: str | None = None,
                 remove(partial)  # this would fail again; other causes of a stop may be gone next time
                 raise
             replace_atomically(partial, folder)
-        (
-            folder / PLAN
-        ).unlink()  # last: without it, a finished folder would count as another build's, and be built again
+        # last: without the plan, a finished folder would count as another build's, and be built again
+        (folder / PLAN).unlink()
     return out
 
 

@@ -17,16 +17,8 @@ def iteration_of(
 ) -> Iteration:
     """Summarise an iteration; `validation_em` is of the model it ended with, the previous one after a refused step."""
     total = sum(source.weight for source in sources) or 1.0
-    return Iteration(
-        name=name,
-        questions=weights.questions,
-        skipped=weights.skipped,
-        mean_answer_probability=weights.mean_answer_probability,
-        malformed=weights.malformed,
-        effective_sample_size=weights.effective_sample_size,
-        weight_entropy=weights.weight_entropy,
-        sample_exact_match=weights.exact_match,
-        any_exact_match=weights.any_exact_match,
+    return msgspec.structs.replace(
+        weights.as_iteration(name),
         examples=sum(source.examples for source in sources),
         validation_em=validation_em,
         sources={source.name: round(source.weight / total, 5) for source in sources},

@@ -16,6 +16,7 @@ from exsearch.core.errors import UsageError
 from exsearch.core.registry import Registry
 from exsearch.evaluation.metrics import exact_match, f1
 from exsearch.questions.question import Question
+from exsearch.runs.records import Iteration
 from exsearch.runs.weighted import Weighted
 
 
@@ -271,6 +272,20 @@ class WeightSummary:
     """Mean over all trajectories."""
     any_exact_match: float
     """Share of questions with at least one right sample."""
+
+    def as_iteration(self, name: str) -> Iteration:
+        """Return the record of an iteration of which only the E-step's figures are known."""
+        return Iteration(
+            name=name,
+            questions=self.questions,
+            skipped=self.skipped,
+            mean_answer_probability=self.mean_answer_probability,
+            malformed=self.malformed,
+            effective_sample_size=self.effective_sample_size,
+            weight_entropy=self.weight_entropy,
+            sample_exact_match=self.exact_match,
+            any_exact_match=self.any_exact_match,
+        )
 
 
 def summarise(weighted: Sequence[Weighted]) -> WeightSummary:

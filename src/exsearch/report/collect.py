@@ -4,10 +4,11 @@ import re
 
 import msgspec
 
+from exsearch.em.weigh import summarise
 from exsearch.evaluation.bootstrap import answer_probability
 from exsearch.evaluation.scores import Figure, Scores
 from exsearch.questions.question import Question
-from exsearch.report.e_steps import collect_e_steps, iteration_figures
+from exsearch.report.e_steps import collect_e_steps
 from exsearch.report.losses import loss_curves
 from exsearch.report.models import hops_of, known_figures, page_model
 from exsearch.report.page import EStep, Model, Page
@@ -109,7 +110,7 @@ def _probability(scores: Scores | None) -> Figure | None:
 
 def _unfinished_iterations(run: RunReader) -> list[Iteration]:
     weights = {name: list(run.weights(name)) for name in run.explored_iterations()}
-    iterations = [iteration_figures(name, records) for name, records in weights.items() if records]
+    iterations = [summarise(records).as_iteration(name) for name, records in weights.items() if records]
     return [msgspec.structs.replace(iteration, guard=run.guard(iteration.name)) for iteration in iterations]
 
 

@@ -5,13 +5,12 @@ from collections import Counter
 from collections.abc import Iterable
 
 from exsearch.agent.trajectory import Number, Trajectory
-from exsearch.em.weigh import effective_sample_size, summarise
+from exsearch.em.weigh import effective_sample_size
 from exsearch.questions.question import Question
 from exsearch.report.page import EStep, Explored, Histogram, Sample
 from exsearch.report.passages import PassageTable
 from exsearch.report.trajectories import page_trajectory
 from exsearch.runs.reader import RunReader
-from exsearch.runs.records import Iteration
 from exsearch.runs.weighted import Weighted
 
 MAX_SAMPLES = 1_200
@@ -98,22 +97,6 @@ def _ess(group: dict[Number, Weighted]) -> float | None:
     """Return the effective sample size of a question's weights; None if all are 0."""
     weights = [weighted.weight for weighted in group.values()]
     return round(effective_sample_size(weights), 4) if any(weights) else None
-
-
-def iteration_figures(name: str, weighted: list[Weighted]) -> Iteration:
-    """Return the figures of an iteration of a run that has no summary yet."""
-    summary = summarise(weighted)
-    return Iteration(
-        name=name,
-        questions=summary.questions,
-        skipped=summary.skipped,
-        mean_answer_probability=summary.mean_answer_probability,
-        malformed=summary.malformed,
-        effective_sample_size=summary.effective_sample_size,
-        weight_entropy=summary.weight_entropy,
-        sample_exact_match=summary.exact_match,
-        any_exact_match=summary.any_exact_match,
-    )
 
 
 def histogram(values: list[float], low: float, high: float, bins: int) -> Histogram:

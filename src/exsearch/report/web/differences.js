@@ -6,7 +6,7 @@ import { badge, el, svg } from "./dom.js";
 import { MINUS, plural, whole, words } from "./format.js";
 import { differenceText, differenceUnit, intervalText, metricLabel, metricText } from "./metrics.js";
 import { niceTicks } from "./scales.js";
-import { table } from "./table.js";
+import { tableCard } from "./table.js";
 
 export function pairedSection() {
   const { differences, metric, breakdowns, wins, losses, ties } = data.paired;
@@ -63,15 +63,10 @@ function differenceTable(differences) {
     whole(each.difference.n),
     each.told_apart ? badge("best", "significant") : badge("plain", "not significant"),
   ]);
-  return el(
-    "div",
-    { class: "card" },
-    table(head, rows),
-    el(
-      "p",
-      { class: "note" },
-      "Significant: the interval excludes zero, and at least six questions differ. n is lower if one of the two lacks the metric for some questions.",
-    ),
+  return tableCard(
+    head,
+    rows,
+    "Significant: the interval excludes zero, and at least six questions differ. n is lower if one of the two lacks the metric for some questions.",
   );
 }
 

@@ -9,7 +9,7 @@ import { DASH, fixed, isNumber, percent, whole } from "./format.js";
 import { bigNumbers } from "./headline.js";
 import { lossCharts, weightCharts } from "./learning.js";
 import { METRICS, metricText, rangeText } from "./metrics.js";
-import { table } from "./table.js";
+import { table, tableCard } from "./table.js";
 
 export function figuresTab() {
   const isRun = data.kind === "run";
@@ -126,15 +126,10 @@ function figureTable() {
     whole(questionCount(model)),
     ...keys.map((key) => figureCell(key, model.figures[key], questionCount(model))),
   ]);
-  return el(
-    "div",
-    { class: "card" },
-    table(head, rows),
-    el(
-      "p",
-      { class: "note" },
-      "Mean over n questions, with its 95% bootstrap interval below; a different n is stated with the figure.",
-    ),
+  return tableCard(
+    head,
+    rows,
+    "Mean over n questions, with its 95% bootstrap interval below; a different n is stated with the figure.",
   );
 }
 

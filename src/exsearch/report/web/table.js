@@ -14,6 +14,11 @@ function tableCell(content, column) {
   return column ? el("td", {}, content) : el("th", { scope: "row" }, content);
 }
 
+/** A table on a card, with a note below it. */
+export function tableCard(columns, rows, note) {
+  return el("div", { class: "card" }, table(columns, rows), el("p", { class: "note" }, note));
+}
+
 export function valueTable({ head, rows }) {
   return el("details", { class: "values" }, el("summary", {}, "Values"), table(head, rows));
 }

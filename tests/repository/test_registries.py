@@ -77,8 +77,8 @@ def test_every_tracker_of_the_settings_is_there(tmp_path: Path, monkeypatch: pyt
 
 
 def test_every_dialect_is_asked_and_checked_and_named_by_the_command() -> None:
-    assert {letter for letter, _, _ in CHECKS} == set(DIALECTS)
-    assert names_in(help_of(serve.commands["check"], "--dialect"), DIALECTS) == list(DIALECTS)  # type: ignore[attr-defined]
+    assert {check.dialect for check in CHECKS} == {request.dialect for request in REQUESTS} == set(DIALECTS)
+    assert names_in(help_of(serve.commands["check"], "--dialect"), DIALECTS) == DIALECTS  # type: ignore[attr-defined]
     assert {client.path for client in CLIENTS.values()} <= {request.path for request in REQUESTS}
 
 

@@ -75,21 +75,21 @@ def test_search_r1_asks_for_three_unless_it_says_how_many(body: dict[str, Any]) 
 )
 def test_search_r1_with_reranking_asks_for_what_is_left_after_it(keys: dict[str, Any], k: int) -> None:
     asked = read("/retrieve", {"queries": ["x"], "return_scores": True, **keys})
-    assert (asked.dialect, asked.asks()) == ("A2", (["x"], k))
+    assert (asked.dialect, asked.asks()) == ("search-r1-rerank", (["x"], k))
     assert asked.answer(HITS[:1])["result"][0][0] == {"document": FRANCE_DOCUMENT, "score": 2.5}
 
 
 def test_skyrl_sends_one_query_and_gets_one_list() -> None:
     asked = read("/retrieve", {"query": "x", "topk": 2, "return_scores": True})
-    assert (asked.dialect, asked.asks()) == ("B", (["x"], 2))
+    assert (asked.dialect, asked.asks()) == ("skyrl", (["x"], 2))
     assert asked.answer(HITS[1:]) == {"result": [[]]}
     assert asked.answer(HITS[:1])["result"][0][1] == {"document": NOVEL_DOCUMENT, "score": 1.5}
-    assert read("/retrieve", {"query": "x"}).dialect == "B"
+    assert read("/retrieve", {"query": "x"}).dialect == "skyrl"
 
 
 def test_colbert() -> None:
     asked = read("/api/search", {"query": "x", "k": 7})
-    assert (asked.dialect, asked.asks(), asked.max_passages) == ("C", (["x"], 7), 100)
+    assert (asked.dialect, asked.asks(), asked.max_passages) == ("colbert", (["x"], 7), 100)
     answer = asked.answer(HITS[:1])
     assert answer["query"] == "x"
     first, second = answer["topk"]
@@ -104,19 +104,19 @@ def test_colbert() -> None:
 
 @pytest.mark.parametrize("path", ["/", "/retrieve", "/search", "/wiki17_abstracts"])
 def test_dspy_may_post_to_any_path(path: str) -> None:
-    assert read(path, {"query": "x", "k": 2}).dialect == "C"
+    assert read(path, {"query": "x", "k": 2}).dialect == "colbert"
 
 
 def test_r1_searcher_gets_strings_that_do_not_begin_with_a_number() -> None:
     asked = read("/queries", {"queries": ["x", "y"]})
-    assert (asked.dialect, asked.asks()) == ("D", (["x", "y"], 3))
+    assert (asked.dialect, asked.asks()) == ("r1-searcher", (["x", "y"], 3))
     assert asked.answer(HITS) == {"queries": ["x", "y"], "answers": [[FRANCE_CONTENTS, NOVEL_CONTENTS], []]}
 
 
 def test_flashrag() -> None:
     documents = [{"id": "11", "contents": FRANCE_CONTENTS}, {"id": "n-2", "contents": NOVEL_CONTENTS}]
     one = read("/search", {"query": "x"})
-    assert (one.dialect, one.asks(), one.answer(HITS[:1])) == ("E", (["x"], 10), documents)
+    assert (one.dialect, one.asks(), one.answer(HITS[:1])) == ("flashrag", (["x"], 10), documents)
     assert read("/search", {"query": "x", "top_n": 2, "return_score": True}).answer(HITS[:1]) == [documents, [2.5, 1.5]]
     batch = read("/batch_search", {"query": ["x", "y"], "top_n": 2})
     assert (batch.asks(), batch.answer(HITS)) == ((["x", "y"], 2), [documents, []])
@@ -126,7 +126,7 @@ def test_flashrag() -> None:
 
 def test_zerosearch_gets_a_bare_list() -> None:
     asked = read("/retrieve", {"query": "x", "top_k": 2})
-    assert (asked.dialect, asked.asks()) == ("F", (["x"], 2))
+    assert (asked.dialect, asked.asks()) == ("zerosearch", (["x"], 2))
     assert asked.answer(HITS[:1]) == [{"text": FRANCE_CONTENTS}, {"text": NOVEL_CONTENTS}]
 
 

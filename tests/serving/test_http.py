@@ -203,7 +203,7 @@ def test_with_an_api_key_only_its_holders_are_answered(index: tuple[Retriever, C
         assert send(url, "/retrieve", {"queries": [QUERY]}, {"X-API-Key": "s3cret"})[0] == 200
         assert send(url, "/health")[0] == send(url, "/healthz")[0] == 200
         assert [result for result in run_checks(url, "all", QUERY, key) if result.fault is not None] == []
-        assert all(result.fault is not None for result in run_checks(url, "A", QUERY))
+        assert all(result.fault is not None for result in run_checks(url, "search-r1", QUERY))
 
 
 @pytest.mark.parametrize("content", [b"", b" \n", b"two\nlines", "schlüssel".encode()])
@@ -371,8 +371,9 @@ def test_the_conformance_suite_finds_what_a_wrong_server_does_wrong() -> None:
     passed = [result.check for result in results if result.fault is None]
     assert {check for check in passed if not check.startswith("survived")} == set()
     faults = {(result.dialect, result.check): result.fault for result in results}
-    assert "no list" in str(faults["A", "a batch with scores"]) or "entries" in str(faults["A", "a batch with scores"])
-    assert "200" in str(faults["C", "an error is an HTTP error with error and message"])
+    batch = str(faults["search-r1", "a batch with scores"])
+    assert "no list" in batch or "entries" in batch
+    assert "200" in str(faults["colbert", "an error is an HTTP error with error and message"])
 
 
 def test_the_conformance_suite_refuses_what_is_no_server() -> None:

@@ -170,12 +170,12 @@ def test_a_taken_port_and_a_bad_host_are_usage_errors(folder: Path) -> None:
 
 def test_check_reports_a_line_a_check_and_fails_if_one_fails(folder: Path) -> None:
     with running(retrieval_app(*tiny_index(folder / "other"), Limits())) as url:
-        result = CliRunner().invoke(serve, ["check", url, "--dialect", "F", "--query", "capital"])
+        result = CliRunner().invoke(serve, ["check", url, "--dialect", "zerosearch", "--query", "capital"])
         assert result.exit_code == 0
-        assert re.search(r"^F   one query, a bare list +ok$", result.stdout, re.MULTILINE)
-        result = CliRunner().invoke(serve, ["check", url, "--dialect", "F", "--query", "xylophone", "--json"])
+        assert re.search(r"^zerosearch +one query, a bare list +ok$", result.stdout, re.MULTILINE)
+        result = CliRunner().invoke(serve, ["check", url, "--dialect", "zerosearch", "--query", "xylophone", "--json"])
         assert isinstance(result.exception, ExSearchError)
         first, *others = json.loads(result.stdout)
         assert "--query" in first.pop("fault")
-        assert first == {"dialect": "F", "check": "one query, a bare list"}
+        assert first == {"dialect": "zerosearch", "check": "one query, a bare list"}
         assert {other["fault"] for other in others} == {None}

@@ -185,7 +185,12 @@ def mcp(
 
 @serve.command()
 @click.argument("url")
-@click.option("--dialect", default="all", show_default=True, help="A, A2, A3, B, C, D, E, F or all.")
+@click.option(
+    "--dialect",
+    default="all",
+    show_default=True,
+    help="search-r1, search-r1-rerank, asearcher-access, skyrl, colbert, r1-searcher, flashrag, zerosearch or all.",
+)
 @click.option("--query", default="What is the capital of France?", show_default=True, help="A query that has hits.")
 @api_key_option
 @click.option("--json", "as_json", is_flag=True, help="Print the checks as a JSON array.")
@@ -205,7 +210,7 @@ def check(url: str, dialect: str, query: str, api_key_file: Path | None, as_json
         results.append(result)
         if not as_json:
             outcome = "ok" if result.fault is None else f"FAILED: {result.fault}"
-            click.echo(f"{result.dialect:<3} {result.check:<66} {outcome}")
+            click.echo(f"{result.dialect:<16} {result.check:<66} {outcome}")
     if as_json:
         click.echo(msgspec.json.encode(results).decode())
     failed = sum(result.fault is not None for result in results)

@@ -10,16 +10,7 @@ from exsearch.core.registry import unknown
 from exsearch.wire.probe import SECONDS, Probe
 from exsearch.wire.registry import CHECKS
 
-DIALECTS = {
-    "A": "Search-R1, verl, ASearcher, agent-lightning, slime",
-    "A2": "Search-R1's combined retrieval and re-ranking",
-    "A3": "ASearcher's page access",
-    "B": "SkyRL",
-    "C": "ColBERT, SearchLM, DSPy",
-    "D": "R1-Searcher",
-    "E": "ReSearch, ReCall (FlashRAG)",
-    "F": "ZeroSearch",
-}
+DIALECTS = list(dict.fromkeys(check.dialect for check in CHECKS))
 
 
 class CheckResult(msgspec.Struct, frozen=True):
@@ -44,9 +35,9 @@ def run_checks(url: str, dialect: str, query: str, api_key: str | None = None) -
         probe.get("/")
     except (OSError, httpx2.HTTPError) as error:
         raise UsageError(f"{probe.shown}: no server answers there ({error})") from None
-    for letter, name, check in CHECKS:
-        if dialect in ("all", letter):
-            yield CheckResult(letter, name, _fault(check, probe))
+    for check in CHECKS:
+        if dialect in ("all", check.dialect):
+            yield CheckResult(check.dialect, check.name, _fault(check.run, probe))
 
 
 def _fault(check: Callable[[Probe], None], probe: Probe) -> str | None:

@@ -83,9 +83,9 @@ def overview() -> str:
     lines = []
     for request in REQUESTS:
         keys = ", ".join(request.__struct_fields__)
-        lines.append(f"{request.dialect:<3} POST {request.path:<14} {{{keys}}}".ljust(78) + _summary(request))
-    lines.append("C   GET  /api/search    ?query=...&k=...".ljust(78) + "At any other path, too")
-    lines += ["", *(f"    GET  {path:<14} {summary}" for path, (summary, _) in _PLAIN_GETS.items())]
+        lines.append(f"{request.dialect:<16} POST {request.path:<14} {{{keys}}}".ljust(92) + _summary(request))
+    lines.append(f"{ColBERT.dialect:<16} GET  {ColBERT.path:<14} ?query=...&k=...".ljust(92) + "At any other path, too")
+    lines += ["", *(f"{'':<16} GET  {path:<14} {summary}" for path, (summary, _) in _PLAIN_GETS.items())]
     return "\n".join([*lines, ""])
 
 
@@ -93,7 +93,7 @@ def _get(limits: Limits) -> Schema:
     """Describe the search by GET, which every path accepts."""
     k = {"type": "integer", "minimum": 1, "maximum": min(ColBERT.max_passages, limits.k), "default": 10}
     return {
-        "summary": f"C: {_summary(ColBERT)}, with the keys in the URL",
+        "summary": f"{ColBERT.dialect}: {_summary(ColBERT)}, with the keys in the URL",
         "parameters": [
             {"name": "query", "in": "query", "required": True, "schema": query_schema(limits)},
             {"name": "k", "in": "query", "schema": k},

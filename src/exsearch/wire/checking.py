@@ -14,7 +14,6 @@ class Check(NamedTuple):
     """One check of a dialect."""
 
     dialect: str
-    """Its letter."""
     name: str
     run: Callable[[Probe], None]
     """Raises AssertionError with what is wrong."""

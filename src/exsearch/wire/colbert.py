@@ -23,7 +23,7 @@ _INTEGER = re.compile(r"0|[1-9][0-9]{0,17}")
 class ColBERT(SearchRequest, frozen=True):
     """ColBERT's server, as SearchLM and DSPy call it: GET with `query` and `k` in the URL, or POST."""
 
-    dialect = "C"
+    dialect = "colbert"
     path = "/api/search"
     max_passages = 100
 
@@ -57,7 +57,7 @@ class ColBERT(SearchRequest, frozen=True):
 
 
 def colbert_get(query_string: bytes) -> ColBERT | None:
-    """Read dialect C from a URL; None if it has no `query`. Raises RequestError.
+    """Read such a request from a URL; None if it has no `query`. Raises RequestError.
 
     SearchLM writes the query into the URL unencoded: a bare `&` belongs to the query unless another parameter follows,
     and so does a `+` if there are also unencoded spaces.
@@ -137,17 +137,17 @@ def _topk(answer: Any, k: int) -> list[str]:
     return [item["text"] for item in documents]
 
 
-@CHECKS.add("C", "GET with query and k in the URL")
+@CHECKS.add("colbert", "GET with query and k in the URL")
 def _(probe: Probe) -> None:
     _topk(probe.get("/api/search?" + urlencode({"query": probe.query, "k": 3})).json(), 3)
 
 
-@CHECKS.add("C", "k may be missing and then is 10")
+@CHECKS.add("colbert", "k may be missing and then is 10")
 def _(probe: Probe) -> None:
     _topk(probe.get("/api/search?" + urlencode({"query": probe.query})).json(), 10)
 
 
-@CHECKS.add("C", "the answer names the query, percent-encoded or with plus signs")
+@CHECKS.add("colbert", "the answer names the query, percent-encoded or with plus signs")
 def _(probe: Probe) -> None:
     query = f"{probe.query} R&D + 100% C#"
     for encoded in (quote(query, safe=""), urlencode({"": query})[1:]):
@@ -155,7 +155,7 @@ def _(probe: Probe) -> None:
         need(echo == query, f"asked for {query!r}, answered {echo!r}")
 
 
-@CHECKS.add("C", "a query that is not URL-encoded, as SearchLM writes it")
+@CHECKS.add("colbert", "a query that is not URL-encoded, as SearchLM writes it")
 def _(probe: Probe) -> None:
     for query in (probe.query, f"{probe.query} Zürich, R&D"):
         answer = probe.get_unencoded(f"/api/search?query={query}&k=3").json()
@@ -163,12 +163,12 @@ def _(probe: Probe) -> None:
         _topk(answer, 3)
 
 
-@CHECKS.add("C", "POST of query and k as JSON, which DSPy's client can do")
+@CHECKS.add("colbert", "POST of query and k as JSON, which DSPy's client can do")
 def _(probe: Probe) -> None:
     _topk(probe.post("/api/search", {"query": probe.query, "k": 3}).json(), 3)
 
 
-@CHECKS.add("C", "an error is an HTTP error with error and message")
+@CHECKS.add("colbert", "an error is an HTTP error with error and message")
 def _(probe: Probe) -> None:
     reply = probe.get("/api/search?k=3")
     need(400 <= reply.status < 500, f"HTTP {reply.status} for a request without a query")
@@ -177,4 +177,4 @@ def _(probe: Probe) -> None:
     need_object(json.loads(reply.body), "the answer", error=bool, message=str)
 
 
-REFUSALS = [*refusals("C", "/api/search", lambda query, k: {"query": query, "k": k})]
+REFUSALS = [*refusals("colbert", "/api/search", lambda query, k: {"query": query, "k": k})]

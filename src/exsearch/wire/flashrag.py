@@ -14,7 +14,7 @@ from exsearch.wire.request import SearchRequest
 class FlashRAG(SearchRequest, frozen=True):
     """The FlashRAG server of ReSearch and ReCall, one query."""
 
-    dialect = "E"
+    dialect = "flashrag"
     path = "/search"
 
     query: str
@@ -34,7 +34,7 @@ class FlashRAG(SearchRequest, frozen=True):
 class FlashRAGBatch(SearchRequest, frozen=True):
     """The same server, several queries."""
 
-    dialect = "E"
+    dialect = "flashrag"
     path = "/batch_search"
 
     query: list[str]
@@ -71,7 +71,7 @@ CLIENT = Client("/batch_search", True, lambda queries, k: {"query": queries, "to
 CHECKS = Checks()
 
 
-@CHECKS.add("E", "search for one query, without and with scores")
+@CHECKS.add("flashrag", "search for one query, without and with scores")
 def _(probe: Probe) -> None:
     plain = probe.post("/search", {"query": probe.query, "top_n": 2}).json()
     for item in need_documents(plain, 2, "the answer"):
@@ -83,7 +83,7 @@ def _(probe: Probe) -> None:
     need_descending(need_list(scores, len(plain), "the scores"), "the answer")
 
 
-@CHECKS.add("E", "batch search, without and with scores")
+@CHECKS.add("flashrag", "batch search, without and with scores")
 def _(probe: Probe) -> None:
     batch = {"query": [probe.query, probe.other], "top_n": 2}
     plain = need_list(probe.post("/batch_search", batch).json(), 2, "the answer")
@@ -98,10 +98,10 @@ def _(probe: Probe) -> None:
         need_descending(need_list(its_scores, len(ranking), "the scores"), "the answer")
 
 
-@CHECKS.add("E", "health names the retrievers")
+@CHECKS.add("flashrag", "health names the retrievers")
 def _(probe: Probe) -> None:
     answer = need_object(probe.get("/health").json(), "the answer", status=str, retrievers=dict)
     need_object(answer["retrievers"], "`retrievers`", total=int, available=int)
 
 
-REFUSALS = [*refusals("E", "/search", lambda query, k: {"query": query, "top_n": k})]
+REFUSALS = [*refusals("flashrag", "/search", lambda query, k: {"query": query, "top_n": k})]

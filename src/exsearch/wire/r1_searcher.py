@@ -16,7 +16,7 @@ from exsearch.wire.request import SearchRequest
 class R1Searcher(SearchRequest, frozen=True):
     """R1-Searcher."""
 
-    dialect = "D"
+    dialect = "r1-searcher"
     path = "/queries"
 
     queries: list[str]
@@ -45,7 +45,7 @@ CLIENT = Client("/queries", True, lambda queries, k: {"queries": queries, "k": k
 CHECKS = Checks()
 
 
-@CHECKS.add("D", "a batch of queries, passages as strings")
+@CHECKS.add("r1-searcher", "a batch of queries, passages as strings")
 def _(probe: Probe) -> None:
     queries = [probe.query, probe.other]
     answer = probe.post("/queries", {"queries": queries, "k": 2}).json()
@@ -55,4 +55,4 @@ def _(probe: Probe) -> None:
         need(all(isinstance(text, str) for text in need_documents(documents, 2, "`answers`")), "a passage is no string")
 
 
-REFUSALS = [*refusals("D", "/queries", lambda query, k: {"queries": [query], "k": k})]
+REFUSALS = [*refusals("r1-searcher", "/queries", lambda query, k: {"queries": [query], "k": k})]

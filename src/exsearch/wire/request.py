@@ -11,7 +11,7 @@ class SearchRequest(msgspec.Struct, frozen=True):
     """A request for the best passages of one or more queries."""
 
     dialect: ClassVar[str]
-    """Letter of the dialect, as in docs/reference/wire-formats.md."""
+    """Name of the wire format, as in docs/reference/wire-formats.md."""
     path: ClassVar[str]
     max_passages: ClassVar[int | None] = None
     """The dialect's own maximum number of passages."""

@@ -16,7 +16,7 @@ from exsearch.wire.request import SearchRequest
 class SearchR1(SearchRequest, frozen=True):
     """Search-R1 and its descendants: verl, ASearcher, agent-lightning, slime."""
 
-    dialect = "A"
+    dialect = "search-r1"
     path = "/retrieve"
 
     queries: list[str]
@@ -39,7 +39,7 @@ class SearchR1Rerank(SearchRequest, frozen=True):
     The answer is the index's own ranking; for re-ranking, build an index that re-ranks (`hybrid`).
     """
 
-    dialect = "A2"
+    dialect = "search-r1-rerank"
     path = "/retrieve"
 
     queries: list[str]
@@ -60,14 +60,14 @@ class SearchR1Rerank(SearchRequest, frozen=True):
 class Access(msgspec.Struct, frozen=True):
     """ASearcher's request for whole pages; here a page is a passage and its URL the passage's id."""
 
-    dialect: ClassVar[str] = "A3"
+    dialect: ClassVar[str] = "asearcher-access"
     path: ClassVar[str] = "/access"
 
     urls: list[str]
 
 
 def document(passage: Passage) -> dict[str, str]:
-    """Return a passage in dialect A's form: title and text both joined and apart; `url` is for ASearcher."""
+    """Return a passage as Search-R1's documents are: title and text both joined and apart; `url` is for ASearcher."""
     return {
         "id": passage.id,
         "contents": contents_of(passage),
@@ -107,7 +107,7 @@ CLIENT = Client(
 CHECKS = Checks()
 
 
-@CHECKS.add("A", "a batch with scores")
+@CHECKS.add("search-r1", "a batch with scores")
 def _(probe: Probe) -> None:
     body = {"queries": [probe.query, probe.other, probe.query], "topk": 2, "return_scores": True}
     result = need_list(
@@ -117,20 +117,20 @@ def _(probe: Probe) -> None:
     need(first == third, "one query asked twice in a batch has two answers")
 
 
-@CHECKS.add("A", "one query")
+@CHECKS.add("search-r1", "one query")
 def _(probe: Probe) -> None:
     answer = probe.post("/retrieve", {"queries": [probe.query], "topk": 3, "return_scores": True}).json()
     need_scored(need_list(answer["result"], 1, "`result`")[0], 3, "`result`")
 
 
-@CHECKS.add("A", "topk may be missing or null")
+@CHECKS.add("search-r1", "topk may be missing or null")
 def _(probe: Probe) -> None:
     for body in ({"queries": [probe.query], "return_scores": True}, {"queries": [probe.query], "topk": None}):
         answer = need_object(probe.post("/retrieve", body).json(), "the answer", result=list)
         need_documents(need_list(answer["result"], 1, "`result`")[0], 1000, "`result`")
 
 
-@CHECKS.add("A", "without scores: plain documents")
+@CHECKS.add("search-r1", "without scores: plain documents")
 def _(probe: Probe) -> None:
     for queries in ([probe.query], [probe.query, probe.other], [probe.query] * 3):
         answer = probe.post("/retrieve", {"queries": queries, "topk": 2, "return_scores": False}).json()
@@ -139,26 +139,26 @@ def _(probe: Probe) -> None:
                 need_contents(item, "a document")
 
 
-@CHECKS.add("A", "an empty batch, which Search-R1 sends when no rollout searches")
+@CHECKS.add("search-r1", "an empty batch, which Search-R1 sends when no rollout searches")
 def _(probe: Probe) -> None:
     answer = probe.post("/retrieve", {"queries": [], "topk": 3, "return_scores": True}).json()
     need_list(need_object(answer, "the answer", result=list)["result"], 0, "`result`")
 
 
-@CHECKS.add("A", "an empty query among others does not fail the batch")
+@CHECKS.add("search-r1", "an empty query among others does not fail the batch")
 def _(probe: Probe) -> None:
     answer = probe.post("/retrieve", {"queries": ["", probe.query], "topk": 2, "return_scores": True}).json()
     need_scored(need_list(answer["result"], 2, "`result`")[1], 2, "`result`")
 
 
-@CHECKS.add("A2", "retrieve and re-rank in one request")
+@CHECKS.add("search-r1-rerank", "retrieve and re-rank in one request")
 def _(probe: Probe) -> None:
     body = {"queries": [probe.query], "topk_retrieval": 5, "topk_rerank": 2, "return_scores": True}
     answer = need_object(probe.post("/retrieve", body).json(), "the answer", result=list)
     need_scored(need_list(answer["result"], 1, "`result`")[0], 2, "`result`")
 
 
-@CHECKS.add("A3", "the page of a returned URL, null for an unknown one")
+@CHECKS.add("asearcher-access", "the page of a returned URL, null for an unknown one")
 def _(probe: Probe) -> None:
     body = {"queries": [probe.query], "topk": 1, "return_scores": False}
     documents = probe.post("/retrieve", body).json()["result"][0]
@@ -170,6 +170,8 @@ def _(probe: Probe) -> None:
 
 
 REFUSALS = [
-    *refusals("A", "/retrieve", lambda query, k: {"queries": [query], "topk": k, "return_scores": True}),
-    *refusals("A2", "/retrieve", lambda query, k: {"queries": [query], "topk_retrieval": k, "topk_rerank": k}),
+    *refusals("search-r1", "/retrieve", lambda query, k: {"queries": [query], "topk": k, "return_scores": True}),
+    *refusals(
+        "search-r1-rerank", "/retrieve", lambda query, k: {"queries": [query], "topk_retrieval": k, "topk_rerank": k}
+    ),
 ]

@@ -11,9 +11,9 @@ from exsearch.wire.search_r1 import read_search_r1, search_r1_answer
 
 
 class SkyRL(SearchRequest, frozen=True):
-    """SkyRL: as SearchR1, but with one query."""
+    """SkyRL: as Search-R1, but with one query."""
 
-    dialect = "B"
+    dialect = "skyrl"
     path = "/retrieve"
 
     query: str
@@ -35,10 +35,10 @@ CLIENT = Client(
 CHECKS = Checks()
 
 
-@CHECKS.add("B", "one query with scores")
+@CHECKS.add("skyrl", "one query with scores")
 def _(probe: Probe) -> None:
     answer = probe.post("/retrieve", {"query": probe.query, "topk": 2, "return_scores": True}).json()
     need_scored(need_list(need_object(answer, "the answer", result=list)["result"], 1, "`result`")[0], 2, "`result`")
 
 
-REFUSALS = [*refusals("B", "/retrieve", lambda query, k: {"query": query, "topk": k, "return_scores": True})]
+REFUSALS = [*refusals("skyrl", "/retrieve", lambda query, k: {"query": query, "topk": k, "return_scores": True})]

@@ -16,7 +16,7 @@ from exsearch.wire.request import SearchRequest
 class ZeroSearch(SearchRequest, frozen=True):
     """ZeroSearch in wiki mode."""
 
-    dialect = "F"
+    dialect = "zerosearch"
     path = "/retrieve"
 
     query: str
@@ -43,10 +43,10 @@ CLIENT = Client("/retrieve", False, lambda queries, k: {"query": queries[0], "to
 CHECKS = Checks()
 
 
-@CHECKS.add("F", "one query, a bare list")
+@CHECKS.add("zerosearch", "one query, a bare list")
 def _(probe: Probe) -> None:
     for item in need_documents(probe.post("/retrieve", {"query": probe.query, "top_k": 2}).json(), 2, "the answer"):
         need_object(item, "a passage", text=str)
 
 
-REFUSALS = [*refusals("F", "/retrieve", lambda query, k: {"query": query, "top_k": k})]
+REFUSALS = [*refusals("zerosearch", "/retrieve", lambda query, k: {"query": query, "top_k": k})]

@@ -1,5 +1,6 @@
-"""A user's own grammar, weighting and retriever are named as `module:name`; what is not there is one clear error."""
+"""A user's own grammar, weighting, engine or retriever is `module:name`; what is not there is one clear error."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from exsearch.agent.grammars.registry import make_grammar
 from exsearch.config import parse_config
 from exsearch.core.named import find_own, is_own
 from exsearch.em.weigh import weighting_of
+from exsearch.engine.load import load_engine
+from exsearch.engine.spec import EngineSpec
 from exsearch.retrieval.open import open_located, open_retriever
 
 OWN = """
@@ -26,8 +29,12 @@ class Empty:
 def minus(samples, temperature):
     return [-1.0 for _ in samples]
 
+def no_engine(spec, chat):
+    return {}
+
 number = 3
 """
+GUIDE = Path(__file__).parents[2] / "docs" / "how-to" / "engines.md"
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +87,31 @@ def test_a_weighting_that_is_none_is_refused() -> None:
     sample = xs.Sample(0.0, 0.0, 0.0, exact_match=1.0, f1=1.0, gain=None)
     with pytest.raises(xs.UsageError, match=r"one number of 0 or more for each of 1 samples, not \[-1.0\]"):
         weighting_of(xs.WeighConfig(weighting="mine:minus"))([sample], 1.0)
+
+
+def test_an_engine_of_ones_own_as_in_the_guide_answers(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    [code] = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    (tmp_path / "own_engine.py").write_text(code)
+    answers = []
+    for engine in ("transformers", "own_engine:counted"):
+        model = xs.ModelConfig(path=str(tiny_checkpoint), engine=engine, precision="fp32")
+        agent = xs.AgentConfig(context=512, turn_tokens=8, max_steps=1)
+        with xs.load_agent(model, "mine:Empty", agent) as asked:
+            answers.append(asked.answer("Who?").token_ids)
+    assert answers[0] == answers[1]
+    assert find_own("own_engine:counted", "model.engine").conversations == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mine:number", "not a function of"),
+        ("mine:no_engine", "what it returns lacks context_size, fingerprint, open, scores, seats, shut_down, stats of"),
+    ],
+)
+def test_an_engine_that_is_none_is_refused(name: str, message: str, tiny_checkpoint: Path) -> None:
+    with pytest.raises(xs.UsageError, match=rf"^model\.engine = {name}: {message}"):
+        load_engine(EngineSpec(tiny_checkpoint, xs.ModelConfig(engine=name), 512, 1), None)  # type: ignore[arg-type]
 
 
 def test_a_retriever_of_ones_own_is_opened_and_has_no_corpus() -> None:

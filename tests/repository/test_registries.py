@@ -14,10 +14,11 @@ from exsearch.cli.doctor import PURPOSES, doctor
 from exsearch.cli.index import index
 from exsearch.cli.options import BASELINES
 from exsearch.cli.serve import serve
-from exsearch.config import GrammarName, TrackingConfig, WeightingName
+from exsearch.config import EngineName, GrammarName, TrackingConfig, WeightingName
 from exsearch.core.errors import UsageError
 from exsearch.core.registry import Registry
 from exsearch.em.weigh import WEIGHTINGS
+from exsearch.engine.load import ENGINES
 from exsearch.logs.tracking import open_mirrors
 from exsearch.retrieval.index.registry import KINDS, kind_class
 from exsearch.serving.conformance import DIALECTS
@@ -59,6 +60,7 @@ def test_a_users_own_is_imported_only_where_a_setting_takes_it(tmp_path: Path, m
 def test_the_settings_name_what_is_registered() -> None:
     assert list(get_args(GrammarName)) == list(GRAMMARS)
     assert list(get_args(WeightingName)) == list(WEIGHTINGS)
+    assert list(get_args(EngineName)) == list(ENGINES)
 
 
 def test_every_kind_of_index_can_be_loaded_and_is_named_by_the_command() -> None:

@@ -15,6 +15,7 @@ Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 Normalisation = Literal["question", "trajectory", "token"]
 Denominator = Literal["expected", "batch"]
+EngineName = Literal["transformers", "vllm", "openai"]
 GrammarName = Literal[
     "exsearch", "closed-book", "one-shot", "ircot", "self-ask", "search-r1", "zerosearch", "r1-searcher"
 ]
@@ -39,8 +40,8 @@ class ModelConfig(Section, frozen=True):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Precision of generation, scoring and the forward pass of training. `auto` is `bf16` where the hardware computes
     faster with it."""
-    engine: Literal["transformers", "vllm", "openai"] = "transformers"
-    """Engine that generates and scores."""
+    engine: Annotated[str, ours_or_own(get_args(EngineName))] = "transformers"
+    """Engine that generates and scores: `transformers`, `vllm`, `openai`, or your own as `module:name`."""
     adapter: str = ""
     """Folder of a LoRA adapter for the model that answers, for the engines `transformers` and `vllm`."""
     tensor_parallel: Positive = 1

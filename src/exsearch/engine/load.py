@@ -1,6 +1,7 @@
 """Loads the engine that the settings name."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,7 @@ from transformers import PreTrainedConfig
 from exsearch.config import ModelConfig
 from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.core.fingerprint import fingerprint
+from exsearch.core.registry import Registry
 from exsearch.engine.adapter import SETTINGS, require_adapter_folder
 from exsearch.engine.base import Engine
 from exsearch.engine.builtin import model_fingerprint
@@ -27,30 +29,27 @@ _PROCESSORS_EACH, _AMX_PROCESSORS_EACH = 1, 4
 _MAXIMUM_COPIES = 8
 _MEMORY_SHARE = 4
 """Copies may use a fourth of the machine's memory for their weights."""
+_MEMBERS = {"fingerprint", "context_size", "seats", "stats", "scores", "open", "shut_down"}
 
 
 def load_engine(spec: EngineSpec, chat: Conversation) -> Engine:
-    """Load a model into the engine that its settings name. Raises UsageError.
+    """Load a model into the engine that its settings name. Raises UsageError."""
+    name = spec.model.engine
+    load = ENGINES.ours_or_own(name)
+    if not callable(load):
+        raise UsageError(f"model.engine = {name}: not a function of (spec, chat) that returns an exsearch.Engine")
+    engine: Engine = load(spec, chat)
+    if lacking := sorted(_MEMBERS - set(dir(engine))):
+        raise UsageError(f"model.engine = {name}: what it returns lacks {', '.join(lacking)} of an exsearch.Engine")
+    return engine
 
-    The transformers engine refuses a context in which the model would contradict itself: see `steady_limit`.
-    """
-    config, folder = spec.model, spec.folder
-    if spec.adapter is not None:
-        if config.engine == "openai":
-            raise UsageError("model.adapter is for the engines transformers and vllm; an endpoint has its own")
-        require_adapter_folder(spec.adapter)
-    if config.engine == "openai":
-        return _endpoint(spec, chat)
-    identity = model_fingerprint(folder)
-    if spec.adapter is not None:
-        identity = fingerprint([identity, adapter_fingerprint(config)])
-    spec = msgspec.structs.replace(spec, fingerprint=identity)
-    if config.engine == "vllm":
-        from exsearch.engine.vllm import VLLMEngine
 
-        return VLLMEngine(spec)
-    require_steady(load_config(folder), spec.context)
-    if (copies := min(config.data_parallel or faster_copies(folder, spec.device), spec.seats)) > 1:
+def _transformers(spec: EngineSpec, chat: Conversation) -> Engine:
+    """Refuses a context in which the model would contradict itself: see `steady_limit`."""
+    spec = _identified(spec)
+    require_steady(load_config(spec.folder), spec.context)
+    wanted = spec.model.data_parallel or faster_copies(spec.folder, spec.device)
+    if (copies := min(wanted, spec.seats)) > 1:
         return CopiedEngine(spec, copies)
     try:
         return HFEngine.load(spec)
@@ -58,9 +57,39 @@ def load_engine(spec: EngineSpec, chat: Conversation) -> Engine:
         if not is_out_of_memory(error):
             raise
         raise ExSearchError(
-            f"{folder}: out of memory while loading the model on {spec.device}; free memory there, or use a smaller "
-            "model"
+            f"{spec.folder}: out of memory while loading the model on {spec.device}; free memory there, or use a "
+            "smaller model"
         ) from error
+
+
+def _vllm(spec: EngineSpec, chat: Conversation) -> Engine:
+    from exsearch.engine.vllm import VLLMEngine
+
+    return VLLMEngine(_identified(spec))
+
+
+def _endpoint(spec: EngineSpec, chat: Conversation) -> Engine:
+    from exsearch.engine.openai import OpenAIEngine
+
+    if spec.adapter is not None:
+        raise UsageError("model.adapter is for the engines transformers and vllm; an endpoint has its own")
+    if not spec.model.url or not spec.model.name:
+        raise UsageError("model.engine = openai needs model.url, such as http://127.0.0.1:8000/v1, and model.name")
+    return OpenAIEngine(spec, chat)
+
+
+ENGINES = Registry[Callable[[EngineSpec, Conversation], Engine]](
+    "engine", {"transformers": _transformers, "vllm": _vllm, "openai": _endpoint}, setting="model.engine"
+)
+
+
+def _identified(spec: EngineSpec) -> EngineSpec:
+    """Return the specification with the fingerprint of its weights. Raises UsageError if a folder has none."""
+    identity = model_fingerprint(spec.folder)
+    if spec.adapter is not None:
+        require_adapter_folder(spec.adapter)
+        identity = fingerprint([identity, adapter_fingerprint(spec.model)])
+    return msgspec.structs.replace(spec, fingerprint=identity)
 
 
 def adapter_fingerprint(config: ModelConfig) -> str:
@@ -95,11 +124,3 @@ def faster_copies(folder: Path, device: str) -> int:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     by_memory = memory // (_MEMORY_SHARE * 2 * weights)  # bfloat16 weights, computed in float32
     return max(min(by_processors, by_memory, _MAXIMUM_COPIES), 1)
-
-
-def _endpoint(spec: EngineSpec, chat: Conversation) -> Engine:
-    from exsearch.engine.openai import OpenAIEngine
-
-    if not spec.model.url or not spec.model.name:
-        raise UsageError("model.engine = openai needs model.url, such as http://127.0.0.1:8000/v1, and model.name")
-    return OpenAIEngine(spec, chat)

@@ -38,9 +38,9 @@ from exsearch.core.atomic import write_text
 from exsearch.em.replay import decayed
 from exsearch.training.batches import batch_of_step, steps_per_epoch
 from exsearch.training.example import Example
-from exsearch.training.learner import TorchLearner
+from exsearch.training.learners.learner import TorchLearner
 from exsearch.training.loss import WeightedLoss, expected_denominator
-from exsearch.training.ranks import Ranks
+from exsearch.training.ranks.ranks import Ranks
 from exsearch.training.trainer import accumulate_gradient, learning_rate
 
 RESULT = Path(__file__).parent / "results" / "exact_em.json"

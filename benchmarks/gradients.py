@@ -31,13 +31,13 @@ from exsearch.agent.chat import ChatFormat
 from exsearch.config import AgentConfig, TrainingConfig
 from exsearch.core.atomic import write_text
 from exsearch.corpus.store import write_corpus
-from exsearch.engine.builtin import resolve_model
+from exsearch.engine.models.builtin import resolve_model
 from exsearch.retrieval.index.build import build_index
 from exsearch.retrieval.index.open import open_index
 from exsearch.training.example import Example, example_from
-from exsearch.training.learner import Learner
+from exsearch.training.learners.learner import Learner
 from exsearch.training.loss import WeightedLoss
-from exsearch.training.ranks import joined_ranks
+from exsearch.training.ranks.ranks import joined_ranks
 from exsearch.training.trainer import accumulate_gradient, load_for_training, make_learner
 from exsearch.warmup.write import gold_trajectories
 from exsearch.world import World

@@ -52,7 +52,7 @@ from exsearch.hardware.devices import bfloat16_is_fast
 from exsearch.questions.question import Question
 from exsearch.retrieval.index.build import build_index
 from exsearch.training.example import Example
-from exsearch.training.tree import grow
+from exsearch.training.packing.tree import grow
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "learn.json"

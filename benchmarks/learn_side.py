@@ -64,9 +64,9 @@ def exsearch(examples: list[dict[str, Any]], options: argparse.Namespace) -> Res
 
     from exsearch.config import TrainingConfig
     from exsearch.training.example import Example
-    from exsearch.training.learner import TorchLearner
+    from exsearch.training.learners.learner import TorchLearner
     from exsearch.training.loss import WeightedLoss
-    from exsearch.training.ranks import joined_ranks
+    from exsearch.training.ranks.ranks import joined_ranks
     from exsearch.training.trainer import accumulate_gradient, load_for_training
 
     config = TrainingConfig(normalise="token", learning_rate=RATE)

@@ -26,7 +26,7 @@ from exsearch.agent.chat import ChatFormat
 from exsearch.agent.trajectory import Trajectory
 from exsearch.core.atomic import write_text
 from exsearch.core.jsonl import read_jsonl, write_json
-from exsearch.engine.builtin import resolve_model
+from exsearch.engine.models.builtin import resolve_model
 
 ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "reference_commands.json"

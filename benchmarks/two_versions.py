@@ -72,8 +72,8 @@ def engine_rate(threads: int) -> float:
     from exsearch.config import ModelConfig
     from exsearch.engine.base import Sampling
     from exsearch.engine.batch import generate, logprobs
-    from exsearch.engine.builtin import resolve_model
-    from exsearch.engine.hf import HFEngine
+    from exsearch.engine.hf.engine import HFEngine
+    from exsearch.engine.models.builtin import resolve_model
 
     torch.set_num_threads(threads)
     folder = resolve_model("builtin:smollm2-135m")
@@ -100,11 +100,11 @@ def trainer_rate(threads: int) -> float:
     import torch
 
     from exsearch.config import LearnConfig
-    from exsearch.engine.builtin import resolve_model
+    from exsearch.engine.models.builtin import resolve_model
     from exsearch.training.example import Example
-    from exsearch.training.learner import TorchLearner
+    from exsearch.training.learners.learner import TorchLearner
     from exsearch.training.loss import WeightedLoss
-    from exsearch.training.ranks import Ranks
+    from exsearch.training.ranks.ranks import Ranks
     from exsearch.training.trainer import accumulate_gradient, load_for_training
 
     torch.set_num_threads(threads)

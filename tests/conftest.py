@@ -63,7 +63,7 @@ def process_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def builtin() -> Path:
     """The checkpoint folder of the embedded model; converted on first use."""
-    from exsearch.engine.builtin import resolve_model
+    from exsearch.engine.models.builtin import resolve_model
 
     return resolve_model("builtin:smollm2-135m")
 

@@ -11,18 +11,18 @@ from exsearch.config import LearnConfig
 from exsearch.core.errors import ExSearchError
 from exsearch.core.tokens import TokenIds
 from exsearch.engine.base import Sampling
-from exsearch.engine.hf import HFEngine
-from exsearch.engine.limits import context_limit, steady_limit
-from exsearch.engine.merging import merge_checked
-from exsearch.engine.noise import without_noise
-from exsearch.engine.paths import judge_engine
-from exsearch.engine.probe import Verdict
-from exsearch.training.adapters import add_lora
+from exsearch.engine.hf.engine import HFEngine
+from exsearch.engine.hf.paths import judge_engine
+from exsearch.engine.models.limits import context_limit, steady_limit
+from exsearch.engine.models.merging import merge_checked
+from exsearch.engine.models.noise import without_noise
+from exsearch.engine.models.probe import Verdict
 from exsearch.training.example import Example
-from exsearch.training.learner import TorchLearner
+from exsearch.training.learners.adapters import add_lora
+from exsearch.training.learners.learner import TorchLearner
 from exsearch.training.loss import WeightedLoss
-from exsearch.training.packing import judge_trainer
-from exsearch.training.ranks import Ranks
+from exsearch.training.packing.ways import judge_trainer
+from exsearch.training.ranks.ranks import Ranks
 from exsearch.training.trainer import accumulate_gradient
 from model_families import VOCABULARY, Family
 

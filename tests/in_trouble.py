@@ -21,7 +21,7 @@ from exsearch.core.trouble import machine_trouble
 from exsearch.corpus.importing import open_source
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, add_passages, write_corpus
-from exsearch.engine.builtin import resolve_model
+from exsearch.engine.models.builtin import resolve_model
 from exsearch.evaluation.scores import Scores, write_scores
 from exsearch.processes import compute
 from exsearch.questions.question import Question, read_questions

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from exsearch.agent.chat import ChatFormat
 from exsearch.core.tokens import TokenIds
 from exsearch.engine.base import Completion, Sampling
-from exsearch.engine.hf import HFEngine
+from exsearch.engine.hf.engine import HFEngine
 from scripted_server import Asked, Reply, serving
 
 

@@ -6,7 +6,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from exsearch.agent.chat import ChatFormat
-from exsearch.engine.hf import HFEngine
+from exsearch.engine.hf.engine import HFEngine
 
 VOCABULARY = 97
 """Of the models whose tokens mean nothing."""

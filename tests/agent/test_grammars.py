@@ -23,7 +23,7 @@ from exsearch.core.tokens import TokenIds
 from exsearch.corpus.passage import Passage
 from exsearch.engine.base import Completion, Sampling
 from exsearch.engine.batch import generate
-from exsearch.engine.hf import HFEngine
+from exsearch.engine.hf.engine import HFEngine
 from exsearch.evaluation.protocol import make_protocol
 from exsearch.questions.question import Question
 from exsearch.training.example import example_from

@@ -30,7 +30,7 @@ from exsearch.corpus.store import write_corpus
 from exsearch.effects import EFFECTS, HOW_MANY, Settings, on_each
 from exsearch.em.explore import draw_of, explore
 from exsearch.em.weigh import weigh
-from exsearch.engine.endpoint import Endpoint
+from exsearch.engine.openai.endpoint import Endpoint
 from exsearch.evaluation.evaluate import GREEDY, Evaluation, evaluate
 from exsearch.evaluation.folder import TRAJECTORIES
 from exsearch.evaluation.judge import judge

@@ -23,9 +23,9 @@ from exsearch.corpus.passage import Passage
 from exsearch.em.weigh import weigh
 from exsearch.engine.base import Completion, Engine, Sampling, Seat
 from exsearch.engine.batch import generate, logprobs
-from exsearch.engine.copies import CopiedEngine
-from exsearch.engine.hf import HFEngine
-from exsearch.engine.openai import OpenAIEngine
+from exsearch.engine.copies.engine import CopiedEngine
+from exsearch.engine.hf.engine import HFEngine
+from exsearch.engine.openai.engine import OpenAIEngine
 from exsearch.evaluation.metrics import answer_scores
 from exsearch.questions.question import Question
 from openai_server import Endpoint, running
@@ -210,7 +210,7 @@ def test_the_sum_is_over_distinct_sequences_of_tokens_each_with_the_models_own_p
 
 def opened(chat: ChatFormat, folder: Path, name: str) -> Engine:
     if name == "vllm":
-        from exsearch.engine.vllm import VLLMEngine
+        from exsearch.engine.vllm.engine import VLLMEngine
 
         return VLLMEngine(spec(folder, 2, context=512))
     if name == "copies":

@@ -26,8 +26,8 @@ from exsearch.core.tokens import TokenIds
 from exsearch.corpus.passage import Passage
 from exsearch.em.weigh import weigh
 from exsearch.engine.base import EngineError
-from exsearch.engine.endpoint import Endpoint
 from exsearch.engine.load import load_engine
+from exsearch.engine.openai.endpoint import Endpoint
 from exsearch.engine.spec import EngineSpec
 from exsearch.evaluation.judge import judge
 from exsearch.questions.question import Question, SubQuestion

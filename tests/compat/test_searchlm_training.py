@@ -13,7 +13,7 @@ from exsearch.compat.searchlm.finetune import Conversation, cut_off, example_of
 from exsearch.compat.searchlm.formats import Message
 from exsearch.compat.searchlm.main import main
 from exsearch.core.errors import UsageError
-from exsearch.training.zero_settings import read_zero_settings
+from exsearch.training.learners.zero_settings import read_zero_settings
 from tiny_models import save_tiny
 
 ROOT = Path(__file__).parents[2]

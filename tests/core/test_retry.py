@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from exsearch.core.retry import LONGEST_PAUSE, RetryPolicy, retry_after
 from exsearch.engine.base import EngineError
-from exsearch.engine.endpoint import RETRY, Endpoint
+from exsearch.engine.openai.endpoint import RETRY, Endpoint
 from scripted_server import as_json, serving
 
 
@@ -58,7 +58,7 @@ def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def note(wait: float) -> None:
         seconds.append(wait)
 
-    monkeypatch.setattr("exsearch.engine.endpoint.asyncio.sleep", note)
+    monkeypatch.setattr("exsearch.engine.openai.endpoint.asyncio.sleep", note)
     return seconds
 
 

@@ -19,11 +19,11 @@ from exsearch.em.weigh import weigh
 from exsearch.questions.question import Question
 from exsearch.training.batches import batch_of_step, steps_per_epoch
 from exsearch.training.example import Example
-from exsearch.training.learner import TorchLearner
+from exsearch.training.learners.learner import TorchLearner
 from exsearch.training.loss import LossSums, WeightedLoss, expected_denominator
-from exsearch.training.ranks import Ranks
+from exsearch.training.packing.tree import grow
+from exsearch.training.ranks.ranks import Ranks
 from exsearch.training.trainer import accumulate_gradient
-from exsearch.training.tree import grow
 from tiny_models import tiny_llama
 
 TOKENS = 6

@@ -21,7 +21,7 @@ from exsearch.corpus.passage import Passage
 from exsearch.em.explore import explore, relative_error
 from exsearch.em.weigh import summarise, weigh
 from exsearch.engine.base import Completion, Sampling, Seat
-from exsearch.engine.hf import HFEngine
+from exsearch.engine.hf.engine import HFEngine
 from exsearch.questions.question import Question
 from scripted import ScriptedEngine, StaticRetriever, opener_of
 from scripted_exploration import QUESTIONS, by_seed, timeless

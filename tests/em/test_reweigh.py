@@ -22,8 +22,8 @@ from exsearch.corpus.passage import Passage
 from exsearch.em.reweigh import Reweighed, log_ratio, ratios_worth, reweigh, with_ratios
 from exsearch.em.weigh import weigh
 from exsearch.engine.base import EngineError
-from exsearch.engine.checkpoint import load_model
-from exsearch.engine.hf import HFEngine
+from exsearch.engine.hf.engine import HFEngine
+from exsearch.engine.models.checkpoint import load_model
 from exsearch.questions.question import Question
 from exsearch.runs.weighted import Weighted
 from scripted import ScriptedEngine, StaticRetriever, lines

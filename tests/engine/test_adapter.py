@@ -17,14 +17,14 @@ from exsearch.agent.agents import load_agents
 from exsearch.agent.experiment import Experiment
 from exsearch.config import ModelConfig, TrainingConfig, parse_config
 from exsearch.core.errors import UsageError
-from exsearch.engine.adapter import SETTINGS, WEIGHTS, check_adapter
 from exsearch.engine.base import Sampling
 from exsearch.engine.batch import generate
-from exsearch.engine.copies import CopiedEngine
-from exsearch.engine.hf import HFEngine
+from exsearch.engine.copies.engine import CopiedEngine
+from exsearch.engine.hf.engine import HFEngine
 from exsearch.engine.load import load_engine
+from exsearch.engine.models.adapter import SETTINGS, WEIGHTS, check_adapter
 from exsearch.engine.spec import EngineSpec
-from exsearch.engine.vllm import VLLMEngine
+from exsearch.engine.vllm.engine import VLLMEngine
 from exsearch.training.job import Job
 from exsearch.training.start import train
 from tiny_models import tiny_llama

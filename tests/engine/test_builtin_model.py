@@ -9,11 +9,11 @@ from transformers import AutoModelForCausalLM
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.core.errors import UsageError
-from exsearch.engine import builtin as builtin_models
 from exsearch.engine.base import Sampling
 from exsearch.engine.batch import generate
-from exsearch.engine.builtin import BUILTIN_MODELS, gguf_file, model_fingerprint, resolve_model
-from exsearch.engine.hf import HFEngine
+from exsearch.engine.hf.engine import HFEngine
+from exsearch.engine.models import builtin as builtin_models
+from exsearch.engine.models.builtin import BUILTIN_MODELS, gguf_file, model_fingerprint, resolve_model
 
 NAME = "builtin:smollm2-135m"
 RECORDED = {

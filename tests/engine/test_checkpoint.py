@@ -14,9 +14,9 @@ from engine_specs import spec
 from exsearch.config import TrainingConfig
 from exsearch.core.checkpoint import load_whole, require_whole
 from exsearch.core.errors import UsageError
-from exsearch.engine.builtin import resolve_model
-from exsearch.engine.copies import CopiedEngine
-from exsearch.engine.hf import HFEngine
+from exsearch.engine.copies.engine import CopiedEngine
+from exsearch.engine.hf.engine import HFEngine
+from exsearch.engine.models.builtin import resolve_model
 from exsearch.retrieval.encoders.load import load_checkpoint
 from exsearch.training.trainer import load_for_training
 from model_families import FAMILIES

@@ -15,14 +15,14 @@ from transformers import (
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.config import ModelConfig
-from exsearch.engine.attention_choice import attention_of, choose_attention
 from exsearch.engine.batch import logprobs
-from exsearch.engine.checkpoint import load_model
-from exsearch.engine.limits import windows_of
 from exsearch.engine.load import load_engine
+from exsearch.engine.models.attention_choice import attention_of, choose_attention
+from exsearch.engine.models.checkpoint import load_model
+from exsearch.engine.models.limits import windows_of
 from exsearch.engine.spec import EngineSpec
-from exsearch.training.adapters import add_lora
-from exsearch.training.packing import judge_trainer
+from exsearch.training.learners.adapters import add_lora
+from exsearch.training.packing.ways import judge_trainer
 from family_checks import plain, text
 from model_families import FAMILIES
 

@@ -15,8 +15,8 @@ from exsearch.agent.chat import ChatFormat
 from exsearch.core.errors import UsageError
 from exsearch.engine.base import EngineError, Sampling
 from exsearch.engine.batch import generate, logprobs
-from exsearch.engine.copies import CopiedEngine
-from exsearch.engine.hf import HFEngine
+from exsearch.engine.copies.engine import CopiedEngine
+from exsearch.engine.hf.engine import HFEngine
 from exsearch.engine.load import faster_copies
 from tiny_models import save_tiny, tiny_llama
 

@@ -16,9 +16,9 @@ from exsearch.agent.chat import ChatFormat
 from exsearch.core.tokens import TokenIds
 from exsearch.engine.base import Completion, EngineError, Sampling
 from exsearch.engine.batch import generate, logprobs
-from exsearch.engine.hf import HFEngine
-from exsearch.engine.sampling import draw, uniforms
-from exsearch.engine.slot_memory import CHUNKS
+from exsearch.engine.hf.engine import HFEngine
+from exsearch.engine.hf.sampling import draw, uniforms
+from exsearch.engine.hf.slot_memory import CHUNKS
 from tiny_models import VOCABULARY, tiny_engine, tiny_llama
 
 ENGINES = {seats: tiny_engine(seats=seats) for seats in range(1, 8)}

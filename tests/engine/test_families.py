@@ -66,8 +66,8 @@ def test_a_family_is_right_or_refused(name: str, part: str) -> None:
     ],
 )
 def test_a_family_takes_the_fastest_path_that_is_right(name: str, engine: str, trainer: str) -> None:
-    from exsearch.engine.paths import judge_engine
-    from exsearch.training.packing import judge_trainer
+    from exsearch.engine.hf.paths import judge_engine
+    from exsearch.training.packing.ways import judge_trainer
 
     assert judge_engine(FAMILIES[name].model()).path == engine
     assert judge_trainer(FAMILIES[name].model()).path == trainer

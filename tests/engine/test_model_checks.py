@@ -13,26 +13,26 @@ from exsearch.agent.chat import ChatFormat
 from exsearch.cli.doctor import doctor
 from exsearch.config import LearnConfig, ModelConfig
 from exsearch.core.errors import ExSearchError, UsageError
-from exsearch.engine import attention, paths
-from exsearch.engine.attending import UnknownArgumentError, attend_in_blocks
 from exsearch.engine.base import Sampling
 from exsearch.engine.batch import logprobs
-from exsearch.engine.hf import HFEngine
-from exsearch.engine.limits import context_limit, narrowed, steady_limit, windows_of
+from exsearch.engine.hf import attention, paths
+from exsearch.engine.hf.engine import HFEngine
+from exsearch.engine.hf.paths import judge_engine
 from exsearch.engine.load import load_engine
-from exsearch.engine.merging import merge_checked
-from exsearch.engine.noise import without_noise
-from exsearch.engine.paths import judge_engine
-from exsearch.engine.probe import Verdict, judge, require_path
+from exsearch.engine.models.attending import UnknownArgumentError, attend_in_blocks
+from exsearch.engine.models.limits import context_limit, narrowed, steady_limit, windows_of
+from exsearch.engine.models.merging import merge_checked
+from exsearch.engine.models.noise import without_noise
+from exsearch.engine.models.probe import Verdict, judge, require_path
 from exsearch.engine.spec import EngineSpec
-from exsearch.training.adapters import adapted_by, add_lora
 from exsearch.training.example import Example
 from exsearch.training.job import Job
+from exsearch.training.learners.adapters import adapted_by, add_lora
 from exsearch.training.loss import WeightedLoss
-from exsearch.training.packing import judge_trainer
-from exsearch.training.rows import line_up
+from exsearch.training.packing.rows import line_up
+from exsearch.training.packing.tree import grow
+from exsearch.training.packing.ways import judge_trainer
 from exsearch.training.start import train
-from exsearch.training.tree import grow
 from family_checks import text
 from model_families import FAMILIES, save_family
 
@@ -74,7 +74,7 @@ def test_a_dropped_cap_or_sink_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
         return attend_in_blocks(query, key, value, mask, scaling, None, None)
 
     monkeypatch.setattr(attention, "attend_in_blocks", careless)
-    monkeypatch.setattr("exsearch.training.attention.attend_in_blocks", careless)
+    monkeypatch.setattr("exsearch.training.packing.attention.attend_in_blocks", careless)
     for name in ("gemma2", "gpt_oss"):
         assert judge_engine(FAMILIES[name].model()).path == "pieces"
         assert judge_trainer(FAMILIES[name].model()).path == "rows"

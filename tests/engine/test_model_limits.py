@@ -12,15 +12,15 @@ from exsearch.agent.chat import ChatFormat
 from exsearch.config import AgentConfig, LearnConfig, ModelConfig
 from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.engine.batch import logprobs
-from exsearch.engine.checkpoint import load_model
-from exsearch.engine.limits import steady_limit
+from exsearch.engine.hf.paths import judge_engine
 from exsearch.engine.load import load_engine
-from exsearch.engine.paths import judge_engine
-from exsearch.engine.probe import Verdict, judge, remembered, require_path
+from exsearch.engine.models.checkpoint import load_model
+from exsearch.engine.models.limits import steady_limit
+from exsearch.engine.models.probe import Verdict, judge, remembered, require_path
 from exsearch.engine.spec import EngineSpec
 from exsearch.training.example import Example
 from exsearch.training.job import Job
-from exsearch.training.packing import judge_trainer
+from exsearch.training.packing.ways import judge_trainer
 from exsearch.training.start import train
 from exsearch.warmup.write import within_context
 from family_checks import plain, text

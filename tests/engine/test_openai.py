@@ -10,8 +10,8 @@ from exsearch.core.errors import UsageError
 from exsearch.core.retry import RetryPolicy
 from exsearch.engine.base import EngineError, Sampling
 from exsearch.engine.batch import generate, logprobs
-from exsearch.engine.hf import HFEngine
-from exsearch.engine.openai import OpenAIEngine
+from exsearch.engine.hf.engine import HFEngine
+from exsearch.engine.openai.engine import OpenAIEngine
 from openai_server import Endpoint, running
 from tiny_models import tiny_llama
 
@@ -160,7 +160,7 @@ def test_a_server_that_refuses_everything_is_not_one_that_merely_cannot_score(
 def test_a_server_that_is_busy_is_not_one_that_cannot_score(
     engine: HFEngine, chat: ChatFormat, status: int, answer: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exsearch.engine.endpoint.RETRY", RetryPolicy(1, 0.01))
+    monkeypatch.setattr("exsearch.engine.openai.endpoint.RETRY", RetryPolicy(1, 0.01))
     endpoint = Endpoint(engine, chat)
     failing(endpoint, status, answer)
     with running(endpoint) as url, pytest.raises(EngineError, match=r"loading|an error 429"):
@@ -179,7 +179,7 @@ def test_a_server_that_is_busy_is_not_one_that_cannot_score(
 def test_a_server_that_refuses_to_score_alone_still_answers(
     engine: HFEngine, chat: ChatFormat, status: int, answer: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exsearch.engine.endpoint.RETRY", RetryPolicy(0, 0.01))
+    monkeypatch.setattr("exsearch.engine.openai.endpoint.RETRY", RetryPolicy(0, 0.01))
     endpoint = Endpoint(engine, chat)
     failing(endpoint, status, answer, echoes=True)
     with running(endpoint) as url:
@@ -220,6 +220,6 @@ def test_an_error_with_status_200_is_tried_again_where_that_may_help(engine: HFE
 
 
 def test_a_server_that_is_not_there_is_a_usage_error(chat: ChatFormat, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("exsearch.engine.endpoint.RETRY", RetryPolicy(0, 0.01))
+    monkeypatch.setattr("exsearch.engine.openai.endpoint.RETRY", RetryPolicy(0, 0.01))
     with pytest.raises(UsageError, match="cannot be reached"):
         connect("http://127.0.0.1:9/v1", chat)

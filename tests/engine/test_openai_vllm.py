@@ -15,8 +15,8 @@ from engine_specs import endpoint_spec, spec
 from exsearch.agent.chat import ChatFormat
 from exsearch.engine.base import Sampling
 from exsearch.engine.batch import generate, logprobs
-from exsearch.engine.hf import HFEngine
-from exsearch.engine.openai import OpenAIEngine
+from exsearch.engine.hf.engine import HFEngine
+from exsearch.engine.openai.engine import OpenAIEngine
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("vllm")]
 TEXTS = ["What is the capital of France?", "Name three colours.", "Tell me about the sea. " * 30]

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from exsearch.engine import paths
-from exsearch.engine.paths import judge_engine
-from exsearch.engine.probe import in_float32, plain_logprobs, probe_tokens
+from exsearch.engine.hf import paths
+from exsearch.engine.hf.paths import judge_engine
+from exsearch.engine.models.probe import in_float32, plain_logprobs, probe_tokens
 from model_families import FAMILIES
 
 
@@ -40,7 +40,7 @@ def test_a_model_is_what_it_was_after_it_was_computed_in_float32() -> None:
 
 
 def test_without_room_for_float32_a_model_is_judged_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("exsearch.engine.probe._LARGE", 0)
+    monkeypatch.setattr("exsearch.engine.models.probe._LARGE", 0)
     model = FAMILIES["llama3"].model().bfloat16()
     with pytest.raises(MemoryError), in_float32(model):
         pass

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exsearch.core.seeds import derive_seed
-from exsearch.engine.sampling import draw, uniforms
+from exsearch.engine.hf.sampling import draw, uniforms
 
 rows = st.lists(st.floats(-20, 20), min_size=2, max_size=30)
 shares = st.floats(0, 1, exclude_max=True)

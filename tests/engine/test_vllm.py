@@ -11,7 +11,7 @@ from exsearch.agent.chat import ChatFormat
 from exsearch.core.errors import UsageError
 from exsearch.engine.base import Sampling
 from exsearch.engine.batch import generate, logprobs
-from exsearch.engine.hf import HFEngine
+from exsearch.engine.hf.engine import HFEngine
 from tiny_models import save_tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("vllm")]
@@ -38,7 +38,7 @@ def adapter(builtin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=[False, True], ids=["plain", "lora"])
 def engines(request: pytest.FixtureRequest, builtin: Path, adapter: Path) -> Iterator[tuple[object, HFEngine]]:
-    from exsearch.engine.vllm import VLLMEngine
+    from exsearch.engine.vllm.engine import VLLMEngine
 
     lora = adapter if request.param else None
     engine = VLLMEngine(spec(builtin, 8, context=1024, adapter=lora))
@@ -81,7 +81,7 @@ def test_a_seed_draws_the_same_and_another_something_else(engines: tuple, chat: 
 def test_a_model_whose_heads_vllm_has_no_kernel_for_is_refused_before_it_is_loaded(
     chat: ChatFormat, tmp_path: Path
 ) -> None:
-    from exsearch.engine.vllm import VLLMEngine
+    from exsearch.engine.vllm.engine import VLLMEngine
 
     if torch.cuda.is_available():
         pytest.skip("GPUs have other kernels")

@@ -18,7 +18,7 @@ from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import read_json, write_jsonl
 from exsearch.corpus.passage import Passage
 from exsearch.em.explore import explore
-from exsearch.engine.hf import HFEngine
+from exsearch.engine.hf.engine import HFEngine
 from exsearch.evaluation.baselines import majority
 from exsearch.evaluation.evaluate import Evaluation, evaluate
 from exsearch.evaluation.protocol import PROTOCOL, make_protocol

@@ -19,7 +19,7 @@ from exsearch.cli.score import score
 from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import read_jsonl, write_jsonl
 from exsearch.engine.base import EngineError
-from exsearch.engine.endpoint import Endpoint
+from exsearch.engine.openai.endpoint import Endpoint
 from exsearch.evaluation.judge import Verdict, judge
 from exsearch.evaluation.predictions import match, read_predictions
 from exsearch.questions.question import Question

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from exsearch.core.errors import UsageError
 from exsearch.core.retry import RetryPolicy
 from exsearch.engine.base import EngineError
-from exsearch.engine.endpoint import Endpoint
+from exsearch.engine.openai.endpoint import Endpoint
 from exsearch.network.http_client import check_hub, describe, proxy_of
 from exsearch.network.loopback import is_loopback
 from exsearch.retrieval.base import RetrievalError
@@ -227,7 +227,7 @@ def test_what_fails_behind_a_proxy_names_it_without_its_password(
     assert describe(httpx2.URL("http://127.0.0.1:8000/v1")) == "http://127.0.0.1:8000/v1"
     with pytest.raises(RetrievalError, match=rf"^{ELSEWHERE}/retrieve {named}: .*\(1 attempts\)"):
         Remote(ELSEWHERE, retries=0)
-    monkeypatch.setattr("exsearch.engine.endpoint.RETRY", RetryPolicy(0, 0.01))
+    monkeypatch.setattr("exsearch.engine.openai.endpoint.RETRY", RetryPolicy(0, 0.01))
     with pytest.raises(EngineError, match=rf"^{ELSEWHERE}/v1 {named} cannot be reached: "):
         asyncio.run(Endpoint(f"{ELSEWHERE}/v1", None, 60.0).post("completions", {}))
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from transformers import LlamaForCausalLM
 
 from exsearch.config import Denominator, LearnConfig, Normalisation
-from exsearch.training.adapters import add_lora
 from exsearch.training.example import Example
-from exsearch.training.learner import TorchLearner
+from exsearch.training.learners.adapters import add_lora
+from exsearch.training.learners.learner import TorchLearner
 from exsearch.training.loss import LossSums, WeightedLoss, expected_denominator, normalised
-from exsearch.training.ranks import Ranks
+from exsearch.training.ranks.ranks import Ranks
 from exsearch.training.trainer import accumulate_gradient, reference_of
 from tiny_models import VOCABULARY, tiny_llama
 

@@ -9,16 +9,16 @@ from safetensors.torch import load_file
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.config import LearnConfig, ModelConfig
-from exsearch.engine.merging import merge_checked
-from exsearch.engine.noise import without_noise
-from exsearch.training.adapters import add_lora
+from exsearch.engine.models.merging import merge_checked
+from exsearch.engine.models.noise import without_noise
 from exsearch.training.example import Example
 from exsearch.training.job import Job
+from exsearch.training.learners.adapters import add_lora
 from exsearch.training.loss import WeightedLoss
-from exsearch.training.packing import judge_trainer
-from exsearch.training.rows import line_up
+from exsearch.training.packing.rows import line_up
+from exsearch.training.packing.tree import grow
+from exsearch.training.packing.ways import judge_trainer
 from exsearch.training.start import train
-from exsearch.training.tree import grow
 from family_checks import text
 from model_families import FAMILIES, Family, save_family
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from exsearch.agent.chat import ChatFormat
 from exsearch.config import LearnConfig, ModelConfig
 from exsearch.core.errors import UsageError
-from exsearch.engine.checkpoint import load_model
+from exsearch.engine.models.checkpoint import load_model
 from exsearch.training.example import Example
 from exsearch.training.job import Job
 from exsearch.training.saving import FLOAT32, restore_float32, save_checkpoint, start_fingerprint

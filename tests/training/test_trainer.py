@@ -25,11 +25,11 @@ from exsearch.training.batches import batch_of_step, micro_batches, steps_per_ep
 from exsearch.training.example import Example
 from exsearch.training.inputs import Inputs
 from exsearch.training.job import Job, read_job, write_job
-from exsearch.training.learner import TorchLearner, restore_torch, torch_state
+from exsearch.training.learners.learner import TorchLearner, restore_torch, torch_state
+from exsearch.training.packing.tree import Tree
 from exsearch.training.resume import load_resume_point, save_resume_point
 from exsearch.training.start import train
 from exsearch.training.trainer import learning_rate
-from exsearch.training.tree import Tree
 from exsearch.training.validation import hold_out
 
 CPU = ModelConfig(device="cpu", precision="fp32")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exsearch.training.example import Example
-from exsearch.training.tree import MIN_SHARED, Target, Tree, grow
+from exsearch.training.packing.tree import MIN_SHARED, Target, Tree, grow
 
 BEGINNING = list(range(80))
 sequences = st.builds(

@@ -9,7 +9,7 @@ from exsearch.agent.rollout import Draw
 from exsearch.agent.trajectory import Trajectory
 from exsearch.core.tokens import TokenIds
 from exsearch.effects import Settings
-from exsearch.engine.adapter import check_adapter
+from exsearch.engine.models.adapter import check_adapter
 from exsearch.hardware.memory import give_back_memory
 from exsearch.questions.question import Question
 

@@ -23,7 +23,7 @@ from exsearch.config import AgentConfig
 from exsearch.core.errors import UsageError
 from exsearch.core.thoughts import TAGS, end_of_thoughts
 from exsearch.core.tokens import TokenIds, common_start
-from exsearch.engine.checkpoint import stop_tokens
+from exsearch.engine.models.checkpoint import stop_tokens
 
 _BEGINNINGS = ("<QUERY> who", "<FACT> the", "Paris", "1987", "(a) one", '"A', "École", "Ünal", "東京", "- x")
 """Beginnings of the model's turns, with which to check that no token spans the prompt and the turn."""

@@ -13,7 +13,7 @@ from exsearch.agent.grammar import Grammar
 from exsearch.agent.grammars.registry import make_grammar, wording
 from exsearch.config import AgentConfig, Config
 from exsearch.corpus.store import Corpus
-from exsearch.engine.builtin import resolve_model
+from exsearch.engine.models.builtin import resolve_model
 from exsearch.retrieval.base import Retriever
 from exsearch.retrieval.open import Opened, open_located
 

@@ -14,7 +14,7 @@ from exsearch.core.jsonl import read_json
 from exsearch.core.locks import sole_writer
 from exsearch.em.loop import EMRun
 from exsearch.em.started_run import warms_up
-from exsearch.engine.builtin import resolve_model
+from exsearch.engine.models.builtin import resolve_model
 from exsearch.evaluation.folder import Evaluated
 from exsearch.report.write import write_report
 from exsearch.runs.evaluations import read_evaluation

@@ -19,7 +19,7 @@ from exsearch.corpus.store import Corpus
 from exsearch.em.explore import explore as sample
 from exsearch.em.learn import weighted_examples
 from exsearch.em.replay import JournalChecks
-from exsearch.engine.builtin import resolve_model
+from exsearch.engine.models.builtin import resolve_model
 from exsearch.evaluation.compare import Comparison
 from exsearch.evaluation.compare import compare as compare_evaluations
 from exsearch.evaluation.evaluate import Evaluation

@@ -77,7 +77,7 @@ def _examine(config: "Config", as_json: bool) -> None:
     import json
 
     from exsearch.core.errors import UsageError
-    from exsearch.engine.builtin import resolve_model
+    from exsearch.engine.models.builtin import resolve_model
     from exsearch.training.model_report import report_on
 
     report = report_on(resolve_model(config.model.path), config)
@@ -129,7 +129,7 @@ def _machine() -> dict[str, str]:
     import torch
 
     from exsearch.config import ModelConfig
-    from exsearch.engine.builtin import cache_folder
+    from exsearch.engine.models.builtin import cache_folder
     from exsearch.hardware.devices import pick_device, pick_dtype
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

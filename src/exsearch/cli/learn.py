@@ -35,7 +35,7 @@ def learn(
     from exsearch.cli.training import run_training
     from exsearch.core.errors import UsageError
     from exsearch.em.replay import learned_from
-    from exsearch.engine.builtin import resolve_model
+    from exsearch.engine.models.builtin import resolve_model
     from exsearch.training.job import Job
 
     config = settings(recipe, overrides, model__path=model)

@@ -80,7 +80,7 @@ def _judged(
     url: str, model: str, key_file: Path | None, questions: "list[Question]", predictions: "Matched"
 ) -> list[float]:
     """Return the judge's verdicts, which are stored next to the predictions."""
-    from exsearch.engine.endpoint import Endpoint
+    from exsearch.engine.openai.endpoint import Endpoint
     from exsearch.evaluation.judge import judge
     from exsearch.network.api_key import read_api_key
 

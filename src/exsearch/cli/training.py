@@ -12,7 +12,7 @@ from exsearch.config import TrackingConfig
 from exsearch.core.locks import sole_writer
 from exsearch.training.job import Job
 from exsearch.training.logged import train_logged
-from exsearch.training.ranks import is_first
+from exsearch.training.ranks.ranks import is_first
 
 if TYPE_CHECKING:
     from exsearch.em.replay import Source

@@ -13,7 +13,7 @@ from exsearch.em.replay import Rollouts, Source, learned_from
 from exsearch.em.reweigh import reweigh
 from exsearch.em.stage_times import StageTimes
 from exsearch.em.started_run import StartedRun
-from exsearch.engine.builtin import model_fingerprint
+from exsearch.engine.models.builtin import model_fingerprint
 from exsearch.training.blend import blend
 from exsearch.training.example import Example
 from exsearch.training.job import Job

@@ -32,7 +32,7 @@ from exsearch.retrieval.encoders.base import Checkpoint, Role
 from exsearch.retrieval.encoders.batch import group_by_length, pad
 from exsearch.retrieval.encoders.load import load_checkpoint
 from exsearch.training.batches import steps_per_epoch
-from exsearch.training.learner import restore_torch, torch_state
+from exsearch.training.learners.learner import restore_torch, torch_state
 from exsearch.training.resume import load_resume_point, save_resume_point
 from exsearch.training.saving import JOB
 from exsearch.training.trainer import LogStep, learning_rate

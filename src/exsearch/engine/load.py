@@ -12,14 +12,14 @@ from exsearch.config import ModelConfig
 from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.core.fingerprint import fingerprint
 from exsearch.core.registry import Registry
-from exsearch.engine.adapter import SETTINGS, require_adapter_folder
 from exsearch.engine.base import Engine
-from exsearch.engine.builtin import model_fingerprint
-from exsearch.engine.checkpoint import load_config
 from exsearch.engine.conversation import Conversation
-from exsearch.engine.copies import CopiedEngine
-from exsearch.engine.hf import HFEngine
-from exsearch.engine.limits import made_for, steady_limit
+from exsearch.engine.copies.engine import CopiedEngine
+from exsearch.engine.hf.engine import HFEngine
+from exsearch.engine.models.adapter import SETTINGS, require_adapter_folder
+from exsearch.engine.models.builtin import model_fingerprint
+from exsearch.engine.models.checkpoint import load_config
+from exsearch.engine.models.limits import made_for, steady_limit
 from exsearch.engine.spec import EngineSpec
 from exsearch.hardware.memory import is_out_of_memory
 
@@ -63,13 +63,13 @@ def _transformers(spec: EngineSpec, chat: Conversation) -> Engine:
 
 
 def _vllm(spec: EngineSpec, chat: Conversation) -> Engine:
-    from exsearch.engine.vllm import VLLMEngine
+    from exsearch.engine.vllm.engine import VLLMEngine
 
     return VLLMEngine(_identified(spec))
 
 
 def _endpoint(spec: EngineSpec, chat: Conversation) -> Engine:
-    from exsearch.engine.openai import OpenAIEngine
+    from exsearch.engine.openai.engine import OpenAIEngine
 
     if spec.adapter is not None:
         raise UsageError("model.adapter is for the engines transformers and vllm; an endpoint has its own")

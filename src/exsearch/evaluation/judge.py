@@ -16,7 +16,7 @@ from exsearch.core.journal import Journal
 from exsearch.core.locks import sole_writer
 from exsearch.core.progress import progress
 from exsearch.engine.base import EngineError
-from exsearch.engine.endpoint import Endpoint, first_choice, spoken_text
+from exsearch.engine.openai.endpoint import Endpoint, first_choice, spoken_text
 from exsearch.processes import coroutines
 from exsearch.questions.question import Question
 

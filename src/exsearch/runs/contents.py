@@ -4,10 +4,10 @@ from pathlib import Path
 
 from exsearch.config import Config
 from exsearch.core.fingerprint import fingerprint
-from exsearch.engine.builtin import model_fingerprint
 from exsearch.engine.load import adapter_fingerprint
+from exsearch.engine.models.builtin import model_fingerprint
 from exsearch.hardware.devices import pick_dtype
-from exsearch.training.zero_settings import zero_fingerprint
+from exsearch.training.learners.zero_settings import zero_fingerprint
 
 
 def contents_of(config: Config, base: Path) -> dict[str, str]:

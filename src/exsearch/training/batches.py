@@ -9,9 +9,9 @@ from itertools import pairwise
 from exsearch.core.seeds import derive_seed
 from exsearch.training.example import Example
 from exsearch.training.loss import Packed, Packing
-from exsearch.training.ranks import Ranks
-from exsearch.training.rows import line_up
-from exsearch.training.tree import MIN_SHARED, common_tokens, grow
+from exsearch.training.packing.rows import line_up
+from exsearch.training.packing.tree import MIN_SHARED, common_tokens, grow
+from exsearch.training.ranks.ranks import Ranks
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:

@@ -15,7 +15,7 @@ from exsearch.core.atomic import is_taken, remove
 from exsearch.core.errors import ExSearchError
 from exsearch.core.fingerprint import fingerprint
 from exsearch.core.jsonl import read_json
-from exsearch.engine.checkpoint import load_model
+from exsearch.engine.models.checkpoint import load_model
 from exsearch.hardware.devices import pick_dtype
 from exsearch.processes import compute
 from exsearch.training.saving import JOB, restore_float32, save_checkpoint, start_fingerprint

@@ -14,8 +14,8 @@ from exsearch.core.jsonl import read_json
 from exsearch.effects import EARLIER
 from exsearch.hardware.devices import pick_dtype
 from exsearch.training.job import Job
+from exsearch.training.learners.zero_settings import zero_fingerprint
 from exsearch.training.saving import JOB, start_fingerprint
-from exsearch.training.zero_settings import zero_fingerprint
 
 _FIELDS = {field.name: field.type for field in msgspec.structs.fields(TrainingConfig)}
 SAME_RESULT = {

@@ -6,7 +6,7 @@ from exsearch.config import TrackingConfig
 from exsearch.logs.metrics_log import MetricsLog
 from exsearch.logs.tracking import IDENTITY, open_mirrors
 from exsearch.training.job import Job
-from exsearch.training.ranks import is_first
+from exsearch.training.ranks.ranks import is_first
 from exsearch.training.start import train
 
 

@@ -25,12 +25,12 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from exsearch.config import Normalisation, TrainingConfig
-from exsearch.engine.attention_choice import choose_attention
-from exsearch.training.attention import TREE, Layout
-from exsearch.training.causal import CausalForward
+from exsearch.engine.models.attention_choice import choose_attention
 from exsearch.training.example import Example
-from exsearch.training.rows import Rows
-from exsearch.training.tree import Node, Tree
+from exsearch.training.packing.attention import TREE, Layout
+from exsearch.training.packing.causal import CausalForward
+from exsearch.training.packing.rows import Rows
+from exsearch.training.packing.tree import Node, Tree
 
 Packing = Literal["tree", "rows", "single"]
 """How a micro-batch is computed: as a tree, as padded rows, or with only one example."""
@@ -95,7 +95,7 @@ class WeightedLoss(torch.nn.Module):
         reference: Reference | None = None,
         packing: Packing = "tree",
     ) -> None:
-        """Take a model; for trees, its attention becomes that of training/attention.py.
+        """Take a model; for trees, its attention becomes that of training/packing/attention.py.
 
         `reference` is for `config.kl`. Raises whatever the model raises if the packing does not work for it.
         """

@@ -10,16 +10,16 @@ from transformers import PreTrainedModel
 from exsearch.agent.chat import ChatFormat
 from exsearch.config import Config
 from exsearch.core.errors import UsageError
-from exsearch.engine.builtin import model_fingerprint
-from exsearch.engine.checkpoint import load_model
-from exsearch.engine.limits import UNLIMITED, context_limit, steady_limit, windows_of
-from exsearch.engine.noise import without_noise
-from exsearch.engine.paths import engine_verdict
-from exsearch.engine.probe import Verdict
+from exsearch.engine.hf.paths import engine_verdict
+from exsearch.engine.models.builtin import model_fingerprint
+from exsearch.engine.models.checkpoint import load_model
+from exsearch.engine.models.limits import UNLIMITED, context_limit, steady_limit, windows_of
+from exsearch.engine.models.noise import without_noise
+from exsearch.engine.models.probe import Verdict
 from exsearch.hardware.devices import pick_device, pick_dtype
 from exsearch.processes import compute
-from exsearch.training.adapters import adapted_by
-from exsearch.training.packing import trainer_verdict
+from exsearch.training.learners.adapters import adapted_by
+from exsearch.training.packing.ways import trainer_verdict
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.core.fingerprint import fingerprint
 from exsearch.core.jsonl import write_json
 from exsearch.core.trouble import probe
-from exsearch.engine.builtin import model_fingerprint, weights_fingerprint
+from exsearch.engine.models.builtin import model_fingerprint, weights_fingerprint
 
 JOB = "exsearch.json"
 """File of a checkpoint: the fingerprint of everything that it was trained from, and its parts."""

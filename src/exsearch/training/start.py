@@ -5,8 +5,8 @@ from collections.abc import Callable
 from functools import partial
 
 from exsearch.training.job import Job
-from exsearch.training.launch import train_on_ranks
-from exsearch.training.rank_process import ENTRY
+from exsearch.training.ranks.launch import train_on_ranks
+from exsearch.training.ranks.process import ENTRY
 from exsearch.training.trainer import LogStep, train_job
 
 

@@ -24,23 +24,22 @@ from exsearch.core.atomic import behind_link, is_taken, remove
 from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.core.progress import progress
 from exsearch.core.seeds import derive_seed
-from exsearch.engine.checkpoint import load_config, load_model
-from exsearch.engine.layers import decoder_layers
-from exsearch.engine.limits import made_for, steady_limit
-from exsearch.engine.merging import merge_checked
-from exsearch.engine.noise import without_noise
-from exsearch.engine.probe import require_path
+from exsearch.engine.models.checkpoint import load_config, load_model
+from exsearch.engine.models.layers import decoder_layers
+from exsearch.engine.models.limits import made_for, steady_limit
+from exsearch.engine.models.merging import merge_checked
+from exsearch.engine.models.noise import without_noise
+from exsearch.engine.models.probe import require_path
 from exsearch.hardware.devices import pick_device, pick_dtype
 from exsearch.hardware.memory import free_at_once
 from exsearch.hardware.onednn import use_onednn
 from exsearch.processes import compute
-from exsearch.training.adapters import add_lora
 from exsearch.training.batches import batch_of_step, micro_batches, packed_of_rank, steps_per_epoch
 from exsearch.training.example import Example
 from exsearch.training.inputs import Inputs
 from exsearch.training.job import Job
-from exsearch.training.launch import explained_if_out_of_memory
-from exsearch.training.learner import Learner, TorchLearner
+from exsearch.training.learners.adapters import add_lora
+from exsearch.training.learners.learner import Learner, TorchLearner
 from exsearch.training.loss import (
     LossSums,
     Packing,
@@ -50,8 +49,9 @@ from exsearch.training.loss import (
     normalised,
     own_denominator,
 )
-from exsearch.training.packing import trainer_verdict
-from exsearch.training.ranks import Ranks, joined_ranks
+from exsearch.training.packing.ways import trainer_verdict
+from exsearch.training.ranks.launch import explained_if_out_of_memory
+from exsearch.training.ranks.ranks import Ranks, joined_ranks
 from exsearch.training.resume import load_resume_point, save_resume_point
 from exsearch.training.saving import restore_float32, save_checkpoint
 from exsearch.training.validation import Split, hold_out, keep_if_best, read_best, validation_loss
@@ -220,7 +220,7 @@ def make_learner(loss: WeightedLoss, config: TrainingConfig, ranks: Ranks, dtype
     if config.sharding != "none" and not torch.distributed.is_initialized():
         raise UsageError(f"sharding = {config.sharding} needs several ranks: set ranks, or use torchrun")
     if config.sharding in ("zero2", "zero3"):
-        from exsearch.training.zero import ZeroLearner
+        from exsearch.training.learners.zero import ZeroLearner
 
         return ZeroLearner(loss, config, ranks, dtype)
     return TorchLearner(loss, config, ranks, dtype, config.sharding == "fsdp")

@@ -16,9 +16,9 @@ from exsearch.core.trouble import probe
 from exsearch.processes import compute
 from exsearch.training.batches import micro_batches, packed_of_rank
 from exsearch.training.example import Example
-from exsearch.training.learner import Learner
+from exsearch.training.learners.learner import Learner
 from exsearch.training.loss import LossSums
-from exsearch.training.ranks import Ranks
+from exsearch.training.ranks.ranks import Ranks
 from exsearch.training.resume import write_tensors
 
 

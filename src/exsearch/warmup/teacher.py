@@ -23,7 +23,7 @@ from exsearch.core.errors import UsageError
 from exsearch.core.fingerprint import fingerprint
 from exsearch.core.tokens import TokenIds
 from exsearch.effects import Settings
-from exsearch.engine.openai import OpenAIEngine
+from exsearch.engine.openai.engine import OpenAIEngine
 from exsearch.engine.spec import EngineSpec
 from exsearch.evaluation.metrics import exact_match
 from exsearch.questions.question import Question

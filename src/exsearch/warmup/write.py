@@ -16,8 +16,8 @@ from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import read_jsonl
 from exsearch.core.progress import progress
 from exsearch.corpus.passage import Hit
-from exsearch.engine.checkpoint import load_config
-from exsearch.engine.limits import context_limit
+from exsearch.engine.models.checkpoint import load_config
+from exsearch.engine.models.limits import context_limit
 from exsearch.questions.question import Question
 from exsearch.retrieval.base import Retriever
 from exsearch.warmup.plan import GoldPassages, Hop, LeftOut, LeftOutError, plan, search_all

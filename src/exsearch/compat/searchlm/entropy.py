@@ -19,8 +19,8 @@ from exsearch.core.jsonl import read_json, write_json
 from exsearch.core.tokens import TokenIds
 from exsearch.em.weigh import WEIGHTINGS, weigh
 from exsearch.engine.batch import logprobs
-from exsearch.engine.builtin import resolve_model
 from exsearch.engine.load import load_engine
+from exsearch.engine.models.builtin import resolve_model
 from exsearch.engine.spec import EngineSpec
 from exsearch.questions.question import Question
 

@@ -18,13 +18,13 @@ from exsearch.config import ModelConfig, TrackingConfig, TrainingConfig, apply_o
 from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import read_json
 from exsearch.core.shape import ShapeError, convert
-from exsearch.engine.builtin import resolve_model
+from exsearch.engine.models.builtin import resolve_model
 from exsearch.training.example import Example
 from exsearch.training.job import Job
+from exsearch.training.learners.zero_settings import read_zero_settings
 from exsearch.training.logged import train_logged
-from exsearch.training.ranks import is_first
+from exsearch.training.ranks.ranks import is_first
 from exsearch.training.trainer import resume_folder
-from exsearch.training.zero_settings import read_zero_settings
 
 
 class Conversation(msgspec.Struct, frozen=True):

@@ -7,9 +7,9 @@ import torch
 from transformers import PreTrainedModel
 
 from exsearch.config import TrainingConfig
-from exsearch.engine.attention_choice import attention_of, choose_attention
-from exsearch.engine.builtin import model_fingerprint
-from exsearch.engine.probe import (
+from exsearch.engine.models.attention_choice import attention_of, choose_attention
+from exsearch.engine.models.builtin import model_fingerprint
+from exsearch.engine.models.probe import (
     Verdict,
     distance,
     judge,
@@ -21,8 +21,8 @@ from exsearch.engine.probe import (
 )
 from exsearch.training.example import Example
 from exsearch.training.loss import Packing, WeightedLoss
-from exsearch.training.rows import line_up
-from exsearch.training.tree import MIN_SHARED, grow
+from exsearch.training.packing.rows import line_up
+from exsearch.training.packing.tree import MIN_SHARED, grow
 
 
 def trainer_verdict(model: PreTrainedModel, base: Path, config: TrainingConfig, device: str) -> Verdict:

@@ -4,7 +4,7 @@ from typing import Protocol
 
 import torch
 
-from exsearch.engine.call import Call
+from exsearch.engine.hf.call import Call
 
 
 class Memory(Protocol):

@@ -1,4 +1,4 @@
-"""One copy of a model: `python -m exsearch.engine.copy_process FD SETTINGS`, started by engine/copies.py."""
+"""One copy of a model: `python -m exsearch.engine.copies.process FD SETTINGS`, started by engine/copies/engine.py."""
 
 import asyncio
 import os
@@ -12,8 +12,8 @@ import torch
 
 from exsearch.core.errors import UsageError
 from exsearch.engine.base import EngineError, Seat
-from exsearch.engine.copy_messages import CopySettings, Reply, Request
-from exsearch.engine.hf import HFEngine
+from exsearch.engine.copies.messages import CopySettings, Reply, Request
+from exsearch.engine.hf.engine import HFEngine
 
 
 def main() -> None:

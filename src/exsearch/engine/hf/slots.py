@@ -12,8 +12,8 @@ from transformers import Cache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from exsearch.core.errors import ExSearchError
-from exsearch.engine.attention import GROUPED
-from exsearch.engine.attention_choice import attention_of, choose_attention
+from exsearch.engine.hf.attention import GROUPED
+from exsearch.engine.models.attention_choice import attention_of, choose_attention
 
 BLOCK = {torch.float32: 512, torch.bfloat16: 128}
 """Attention sees a multiple of this many positions, with the surplus masked: torch's CPU kernels process keys in

@@ -85,7 +85,9 @@ def _start(entry: str, count: int, job: IO[bytes], reports: int) -> "subprocess.
     threads = str(max(1, len(os.sched_getaffinity(0)) // count))
     environment = {"OMP_NUM_THREADS": threads} | os.environ | {"PYTHONSAFEPATH": "1"}
     try:
-        return start_module("exsearch.training.torchrun", str(count), entry, stdin=job, stdout=reports, env=environment)
+        return start_module(
+            "exsearch.training.ranks.torchrun", str(count), entry, stdin=job, stdout=reports, env=environment
+        )
     finally:
         os.close(reports)
 

@@ -1,7 +1,7 @@
 """vLLM as an engine, in this process: asynchronous, with prefix caching, on GPU or CPU.
 
 vLLM's prefix cache finds a conversation's earlier turns, and what samples of a question have in common. A target is
-scored by forced decoding after the cached prefix (engine/vllm_forcing.py), with the log-probs from before the forcing:
+scored by forced decoding after the cached prefix (engine/vllm/forcing.py), with the log-probs from before the forcing:
 `prompt_logprobs` would compute the whole prefix again.
 
 What a seed draws depends on the batch in which it is computed, as vLLM does not guarantee otherwise.
@@ -16,14 +16,14 @@ from typing import Any, TypeVar
 
 from exsearch.core.errors import UsageError
 from exsearch.core.tokens import TokenIds
-from exsearch.engine.adapter import check_adapter
 from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling
+from exsearch.engine.models.adapter import check_adapter
 from exsearch.engine.spec import EngineSpec
 from exsearch.engine.watchdog import watch
 from exsearch.processes.children import guard_others
 
 T = TypeVar("T")
-FORCING = "exsearch.engine.vllm_forcing:Forcing"
+FORCING = "exsearch.engine.vllm.forcing:Forcing"
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks of adapters for which vLLM reserves memory; a rank between two of them uses the larger."""
 

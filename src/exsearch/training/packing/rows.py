@@ -8,7 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from exsearch.training.example import Example
-from exsearch.training.tree import Target
+from exsearch.training.packing.tree import Target
 
 
 @dataclass(frozen=True)

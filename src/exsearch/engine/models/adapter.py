@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from exsearch.core.checkpoint import explained, quiet, refuse_misfits
 from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import read_json
-from exsearch.engine.checkpoint import causal_class, load_config
+from exsearch.engine.models.checkpoint import causal_class, load_config
 
 SETTINGS = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"

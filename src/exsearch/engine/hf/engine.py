@@ -1,8 +1,8 @@
 """The default engine: any transformers causal language model, on CPU or GPU, with continuous batching.
 
 Prompts are fed as they arrive; then all conversations that generate or score advance by one token together, and those
-that are done are replaced at once. A conversation's cache is kept for its next turn: see engine/slot_memory.py for the
-fast way, and engine/own_memory.py for the general one.
+that are done are replaced at once. A conversation's cache is kept for its next turn: see slot_memory.py for the fast
+way, and own_memory.py for the general one.
 
 Results of a conversation do not depend, in any bit, on other conversations, their order, or an interruption; except for
 mixtures of experts in slots, whose matrix products have other shapes next to other conversations, so that the last bits
@@ -19,17 +19,17 @@ import torch
 from transformers import PreTrainedModel
 
 from exsearch.core.tokens import TokenIds
-from exsearch.engine.adapter import check_adapter
-from exsearch.engine.attention_choice import attention_of, choose_attention
 from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling
-from exsearch.engine.call import Call
-from exsearch.engine.checkpoint import load_model
-from exsearch.engine.limits import context_limit, steady_limit
-from exsearch.engine.memory import Memory
-from exsearch.engine.merging import merge_checked
-from exsearch.engine.paths import EnginePath, engine_verdict, memory_of
-from exsearch.engine.probe import require_path
-from exsearch.engine.sampling import draw, uniforms
+from exsearch.engine.hf.call import Call
+from exsearch.engine.hf.memory import Memory
+from exsearch.engine.hf.paths import EnginePath, engine_verdict, memory_of
+from exsearch.engine.hf.sampling import draw, uniforms
+from exsearch.engine.models.adapter import check_adapter
+from exsearch.engine.models.attention_choice import attention_of, choose_attention
+from exsearch.engine.models.checkpoint import load_model
+from exsearch.engine.models.limits import context_limit, steady_limit
+from exsearch.engine.models.merging import merge_checked
+from exsearch.engine.models.probe import require_path
 from exsearch.engine.spec import EngineSpec
 from exsearch.hardware.memory import is_out_of_memory
 from exsearch.hardware.onednn import use_onednn

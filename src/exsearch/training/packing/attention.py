@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from transformers import AttentionInterface
 
-from exsearch.engine.attending import UnknownArgumentError, attend_in_blocks, require_known
-from exsearch.training.tree import Node
+from exsearch.engine.models.attending import UnknownArgumentError, attend_in_blocks, require_known
+from exsearch.training.packing.tree import Node
 
 TREE = "exsearch_tree"
 """Name under which models find it: `attn_implementation`."""

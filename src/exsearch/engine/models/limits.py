@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from exsearch.engine.layers import text_part
+from exsearch.engine.models.layers import text_part
 
 _LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
 """Names, in configurations, of the context length that a model was trained for."""

@@ -23,8 +23,8 @@ from exsearch.core.errors import UsageError
 from exsearch.core.fingerprint import fingerprint
 from exsearch.core.jsonl import read_json, write_json
 from exsearch.core.tokens import TokenIds
-from exsearch.engine.builtin import cache_folder
-from exsearch.engine.limits import context_limit, narrowed, windows_of
+from exsearch.engine.models.builtin import cache_folder
+from exsearch.engine.models.limits import context_limit, narrowed, windows_of
 from exsearch.hardware.memory import give_back_memory, is_out_of_memory
 
 TOLERANCE = 1e-4

@@ -24,10 +24,10 @@ import torch
 from exsearch.core.checkpoint import require_whole
 from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.core.tokens import TokenIds
-from exsearch.engine.adapter import check_adapter
 from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling
-from exsearch.engine.checkpoint import causal_class
-from exsearch.engine.copy_messages import CopySettings, Reply, Request
+from exsearch.engine.copies.messages import CopySettings, Reply, Request
+from exsearch.engine.models.adapter import check_adapter
+from exsearch.engine.models.checkpoint import causal_class
 from exsearch.engine.spec import EngineSpec
 from exsearch.processes.children import start_module
 from exsearch.processes.futures import settle_from_thread
@@ -38,7 +38,7 @@ _SECONDS_TO_END = 10.0
 
 
 class CopiedEngine:
-    """See `exsearch.engine.base.Engine`; engine/hf.py does the work, in each copy."""
+    """See `exsearch.engine.base.Engine`; engine/hf/engine.py does the work, in each copy."""
 
     scores = True
 
@@ -144,7 +144,7 @@ class _Copy:
     def __init__(self, settings: CopySettings, engine: CopiedEngine) -> None:
         ours, theirs = socket.socketpair()
         self._process = start_module(
-            "exsearch.engine.copy_process",
+            "exsearch.engine.copies.process",
             str(theirs.fileno()),
             msgspec.json.encode(settings, enc_hook=str).decode(),  # paths as text
             stdin=subprocess.DEVNULL,

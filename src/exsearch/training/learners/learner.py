@@ -16,9 +16,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from exsearch.config import TrainingConfig
 from exsearch.core.errors import ExSearchError
-from exsearch.engine.layers import decoder_layers
+from exsearch.engine.models.layers import decoder_layers
 from exsearch.training.loss import Packed, Packing, WeightedLoss
-from exsearch.training.ranks import Ranks
+from exsearch.training.ranks.ranks import Ranks
 from exsearch.training.resume import Read
 
 MOMENTS = ("exp_avg", "exp_avg_sq")

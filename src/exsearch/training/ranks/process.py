@@ -1,6 +1,4 @@
-"""One rank: `torchrun -m exsearch.training.rank_process`, started by training/launch.py, with its job on standard
-input.
-"""
+"""One rank: `torchrun -m exsearch.training.ranks.process`, started by launch.py, with its job on standard input."""
 
 import os
 import select
@@ -14,10 +12,10 @@ from exsearch.core.errors import UsageError
 from exsearch.core.trouble import as_user_error
 from exsearch.processes import stopping
 from exsearch.training.job import Job, Report, read_job
-from exsearch.training.launch import REPORT
+from exsearch.training.ranks.launch import REPORT
 from exsearch.training.trainer import train_job
 
-ENTRY = "exsearch.training.rank_process"
+ENTRY = "exsearch.training.ranks.process"
 """This module's name, for starting ranks."""
 SECONDS_TO_HEAR = 3.0
 """Seconds to wait before reporting an error, in case another rank caused it: torchrun then ends this rank meanwhile."""

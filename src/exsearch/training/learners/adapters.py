@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from exsearch.core.errors import UsageError
-from exsearch.engine.layers import text_part
+from exsearch.engine.models.layers import text_part
 
 if TYPE_CHECKING:
     from peft import LoraModel

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from exsearch.core.errors import ExSearchError
 from exsearch.core.tokens import TokenIds
-from exsearch.engine.call import Call
+from exsearch.engine.hf.call import Call
 from exsearch.processes import compute
 
 Continuing = Literal["pieces", "tokens", "whole"]
@@ -40,7 +40,7 @@ class _State:
 
 
 class OwnMemory:
-    """See `exsearch.engine.memory.Memory`."""
+    """See `exsearch.engine.hf.memory.Memory`."""
 
     def __init__(self, model: PreTrainedModel, continuing: Continuing) -> None:
         """Take a model with its original attention."""

@@ -10,7 +10,7 @@ import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 from transformers import AttentionInterface
 
-from exsearch.engine.attending import attend_in_blocks, require_known
+from exsearch.engine.models.attending import attend_in_blocks, require_known
 
 GROUPED = "exsearch_grouped"
 

@@ -11,11 +11,11 @@ import torch
 
 from exsearch.config import TrainingConfig
 from exsearch.core.errors import ExSearchError, UsageError
-from exsearch.training.learner import MOMENTS, trained
+from exsearch.training.learners.learner import MOMENTS, trained
+from exsearch.training.learners.zero_settings import read_zero_settings
 from exsearch.training.loss import Packed, Packing, WeightedLoss
-from exsearch.training.ranks import Ranks
+from exsearch.training.ranks.ranks import Ranks
 from exsearch.training.resume import Read
-from exsearch.training.zero_settings import read_zero_settings
 
 
 class ZeroLearner:

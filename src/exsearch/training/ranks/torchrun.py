@@ -1,4 +1,4 @@
-"""torchrun without its traceback: `python -m exsearch.training.torchrun COUNT MODULE`, started by training/launch.py.
+"""torchrun without its traceback: `python -m exsearch.training.ranks.torchrun COUNT MODULE`, started by launch.py.
 
 torchrun prints a traceback of its own whenever a run does not succeed, whether a rank has reported why or a signal has
 ended it.

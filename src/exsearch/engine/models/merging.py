@@ -5,9 +5,9 @@ from collections.abc import Callable
 from transformers import PreTrainedModel
 
 from exsearch.core.errors import ExSearchError
-from exsearch.engine.attention_choice import choose_attention
-from exsearch.engine.noise import without_noise
-from exsearch.engine.probe import ROUGH_TOLERANCE, TOLERANCE, distance, is_exact, plain_logprobs, probe_tokens
+from exsearch.engine.models.attention_choice import choose_attention
+from exsearch.engine.models.noise import without_noise
+from exsearch.engine.models.probe import ROUGH_TOLERANCE, TOLERANCE, distance, is_exact, plain_logprobs, probe_tokens
 
 _ROUNDING = 10
 """Allowed difference of the merged, rounded weights' log-probs, relative to that between two ways to compute a model.

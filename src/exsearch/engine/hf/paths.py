@@ -7,11 +7,12 @@ import torch
 from transformers import PreTrainedModel
 
 from exsearch.core.tokens import TokenIds
-from exsearch.engine.attention_choice import attention_of, choose_attention
-from exsearch.engine.call import Call
-from exsearch.engine.memory import Memory
-from exsearch.engine.own_memory import OwnMemory
-from exsearch.engine.probe import (
+from exsearch.engine.hf.call import Call
+from exsearch.engine.hf.memory import Memory
+from exsearch.engine.hf.own_memory import OwnMemory
+from exsearch.engine.hf.slot_memory import SlotMemory
+from exsearch.engine.models.attention_choice import attention_of, choose_attention
+from exsearch.engine.models.probe import (
     Verdict,
     distance,
     in_float32,
@@ -23,7 +24,6 @@ from exsearch.engine.probe import (
     seen_through,
     tolerance_of,
 )
-from exsearch.engine.slot_memory import SlotMemory
 
 EnginePath = Literal["slots", "pieces", "tokens", "whole"]
 """Slots of one buffer; or one cache of the model's own kind per seat, extended by all new tokens at once or one by one;

@@ -21,7 +21,7 @@ from exsearch.core.errors import UsageError
 from exsearch.core.tokens import TokenIds
 from exsearch.engine.base import Completion, EngineError, EngineStats, Finish, Sampling
 from exsearch.engine.conversation import Conversation
-from exsearch.engine.endpoint import BusyError, Endpoint, RefusedError, first_choice, spoken_text
+from exsearch.engine.openai.endpoint import BusyError, Endpoint, RefusedError, first_choice, spoken_text
 from exsearch.engine.spec import EngineSpec
 from exsearch.network.api_key import read_api_key
 from exsearch.processes import coroutines

@@ -12,10 +12,10 @@ import torch
 from transformers import PreTrainedModel
 
 from exsearch.core.tokens import TokenIds, common_start
-from exsearch.engine.attention import GROUPED
-from exsearch.engine.attention_choice import choose_attention
-from exsearch.engine.call import Call
-from exsearch.engine.slots import Geometry, SlotCache
+from exsearch.engine.hf.attention import GROUPED
+from exsearch.engine.hf.call import Call
+from exsearch.engine.hf.slots import Geometry, SlotCache
+from exsearch.engine.models.attention_choice import choose_attention
 from exsearch.processes import compute
 
 CHUNKS = range(16, 257, 16)
@@ -24,10 +24,10 @@ sizes depend only on the conversation."""
 
 
 class SlotMemory:
-    """See `exsearch.engine.memory.Memory`."""
+    """See `exsearch.engine.hf.memory.Memory`."""
 
     def __init__(self, model: PreTrainedModel, seats: int) -> None:
-        """Take a model; its attention becomes that of engine/attention.py. Raises UnevenCacheError.
+        """Take a model; its attention becomes that of engine/hf/attention.py. Raises UnevenCacheError.
 
         Memory for keys and values grows up to `seats` conversations with the length of the longest one.
         """

@@ -1,0 +1,1 @@
+"""Several copies of the default engine."""

@@ -1,0 +1,1 @@
+"""Models and their optimisers, on one rank or several."""

@@ -9,7 +9,8 @@ from pathlib import Path
 import exsearch
 
 FLOORS = [
-    {"core", "processes"},
+    {"core"},
+    {"processes"},
     {"config", "network"},
     {"corpus", "effects", "hardware", "logs"},
     {"engine", "wire"},

@@ -1,17 +1,14 @@
 """The `exsearch` command: a table of verbs, each loaded when it is called."""
 
 import importlib
-import sys
 from typing import NoReturn
 
 import click
 
 from exsearch import __version__
 from exsearch.core.errors import nearest
-from exsearch.core.trouble import as_user_error
 from exsearch.processes import stopping
-from exsearch.processes.children import guard_others
-from exsearch.processes.streams import write_any_text
+from exsearch.processes.command import run_command
 
 VERBS = {
     "quickstart": "Train a search agent from scratch in minutes, and explain each stage.",
@@ -66,32 +63,19 @@ def exsearch() -> None:
     """
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run the command line. Exit codes: 0 done, 1 failed, 2 bad usage; errors are one line on stderr."""
-    write_any_text()
-    guard_others()
-    stopping.listen()
+    run_command(_verb)
+
+
+def _verb() -> None:
     try:
         exsearch(standalone_mode=False)
-        stopping.leave(0)
     except click.exceptions.Abort:
-        _leave(stopping.STOPPED, 1)
+        raise KeyboardInterrupt from None
     except click.ClickException as error:
         error.show()
         stopping.leave(2)
-    except KeyboardInterrupt:
-        _leave(stopping.STOPPED, 1)
-    except Exception as error:
-        if user_error := as_user_error(error):
-            _leave(str(user_error), user_error.exit_code)
-        if not stopping.was_asked():
-            raise
-        _leave(stopping.STOPPED, 1)  # a library may turn an interruption during its import into another error
-
-
-def _leave(message: str, code: int) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)
-    stopping.leave(code)
 
 
 if __name__ == "__main__":

@@ -7,36 +7,14 @@ import sys
 from typing import NoReturn
 
 from exsearch.core.errors import UsageError, nearest
-from exsearch.core.trouble import as_user_error
-from exsearch.processes import stopping
-from exsearch.processes.children import guard_others
-from exsearch.processes.streams import write_any_text
+from exsearch.processes.command import run_command
 
 PROCEDURES = {name: f"exsearch.compat.searchlm.{name}" for name in ("sft", "inference", "entropy", "align")}
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run the procedure. One line and exit code 2 for a user's mistake, 1 for a failure or an interruption."""
-    write_any_text()
-    guard_others()
-    stopping.listen()
-    try:
-        _run(sys.argv[1:])
-        stopping.leave(0)
-    except KeyboardInterrupt:
-        _leave(stopping.STOPPED, 1)
-    except Exception as error:
-        if user_error := as_user_error(error):
-            _leave(str(user_error), user_error.exit_code)
-        if not stopping.was_asked():
-            raise
-        _leave(stopping.STOPPED, 1)  # a library may turn an interruption during its import into another error
-
-
-def _leave(message: str, code: int) -> NoReturn:
-    if os.environ.get("RANK", "0") == "0":  # only one of torchrun's processes prints it
-        print(f"error: {message}", file=sys.stderr)
-    stopping.leave(code)
+    run_command(lambda: _run(sys.argv[1:]))
 
 
 def _run(words: list[str]) -> None:

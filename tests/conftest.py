@@ -57,7 +57,7 @@ def process_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("PYTHONSAFEPATH", "")
     with stopping.handlers_kept():
         yield
-    stopping._stop.asked = stopping._stop.code = None
+    stopping._stop.first_signal = stopping._stop.code = None
 
 
 @pytest.fixture(scope="session")

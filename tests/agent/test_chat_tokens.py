@@ -164,7 +164,7 @@ def test_passages_within_a_turn_are_put_between_what_the_model_says_and_nothing_
     prompt = first if grammar.raw else str(chat.template.render([first]))
     assert transcript.token_ids == (chat.tokenizer(prompt).input_ids if grammar.raw else own_tokens(chat, prompt))
     asked = grammar.turn(Action(None, query))
-    transcript.said(chat.encode(asked), [0.0] * len(chat.encode(asked)))
+    transcript.append_turn(chat.encode(asked), [0.0] * len(chat.encode(asked)))
     start = len(transcript.token_ids)
     transcript.show(hits, ROOM)
     shown = grammar.search_header() + "".join(grammar.passage(h.rank, h.passage.title, h.passage.text) for h in hits)

@@ -39,7 +39,7 @@ def imported(tmp_path: Path, content: str | bytes) -> list[Passage]:
     return passages
 
 
-def left_out(result: Imported) -> Left:
+def skipped_rows(result: Imported) -> Left:
     """What rejected.jsonl says."""
     assert result.rejected is not None
     rows = [json.loads(line) for line in result.rejected.read_text().splitlines()]
@@ -137,7 +137,7 @@ def test_ids_that_a_table_made_floats_of_are_whole_numbers(tmp_path: Path) -> No
     result = import_corpus(tmp_path / "p.parquet", tmp_path / "corpus")
     assert [passage.id for passage in Corpus.open(tmp_path / "corpus")] == ["1", "4", "5", "6"]
     needed = "its id is 2.5; it must be a text or a whole number"
-    assert [reason for _, reason, _ in left_out(result)] == ["no id", "no id", needed]
+    assert [reason for _, reason, _ in skipped_rows(result)] == ["no id", "no id", needed]
 
 
 def test_parquet_rows_without_a_passage_are_left_out(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_parquet_rows_without_a_passage_are_left_out(tmp_path: Path) -> None:
     pq.write_table(pa.table(columns), tmp_path / "p.parquet", row_group_size=3)
     result = import_corpus(tmp_path / "p.parquet", tmp_path / "corpus", segment_rows=1)
     assert [passage.id for passage in Corpus.open(tmp_path / "corpus")] == ["1", "6", "8", "9", "10"]
-    assert left_out(result) == [
+    assert skipped_rows(result) == [
         (2, "no id", None),
         (3, "no text", "3"),
         (4, "neither `text` nor `contents`", "4"),
@@ -224,7 +224,7 @@ def test_a_row_that_is_no_passage_is_left_out_or_refused(
     assert {path.name for path in tmp_path.iterdir()} == {"input"}
 
     result = import_corpus(tmp_path / "input", tmp_path / "corpus")
-    assert [(line, id) for line, _, id in left_out(result)] == [(line, id)]
+    assert [(line, id) for line, _, id in skipped_rows(result)] == [(line, id)]
     import_corpus(write(tmp_path, before), tmp_path / "good")
     assert list(Corpus.open(tmp_path / "corpus")) == list(Corpus.open(tmp_path / "good"))
 
@@ -232,7 +232,7 @@ def test_a_row_that_is_no_passage_is_left_out_or_refused(
 def test_a_quote_that_is_never_closed_costs_one_line(tmp_path: Path) -> None:
     content = DPR + '4\t"never closed\tc\n5\td\te\n6\t"quoted"\tf\n7\tg\th\n'
     result = import_corpus(write(tmp_path, content), tmp_path / "corpus")
-    assert [(line, id) for line, _, id in left_out(result)] == [(6, None)]
+    assert [(line, id) for line, _, id in skipped_rows(result)] == [(6, None)]
     assert [passage.id for passage in Corpus.open(tmp_path / "corpus")] == ["1", "2", "3", "5", "6", "7"]
 
 
@@ -250,7 +250,7 @@ def test_a_stray_quote_does_not_swallow_rows_but_is_named_with_its_line(tmp_path
     with pytest.raises(UsageError, match=r"input, line 3: a quote opens a cell here .*written twice"):
         imported(tmp_path, STRAY)
     result = import_corpus(tmp_path / "input", tmp_path / "corpus")
-    [(line, reason, _)] = left_out(result)
+    [(line, reason, _)] = skipped_rows(result)
     assert (line, reason.partition(",")[0]) == (3, "a quote opens a cell here that would end 2 lines further on")
     assert [passage.id for passage in Corpus.open(tmp_path / "corpus")] == ["1", "3", "4", "5", "6"]
 
@@ -282,7 +282,7 @@ def test_rows_left_out_are_listed_in_order_and_the_first_shown(tmp_path: Path) -
     content = GOOD + "".join(f'{{"id": "g{number}", "text": "again"}}\nno json\n' for number in range(4))
     result = import_corpus(write(tmp_path, content), tmp_path / "corpus", segment_rows=3)
     assert (result.passages, result.malformed, result.duplicates) == (8, 4, 4)
-    assert [line for line, _, _ in left_out(result)] == list(range(9, 17))
+    assert [line for line, _, _ in skipped_rows(result)] == list(range(9, 17))
     assert len(result.first) == importing.MAX_EXAMPLES_SHOWN
     assert result.first[0] == "line 9: the id occurs twice, passage 1 of the corpus has it (id 'g0')"
     assert result.rejected == tmp_path / "corpus/rejected.jsonl"
@@ -373,7 +373,7 @@ def test_an_addition_skips_what_is_there_and_equals_one_import(tmp_path: Path) -
     assert corpus.fingerprint == Corpus.open(tmp_path / "whole").fingerprint
     assert corpus.prefix(4) == before.fingerprint
     assert result.rejected == tmp_path / "corpus/rejected-4.jsonl"
-    assert left_out(result)[0] == (1, "the id occurs twice, passage 1 of the corpus has it", "p0")
+    assert skipped_rows(result)[0] == (1, "the id occurs twice, passage 1 of the corpus has it", "p0")
     assert [segment.rows for segment in corpus.segments] == [4, 4, 2]
 
     assert extend_corpus(tmp_path / "corpus", whole).passages == 0

@@ -154,7 +154,7 @@ def test_unanswerable_questions_of_musique_are_left_out(tmp_path: Path) -> None:
     asked = {"id": "2hop__1_2", "question": "Who?", "answer": "Karn", "paragraphs": []}
     file = lines(tmp_path / "in.jsonl", {**asked, "answerable": True}, {**asked, "answerable": False})
     imported = import_questions([file], tmp_path / "out.jsonl")
-    assert (imported.questions, imported.left_out) == (1, {"not answerable from its paragraphs": 1})
+    assert (imported.questions, imported.skipped) == (1, {"not answerable from its paragraphs": 1})
 
 
 LEAKS = [
@@ -203,7 +203,7 @@ def test_a_row_whose_answer_is_nan_is_a_question_without_an_answer(tmp_path: Pat
     pq.write_table(table, tmp_path / "in.parquet")
     imported = import_questions([tmp_path / "in.parquet"], tmp_path / "out.jsonl")
     assert [question.answers for question in read_questions(tmp_path / "out.jsonl")] == [["1914"], ["1918"]]
-    assert imported.left_out == {"no answer": 1}
+    assert imported.skipped == {"no answer": 1}
 
 
 def test_a_file_with_one_answer_or_a_list_is_counted_as_plain(tmp_path: Path) -> None:
@@ -414,7 +414,7 @@ def test_real_files_import_whole_with_all_gold_passages_and_without_leaks(wiki_m
         )
         found = (imported.questions, imported.with_gold, imported.gold_found, imported.gold_unresolved)
         assert found == (asked, asked, passages, 0)
-        assert (imported.left_out, imported.leaks) == ({}, [])
+        assert (imported.skipped, imported.leaks) == ({}, [])
         assert imported.decompositions == (Usage(asked, 0, []) if decompositions else None)
         assert bool(decompositions) == (name == "2wikimultihopqa_train.json")
         subs = [sub for question in read_questions(out) for sub in question.sub_questions]

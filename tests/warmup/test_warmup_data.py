@@ -198,7 +198,7 @@ def test_what_names_an_answer_that_was_not_found_is_not_told_before_it(chat: Cha
     gold = GoldPassages(None, WarmupConfig(opening="question"), seed=0)
     born, made = Passage("ann", "Ann", "Ann was born in Rome."), Passage("a", "A", "Ann made A.")
     [alone] = gold_outcomes([question], StaticRetriever([born]), chat, AgentConfig(), gold)
-    assert (alone.trajectory, alone.left_out) == (None, "not_found")
+    assert (alone.trajectory, alone.skip_reason) == (None, "not_found")
     [both] = gold_outcomes([question], StaticRetriever([born, made]), chat, AgentConfig(), gold)
     assert both.trajectory is not None
     assert [step.evidence for step in both.trajectory.steps] == ["Ann made A. Ann was born in Rome."]
@@ -274,7 +274,7 @@ def test_a_question_that_is_the_title_it_would_ask_for_next_is_left_out(chat: Ch
     question = Question("q", "Kranmar", ["a town"], gold_passages=["a"], evidence=["Kranmar is a town."])
     gold = GoldPassages(corpus, WarmupConfig(gold="require"), seed=0)
     [outcome] = gold_outcomes([question], StaticRetriever([]), chat, AgentConfig(passages=1), gold)
-    assert (outcome.trajectory, outcome.left_out) == (None, "not_found")
+    assert (outcome.trajectory, outcome.skip_reason) == (None, "not_found")
 
 
 LONG = " ".join(f"word{number}" for number in range(300))
@@ -303,7 +303,7 @@ def test_what_cannot_be_taught_is_left_out_with_its_reason(chat: ChatFormat, rea
     question, changes = FAULTS[reason]
     retriever = StaticRetriever([Passage("p", "t", f"He is A. {LONG} The end is A.")])
     [outcome] = gold_outcomes([question], retriever, chat, AgentConfig(**changes))
-    assert (outcome.trajectory, outcome.left_out) == (None, reason)
+    assert (outcome.trajectory, outcome.skip_reason) == (None, reason)
 
 
 def test_a_sub_question_without_an_answer_has_nothing_to_record(chat: ChatFormat) -> None:
@@ -311,7 +311,7 @@ def test_a_sub_question_without_an_answer_has_nothing_to_record(chat: ChatFormat
     retriever = StaticRetriever([Passage("p", "t", "He is A.")])
     gold = GoldPassages(None, WarmupConfig(gold="require", facts="answer"), seed=0)
     [outcome] = gold_outcomes([question], retriever, chat, AgentConfig(), gold)
-    assert (outcome.trajectory, outcome.left_out) == (None, "no_annotation")
+    assert (outcome.trajectory, outcome.skip_reason) == (None, "no_annotation")
 
 
 @pytest.mark.parametrize("facts", ["answer", "statement"])
@@ -325,7 +325,7 @@ def test_what_was_cut_off_a_passage_is_not_to_be_told_in_other_words(
     [whole] = gold_outcomes(
         [question], retriever, chat, AgentConfig(passages=1, max_steps=1, passage_tokens=2000), gold
     )
-    assert cut.left_out == "evidence_cut" and whole.trajectory is not None
+    assert cut.skip_reason == "evidence_cut" and whole.trajectory is not None
 
 
 def test_the_report_tells_facts_that_are_not_in_the_passages(chat: ChatFormat) -> None:

@@ -113,10 +113,10 @@ class ChatFormat:
 
     def _is_seam(self) -> bool:
         """Return whether no token spans the end of a prompt and the start of a turn of the model."""
-        if self._text.behind(self._context, self._thoughtless) is None:
+        if self._text.tokens_after(self._context, self._thoughtless) is None:
             return False
         before = self._context + self._thoughtless
-        return all(self._text.behind(before, self.lead + text) is not None for text in _BEGINNINGS)
+        return all(self._text.tokens_after(before, self.lead + text) is not None for text in _BEGINNINGS)
 
     def _require_own_tokens(self) -> None:
         """Raise UsageError unless the turns' tokens, joined, are those of the whole conversation."""
@@ -191,29 +191,29 @@ class ChatFormat:
         """Return the tokens of a turn of the model with this text, including its stop token."""
         return self.without_thought([]) + self.answer_ids(text)
 
-    def answer_ids(self, text: str, behind_thought: bool = False) -> TokenIds:
+    def answer_ids(self, text: str, after_thought: bool = False) -> TokenIds:
         """Return the same without the empty thought at its start, if the model writes one when it does not think.
 
-        `behind_thought` says that the text follows a thought of the model, and the white space after it.
+        `after_thought` says that the text follows a thought of the model, and the white space after it.
         """
-        if behind_thought:
+        if after_thought:
             return [*self.encode(text + self.trail), self.stop_id]
         text_of_turn = f"{self.lead}{text}{self.trail}"
-        ids = self._text.behind(self._context + self._thoughtless, text_of_turn + self._stop)
+        ids = self._text.tokens_after(self._context + self._thoughtless, text_of_turn + self._stop)
         return [*self.encode(text_of_turn), self.stop_id] if ids is None else ids
 
     def without_thought(self, prompt: TokenIds) -> TokenIds:
         """Return a prompt continued with the empty thought that precedes an answer, if the model needs one."""
-        return prompt + (self._text.behind(self._context, self._thoughtless) or [])
+        return prompt + (self._text.tokens_after(self._context, self._thoughtless) or [])
 
     def retold_ids(self, text: str) -> tuple[TokenIds, TokenIds]:
         """Return the tokens of a whole turn that was stored as text, as a pair: of its thoughts, and of the rest."""
         end = end_of_thoughts(text)
         if not end:
             return self.without_thought([]), self.answer_ids(text)
-        return self.encode_said(text[:end]), [*self.encode(text[end:]), self.stop_id]
+        return self.encode_completion(text[:end]), [*self.encode(text[end:]), self.stop_id]
 
-    def encode_said(self, text: str) -> TokenIds:
+    def encode_completion(self, text: str) -> TokenIds:
         """Return the tokens of a text by the model; marks of thoughts become their control tokens, if it has any."""
         tags = (tag for pair in TAGS for tag in pair if tag in text)
         for tag in tags:

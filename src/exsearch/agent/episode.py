@@ -47,7 +47,7 @@ class Episode:
     share: float = 1.0
     opening_logprob: float | None = None
     alias_scores: list[AliasScore] = field(default_factory=list)
-    scored_behind: dict[int, TokenIds] = field(default_factory=dict)
+    contexts_scored: dict[int, TokenIds] = field(default_factory=dict)
     """For each number of recorded facts, the tokens after which the gold answers were scored."""
 
     @classmethod
@@ -117,7 +117,7 @@ class Episode:
         self.cost += self.turn_cost
         self.exact &= completion.exact
         self.scored &= completion.scored
-        self.transcript.said(completion.token_ids, completion.logprobs)
+        self.transcript.append_turn(completion.token_ids, completion.logprobs)
         try:
             self._read(completion.token_ids, cut=completion.finish != "stop")
         except MalformedError:
@@ -135,7 +135,7 @@ class Episode:
         if self.answering:
             self.answer = grammar.read_answer(text)
             if text != turn:
-                transcript.answered_behind_thoughts(len(ids))
+                transcript.answered_after_thoughts(len(ids))
             self.stop(StopReason.ANSWERED)
             return
         action = grammar.parse(text, first=not self.steps)
@@ -169,7 +169,7 @@ class Episode:
             last = len(self.steps) == self.budget.last_search
             self.transcript.show(hits, tokens * self.budget.passages, ask=last)
 
-    def said_answer(self) -> TokenIds:
+    def own_answer_ids(self) -> TokenIds:
         """Return the tokens of the model's own answer if it is right and its tokens are known, else none."""
         transcript, right = self.transcript, self.question.accepts(self.answer or "")
         return transcript.token_ids[transcript.answer_start :] if right and self.exact and transcript.ended else []
@@ -187,7 +187,7 @@ class Episode:
 
     def scored_step(self, facts: int, context: TokenIds, value: float) -> float:
         """Record log p(y | x, the first `facts` facts) after these tokens. Return its rise in nats, 0 if unknown."""
-        self.scored_behind[facts] = context
+        self.contexts_scored[facts] = context
         before = self.likelihood(facts - 1) if facts else None
         self.set_likelihood(facts, value)
         return value - before if before is not None else 0.0
@@ -202,7 +202,7 @@ class Episode:
         twin = copy(self)
         twin.branch, twin.seed = branch, seed_of(self.question, self.sample, seed, branch)
         twin.transcript, twin.steps = self.transcript.copy(), list(self.steps)
-        twin.scored_behind = dict(self.scored_behind)
+        twin.contexts_scored = dict(self.contexts_scored)
         twin.cost = Cost()
         return twin
 

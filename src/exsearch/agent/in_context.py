@@ -24,7 +24,7 @@ class InContext:
         whole = self._controls.encode(f"{anchor}Paris")
         return whole[: len(ids)] == ids and self._controls.decode(whole) == self._controls.decode(ids) + "Paris"
 
-    def behind(self, context: str, text: str) -> TokenIds | None:
+    def tokens_after(self, context: str, text: str) -> TokenIds | None:
         """Return the tokens of a text that follows `context`; None if a token would span the boundary."""
         before, whole = self._controls.encode(context), self._controls.encode(context + text)
         return whole[len(before) :] if whole[: len(before)] == before else None

@@ -46,7 +46,7 @@ class Scorer:
 
     async def step(self, episode: Episode) -> float:
         """Score the gold answer as if it were requested now; return the rise of its log-probability, in nats."""
-        facts, context = len(episode.steps), episode.transcript.asked_now()
+        facts, context = len(episode.steps), episode.transcript.answer_prompt()
         scores = await self.spellings(episode, context)
         return episode.scored_step(facts, context, answer_logprob(scores, "sum")) if scores else 0.0
 
@@ -55,11 +55,11 @@ class Scorer:
 
         So p(y | ...) within a trajectory, and log p(y | x), are about the same set of spellings, and can be compared.
         """
-        own_answer = episode.said_answer()
+        own_answer = episode.own_answer_ids()
         episode.alias_scores = await self.spellings(episode, episode.transcript.before_answer, own_answer)
         if not any(score.said for score in episode.alias_scores):
             return
-        for facts, earlier in episode.scored_behind.items():
+        for facts, earlier in episode.contexts_scored.items():
             value = episode.likelihood(facts)
             if value is not None and len(earlier) + len(own_answer) <= self.context:
                 own_logprob = sum(await self.seat.logprobs(earlier, own_answer))
@@ -76,11 +76,11 @@ class Scorer:
         for start, stop in transcript.turns():
             turn = transcript.token_ids[start:stop]
             transcript.logprobs[start:stop] = await self.seat.logprobs(transcript.token_ids[:start], turn)
-        turn = episode.said_answer()
+        turn = episode.own_answer_ids()
         if episode.alias_scores:
             episode.alias_scores = await self.spellings(episode, transcript.before_answer, turn)
         if episode.opening_logprob is not None:
             opened = replace(episode, transcript=transcript.at_first_search())
             counted = turn if any(score.said for score in episode.alias_scores) else None
-            opening = await self.spellings(opened, opened.transcript.asked_now(), counted)
+            opening = await self.spellings(opened, opened.transcript.answer_prompt(), counted)
             episode.opening_logprob = answer_logprob(opening, "sum") if opening else None

@@ -65,7 +65,7 @@ class Transcript:
         was_cut = self.token_ids[-1] != self.chat.stop_id
         return [self.chat.stop_id] * was_cut + self.chat.next_prompt(text)
 
-    def said(self, ids: TokenIds, logprobs: list[float]) -> None:
+    def append_turn(self, ids: TokenIds, logprobs: list[float]) -> None:
         """Append what the model wrote, including its stop token."""
         self.token_ids += ids
         self.loss_mask += [1] * len(ids)
@@ -74,9 +74,9 @@ class Transcript:
     def write(self, text: str) -> None:
         """Append a turn that somebody else wrote for the model."""
         ids = self.chat.turn_ids(text)
-        self.said(ids, [0.0] * len(ids))
+        self.append_turn(ids, [0.0] * len(ids))
         if self.answer_start is not None and self.chat.thoughtless:
-            self.answered_behind_thoughts(len(ids))
+            self.answered_after_thoughts(len(ids))
 
     @property
     def ended(self) -> bool:
@@ -163,7 +163,7 @@ class Transcript:
     def _tokens(self, text: str) -> int:
         return len(self.chat.encode(text))
 
-    def asked_now(self) -> TokenIds:
+    def answer_prompt(self) -> TokenIds:
         """Return the tokens as they would be if the answer were requested now, without a thought before it."""
         tokens = self.token_ids + self._answer_request()
         return tokens if self._within else self.chat.without_thought(tokens)
@@ -202,7 +202,7 @@ class Transcript:
             if mark in self.chat.decode(self.token_ids[first:end])
         )
 
-    def answered_behind_thoughts(self, turn: int) -> None:
+    def answered_after_thoughts(self, turn: int) -> None:
         """Find the start of the answer in the model's last `turn` tokens: after its thoughts."""
         first, last = len(self.token_ids) - turn, len(self.token_ids)
         whole = without_thoughts(self.chat.decode(self.token_ids[first:]), self.chat.begins_thought) or ""
@@ -232,5 +232,5 @@ class Transcript:
         earlier = Transcript(self.chat, self.grammar, self._text)
         if self.first_query is None:
             start, stop = self.turns()[0]
-            earlier.said(self.token_ids[start:stop], self.logprobs[start:stop])
+            earlier.append_turn(self.token_ids[start:stop], self.logprobs[start:stop])
         return earlier

@@ -94,9 +94,9 @@ def _describe(out: Path, imported: "Imported") -> None:
     if imported.gold_ambiguous:
         several = "could be any of several paragraphs of one title, and are not resolved"
         click.echo(f"gold passages: {imported.gold_ambiguous} {several}")
-    if imported.left_out:
+    if imported.skipped:
         click.echo(f"skipped: {reasons(imported)}")
-    for line in imported.first_left_out:
+    for line in imported.first_skipped:
         click.echo(f"  skipped: {line}", err=True)
     if imported.empty_answers:
         click.echo(f"dropped: {imported.empty_answers} answers that are empty after normalisation")

@@ -135,7 +135,7 @@ def _teacher(
 
 def _print(out: Path, report: "WarmupReport") -> None:
     click.echo(f"{out}: {report.trajectories} trajectories for {report.questions} questions, by {report.written_by}")
-    for reason, count in report.left_out.items():
+    for reason, count in report.skipped.items():
         click.echo(f"  skipped, {reason}: {count}")
     click.echo(f"  evidence found word for word in the passages read: {report.evidence_read:.1%}")
     click.echo(f"  words of the evidence found in them: {report.evidence_words:.1%}")

@@ -33,7 +33,7 @@ _PROGRESS = "import.json"
 Say = Callable[[str], None]
 
 
-class LeftOut(msgspec.Struct, frozen=True):
+class SkippedRow(msgspec.Struct, frozen=True):
     """A skipped row: a line of rejected.jsonl."""
 
     line: int
@@ -166,7 +166,7 @@ class _Import:
         if not any(counts):
             remove(self._rejected)
             return Imported(writer.rows - self._rows_before, *counts, None, [])
-        first = [self._describe(row) for row in islice(read_jsonl(self._rejected, LeftOut), MAX_EXAMPLES_SHOWN)]
+        first = [self._describe(row) for row in islice(read_jsonl(self._rejected, SkippedRow), MAX_EXAMPLES_SHOWN)]
         return Imported(writer.rows - self._rows_before, *counts, self._rejected, first)
 
     def complete(self) -> None:
@@ -208,10 +208,10 @@ class _Import:
         with progress(f"reading {Path(source.name).name}, {source.unit}", source.size) as bar:
             while True:
                 finished = len(writer.segments)
-                ended, left_out = self._append_chunk(rows)
-                if self._strict and left_out:
-                    raise UsageError(f"{source.name}, {self._describe(left_out[0])}")
-                rejected.write(b"".join(encoder.encode(row) + b"\n" for row in left_out))
+                ended, skipped = self._append_chunk(rows)
+                if self._strict and skipped:
+                    raise UsageError(f"{source.name}, {self._describe(skipped[0])}")
+                rejected.write(b"".join(encoder.encode(row) + b"\n" for row in skipped))
                 rejected.flush()
                 self._refuse_wrong_kind(ended)
                 if len(writer.segments) > finished:
@@ -227,39 +227,39 @@ class _Import:
                 raise UsageError(f"{source.name}: has no passages")
             bar.advance(source.size - reported)
 
-    def _append_chunk(self, rows: Iterator[Passage | Malformed]) -> tuple[bool, list[LeftOut]]:
+    def _append_chunk(self, rows: Iterator[Passage | Malformed]) -> tuple[bool, list[SkippedRow]]:
         """Append as many rows as the writer has room for. Return whether they were the last, and the rows skipped."""
         passages: list[Passage] = []
         lines: list[int] = []
-        left_out: list[LeftOut] = []
+        skipped: list[SkippedRow] = []
         room, ended = self._writer.room, True
         for row in rows:
             if isinstance(row, Passage):
                 passages.append(row)
                 lines.append(self._source.line)
             else:
-                left_out.append(LeftOut(self._source.line, row.reason, row.id))
-            if len(passages) == room or len(left_out) == _CHUNK:
+                skipped.append(SkippedRow(self._source.line, row.reason, row.id))
+            if len(passages) == room or len(skipped) == _CHUNK:
                 ended = False
                 break
-        self._progress.malformed += len(left_out)
+        self._progress.malformed += len(skipped)
         duplicates = self._writer.append(passages)
         self._progress.duplicates += len(duplicates)
         for index, holder in duplicates.items():
             reason = f"the id occurs twice, passage {holder + 1} of the corpus has it"
-            left_out.append(LeftOut(lines[index], reason, passages[index].id))
-        return ended, sorted(left_out, key=lambda row: row.line)
+            skipped.append(SkippedRow(lines[index], reason, passages[index].id))
+        return ended, sorted(skipped, key=lambda row: row.line)
 
     def _refuse_wrong_kind(self, ended: bool) -> None:
         malformed = self._progress.malformed
         rows_read = self._writer.rows - self._rows_before + malformed + self._progress.duplicates
         if malformed and malformed * 2 >= rows_read and (ended or rows_read >= _CHUNK):
-            first = next(read_jsonl(self._rejected, LeftOut))
+            first = next(read_jsonl(self._rejected, SkippedRow))
             raise UsageError(
                 f"{self._source.name}, {self._describe(first)}; {malformed} of {rows_read} rows are malformed: "
                 "this is not a corpus in a known format"
             )
 
-    def _describe(self, row: LeftOut) -> str:
+    def _describe(self, row: SkippedRow) -> str:
         suffix = "" if row.id is None else f" (id {row.id!r})"
         return f"{self._source.counts} {row.line}: {row.reason}{suffix}"

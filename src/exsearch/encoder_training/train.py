@@ -136,10 +136,10 @@ def contrastive_loss(
     passages, passage_counts = _vectors(checkpoint, [texts[id] for id in ids], "document", device, dtype)
     scores = max_similarity(queries, query_counts, passages, passage_counts)
     targets = torch.tensor([column[triple.passage] for triple, _ in batch], device=device)
-    left_out = torch.zeros_like(scores, dtype=torch.bool)
+    excluded = torch.zeros_like(scores, dtype=torch.bool)
     for row, (triple, _) in enumerate(batch):
-        left_out[row, [column[id] for id in triple.gold if id in column and id != triple.passage]] = True
-    scores = scores.masked_fill(left_out, -torch.inf)
+        excluded[row, [column[id] for id in triple.gold if id in column and id != triple.passage]] = True
+    scores = scores.masked_fill(excluded, -torch.inf)
     right = (scores.argmax(dim=1) == targets).float().mean()
     return torch.nn.functional.cross_entropy(scores, targets), right.item()
 

@@ -8,7 +8,7 @@ from exsearch.core.tokens import TokenIds
 class Conversation(Protocol):
     """Converts between the token ids of a conversation and its text."""
 
-    def encode_said(self, text: str) -> TokenIds:
+    def encode_completion(self, text: str) -> TokenIds:
         """Return the token ids of a text that the model has generated."""
         ...
 

@@ -111,8 +111,8 @@ def compare(a: Evaluated, b: Evaluated, metric: str = "em", across_protocols: bo
     if a.scores.protocol != b.scores.protocol and not across_protocols:
         raise UsageError(_refusal(a, b, differing))
     rows = _rows(a, b)
-    left_out = len(a.scores.questions) - len(rows), len(b.scores.questions) - len(rows)
-    if any(left_out) and not across_protocols:
+    skipped = len(a.scores.questions) - len(rows), len(b.scores.questions) - len(rows)
+    if any(skipped) and not across_protocols:
         raise UsageError(f"{a.folder} and {b.folder}: equal protocols, but scores of different questions")
     if not rows:
         raise UsageError(f"{a.folder} and {b.folder}: have no question in common")
@@ -130,8 +130,8 @@ def compare(a: Evaluated, b: Evaluated, metric: str = "em", across_protocols: bo
         protocols=(a.scores.protocol, b.scores.protocol),
         protocol_differences=differing,
         n=len(rows),
-        only_a=left_out[0],
-        only_b=left_out[1],
+        only_a=skipped[0],
+        only_b=skipped[1],
         differences=[_difference(rows, each) for each in metrics],
         metric=metric,
         wins=[pair for pair in pairs if pair.b > pair.a],

@@ -32,7 +32,7 @@ class _Stop:
     """The state of this process's end."""
 
     def __init__(self) -> None:
-        self.asked: float | None = None
+        self.first_signal: float | None = None
         """Time of the first signal."""
         self.code: int | None = None
         self.gate = threading.Condition()
@@ -48,7 +48,7 @@ tasks: "list[asyncio.Task[Any]]" = []
 
 def listen() -> None:
     """Stop at Ctrl-C and SIGTERM from now on. Signals that are ignored, as in a shell's background, stay ignored."""
-    _stop.asked = _stop.code = None
+    _stop.first_signal = _stop.code = None
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _on_signal)
@@ -70,10 +70,10 @@ def handlers_kept() -> Iterator[None]:
 def is_first() -> bool:
     """Return, in a handler, whether the signal is the first; a further one ends the process."""
     now = time.monotonic()
-    if _stop.asked is None:
-        _stop.asked = now
+    if _stop.first_signal is None:
+        _stop.first_signal = now
         return True
-    if now - _stop.asked > _ONE_STOP:
+    if now - _stop.first_signal > _ONE_STOP:
         cursor = b"\x1b[?25h" if os.isatty(2) else b""  # progress bars hide the cursor
         with suppress(OSError):
             os.write(2, cursor + b"error: stopped at once\n")
@@ -113,7 +113,7 @@ def end(code: int) -> NoReturn:
 
 def was_asked() -> bool:
     """Return whether a signal has arrived."""
-    return _stop.asked is not None
+    return _stop.first_signal is not None
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from exsearch.corpus.store import Corpus
 from exsearch.questions.gold_finder import GoldFinder
 from exsearch.questions.normalise import normalise
 from exsearch.questions.question import Question
-from exsearch.questions.readers.annotated import Annotated, LeftOut, NamedPassage
+from exsearch.questions.readers.annotated import Annotated, NamedPassage, SkippedRecord
 from exsearch.questions.readers.companions import Companions, read_companions
 from exsearch.questions.readers.formats import TWO_WIKI, QuestionFile, known_formats
 
@@ -76,9 +76,9 @@ class Imported(msgspec.Struct):
     unresolved: Path | None = None
     """The file that lists the unresolved passages."""
     first_unresolved: list[Unresolved] = []
-    left_out: Counter[str] = msgspec.field(default_factory=Counter)
+    skipped: Counter[str] = msgspec.field(default_factory=Counter, name="left_out")
     """Skipped records by reason."""
-    first_left_out: list[str] = []
+    first_skipped: list[str] = msgspec.field(default_factory=list, name="first_left_out")
     leaks: list[Leak] = []
     leaks_dropped: bool = False
 
@@ -127,7 +127,7 @@ def import_questions(
 
 def reasons(imported: Imported) -> str:
     """Return how many records were skipped for which reason."""
-    return ", ".join(f"{count} ({reason})" for reason, count in imported.left_out.items()) or "there are no records"
+    return ", ".join(f"{count} ({reason})" for reason, count in imported.skipped.items()) or "there are no records"
 
 
 class _Import:
@@ -143,11 +143,11 @@ class _Import:
                 if isinstance(record, Annotated):
                     self._asked.setdefault(_words(record.question), (str(path), record.question.id))
 
-    def add(self, path: Path, place: str, record: Annotated | LeftOut) -> bool:
+    def add(self, path: Path, place: str, record: Annotated | SkippedRecord) -> bool:
         """Keep a record, unless something is wrong with it; return whether it is kept."""
         where = f"{path}, {place}"
-        if isinstance(record, LeftOut):
-            return self._leave_out(where, record.reason)
+        if isinstance(record, SkippedRecord):
+            return self._skip(where, record.reason)
         question = record.question
         if question.id in self._places:
             raise UsageError(
@@ -157,25 +157,25 @@ class _Import:
         self._places[question.id] = where
         answers = [answer for answer in question.answers if normalise(answer)]
         if not question.text.strip():
-            return self._leave_out(where, "no text", question.id)
+            return self._skip(where, "no text", question.id)
         if not question.answers:
-            return self._leave_out(where, "no answer", question.id)
+            return self._skip(where, "no answer", question.id)
         if not answers:
-            return self._leave_out(where, "no answer of which normalisation leaves anything", question.id)
+            return self._skip(where, "no answer of which normalisation leaves anything", question.id)
         words = _words(question)
         if words in self._asked:
             self.report.leaks.append(Leak(question.id, *self._asked[words]))
             if self.report.leaks_dropped:
-                return self._leave_out(where, "asked elsewhere or twice", question.id)
+                return self._skip(where, "asked elsewhere or twice", question.id)
         self._asked.setdefault(words, (str(path), question.id))
         self.report.empty_answers += len(question.answers) - len(answers)
         self.kept.append(msgspec.structs.replace(record, question=msgspec.structs.replace(question, answers=answers)))
         return True
 
-    def _leave_out(self, where: str, reason: str, id: str | None = None) -> bool:
-        self.report.left_out[reason] += 1
-        if len(self.report.first_left_out) < MAX_EXAMPLES_SHOWN:
-            self.report.first_left_out.append(f"{where}: {reason}" + (f" (id {id!r})" if id is not None else ""))
+    def _skip(self, where: str, reason: str, id: str | None = None) -> bool:
+        self.report.skipped[reason] += 1
+        if len(self.report.first_skipped) < MAX_EXAMPLES_SHOWN:
+            self.report.first_skipped.append(f"{where}: {reason}" + (f" (id {id!r})" if id is not None else ""))
         return False
 
     def count_used(self, companions: Companions, decompositions: Path | None, names: Path | None) -> None:

@@ -52,7 +52,7 @@ def example_from(
                 f"trajectory {trajectory.label}: its answer is within a turn, so that no "
                 "gold answer can replace it; weigh with rft or em"
             )
-        answer = chat.answer_ids(target, behind_thought=bool(start and mask[start - 1]))
+        answer = chat.answer_ids(target, after_thought=bool(start and mask[start - 1]))
         ids, mask = ids[:start] + answer, mask[:start] + [1] * len(answer)
     if not step_credit:
         return Example(ids, mask, start, weight, None, trajectory.question_id)

@@ -20,7 +20,7 @@ from exsearch.questions.question import Question, SubQuestion
 from exsearch.retrieval.base import Retriever
 
 
-class LeftOut(StrEnum):
+class SkipReason(StrEnum):
     """Why a question has no trajectory."""
 
     NO_ANNOTATION = "no_annotation"
@@ -43,10 +43,10 @@ class LeftOut(StrEnum):
     """The evidence is in the truncated part of a passage that is longer than its share of tokens."""
 
 
-class LeftOutError(Exception):
+class SkippedError(Exception):
     """Raised if a question cannot become a trajectory."""
 
-    def __init__(self, reason: LeftOut) -> None:
+    def __init__(self, reason: SkipReason) -> None:
         """Say why."""
         super().__init__(reason.value)
         self.reason = reason
@@ -89,24 +89,24 @@ class GoldPassages:
         return self._config.opening == "question"
 
     def fact(self, sub: SubQuestion) -> str:
-        """Return what the settings record for a sub-question. Raises LeftOutError."""
+        """Return what the settings record for a sub-question. Raises SkippedError."""
         if self._config.facts == "evidence":
             return sub.evidence or ""
         stated = sub.statement if self._config.facts == "statement" else None
         if not stated and not sub.answers:
-            raise LeftOutError(LeftOut.NO_ANNOTATION)
+            raise SkippedError(SkipReason.NO_ANNOTATION)
         return stated or f"{sub.text} {sub.answers[0]}"
 
     def passage(self, id: str) -> Passage:
-        """Return a gold passage. Raises LeftOutError."""
+        """Return a gold passage. Raises SkippedError."""
         if self._corpus is None:
-            raise LeftOutError(LeftOut.NO_CORPUS)
+            raise SkippedError(SkipReason.NO_CORPUS)
         if (passage := self._corpus.by_id(id)) is None:
-            raise LeftOutError(LeftOut.NOT_IN_CORPUS)
+            raise SkippedError(SkipReason.NOT_IN_CORPUS)
         return passage
 
     def with_gold(self, hits: list[Hit], id: str, question: Question, step: int, k: int) -> tuple[list[Hit], bool]:
-        """Return hits that contain a gold passage, and whether it was inserted. Raises LeftOutError.
+        """Return hits that contain a gold passage, and whether it was inserted. Raises SkippedError.
 
         An inserted passage replaces the last of k hits, at a rank that depends only on seed, question and step, so that
         its position tells the model nothing.
@@ -114,7 +114,7 @@ class GoldPassages:
         if any(hit.passage.id == id for hit in hits):
             return hits, False
         if self._config.gold == "require":
-            raise LeftOutError(LeftOut.NOT_FOUND)
+            raise SkippedError(SkipReason.NOT_FOUND)
         passage = self.passage(id)
         scored = [(hit.passage, hit.score) for hit in hits[: k - 1]]
         place = random.Random(derive_seed(self._seed, question.id, step)).randrange(len(scored) + 1)
@@ -122,9 +122,9 @@ class GoldPassages:
         return [Hit(*each, rank) for rank, each in enumerate(scored, start=1)], True
 
 
-def search_all(plans: list[Plan], retriever: Retriever, k: int) -> list[list[Hop] | LeftOut]:
+def search_all(plans: list[Plan], retriever: Retriever, k: int) -> list[list[Hop] | SkipReason]:
     """Run plans together, with one batch of searches per step; return the hops of each, or why it failed."""
-    results: dict[int, list[Hop] | LeftOut] = {}
+    results: dict[int, list[Hop] | SkipReason] = {}
     hits_by_plan: dict[int, list[Hit] | None] = dict.fromkeys(range(len(plans)))
     while hits_by_plan:
         queries: dict[int, str] = {}
@@ -133,7 +133,7 @@ def search_all(plans: list[Plan], retriever: Retriever, k: int) -> list[list[Hop
                 queries[number] = next(plans[number]) if hits is None else plans[number].send(hits)
             except StopIteration as end:
                 results[number] = end.value
-            except LeftOutError as error:
+            except SkippedError as error:
                 results[number] = error.reason
         hits_by_plan = dict(zip(queries, retriever.search(list(queries.values()), k), strict=True)) if queries else {}
     return [results[number] for number in range(len(plans))]
@@ -150,7 +150,7 @@ def _decomposed(question: Question, gold: GoldPassages, config: AgentConfig) -> 
     """Search for each sub-question's passage; if set, for the question first, and then for what that left open."""
     subs = question.sub_questions
     if any(not sub.passage or not sub.evidence for sub in subs):
-        raise LeftOutError(LeftOut.NO_ANNOTATION)
+        raise SkippedError(SkipReason.NO_ANNOTATION)
     hops: list[Hop] = []
     if gold.opens_with_question:
         hits, inserted = (yield question.text), False
@@ -162,7 +162,7 @@ def _decomposed(question: Question, gold: GoldPassages, config: AgentConfig) -> 
         hops.append(Hop(question.text, hits, facts, inserted, sources))
         subs = [sub for sub in subs if sub not in covered]
     if len(hops) + len(subs) > config.max_steps:
-        raise LeftOutError(LeftOut.TOO_MANY_STEPS)
+        raise SkippedError(SkipReason.TOO_MANY_STEPS)
     for sub in subs:
         hits = yield sub.text
         hits, inserted = gold.with_gold(hits, sub.passage or "", question, len(hops), config.passages)
@@ -190,7 +190,7 @@ def _supported(question: Question, gold: GoldPassages, config: AgentConfig) -> P
     search for the question is dropped if it finds no gold passage.
     """
     if not question.gold_passages or not question.evidence:
-        raise LeftOutError(LeftOut.NO_ANNOTATION)
+        raise SkippedError(SkipReason.NO_ANNOTATION)
     missing = {id: gold.passage(id) for id in question.gold_passages}
     evidence = {id: _evidence(question, passage) for id, passage in missing.items()}
     hops: list[Hop] = []
@@ -202,7 +202,7 @@ def _supported(question: Question, gold: GoldPassages, config: AgentConfig) -> P
         if not asks_the_question or not _found(missing, hits):
             try:
                 hits, inserted = gold.with_gold(hits, target, question, len(hops), config.passages)
-            except LeftOutError:
+            except SkippedError:
                 if not asks_the_question:
                     raise
         asks_the_question = False
@@ -213,10 +213,10 @@ def _supported(question: Question, gold: GoldPassages, config: AgentConfig) -> P
         if missing:
             next_id = _named(missing, text_read)
             if next_id is None:
-                raise LeftOutError(LeftOut.TITLE_UNKNOWN)
+                raise SkippedError(SkipReason.TITLE_UNKNOWN)
             target, query = next_id, _bare(missing[next_id].title)
     if len(hops) > config.max_steps:
-        raise LeftOutError(LeftOut.TOO_MANY_STEPS)
+        raise SkippedError(SkipReason.TOO_MANY_STEPS)
     return hops
 
 
@@ -226,12 +226,12 @@ def _found(passages: dict[str, Passage], hits: list[Hit]) -> list[str]:
 
 
 def _evidence(question: Question, passage: Passage) -> str:
-    """Return the sentences of evidence that are in a passage. Raises LeftOutError if none is."""
+    """Return the sentences of evidence that are in a passage. Raises SkippedError if none is."""
     text = " ".join(passage.text.split())
     sentences = [" ".join(sentence.split()) for sentence in question.evidence]
     inside = [sentence for sentence in sentences if sentence and sentence in text]
     if not inside:
-        raise LeftOutError(LeftOut.NO_ANNOTATION)
+        raise SkippedError(SkipReason.NO_ANNOTATION)
     return " ".join(inside)
 
 

@@ -21,7 +21,7 @@ class Outcome:
 
     question: Question
     trajectory: Trajectory | None = None
-    left_out: str = ""
+    skip_reason: str = ""
     """Why there is no trajectory."""
     inserted: int = 0
     """Number of gold passages inserted into the hits."""
@@ -47,7 +47,7 @@ class WarmupReport(msgspec.Struct, frozen=True):
 
     questions: int
     trajectories: int
-    left_out: dict[str, int]
+    skipped: dict[str, int] = msgspec.field(name="left_out")
     """Questions that became no trajectory, by reason."""
     evidence_read: float
     """Share of the trajectories all of whose recorded facts occur word for word in the passages of their step, as the
@@ -78,7 +78,7 @@ class Quality:
         """Decode passages with this tokenizer."""
         self._chat = chat
         self._questions = 0
-        self._left_out: Counter[str] = Counter()
+        self._skipped: Counter[str] = Counter()
         self._sums: defaultdict[str, float] = defaultdict(float)
 
     def count(self, outcomes: Iterable[Outcome]) -> Iterator[Trajectory]:
@@ -86,12 +86,12 @@ class Quality:
         for outcome in outcomes:
             self._questions += 1
             if outcome.trajectory is None:
-                self._left_out[outcome.left_out] += 1
+                self._skipped[outcome.skip_reason] += 1
                 continue
             self._count(outcome.trajectory, outcome.question, outcome.inserted)
             yield outcome.trajectory
         if not self._sums:
-            reasons = ", ".join(f"{reason} {count}" for reason, count in self._left_out.most_common())
+            reasons = ", ".join(f"{reason} {count}" for reason, count in self._skipped.most_common())
             raise UsageError(f"none of {self._questions} questions became a trajectory ({reasons})")
 
     def _count(self, trajectory: Trajectory, question: Question, inserted: int) -> None:
@@ -116,7 +116,7 @@ class Quality:
         return WarmupReport(
             questions=self._questions,
             trajectories=int(count),
-            left_out=dict(self._left_out.most_common()),
+            skipped=dict(self._skipped.most_common()),
             evidence_read=round(sums["evidence_read"] / count, 4),
             evidence_words=round(sums["evidence_words"] / count, 4),
             answer_follows=round(sums["answer_follows"] / count, 4),

@@ -28,7 +28,7 @@ from exsearch.engine.spec import EngineSpec
 from exsearch.evaluation.metrics import exact_match
 from exsearch.questions.question import Question
 from exsearch.retrieval.base import Retriever
-from exsearch.warmup.plan import Hop, LeftOutError
+from exsearch.warmup.plan import Hop, SkippedError
 from exsearch.warmup.quality import Outcome, TeacherCost, evidence_was_read
 from exsearch.warmup.write import write_trajectory
 
@@ -54,7 +54,7 @@ class _Taught:
     """A conversation behind the rules and the example that a teacher is given."""
 
     def __init__(self, chat: ChatFormat, example: list[dict[str, str]]) -> None:
-        self.encode_said, self.decode = chat.encode_said, chat.decode
+        self.encode_completion, self.decode = chat.encode_completion, chat.decode
         self.encode_turn, self.decode_turn = chat.encode_turn, chat.decode_turn
         self._chat, self._example = chat, example
 
@@ -185,7 +185,7 @@ class Teacher:
 
     def cost(self, price: tuple[float, float] | None) -> TeacherCost:
         """Return what the attempts cost; `price` is for a million prompt and a million completion tokens."""
-        failed = Counter(outcome.left_out for outcome in self._checked.values() if outcome.trajectory is None)
+        failed = Counter(outcome.skip_reason for outcome in self._checked.values() if outcome.trajectory is None)
         cached = sum(attempt.cost.cached_tokens for attempt in self._asked)
         prompt = cached + sum(attempt.cost.prefilled_tokens for attempt in self._asked)
         completion = sum(attempt.cost.generated_tokens for attempt in self._asked)
@@ -206,17 +206,17 @@ def check(question: Question, attempt: Trajectory, author: str, chat: ChatFormat
     It must follow the grammar to its end, answer with a gold alias, and record what the passages read contain.
     """
     if attempt.answer is None:
-        return Outcome(question, left_out=attempt.stop_reason.value)
+        return Outcome(question, skip_reason=attempt.stop_reason.value)
     alias = next((alias for alias in question.answers if exact_match(attempt.answer, [alias])), None)
     if alias is None:
-        return Outcome(question, left_out=WRONG_ANSWER)
+        return Outcome(question, skip_reason=WRONG_ANSWER)
     if not any(step.evidence for step in attempt.steps):
-        return Outcome(question, left_out=NOTHING_RECORDED)
+        return Outcome(question, skip_reason=NOTHING_RECORDED)
     hops = [Hop(step.query, step.hits, step.evidence or "") for step in attempt.steps]
     try:
         rewritten = write_trajectory(question, hops, alias, author, attempt.index_fingerprint, chat, config)
-    except LeftOutError as error:
-        return Outcome(question, left_out=error.reason.value)
+    except SkippedError as error:
+        return Outcome(question, skip_reason=error.reason.value)
     if not evidence_was_read(rewritten, chat):
-        return Outcome(question, left_out=NOT_READ)
+        return Outcome(question, skip_reason=NOT_READ)
     return Outcome(question, msgspec.structs.replace(rewritten, sample=attempt.sample, seed=attempt.seed))

@@ -20,7 +20,7 @@ from exsearch.engine.models.checkpoint import load_config
 from exsearch.engine.models.limits import context_limit
 from exsearch.questions.question import Question
 from exsearch.retrieval.base import Retriever
-from exsearch.warmup.plan import GoldPassages, Hop, LeftOut, LeftOutError, plan, search_all
+from exsearch.warmup.plan import GoldPassages, Hop, SkippedError, SkipReason, plan, search_all
 from exsearch.warmup.quality import Outcome, evidence_was_cut
 
 BATCH = 64
@@ -81,21 +81,21 @@ def gold_outcomes(
 
 
 def _outcome(
-    question: Question, hops: list[Hop] | LeftOut, index: str, chat: ChatFormat, config: AgentConfig
+    question: Question, hops: list[Hop] | SkipReason, index: str, chat: ChatFormat, config: AgentConfig
 ) -> Outcome:
-    if isinstance(hops, LeftOut):
-        return Outcome(question, left_out=hops.value)
+    if isinstance(hops, SkipReason):
+        return Outcome(question, skip_reason=hops.value)
     try:
         trajectory = write_trajectory(question, hops, question.answers[0], GOLD, index, chat, config)
-    except LeftOutError as error:
-        return Outcome(question, left_out=error.reason.value)
+    except SkippedError as error:
+        return Outcome(question, skip_reason=error.reason.value)
     return Outcome(question, trajectory, inserted=sum(hop.inserted for hop in hops))
 
 
 def write_trajectory(
     question: Question, hops: list[Hop], answer: str, author: str, index: str, chat: ChatFormat, config: AgentConfig
 ) -> Trajectory:
-    """Return the trajectory of these searches. Raises LeftOutError if it does not fit into the budgets.
+    """Return the trajectory of these searches. Raises SkippedError if it does not fit into the budgets.
 
     `author` and `index` are the fingerprints of its author and of the index.
     """
@@ -106,7 +106,7 @@ def write_trajectory(
 
     def say(text: str) -> None:
         if len(chat.turn_ids(text)) > config.turn_tokens:
-            raise LeftOutError(LeftOut.TURN_TOO_LONG)
+            raise SkippedError(SkipReason.TURN_TOO_LONG)
         transcript.write(text)
 
     steps: list[Step] = []
@@ -116,7 +116,7 @@ def write_trajectory(
         searches_left = config.max_steps - len(steps)
         room = budget.for_search(transcript, searches_left)
         if room < config.passages * MIN_PASSAGE_TOKENS:
-            raise LeftOutError(LeftOut.CONTEXT_FULL)
+            raise SkippedError(SkipReason.CONTEXT_FULL)
         evidence = hop.evidence
         steps.append(Step(hop.query, hop.hits, evidence))
         transcript.show(hop.hits, room, ask=len(steps) == last)
@@ -126,7 +126,7 @@ def write_trajectory(
     say(answer)
     trajectory = _finished(transcript, question, steps, answer, author, index)
     if evidence_was_cut(trajectory, [hop.source or hop.evidence for hop in hops], chat):
-        raise LeftOutError(LeftOut.EVIDENCE_CUT)
+        raise SkippedError(SkipReason.EVIDENCE_CUT)
     return trajectory
 
 
@@ -181,7 +181,7 @@ def read_warmup(path: Path, chat: ChatFormat) -> list[Trajectory]:
         if trajectory.answer is None or trajectory.answer_start is None:
             raise UsageError(f"{name}: has no answer")
         start = trajectory.answer_start
-        answer = chat.answer_ids(trajectory.answer, behind_thought=bool(start and trajectory.loss_mask[start - 1]))
+        answer = chat.answer_ids(trajectory.answer, after_thought=bool(start and trajectory.loss_mask[start - 1]))
         if chat.day_of(trajectory.prompt) != chat.agent.date or trajectory.token_ids[start:] != answer:
             raise UsageError(
                 f"{name}: its tokens are not those of this model's tokenizer and chat template; write the file "

@@ -1,4 +1,4 @@
-"""Finds what can be asked about one split of a block: chains of told facts, and pairs of facts to compare."""
+"""Finds what can be asked about one split of a block: chains of stated facts, and pairs of facts to compare."""
 
 import random
 from collections.abc import Collection, Iterator
@@ -37,9 +37,11 @@ class Pair:
     b: Chain
 
 
-def told_facts(block: Block, split: Split) -> list[Fact]:
-    """Return the facts whose subject belongs to `split` and which a passage tells."""
-    return [Fact(entity, RELATIONS[name]) for entity in block.entities if entity.split == split for name in entity.told]
+def stated_facts(block: Block, split: Split) -> list[Fact]:
+    """Return the facts whose subject belongs to `split` and which a passage states."""
+    return [
+        Fact(entity, RELATIONS[name]) for entity in block.entities if entity.split == split for name in entity.stated_in
+    ]
 
 
 class Finder:
@@ -50,7 +52,7 @@ class Finder:
     ) -> None:
         """Collect the facts the split may use, all or those of some relations."""
         self._block, self._rng = block, rng
-        facts = told_facts(block, split)
+        facts = stated_facts(block, split)
         self._facts = [fact for fact in facts if relations is None or fact.relation.name in relations]
         self._about: dict[Entity, list[Fact]] = {}
         for fact in self._facts:
@@ -104,7 +106,7 @@ class Finder:
                 yield Intersection(first, second, one, two)
 
     def _satisfying(self, *facts: Fact) -> list[Entity]:
-        """Return the entities of the block, told of or not, that have all `facts`; no link leaves a block."""
+        """Return the entities of the block that have all `facts`, stated or not; no link leaves a block."""
         return [
             entity
             for entity in self._block.of_kind[facts[0].head.kind.name]

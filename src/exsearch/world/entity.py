@@ -28,8 +28,8 @@ class Entity:
     """Whether it is mentioned, honoured and related to more often than others."""
     facts: "dict[str, Entity | int]" = field(default_factory=dict)
     """Tail by relation name."""
-    told: dict[str, str] = field(default_factory=dict)
-    """Id of the passage that states the fact, by relation name; what no passage states is not asked."""
+    stated_in: dict[str, str] = field(default_factory=dict)
+    """Id of the passage that states the fact, by relation name. Questions use only facts that a passage states."""
 
     @property
     def title(self) -> str:
@@ -82,7 +82,7 @@ class Fact:
     @property
     def passage(self) -> str:
         """Id of the passage that states it."""
-        return self.head.told[self.relation.name]
+        return self.head.stated_in[self.relation.name]
 
     @property
     def answers(self) -> list[str]:

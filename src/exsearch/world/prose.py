@@ -46,9 +46,9 @@ def write_passages(block: Block, first_id: int, prefix: str, rng: random.Random)
             drafts.append((entity, *_second_passage(block, entity, second, rng)))
     rng.shuffle(drafts)
     passages = []
-    for number, (entity, text, told_fields) in enumerate(drafts, start=first_id):
+    for number, (entity, text, stated) in enumerate(drafts, start=first_id):
         passages.append(Passage(f"{prefix}{number}", entity.title, text))
-        entity.told.update(dict.fromkeys(told_fields, passages[-1].id))
+        entity.stated_in.update(dict.fromkeys(stated, passages[-1].id))
     return passages
 
 
@@ -60,11 +60,11 @@ def _first_passage(block: Block, entity: Entity, untold: list[Relation], rng: ra
         if all(field in own or (field not in RELATIONS and _known(entity, field)) for field in fields(opening))
     ]
     opening = rng.choice(openings)
-    told_fields = [field for field in fields(opening) if field in own]
+    stated = [field for field in fields(opening) if field in own]
     # A shared name appears here without its description, which is in the title.
     text = _fill(block, entity, opening, entity.name.forms[0], rng)
-    rest = [relation for relation in untold if relation.name not in told_fields]
-    return _continue(block, entity, text, told_fields, rest, rng)
+    rest = [relation for relation in untold if relation.name not in stated]
+    return _continue(block, entity, text, stated, rest, rng)
 
 
 def _second_passage(block: Block, entity: Entity, untold: list[Relation], rng: random.Random) -> tuple[str, list[str]]:
@@ -78,12 +78,12 @@ def _second_passage(block: Block, entity: Entity, untold: list[Relation], rng: r
 
 
 def _continue(
-    block: Block, entity: Entity, text: str, told_fields: list[str], rest: list[Relation], rng: random.Random
+    block: Block, entity: Entity, text: str, stated: list[str], rest: list[Relation], rng: random.Random
 ) -> tuple[str, list[str]]:
     """Add facts of `rest`, and now and then a sentence that tells none, until the passage is long enough."""
     target = rng.randint(*_WORDS)
     flavours = rng.sample(entity.kind.flavours, 3)
-    told_fields, strayed = list(told_fields), False
+    stated, strayed = list(stated), False
     while len(text.split()) < target:
         if flavours and (not rest or (not strayed and rng.random() < _FLAVOUR)):
             strayed = True
@@ -92,11 +92,11 @@ def _continue(
             relation = rest.pop(0)
             template = rng.choice(rng.choice((relation.plain, relation.rich)))
             added = _state(entity, relation, template, _ref(entity, rng, template))
-            told_fields.append(relation.name)
+            stated.append(relation.name)
         else:
             break
         text = f"{text} {added}"
-    return text, told_fields
+    return text, stated
 
 
 def _known(entity: Entity, field: str) -> bool:

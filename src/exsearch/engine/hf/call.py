@@ -26,8 +26,8 @@ class Call:
     logprobs: list[float] = field(default_factory=list)
     prefilled: int = 0
     cached: int = 0
-    asked: float = field(default_factory=time.monotonic)
-    started: float = 0.0
+    submitted_at: float = field(default_factory=time.monotonic)
+    started_at: float = 0.0
     done: "asyncio.Future[None] | None" = None
     dropped: bool = False
     """Whether nobody waits for it any longer."""

@@ -161,7 +161,7 @@ class HFEngine:
         self._live = [call for call in self._live if not call.dropped]
         for call in arrived:
             if not call.dropped:
-                call.started = time.monotonic()
+                call.started_at = time.monotonic()
                 call.cached = self._memory.prefill(call)
                 call.prefilled = len(call.ids) - call.cached
                 self.stats.cached_tokens += call.cached
@@ -216,7 +216,7 @@ class _Seat:
         call = Call(self._number, prompt, sampling, uniforms([seed], sampling.max_new_tokens)[0])
         await self._engine.ask(call)
         assert call.finish is not None
-        waited = call.started - call.asked
+        waited = call.started_at - call.submitted_at
         return Completion(call.output, call.logprobs, call.finish, call.prefilled, call.cached, waited)
 
     async def logprobs(self, prefix: TokenIds, target: TokenIds) -> list[float]:

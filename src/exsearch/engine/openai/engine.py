@@ -50,7 +50,7 @@ class OpenAIEngine:
         self.fingerprint = f"{model.name}@{model.api}"
         self.context_size, self.seats, self.stats = spec.context, spec.seats, EngineStats()
         self._endpoint, self._model, self._api = Endpoint(model.url, key, _SECONDS), model.name, model.api
-        self._encode = chat.encode_turn if turns else chat.encode_said
+        self._encode = chat.encode_turn if turns else chat.encode_completion
         self._decode = chat.decode_turn if turns else chat.decode
         self._messages = chat.messages
         self._retokenise = model.retokenise

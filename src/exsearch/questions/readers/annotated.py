@@ -41,7 +41,7 @@ class Annotated(msgspec.Struct, frozen=True):
     """Wikidata ids whose aliases came from a companion file."""
 
 
-class LeftOut(msgspec.Struct, frozen=True):
+class SkippedRecord(msgspec.Struct, frozen=True):
     """A record that is skipped on purpose."""
 
     reason: str

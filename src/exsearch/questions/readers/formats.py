@@ -7,7 +7,7 @@ from typing import Any
 
 from exsearch.core.errors import UsageError
 from exsearch.core.registry import unknown
-from exsearch.questions.readers.annotated import Annotated, LeftOut
+from exsearch.questions.readers.annotated import Annotated, SkippedRecord
 from exsearch.questions.readers.companions import Companions
 from exsearch.questions.readers.frameworks import (
     is_flashrag,
@@ -48,7 +48,7 @@ class Format:
 
     recognises: Callable[[dict[str, Any]], bool]
     """Whether a record, by its keys, is in this format; tried in the order of the formats."""
-    read: Callable[[dict[str, Any], str], Annotated | LeftOut]
+    read: Callable[[dict[str, Any], str], Annotated | SkippedRecord]
     """Converts a record to a question, with this id if it has none.
 
     Raises ValueError, such as ShapeError, if it is malformed.
@@ -88,7 +88,7 @@ class QuestionFile:
         self._formats = formats
         self._named = name is not None
 
-    def __iter__(self) -> Iterator[tuple[str, Annotated | LeftOut]]:
+    def __iter__(self) -> Iterator[tuple[str, Annotated | SkippedRecord]]:
         """Yield the position of each record, and its content. Raises UsageError for a malformed or foreign record.
 
         A question without an id is named after the file, without its ending, and its number.

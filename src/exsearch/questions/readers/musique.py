@@ -8,7 +8,15 @@ import msgspec
 from exsearch.core.ids import Id
 from exsearch.core.shape import convert
 from exsearch.questions.question import Question, SubQuestion
-from exsearch.questions.readers.annotated import Annotated, LeftOut, NamedPassage, Text, aliases, as_text, known_id
+from exsearch.questions.readers.annotated import (
+    Annotated,
+    NamedPassage,
+    SkippedRecord,
+    Text,
+    aliases,
+    as_text,
+    known_id,
+)
 from exsearch.questions.readers.sentences import sentence_with
 
 _REFERENCE = re.compile(r"#(\d{1,9})(?!\d)")
@@ -47,14 +55,14 @@ def is_musique(fields: dict[str, Any]) -> bool:
     return "question" in fields and "paragraphs" in fields
 
 
-def read_musique(fields: dict[str, Any], id: str) -> Annotated | LeftOut:
+def read_musique(fields: dict[str, Any], id: str) -> Annotated | SkippedRecord:
     """Read a question with its steps; one whose paragraphs do not have the answer is skipped.
 
     Raises ValueError for a step whose paragraph does not exist or is ambiguous.
     """
     record = convert(fields, _MuSiQue)
     if not record.answerable:
-        return LeftOut("not answerable from its paragraphs")
+        return SkippedRecord("not answerable from its paragraphs")
     paragraphs = {n if part.idx is None else part.idx: part for n, part in enumerate(record.paragraphs)}
     if len(paragraphs) < len(record.paragraphs):
         raise ValueError("two paragraphs have the same idx, so that a step could mean either")

@@ -69,9 +69,9 @@ class Vectors:
             or self.means.shape != (len(segment.rows), codec.axes.shape[1])
         ):
             raise ValueError(f"the files in {segment.folder} do not fit together")
-        self.left_out = np.diff(self.offsets) == 0
+        self.excluded = np.diff(self.offsets) == 0
         """[passages], whether a passage has no word or is deleted."""
-        self.left_out[deleted] = True
+        self.excluded[deleted] = True
         self.codes = codes.reshape(tokens, codec.groups)
 
 
@@ -223,7 +223,7 @@ class Late:
         for vectors in self._vectors:
             scores = np.empty(len(vectors.rows), dtype=np.float32)
             inner_products(scores, vectors.means, direction)
-            scores[vectors.left_out] = -np.inf
+            scores[vectors.excluded] = -np.inf
             best.offer(scores, vectors.rows.start, above=-np.inf)
         return best.ranked()[0]
 

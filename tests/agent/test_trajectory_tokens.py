@@ -1,4 +1,4 @@
-"""A trajectory's tokens: the loss is on what the model said and on nothing else (DESIGN.md, invariant 2).
+"""A trajectory's tokens: the loss is on what the model said and on nothing else (invariant 2 of CONTRIBUTING.md).
 
 Text from outside may spell anything; it can neither end a turn nor pass for one.
 """

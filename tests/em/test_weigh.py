@@ -1,4 +1,4 @@
-"""Weights of a question's samples: they sum to 1 or the question is skipped (DESIGN.md, invariant 3)."""
+"""Weights of a question's samples: they sum to 1 or the question is skipped (invariant 3 of CONTRIBUTING.md)."""
 
 import itertools
 import math

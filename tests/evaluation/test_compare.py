@@ -320,7 +320,7 @@ def test_a_folder_that_is_no_finished_evaluation_is_refused(pair: tuple[Path, Pa
 
 def test_a_protocol_of_other_scores_is_refused(pair: tuple[Path, Path]) -> None:
     write_protocol(pair[0] / PROTOCOL, make_protocol(AgentConfig(passages=9), "index", ASKED))
-    with pytest.raises(UsageError, match="not the protocol"):
+    with pytest.raises(UsageError, match=r"its fingerprint is not \w+, that of the protocol"):
         read_evaluation(pair[0])
 
 

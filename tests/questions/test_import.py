@@ -86,7 +86,7 @@ def test_a_question_gets_its_gold_passages_only_if_all_are_there(tmp_path: Path,
     result = run(file, "--out", tmp_path / "out.jsonl", "--corpus", corpus.folder)
     first, second = read_questions(tmp_path / "out.jsonl")
     assert (first.gold_passages, second.gold_passages) == (["2", "3"], [])
-    assert "gold passages: 3 found, 1 not; 1 questions have all of theirs" in result.stdout
+    assert "gold passages: 3 found, 1 not; all of them found for 1 questions" in result.stdout
     assert "not found: 'Velm' (question 'b')" in result.stderr
     [missing] = read_jsonl(tmp_path / "out.unresolved.jsonl", dict)
     assert missing == {"question": "b", "passage": {"title": "Velm", "text": "Velm is.", "sentences": ["Velm is."]}}
@@ -247,7 +247,7 @@ def test_of_a_passage_that_is_found_in_part_nothing_counts_as_found(tmp_path: Pa
     triples = [["Ostrel", "maker", "Mira"], ["Mira", "place of death", "Karn"]]
     file = lines(tmp_path / "in.jsonl", hotpot("a", facts, **paragraphs) | {"evidences": triples})
     result = run(file, "--out", tmp_path / "out.jsonl", "--corpus", corpus.folder)
-    assert "gold passages: 1 found, 1 not; 0 questions have all of theirs" in result.stdout
+    assert "gold passages: 1 found, 1 not; all of them found for 0 questions" in result.stdout
 
 
 @pytest.mark.parametrize("role", ["file", "--against"])

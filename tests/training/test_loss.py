@@ -1,4 +1,4 @@
-"""The training loss: what it sums, and that cutting a batch changes nothing (DESIGN.md, invariant 1)."""
+"""The training loss: what it sums, and that cutting a batch changes nothing (invariant 1 of CONTRIBUTING.md)."""
 
 import math
 import random

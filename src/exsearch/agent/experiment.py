@@ -25,7 +25,7 @@ class Experiment:
     """
 
     def __init__(self, config: Config, *, retriever: Retriever | None = None) -> None:
-        """Set the settings; `retriever` is an open index to use instead of `data.index`."""
+        """Keep the settings; `retriever` is an open index to use instead of `data.index`."""
         self.config = config
         self._retriever = retriever
         self._origin: Experiment | None = None

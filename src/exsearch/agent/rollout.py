@@ -1,7 +1,7 @@
 """Rollouts: each trajectory is a coroutine that alternates between the model and the retriever.
 
-All trajectories are in progress at once, as many as there are seats. The engine advances those whose model writes as a
-batch; meanwhile, those that search are searched for as another batch.
+All trajectories are in progress at once, as many as there are seats. The engine advances all that are generating as one
+batch; meanwhile, the queries of those that are searching go to the retriever as another batch.
 """
 
 import asyncio

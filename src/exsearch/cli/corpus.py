@@ -81,9 +81,17 @@ def info(folder: Path, as_json: bool) -> None:
 @click.option("--passages", type=click.IntRange(min=1), required=True, help="Size of the corpus.")
 @click.option("--seed", type=int, required=True, help="Equal seeds and sizes give equal worlds.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
-@click.option("--train", type=click.IntRange(min=0), default=200, show_default=True, help="Questions to train on.")
-@click.option("--dev", type=click.IntRange(min=0), default=100, show_default=True, help="Questions to choose by.")
-@click.option("--test", type=click.IntRange(min=0), default=100, show_default=True, help="Questions to report on.")
+@click.option(
+    "--train", type=click.IntRange(min=0), default=200, show_default=True, help="Number of training questions."
+)
+@click.option(
+    "--dev",
+    type=click.IntRange(min=0),
+    default=100,
+    show_default=True,
+    help="Number of development questions, for choosing the best model.",
+)
+@click.option("--test", type=click.IntRange(min=0), default=100, show_default=True, help="Number of test questions.")
 @click.option(
     "--hops", type=click.IntRange(1, 4), multiple=True, help="Only questions with this number of hops. Repeatable."
 )

@@ -71,7 +71,8 @@ def _describe(out: Path, imported: "Imported") -> None:
     formats = ", ".join(imported.formats)
     click.echo(f"{out}: {imported.questions} questions ({formats}), {imported.answers} answers")
     if imported.hops:
-        click.echo("hops: " + ", ".join(f"{count} with {hops}" for hops, count in sorted(imported.hops.items())))
+        hops = [f"{count} questions with {number}" for number, count in sorted(imported.hops.items())]
+        click.echo("hops: " + ", ".join(hops))
     if imported.with_sub_questions:
         click.echo(f"sub-questions: {imported.with_sub_questions} questions have them")
     for name, usage in (("decompositions", imported.decompositions), ("aliases", imported.aliases)):
@@ -82,7 +83,7 @@ def _describe(out: Path, imported: "Imported") -> None:
     if imported.gold_found or imported.gold_unresolved:
         click.echo(
             f"gold passages: {imported.gold_found} found, {imported.gold_unresolved} not; "
-            f"{imported.with_gold} questions have all of theirs"
+            f"all of them found for {imported.with_gold} questions"
         )
     for unresolved in imported.first_unresolved:
         passage = unresolved.passage

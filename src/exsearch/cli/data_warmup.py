@@ -77,7 +77,7 @@ def warmup(
     """Write warm-up trajectories for the questions in the file QUESTIONS.
 
     They come from annotations (decompositions, or gold passages with evidence) or, with --teacher, from a stronger
-    model that plays the agent. A quality report is printed and written beside OUT. Only the tokenizer of --model is
+    model that plays the agent. A quality report is printed and written next to OUT. Only the tokenizer of --model is
     used. Run the same command again to resume.
     """
     import msgspec

@@ -36,14 +36,14 @@ allowed_host_option = click.option(
     "allowed_hosts",
     multiple=True,
     metavar="HOST[:PORT]",
-    help="A name that requests may ask for, besides this machine's own; repeat for more.",
+    help="Host name that requests may be addressed to, besides this machine's own names. Repeatable.",
 )
 allowed_origin_option = click.option(
     "--allowed-origin",
     "allowed_origins",
     multiple=True,
     metavar="ORIGIN",
-    help="A web site whose pages may use the server, such as https://app.example.org; repeat for more.",
+    help="Web site whose pages may use the server, such as https://app.example.org. Repeatable.",
 )
 
 

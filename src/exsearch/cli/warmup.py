@@ -38,8 +38,8 @@ def warmup(
 ) -> None:
     """Teach the model the grammar from FILE: warm-up trajectories, or questions whose annotations become trajectories.
 
-    Trajectories, as `exsearch data warmup` writes them, are all used. Of a question file the first
-    `warmup.questions` are used, with --index. The trajectories are written to OUT.trajectories.jsonl.
+    All trajectories of a file that `exsearch data warmup` wrote are used. Of a question file, only the first
+    `warmup.questions` questions are used; it needs --index. The trajectories are written to OUT.trajectories.jsonl.
     """
     from exsearch.agent.experiment import Experiment
     from exsearch.cli.training import run_training

@@ -12,7 +12,7 @@ class EngineKeeper:
     """Keeps the agents of the model that was requested last, until another is requested or the memory is needed."""
 
     def __init__(self, experiment: Experiment) -> None:
-        """Set the experiment that all models of the run share; nothing is loaded yet."""
+        """Keep the experiment that all models of the run share; nothing is loaded yet."""
         self._experiment = experiment
         self._agents: Agents | None = None
         self._loaded: tuple[Path, AgentConfig] | None = None

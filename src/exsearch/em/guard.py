@@ -56,7 +56,7 @@ class Standing(msgspec.Struct, frozen=True):
 
     @property
     def merit(self) -> float:
-        """Return the figure that chooses the best iteration: the average of mean F1 and mean p(y | x, z)."""
+        """Return the figure by which the best iteration is chosen: the average of mean F1 and mean p(y | x, z)."""
         return (statistics.fmean(self.f1) + self.mean) / 2
 
 

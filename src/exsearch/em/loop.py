@@ -155,7 +155,7 @@ class EMRun:
         if self._guard is not None and self._guard.decision(name):
             return sources
         detail = f" ({', '.join(f'{each.examples} of {each.name}' for each in sources)})" if len(sources) > 1 else ""
-        self.say(f"M-step of {name}: learn from {len(examples)} trajectories{detail}, each with its weight.")
+        self.say(f"M-step of {name}: training on {len(examples)} weighted trajectories{detail}.")
         target = self.folder.checkpoint(name) if self._guard is None else self.folder.part(name, PARTS[1.0])
         self._m_step.learn(name, explorers[name], examples + self.to_mix_in(), target)
         return sources

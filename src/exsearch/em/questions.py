@@ -1,4 +1,4 @@
-"""The questions of a run: to learn from, to choose the best iteration by, to test on, and those of the guard."""
+"""The questions of a run: for training, for choosing the best iteration, for testing, and those of the guard."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -24,7 +24,7 @@ class RunQuestions:
     train: list[Question]
     """All of the training file, including those of the warm-up and of the guard."""
     dev: list[Question]
-    """Validation questions; empty if the guard chooses the best iteration."""
+    """Validation questions; empty if the guard's are used to choose the best iteration."""
     test: list[Question]
     pool: list[Question]
     """Training questions to explore."""
@@ -101,8 +101,7 @@ def hold_out_last(pool: list[Question], train: list[Question], count: int) -> tu
     """Return the pool without its last `count` questions, and these.
 
     A question with the same words as another one of `train` stays in the pool, since it would be learned under the
-    other
-    id. Raises UsageError if too few can be held out.
+    other id. Raises UsageError if too few can be held out.
     """
     words: dict[str, int] = {}
     for question in train:

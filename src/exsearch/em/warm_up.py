@@ -11,7 +11,7 @@ class WarmUp:
     """Makes the gold trajectories of a run, or takes those of `data.warmup`, and writes them to its folder."""
 
     def __init__(self, run: StartedRun) -> None:
-        """Set the run; nothing is made yet."""
+        """Keep the run; nothing is written yet."""
         self._run = run
         self._gold: list[Trajectory] | None = None
 

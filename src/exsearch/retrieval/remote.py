@@ -39,7 +39,7 @@ class Remote:
     def __init__(
         self, location: str, timeout: float = 60.0, retries: int = 5, backoff: float = 0.5, concurrency: int = 8
     ) -> None:
-        """Set the server, and check that it answers.
+        """Connect to the server, and check that it answers.
 
         `timeout` is in seconds per attempt. A broken connection and the status codes 429, 502, 503 and 504 are retried
         up to `retries` times; the waits start at `backoff` seconds and double, or are what the server asks for. For

@@ -69,7 +69,9 @@ def _protocol(folder: Path, expected: str, file: Path | None) -> dict[str, objec
         return {}
     protocol = read_json(file, dict[str, object])
     if protocol.pop("fingerprint", None) != expected:
-        raise UsageError(f"{file}: not the protocol {expected} of the scores in {folder}")
+        raise UsageError(
+            f"{file}: its fingerprint is not {expected}, that of the protocol that the scores in {folder} record"
+        )
     return protocol
 
 

@@ -31,7 +31,7 @@ class RunFolder(RunLayout):
     """A run folder for writing. It records what the run was started with, and refuses to resume with anything else."""
 
     def __init__(self, root: Path, tracking: TrackingConfig | None = None) -> None:
-        """Set the folder's path; nothing is created yet."""
+        """Keep the folder's path; nothing is created yet."""
         super().__init__(root)
         self.metrics = MetricsLog(self.metrics_file, open_mirrors(tracking, root, root.name) if tracking else ())
 

@@ -16,7 +16,7 @@ class RunLayout:
     """Paths of one run. A stage is finished if its file or folder exists, because all are renamed into place."""
 
     def __init__(self, root: Path) -> None:
-        """Set the folder's path; nothing is created."""
+        """Keep the folder's path; nothing is created."""
         self.root = root
 
     @classmethod

@@ -90,7 +90,7 @@ class HardenedHttp(H11Protocol):
     head_seconds: ClassVar[float] = 20.0
     """Seconds from the connection, or the first byte of a later request, to the end of a request's head."""
     reading_seconds: ClassVar[float] = 60.0
-    """Seconds for a client whose buffers are full to read on."""
+    """Maximum seconds to wait until a client with full buffers reads on."""
 
     _line = b""
     _line_passed = False
@@ -129,7 +129,7 @@ class HardenedHttp(H11Protocol):
         self._reading.begin()
 
     def resume_writing(self) -> None:
-        """Send on."""
+        """Resume sending."""
         self._reading.meet()
         super().resume_writing()
 

@@ -1,4 +1,4 @@
-"""The weighted negative log-likelihood of DESIGN.md's M-step.
+"""The M-step's loss: the weighted negative log-likelihood of the trajectories.
 
 For a batch of trajectories k with weights w_k it is
 

@@ -73,7 +73,7 @@ class GoldPassages:
     """Finds a question's gold passages among the hits, or inserts them from the corpus if `warmup.gold = "insert"`."""
 
     def __init__(self, corpus: Corpus | None, config: WarmupConfig, seed: int) -> None:
-        """Take the settings. Raises UsageError for `gold = insert` without a corpus to insert from."""
+        """Keep the settings. Raises UsageError for `gold = insert` without a corpus to insert from."""
         if config.gold == "insert" and corpus is None:
             raise UsageError("warmup.gold = insert takes passages from the corpus: name an index folder as the index")
         self._corpus, self._config, self._seed = corpus, config, seed
@@ -147,7 +147,11 @@ def plan(question: Question, gold: GoldPassages, config: AgentConfig) -> Plan:
 
 
 def _decomposed(question: Question, gold: GoldPassages, config: AgentConfig) -> Plan:
-    """Search for each sub-question's passage; if set, for the question first, and then for what that left open."""
+    """Search for the passage of each sub-question.
+
+    With `warmup.opening = "question"`, search for the question first, then only for the sub-questions that its hits do
+    not answer.
+    """
     subs = question.sub_questions
     if any(not sub.passage or not sub.evidence for sub in subs):
         raise SkippedError(SkipReason.NO_ANNOTATION)
@@ -186,8 +190,8 @@ def _answerable(subs: list[SubQuestion], hits: list[Hit]) -> list[SubQuestion]:
 def _supported(question: Question, gold: GoldPassages, config: AgentConfig) -> Plan:
     """Search for the question itself, then for the title of each gold passage that was not found.
 
-    A title is searched for only once the question or a passage that was read contains it: a model can learn that. The
-    search for the question is dropped if it finds no gold passage.
+    A title is searched for only once the question or a passage that was read contains it; otherwise the model could not
+    know it, and would be taught to guess. The search for the question is dropped if it finds no gold passage.
     """
     if not question.gold_passages or not question.evidence:
         raise SkippedError(SkipReason.NO_ANNOTATION)

@@ -51,7 +51,7 @@ NOT_READ = "evidence_not_read"
 
 
 class _Taught:
-    """A conversation behind the rules and the example that a teacher is given."""
+    """A conversation that starts with the rules and the example for the teacher."""
 
     def __init__(self, chat: ChatFormat, example: list[dict[str, str]]) -> None:
         self.encode_completion, self.decode = chat.encode_completion, chat.decode

@@ -34,9 +34,10 @@ class SearchR1(SearchRequest, frozen=True):
 
 
 class SearchR1Rerank(SearchRequest, frozen=True):
-    """Search-R1's server that retrieves and re-ranks in one request.
+    """The request of Search-R1's server that retrieves and re-ranks at once.
 
-    The answer is the index's own ranking; for re-ranking, build an index that re-ranks (`hybrid`).
+    Nothing is re-ranked here: the answer is the index's own ranking. For re-ranking, build an index that re-ranks
+    (`hybrid`).
     """
 
     dialect = "search-r1-rerank"

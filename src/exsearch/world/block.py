@@ -50,8 +50,8 @@ class Block:
     def __init__(self, seed: int, number: int, passages: int, books: dict[str, NameBook], room: dict[str, int]) -> None:
         """Generate block `number` of `passages` passages.
 
-        `room` is the maximum number of entities of each kind in any block of the world; it spaces the numbers of the
-        names, so that no two blocks are assigned the same name.
+        `room` is the maximum number of entities of each kind in any block of the world; block n takes its names from
+        index n * room on, so that no two blocks are assigned the same name.
         """
         self.passages = passages
         self._rng = random.Random(f"world/{seed}/{number}")
@@ -238,5 +238,5 @@ def _fits(relation: Relation, head: Entity, tail: Entity) -> bool:
 
 
 def facts_to_tell(entity: Entity) -> list[Relation]:
-    """Return the relations of which `entity` has a tail."""
+    """Return the relations for which `entity` has a tail."""
     return [relation for relation in relations_of(entity.kind.name) if relation.name in entity.facts]

@@ -50,7 +50,7 @@ def wording(config: AgentConfig) -> tuple[str, str]:
 def make_grammar(config: AgentConfig) -> Grammar:
     """Return the grammar that the settings name.
 
-    Raises UsageError for a prompt without {question}, and for a user's own grammar that is not one.
+    Raises UsageError for a prompt without {question}, and for a user's own class that is not a `Grammar`.
     """
     if config.prompt and "{question}" not in config.prompt:
         raise UsageError("agent.prompt: write {question} where the question goes")

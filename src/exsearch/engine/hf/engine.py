@@ -142,7 +142,7 @@ class HFEngine:
                 call.done.set_exception(EngineError(f"the model failed: {reason}"))
 
     def release(self, seat: int) -> None:
-        """Note that a conversation is over: a step in progress may still use it."""
+        """Mark a conversation as finished. Its memory is released before the next step; a current one may use it."""
         self._closed.append(seat)
 
     def _settle(self) -> None:

@@ -7,9 +7,9 @@ With `completions`, prompts are sent as token ids, and results are exact if the 
 retokenising is set and the tokens decode to the same text. A target is scored by echoed prompt log-probs, which few
 servers offer.
 
-Log-probs are requested with `logprobs: 1`, the chosen token's and the most likely one's: 0 means the chosen one's only
-to vLLM, but none to SGLang if a prompt is echoed. Scores are of the model itself; SGLang samples with log-probs after
-temperature and top-p, which are not used.
+Log-probs are requested with `logprobs: 1` (the chosen token and the most likely one). `logprobs: 0` would suffice for
+vLLM, where it means the chosen token only, but SGLang returns none for it if a prompt is echoed. Scores are of the
+model itself; SGLang samples with log-probs after temperature and top-p, which are not used.
 """
 
 from pathlib import Path

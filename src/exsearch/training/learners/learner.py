@@ -175,7 +175,7 @@ def _shard(loss: WeightedLoss, ranks: Ranks) -> None:
     fully_shard(loss, mesh=mesh)
     whole = [name for name, parameter in loss.named_parameters() if not isinstance(parameter, DTensor)]
     if whole:
-        raise ExSearchError(f"FSDP2 is set, but parameters such as {whole[0]} are not sharded over the ranks")
+        raise ExSearchError(f"sharding = fsdp, but parameters such as {whole[0]} are not sharded over the ranks")
 
 
 def _whole(tensor: torch.Tensor) -> torch.Tensor:

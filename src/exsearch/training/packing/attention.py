@@ -22,7 +22,10 @@ class Layout:
         self._masks: dict[tuple[int, int | None, bool], torch.Tensor | None] = {}
 
     def mask(self, number: int, window: int | None, like: torch.Tensor, always: bool = False) -> torch.Tensor | None:
-        """Return the mask to add to a node's scores, (tokens, tokens seen); None for a triangle, unless `always`."""
+        """Return the mask to add to a node's scores, (tokens, tokens seen).
+
+        None if it is plain causal (lower triangular), unless `always`.
+        """
         if (number, window, always) not in self._masks:
             self._masks[number, window, always] = _mask(self.nodes[number], window, like, always)
         return self._masks[number, window, always]

@@ -89,7 +89,7 @@ def _add(
 
 
 def common_tokens(examples: list[Example]) -> int:
-    """Return the number of tokens with which all examples begin."""
+    """Return the length of the longest common prefix of all examples."""
     sequences = [example.token_ids for example in examples]
     return common_start(
         min(sequences), max(sequences)

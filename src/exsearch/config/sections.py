@@ -48,8 +48,8 @@ class ModelConfig(Section, frozen=True):
     """For `vllm`: number of GPUs that share one copy of the model."""
     data_parallel: Count = 0
     """For `transformers` and `vllm`: number of copies of the model, each on its own GPU or on its share of the
-    processors. 0 chooses the fastest number: one, or several for a small model on eight or more processors. Ignored on
-    Ray, where `rollout.workers` is the number of copies."""
+    CPU cores. 0 chooses the fastest number: one, or several for a small model on CPUs. Ignored on Ray, where
+    `rollout.workers` is the number of copies."""
     url: str = ""
     """For `openai`: URL of the endpoint, ending in `/v1`. `path` then names the model whose tokenizer to use."""
     name: str = ""
@@ -80,7 +80,7 @@ class DataConfig(Section, frozen=True):
     """Question file to learn from. The first `warmup.questions` are used for the warm-up, or those of `data.warmup`
     where it is set; the others are explored."""
     dev: str = ""
-    """Question file that chooses the best iteration. Not needed with `loop.guard`."""
+    """Question file for choosing the best iteration. Not needed with `loop.guard`."""
     guard: str = ""
     """Question file for `loop.guard`; none of its questions may be trained on. By default, the last questions of
     `train`."""
@@ -124,8 +124,8 @@ class AgentConfig(Section, frozen=True):
     date: datetime.date = datetime.date(2026, 1, 1)
     """Date that a chat template sees as today's, so that a prompt does not depend on the day of the run."""
     thinking: Literal["template", "on", "off"] = "template"
-    """Whether a model thinks before it answers, if its chat template has such a switch: as the template's default has
-    it, `on` or `off`."""
+    """Whether a model thinks before it answers, if its chat template has such a switch. `template` keeps the template's
+    default; `on` and `off` override it."""
 
 
 class RolloutConfig(Section, frozen=True):
@@ -246,8 +246,8 @@ class ExploreConfig(Section, frozen=True):
     """
 
     questions: Positive = 200
-    """Training questions per iteration, in order after those of the warm-up. At the end of the file, they start again
-    from the first one."""
+    """Number of training questions per iteration: the next ones after those of the warm-up, wrapping around at the end
+    of the file."""
     samples: Positive = 4
     """Trajectories per question (K)."""
     temperature: PositiveFloat = 1.0
@@ -318,12 +318,11 @@ class LearnConfig(TrainingConfig, frozen=True):
     """For `decay`: share g of the newest rollouts in the objective; earlier ones keep 1 - g. 0 means 1/t in the t-th
     M-step, so that all E-steps count alike."""
     orders: Positive = 1
-    """Number of M-steps, each with its own order of the trajectories, whose weights are averaged. Each takes the time
-    of one M-step."""
+    """Number of training runs per M-step, each over the trajectories in a different order; the weights of the
+    resulting models are averaged. Each run takes as long as one M-step."""
     step_credit: NonNegativeFloat = 0.0
     """If > 0, weight each turn by what it contributed: by the softmax of this times the rise of log p(y | ...), in
-    nats; 1
-    on average. Needs `explore.score_steps`."""
+    nats; 1 on average. Needs `explore.score_steps`."""
 
 
 class LoopConfig(Section, frozen=True):
@@ -339,7 +338,8 @@ class LoopConfig(Section, frozen=True):
     """Number of iterations without a better validation score after which to stop."""
     guard: Count = 0
     """Number of held-out training questions on which each step is tried. A step that makes their answers less likely is
-    shortened, then refused. They also choose the best iteration. 0 takes every step, and `data.dev` chooses."""
+    shortened, then refused. They are also used to choose the best iteration. 0 takes every step, and
+    `data.dev` is used to choose."""
     guard_samples: Count = 0
     """Trajectories per question of the guard, sampled as in exploring. 0 is one greedy trajectory."""
 

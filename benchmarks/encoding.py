@@ -170,9 +170,9 @@ def table(result: dict[str, Any]) -> str:
         "",
         "passages/s",
         "tokens/s",
-        "times torch-float32 (least to most)",
+        "times torch-float32 (minimum to maximum)",
         "cosine, mean",
-        "least",
+        "minimum",
         "ms per query",
     ]
     lines = [

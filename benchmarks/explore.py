@@ -151,7 +151,7 @@ class Forgetful:
             seat.close()
 
     async def logprobs(self, prefix: TokenIds, target: TokenIds) -> list[float]:
-        """Score the target in a seat of its own: one pass over the prefix, whatever the engine does behind it."""
+        """Score the target in a seat of its own: one pass over the prefix, whatever the engine does underneath."""
         seat = self._fresh()
         try:
             first = await seat.logprobs(prefix, target[:1])
@@ -406,7 +406,7 @@ def table(result: dict[str, Any]) -> str:
     parts = [
         about,
         rows(["", "trajectories/s, median", "processors at work"], lines),
-        rows(["", "median (least to most of a round)"], ratio),
+        rows(["", "median (minimum to maximum over the rounds)"], ratio),
     ]
     if "memory" in result:
         rounded, held = result["rounding"], result["memory"]

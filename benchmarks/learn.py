@@ -219,7 +219,7 @@ def table(result: dict[str, Any]) -> str:
         [
             about,
             rows(["", "tokens/s, median", "peak GB of a process", "loss of the first step"], lines),
-            rows(["", "median (least to most of a round)"], ratios),
+            rows(["", "median (minimum to maximum over the rounds)"], ratios),
         ]
     )
 

@@ -4,7 +4,7 @@
 
 `sft` on gold trajectories, `inference` and `entropy` on training questions with what came of it, `align` on the
 weights, each as the README writes it with all its flags, DeepSpeed's ZeRO-3 among them; the numbers are smaller. Then
-`align` once more into another folder, with all its processes killed by SIGKILL behind a resume point, and continued by
+`align` once more into another folder, with all its processes killed by SIGKILL after a resume point, and continued by
 the same command with `--resume_from_checkpoint`: its losses must be those of the run that was left alone.
 
 Prints what the commands print, writes benchmarks/results/reference_commands.json and draws the two loss curves into
@@ -39,7 +39,7 @@ TRAINING = (
     "--lr_scheduler_type cosine --bf16 True"
 )
 SAVED = 2
-"""Step of the resume point behind which the processes are killed."""
+"""Step of the resume point after which the processes are killed."""
 
 
 def main() -> None:
@@ -137,7 +137,7 @@ def start(procedure: str, command: str) -> "subprocess.Popen[str]":
 
 
 def kill_behind_a_resume_point(command: str, output: Path) -> None:
-    """Start a training and kill all its processes once a step behind a resume point is logged."""
+    """Start a training and kill all its processes once a step after a resume point is logged."""
     with start("align", command) as process:
         while len(losses(output)) <= SAVED:
             if process.poll() is not None:

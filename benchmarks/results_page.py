@@ -18,6 +18,8 @@ from exsearch.evaluation.bootstrap import figure, paired_difference
 
 RESULTS = Path(__file__).parent / "results"
 DOCS = Path(__file__).parent.parent / "docs"
+_LABELS = {"explored an iteration": "explored per iteration", "samples a question": "samples per question"}
+"""Labels of two keys of the results."""
 SETS = {"hotpotqa": "HotpotQA", "2wikimultihopqa": "2WikiMultihopQA", "musique": "MuSiQue"}
 
 AT_SCALE = {
@@ -52,7 +54,7 @@ def main() -> None:
 
 def scores(run: dict[str, Any]) -> str:
     """Return every system's figures over all questions, the best F1 first."""
-    head = ["system", "EM", "F1", "Acc", "gold passages read", "searches", "tokens said", "n"]
+    head = ["system", "EM", "F1", "Acc", "gold passages read", "searches", "tokens generated", "n"]
     lines = []
     for name, found in _ordered(run):
         figures = found["all"]
@@ -101,7 +103,7 @@ def differences(run: dict[str, Any]) -> str:
 
 def iterations(run: dict[str, Any]) -> str:
     """Return what each E-step saw and each M-step learned from."""
-    head = ["", "questions", "left out", "right samples", "questions with one", "effective samples", "learned from"]
+    head = ["", "questions", "skipped", "right samples", "questions with one", "effective samples", "learned from"]
     lines = [
         [
             each["name"],
@@ -120,7 +122,7 @@ def iterations(run: dict[str, Any]) -> str:
 def command(run: dict[str, Any]) -> str:
     """Return the command of a run, what it learned from, where, and how long its parts took."""
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
-    learned = ", ".join(f"{name}: {count}" for name, count in run["learned_from"].items())
+    learned = ", ".join(f"{_LABELS.get(name, name)}: {count}" for name, count in run["learned_from"].items())
     parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in run["seconds"].items())
     return f"```shell\n{run['command']}\n```\n\n{run['machine']}; {versions}. Learned from {learned}. Time: {parts}."
 
@@ -135,7 +137,7 @@ def at_scale(run: dict[str, Any]) -> str:
     read = 2 * AT_SCALE["parameters"] + AT_SCALE["batch"] * each["tokens"] / 2 * AT_SCALE["cache_bytes"]
     decode = read / (AT_SCALE["bandwidth"] * AT_SCALE["utilisation"]) / AT_SCALE["batch"]
     parts = {
-        "explore: tokens said": (count * each["said"], decode),
+        "explore: tokens generated": (count * each["said"], decode),
         "explore: tokens read": (count * (each["tokens"] - each["said"]), forward),
         "learn: tokens of the trajectories kept": (count * learned * each["tokens"], 3 * forward),
     }

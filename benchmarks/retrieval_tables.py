@@ -78,7 +78,7 @@ def differences(systems: dict[str, Any]) -> str:
                 f"{ratio['build_seconds']:.3f}x",
             ]
             rows.append(row + [span(cut, "+") for cut in ratio["recall"].values()])
-    text = "Ratios of speed (median, least and most of the rounds), size and time; paired differences of recall:"
+    text = "Ratios of speed (median, minimum and maximum over the rounds), size and time; paired differences of recall:"
     return f"{text}\n\n{table([*heads, 'recall@2', '@5', '@20'], rows)}" if rows else ""
 
 

@@ -1,4 +1,4 @@
-"""What a title counts in BM25: recall by title weight, beside one field, bm25s, and SQLite's FTS5.
+"""How much the title should weigh in BM25: recall by title weight, compared with one field, bm25s, and SQLite's FTS5.
 
     python benchmarks/title_weight.py --wiki-mini DIR [--work runs/title_weight]
 
@@ -289,7 +289,7 @@ def tables(result: dict[str, Any]) -> str:
         lines.append(
             [name, f"{one['bytes']:,}", f"{one['size_ratio']:.3f}x", f"{min(one['milliseconds']):.3f}", time_ratio]
         )
-    head = ["", "bytes", "of one field", "ms a dev question", "of one field (least and most of the rounds)"]
+    head = ["", "bytes", "of one field", "ms per dev question", "of one field (minimum and maximum over the rounds)"]
     parts.append(f"Size and time:\n\n{rows(head, lines)}")
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     return "\n\n".join([f"`{result['command']}` on {result['machine']['cores']} cores; {versions}.", *parts])

@@ -4,7 +4,7 @@
     python benchmarks/two_versions.py DIR/src [--rounds 5] [--threads 2]
 
 Each round runs the version before and this one, each in a process of its own, in an order that changes. The engine
-generates and scores behind 16 prompts of 40 to 340 tokens, which begin alike; the trainer makes two optimiser steps on
+generates and scores after 16 prompts of 40 to 340 tokens, which begin alike; the trainer makes two optimiser steps on
 four trajectories of 500 tokens, two and two of which begin alike. Loading is not counted. Prints the
 median of each rate and of the ratios of neighbours, with the smallest.
 """

@@ -43,7 +43,7 @@ def about(run: EMRun, summary: RunSummary, protocol: str, one_shot: int) -> dict
 
 
 def figures(made: dict[str, Any], found: dict[str, Scores], dev: BySet) -> dict[str, Any]:
-    """Return the figures of all systems, and how the agent differs from them, behind how they were made."""
+    """Return the figures of all systems, and how the agent differs from them, after how they were made."""
     models = {name: _by_set(scores, dev) for name, scores in found.items()}
     by_question = {name: [round(row.f1, 4) for row in scores.questions] for name, scores in found.items()}
     compared = {metric: _differences(found, made["chosen"], metric) for metric in ("f1", "recall")}

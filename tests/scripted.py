@@ -25,7 +25,7 @@ def opener_of(chat: ChatFormat) -> TokenIds:
 class ScriptedEngine:
     """Implements Engine and Seat. A turn that is longer than allowed is cut and does not end with a stop token.
 
-    A turn stops behind the first of the stop tokens; asked to go on from there, the engine says the rest of it.
+    A turn stops after the first of the stop tokens; asked to go on from there, the engine says the rest of it.
     """
 
     fingerprint = "scripted"
@@ -42,7 +42,7 @@ class ScriptedEngine:
         self.scored: list[tuple[TokenIds, TokenIds]] = []
         self.calls = 0
         self.rests: dict[tuple[int, ...], TokenIds] = {}
-        """What is left to say behind a prompt that ends within a turn."""
+        """What is left to say after a prompt that ends within a turn."""
 
     def open(self) -> "ScriptedEngine":
         return self

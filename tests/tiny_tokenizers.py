@@ -23,7 +23,7 @@ TEXT = [
 SPECIAL = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|header|>", "<|/header|>", "<|eot|>"]
 SPECIAL += ["<|channel|>", "<|message|>", "<|return|>"]
 SWALLOWING = ["<|asks|>", "<|says|>", "<|fin|>"]
-"""Special, and white space behind them is taken for a part of them."""
+"""Special, and white space after them is taken for a part of them."""
 ORDINARY = [
     "<think>",
     "</think>",
@@ -143,7 +143,7 @@ TEMPLATES: dict[str, str | None] = {
         "{{ bos_token }}" + _EACH + "{% if m.role == 'user' %}{{ '[INST] ' + m.content + ' [/INST]' }}"
         "{% else %}{{ ' ' + m.content + eos_token }}{% endif %}" + _END
     ),
-    # Llama 2: a blank behind it, too
+    # Llama 2: a blank after it, too
     "inst-both": (
         _EACH + "{% if m.role == 'user' %}{{ bos_token + '[INST] ' + m.content + ' [/INST]' }}"
         "{% else %}{{ ' ' + m.content + ' ' + eos_token }}{% endif %}" + _END
@@ -174,7 +174,7 @@ TEMPLATES: dict[str, str | None] = {
         _EACH + "{% if m.role == 'user' %}{{ '<|user|>\n' + m.content }}{% else %}{{ '<|assistant|>\n' + m.content }}"
         "{% endif %}" + _END + "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
     ),
-    # Phi-3: its control tokens swallow the line feeds behind them
+    # Phi-3: its control tokens swallow the line feeds after them
     "swallowing": (
         _EACH
         + "{{ ('<|asks|>' if m.role == 'user' else '<|says|>') + '\n' + m.content + '<|fin|>\n' }}"

@@ -152,9 +152,9 @@ def test_what_the_evidence_brought_is_told_by_the_same_spellings_before_and_afte
     engine = Copying(chat, "Bl|er|hill")
     copied, plain = roll(chat, engine, draw), roll(chat, Copying(chat, "Blerhill"), draw)
     said = [*spelled(chat, "Bl|er|hill"), chat.stop_id]
-    behind = [prefix for prefix, target in engine.scored if target == said]
-    assert len(behind) == 1, "behind the question alone"
-    own = math.fsum(ScriptedEngine._logprobs(len(behind[0]), said))
+    prefixes = [prefix for prefix, target in engine.scored if target == said]
+    assert len(prefixes) == 1, "after the question alone"
+    own = math.fsum(ScriptedEngine._logprobs(len(prefixes[0]), said))
     assert plain.opening_logprob is not None and copied.opening_logprob is not None
     assert copied.opening_logprob == pytest.approx(math.log(math.exp(plain.opening_logprob) + math.exp(own)))
 

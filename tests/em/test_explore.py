@@ -254,7 +254,7 @@ def test_scored_steps_tell_what_each_fact_was_worth(agent: Agent, tmp_path: Path
     scored = explore(agent, QUESTIONS, ExploreConfig(samples=6, score_steps=True), 3, tmp_path / "scored.jsonl")
     assert any(t.opening_logprob is not None for t in scored)
     for trajectory in scored:
-        # a step is scored when the next query follows its fact; behind the last one stands the answer itself
+        # a step is scored when the next query follows its fact; after the last one stands the answer itself
         for step, following in zip(trajectory.steps, trajectory.steps[1:], strict=False):
             assert (step.answer_logprob is not None) and following.query
     unscored = [

@@ -154,7 +154,7 @@ def test_the_standing_has_0_where_there_is_no_answer() -> None:
             [trajectory(StopReason.MALFORMED, None, [])],
             [
                 trajectory(StopReason.ANSWERED, "no", [AliasScore("the answer", -1e9, 2)]),
-                trajectory(StopReason.ANSWERED, "the answer", []),  # no room for the gold answer behind it
+                trajectory(StopReason.ANSWERED, "the answer", []),  # no room for the gold answer after it
             ],
         ],
     )

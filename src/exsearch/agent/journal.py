@@ -196,7 +196,7 @@ class _Opened:
         return self.origin_of(self.questions)
 
     def open(self, by_aliases: int = 0) -> Journal:
-        """Return it ready for appending, with what its trajectories depend on beside it."""
+        """Return it ready for appending, with what its trajectories depend on in a file next to it."""
         if self.journal is None:
             keep_origin(self.path, msgspec.structs.replace(self.origin, by_aliases=by_aliases))
             self.journal = Journal(self.path)

@@ -51,7 +51,7 @@ class Scorer:
         return episode.scored_step(facts, context, answer_logprob(scores, "sum")) if scores else 0.0
 
     async def answer(self, episode: Episode) -> None:
-        """Score the accepted answers at the end of the trajectory, and the model's own spelling at earlier points too.
+        """Score the accepted answers at the end of the trajectory, and the model's own spelling also at earlier points.
 
         So p(y | ...) within a trajectory, and log p(y | x), are about the same set of spellings, and can be compared.
         """

@@ -80,7 +80,7 @@ class SearchQueue:
         return [outcome for query in queries for outcome in await self._outcomes([query], page)]
 
     def _abandon(self) -> None:
-        """Abandon the thread that did not return in time; the queries it has will time out too."""
+        """Abandon the thread that did not return in time; the queries it has will also time out."""
         self._worker = Worker("search")
         if self._driver is not None:
             self._driver.cancel()

@@ -1,4 +1,4 @@
-"""What the folder of an evaluation holds, beside its scores and its protocol, and what is known of it."""
+"""What the folder of an evaluation holds besides its scores and its protocol, and what is known of it."""
 
 from pathlib import Path
 

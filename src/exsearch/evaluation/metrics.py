@@ -75,7 +75,7 @@ def accuracy(answer: str, aliases: list[str], by: Normaliser = normalise) -> flo
 def cover_em(answer: str, aliases: list[str], by: Normaliser = normalise) -> float:
     """Return 1.0 if the answer has all words of an alias, in any order and place (R1-Searcher's CEM).
 
-    An alias that is empty after normalisation is covered by an answer that is empty too.
+    An alias that is empty after normalisation is covered by an answer that is also empty.
     """
     words = by(answer).split()
     return float(any(set(gold) <= set(words) if gold else not words for gold in (by(a).split() for a in aliases)))
@@ -85,7 +85,7 @@ def sub_em(answer: str, aliases: list[str], by: Normaliser = normalise) -> float
     """Return 1.0 if the answer contains an alias as a string, even within a word (subEM of verl and Search-R1).
 
     SearchLM's and FlashRAG's code calls this Acc. An alias that is empty after normalisation is in every string; here
-    it only counts for an answer that is empty too.
+    it only counts for an answer that is also empty.
     """
     text = by(answer)
     return float(any(gold in text if gold else not text for gold in map(by, aliases)))

@@ -140,7 +140,7 @@ class Teacher:
             yield next((outcome for outcome in checked if outcome.trajectory is not None), checked[-1])
 
     def _depended_on(self) -> Settings:
-        """Return what the teacher's replies depend on: it is shown texts, so other students may learn from them too."""
+        """Return what the teacher's replies depend on: it is shown texts, so other students may also use them."""
         return {key: value for key, value in self._agents.settings.items() if key not in _OF_STUDENT}
 
     def _try(self, questions: list[Question], journals: Journals, plan: Plan) -> None:

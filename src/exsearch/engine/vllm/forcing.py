@@ -19,7 +19,7 @@ class Forcing(AdapterLogitsProcessor):  # type: ignore[misc]
     """
 
     def is_argmax_invariant(self) -> bool:
-        """Return False, since greedy decoding changes too."""
+        """Return False, since greedy decoding also changes."""
         return False
 
     def new_req_logits_processor(self, params: SamplingParams) -> Force | None:

@@ -177,6 +177,12 @@ def test_a_shortened_step_goes_half_the_way(
     assert max(float((end[name] - start[name]).abs().max()) for name in start) > 1e-4
     for name in start:
         assert torch.allclose(found[name], (start[name] + end[name]) / 2, atol=1e-7), name
+    for iteration in ("iter-1", "iter-2"):
+        shutil.rmtree(tmp_path / "run" / iteration / "checkpoint")
+    again, _ = run(configured(), tmp_path / "run")
+    assert again.iterations == summary.iterations, "a deleted checkpoint is made again, a decision is not"
+    made = weights(tmp_path / "run" / "iter-1" / "checkpoint")
+    assert all(torch.equal(made[name], found[name]) for name in found)
 
 
 @pytest.mark.slow

@@ -47,11 +47,19 @@ class GuardedSteps:
             self._decisions[name] = read_json(file, Decision)
         return self._decisions.get(name)
 
+    def is_settled(self, name: str) -> bool:
+        """Return whether the step of an iteration is decided on, and its checkpoint, if it has one, is there."""
+        decision = self.decision(name)
+        if decision is None or decision.taken is None:
+            return decision is not None
+        part = self._folder.part(name, PARTS[decision.taken.share])
+        return part.exists() or self._folder.checkpoint(name).exists()
+
     def decide(self, name: str, previous: str, old: Path) -> Decision:
         """Decide on the step from the model `previous`, the checkpoint `old`, to the one trained in an iteration.
 
         The share that is taken becomes the iteration's checkpoint. A decision made before is not made again; only its
-        checkpoint is moved into place.
+        checkpoint is moved into place, or made again from the whole step if it was deleted.
         """
         decision = self.decision(name)
         if decision is None:
@@ -60,6 +68,8 @@ class GuardedSteps:
             write_json(self._folder.guard_decision(name), decision)
             self._decisions[name] = decision
         if decision.taken:
+            if not self.is_settled(name):
+                self._part(name, old, decision.taken.share)
             part = self._folder.part(name, PARTS[decision.taken.share])
             if part.exists():
                 replace_atomically(part, self._folder.checkpoint(name))

@@ -152,7 +152,7 @@ class EMRun:
         """
         name = rollouts.name
         examples, sources = self._m_step.examples(rollouts, explorers)
-        if self._guard is not None and self._guard.decision(name):
+        if self._guard is not None and self._guard.is_settled(name):
             return sources
         detail = f" ({', '.join(f'{each.examples} of {each.name}' for each in sources)})" if len(sources) > 1 else ""
         self.say(f"M-step of {name}: training on {len(examples)} weighted trajectories{detail}.")

@@ -193,6 +193,8 @@ def test_any_other_server_answers_to_any_name_unless_it_is_given_some(folder: Pa
         (["--allowed-host", ""], "not a host"),
         (["--allowed-host", "*"], "not a host"),
         (["--allowed-host", "*.example.org"], "not a host"),
+        (["--allowed-host", "search.example.org:99999"], "not a host"),
+        (["--allowed-host", "::1"], "HOST:PORT or [::1]"),
         (["--allowed-origin", "app.example.org"], "--allowed-origin app.example.org: not an origin"),
         (["--allowed-origin", "https://app.example.org/"], "not an origin"),
         (["--allowed-origin", "*"], "not an origin"),

@@ -190,7 +190,7 @@ def test_no_part_of_an_answer_waits_for_the_acknowledgement_of_another() -> None
 
 
 def test_with_an_api_key_only_its_holders_are_answered(index: tuple[Retriever, Corpus], tmp_path: Path) -> None:
-    (tmp_path / "key").write_text("s3cret\n")
+    (tmp_path / "key").write_text("s3cret\n", encoding="utf-8-sig")  # as Windows' editor writes it
     key = read_api_key(tmp_path / "key")
     with running(retrieval_app(*index, Limits(), key)) as url:
         for headers in ({}, {"X-API-Key": "s3cre"}, {"Authorization": "Bearer S3CRET"}, {"Authorization": "s3cret"}):

@@ -187,6 +187,15 @@ def test_an_argument_is_taken_under_each_of_its_usual_names(name: str) -> None:
                 read_arguments({**others, name: value, written: value}, kind)
 
 
+def test_an_argument_that_is_null_is_missing() -> None:
+    assert read_arguments({"query": "x", "k": None, "top_k": 3}, SearchArguments).k == 3
+    assert read_arguments({"query": "x", "k": None}, SearchArguments) == read_arguments({"query": "x"}, SearchArguments)
+    with pytest.raises(RequestError, match="`query` is missing"):
+        read_arguments({"query": None}, SearchArguments)
+    with pytest.raises(RequestError, match="no argument `other`"):
+        read_arguments({"query": "x", "other": None}, SearchArguments)
+
+
 def test_no_word_means_two_arguments() -> None:
     words = [word for name, others in SYNONYMS.items() for word in (name, *others)]
     assert len(words) == len(set(words))

@@ -420,6 +420,11 @@ def test_tokens_of_another_model_are_refused(tmp_path: Path, write: Write, chat:
             read_warmup(tmp_path / "wrong.jsonl", chat)
 
 
+def test_questions_are_no_ready_trajectories(folder: Path, chat: ChatFormat) -> None:
+    with pytest.raises(UsageError, match=r"questions\.jsonl: has questions; `exsearch data warmup` writes"):
+        read_warmup(folder / "questions.jsonl", chat)
+
+
 def test_a_run_explores_all_questions_but_those_of_its_ready_trajectories(
     folder: Path, tmp_path: Path, write: Write, tiny_checkpoint: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """API keys, of this project's servers and of others."""
 
+from codecs import BOM_UTF8
 from pathlib import Path
 
 from exsearch.core.errors import UsageError
@@ -8,7 +9,7 @@ from exsearch.core.errors import UsageError
 def read_api_key(path: Path) -> str:
     """Return the key in a file, without white space around it. Raises UsageError if there is none."""
     try:
-        key = path.read_text(encoding="ascii").strip()
+        key = path.read_bytes().removeprefix(BOM_UTF8).decode("ascii").strip()
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
     except UnicodeDecodeError:

@@ -19,7 +19,10 @@ Arguments = TypeVar("Arguments", bound=msgspec.Struct)
 
 
 def read_arguments(arguments: dict[str, Any], kind: type[Arguments]) -> Arguments:
-    """Return the arguments of a call. Raises RequestError if one is unknown, missing, wrong or given twice."""
+    """Return the arguments of a call. Raises RequestError if one is unknown, missing, wrong or given twice.
+
+    An argument that is null is missing: models write it for one that they leave at its default.
+    """
     names = kind.__struct_fields__
     name_of = {_plain(word): name for name in names for word in (name, *SYNONYMS.get(name, ()))}
     values: dict[str, Any] = {}
@@ -28,6 +31,8 @@ def read_arguments(arguments: dict[str, Any], kind: type[Arguments]) -> Argument
         name = name_of.get(_plain(word))
         if name is None:
             raise RequestError(400, f"there is no argument `{word[:100]}`; it takes {_listed(names)}")
+        if value is None:
+            continue
         if name in values:
             raise RequestError(400, f"`{words[name]}` and `{word}` both mean `{name}`; give it once")
         values[name], words[name] = value, word

@@ -14,8 +14,9 @@ from exsearch.core.errors import UsageError
 from exsearch.network.loopback import is_loopback
 from exsearch.serving.refusal import refusal
 
-_HOST = re.compile(r"(?:\[(?P<address>[0-9a-fA-F:.]+)\]|(?P<name>[^\s:/?#@*\[\]]+))(?::[0-9]{1,5})?")
+_HOST = re.compile(r"(?:\[(?P<address>[0-9a-fA-F:.]+)\]|(?P<name>[^\s:/?#@*\[\]]+))(?::(?P<port>[0-9]{1,5}))?")
 _ORIGIN = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://(?P<host>[^\s/?#@*]+)")
+_LAST_PORT = 65535
 _SHOWN = 100
 """Maximum characters of a header that a message repeats."""
 
@@ -33,7 +34,9 @@ class Sites:
         self._origins = {origin.lower() for origin in origins}
         for host in self._hosts or ():
             if _name(host) is None:
-                raise UsageError(f"--allowed-host {host}: not a host; write it like search.example.org or HOST:PORT")
+                raise UsageError(
+                    f"--allowed-host {host}: not a host; write it like search.example.org, HOST:PORT or [::1]"
+                )
         for origin in self._origins:
             if not _ORIGIN.fullmatch(origin):
                 raise UsageError(f"--allowed-origin {origin}: not an origin; write it like https://app.example.org")
@@ -81,4 +84,6 @@ class OnlySites:
 def _name(host: str) -> str | None:
     """Return the name or address in a host, without brackets and port; None if it is invalid."""
     match = _HOST.fullmatch(host)
-    return None if match is None else (match["address"] or match["name"]).lower()
+    if match is None or int(match["port"] or 0) > _LAST_PORT:
+        return None
+    return (match["address"] or match["name"]).lower()

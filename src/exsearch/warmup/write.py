@@ -1,7 +1,9 @@
 """Writes warm-up trajectories from annotations, with the passages that the index returns."""
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -165,14 +167,21 @@ def _finished(
 
 def are_trajectories(path: Path) -> bool:
     """Return whether the first line of a file is a trajectory, rather than a question."""
-    return any("token_ids" in line for line, _ in zip(read_jsonl(path, dict), range(1), strict=False))
+    return any("token_ids" in line for line in _first(path))
+
+
+def _first(path: Path) -> Iterator[dict[str, Any]]:
+    return islice(read_jsonl(path, dict[str, Any]), 1)
 
 
 def read_warmup(path: Path, chat: ChatFormat) -> list[Trajectory]:
-    """Read ready trajectories. Raises UsageError for one without an answer or with the tokens of another model.
+    """Read ready trajectories. Raises UsageError for a file of questions, and for a trajectory without an answer or
+    with the tokens of another model.
 
     All must have the date of the first one in their prompts, which may differ from that of `chat`.
     """
+    if any("answers" in line and "token_ids" not in line for line in _first(path)):
+        raise UsageError(f"{path}: has questions; `exsearch data warmup` writes the trajectories that are wanted here")
     trajectories = list(read_jsonl(path, Trajectory))
     if trajectories and (day := chat.day_of(trajectories[0].prompt)) is not None:
         chat = chat.on(day)

@@ -3,9 +3,10 @@
     make quickstart
     python benchmarks/e_step.py [--run runs/quickstart] [--questions 24] [--samples 4] [--rounds 3]
 
-Each round is two processes. One runs the EM loop on the world of a quickstart, with a short warm-up and few questions
-to evaluate: the process that explores has trained, loaded and evaluated models before. The other one explores the same
-questions with the same model and seed, and has only loaded it and explored a little before.
+Each round is two processes, each with the only copy of the model. One runs the EM loop on the world of a quickstart,
+with a short warm-up and few questions to evaluate: the process that explores has trained, loaded and evaluated models
+before. The other one explores the same questions with the same model and seed, and has only loaded it and explored a
+little before.
 
 Prints the seconds of both and writes benchmarks/results/e_step.json.
 """
@@ -36,7 +37,9 @@ from exsearch.em.loop import EMRun
 from exsearch.questions.question import read_questions
 
 RESULTS = Path(__file__).parent / "results"
-SHORT = ["warmup.questions=16", "loop.iterations=1", "data.dev_limit=4", "data.test_limit=4"]
+SHORT = ["warmup.questions=16", "loop.iterations=1", "loop.guard=0", "data.dev_limit=4", "data.test_limit=4"]
+HERE = "model.data_parallel=1"
+"""Copies are processes of their own, which compute nothing but explorations."""
 
 
 def main() -> None:
@@ -49,7 +52,7 @@ def main() -> None:
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
     sampling = [f"explore.questions={options.questions}", f"explore.samples={options.samples}"]
-    config = load_config(options.run / "config.toml", [*SHORT, *sampling, *options.overrides])
+    config = load_config(options.run / "config.toml", [*SHORT, HERE, *sampling, *options.overrides])
     seconds: dict[str, list[float]] = {"in train": [], "alone": []}
     use: dict[str, list[float]] = {"in train": [], "alone": []}
     for _ in range(options.rounds):

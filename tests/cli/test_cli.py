@@ -157,6 +157,16 @@ def test_a_missing_option_is_bad_usage(run: Run, folder: Path) -> None:
     assert "--retriever" in err
 
 
+def test_a_mistake_is_printed_whatever_the_environment_calls_this_process(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "3")  # as cluster software sets it for jobs that are not torchrun's
+    assert run("search", tmp_path / "absent", "x")[::2] == (
+        2,
+        f"error: {tmp_path / 'absent'}: not an index folder (no index.json); create it with `exsearch index`\n",
+    )
+
+
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [

@@ -1,6 +1,5 @@
 """Runs a command of a process: how it starts, and the exit code and message with which it ends."""
 
-import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -11,11 +10,17 @@ from exsearch.processes.children import guard_others
 from exsearch.processes.streams import write_any_text
 
 
-def run_command(command: Callable[[], None]) -> NoReturn:
+def run_command(command: Callable[[], None], silent: bool = False) -> NoReturn:
     """Run `command`, then leave the process. Exit codes: 0 done, 1 failed or interrupted, 2 bad usage.
 
-    An error that a user can mend is one line on stderr; of the processes of torchrun, only the first prints it.
+    An error that a user can mend is one line on stderr, unless `silent`, as where another process prints it.
     """
+
+    def leave(message: str, code: int) -> NoReturn:
+        if not silent:
+            print(f"error: {message}", file=sys.stderr)
+        stopping.leave(code)
+
     write_any_text()
     guard_others()
     stopping.listen()
@@ -23,16 +28,10 @@ def run_command(command: Callable[[], None]) -> NoReturn:
         command()
         stopping.leave(0)
     except KeyboardInterrupt:
-        _leave(stopping.STOPPED, 1)
+        leave(stopping.STOPPED, 1)
     except Exception as error:
         if user_error := as_user_error(error):
-            _leave(str(user_error), user_error.exit_code)
+            leave(str(user_error), user_error.exit_code)
         if not stopping.was_asked():
             raise
-        _leave(stopping.STOPPED, 1)  # a library may turn an interruption during its import into another error
-
-
-def _leave(message: str, code: int) -> NoReturn:
-    if os.environ.get("RANK", "0") == "0":
-        print(f"error: {message}", file=sys.stderr)
-    stopping.leave(code)
+        leave(stopping.STOPPED, 1)  # a library may turn an interruption during its import into another error

@@ -14,7 +14,8 @@ PROCEDURES = {name: f"exsearch.compat.searchlm.{name}" for name in ("sft", "infe
 
 def main() -> NoReturn:
     """Run the procedure. One line and exit code 2 for a user's mistake, 1 for a failure or an interruption."""
-    run_command(lambda: _run(sys.argv[1:]))
+    # only one of torchrun's processes prints an error
+    run_command(lambda: _run(sys.argv[1:]), silent=os.environ.get("RANK", "0") != "0")
 
 
 def _run(words: list[str]) -> None:

@@ -10,6 +10,7 @@ median of each rate and of the ratios of neighbours, with the smallest.
 """
 
 import argparse
+import importlib
 import json
 import os
 import random
@@ -21,6 +22,17 @@ from pathlib import Path
 from typing import Any
 
 OWN = Path(__file__).parent.parent / "src"
+BUILTIN = ("exsearch.engine.models.builtin", "exsearch.engine.builtin")
+
+
+def of_either(name: str, *modules: str) -> Any:
+    """Import a name from the first module that exists: the other version may be older than where it is now."""
+    for module in modules:
+        try:
+            return getattr(importlib.import_module(module), name)
+        except (ModuleNotFoundError, AttributeError):
+            continue
+    raise ImportError(f"no {name} in {', '.join(modules)}")
 
 
 def main() -> None:
@@ -72,18 +84,18 @@ def engine_rate(threads: int) -> float:
     from exsearch.config import ModelConfig
     from exsearch.engine.base import Sampling
     from exsearch.engine.batch import generate, logprobs
-    from exsearch.engine.hf.engine import HFEngine
-    from exsearch.engine.models.builtin import resolve_model
 
+    engine_class = of_either("HFEngine", "exsearch.engine.hf.engine", "exsearch.engine.hf")
+    resolve_model = of_either("resolve_model", *BUILTIN)
     torch.set_num_threads(threads)
     folder = resolve_model("builtin:smollm2-135m")
     try:
         from exsearch.engine.spec import EngineSpec
 
         settings = ModelConfig(device="cpu", precision="fp32")
-        engine = HFEngine.load(EngineSpec(folder, settings, 4096, 16, fingerprint="two-versions"))
+        engine = engine_class.load(EngineSpec(folder, settings, 4096, 16, fingerprint="two-versions"))
     except ImportError:  # the other version may be one from before
-        load: Any = HFEngine.load
+        load: Any = engine_class.load
         engine = load(folder, "two-versions", torch.float32, "cpu", 16)
     generate(engine, texts(16, 4, [8]), Sampling(2, []), [0] * 16)
     prompts = texts(16, 40, [1, 100, 200, 300])
@@ -100,17 +112,17 @@ def trainer_rate(threads: int) -> float:
     import torch
 
     from exsearch.config import LearnConfig
-    from exsearch.engine.models.builtin import resolve_model
     from exsearch.training.example import Example
-    from exsearch.training.learners.learner import TorchLearner
     from exsearch.training.loss import WeightedLoss
-    from exsearch.training.ranks.ranks import Ranks
     from exsearch.training.trainer import accumulate_gradient, load_for_training
 
+    resolve_model = of_either("resolve_model", *BUILTIN)
+    learner_class = of_either("TorchLearner", "exsearch.training.learners.learner", "exsearch.training.learner")
+    ranks_class = of_either("Ranks", "exsearch.training.ranks.ranks", "exsearch.training.ranks")
     torch.set_num_threads(threads)
-    config, ranks = LearnConfig(), Ranks(0, 1, "cpu")
+    config, ranks = LearnConfig(), ranks_class(0, 1, "cpu")
     model, _ = load_for_training(resolve_model("builtin:smollm2-135m"), config, 0)
-    learner = TorchLearner(WeightedLoss(model, config), config, ranks, torch.float32, sharded=False)
+    learner = learner_class(WeightedLoss(model, config), config, ranks, torch.float32, sharded=False)
     ids = [*texts(2, 250, [250]), *texts(2, 249, [251])]
     examples = [Example(one, [0] * 200 + [1] * (len(one) - 200), len(one) - 10) for one in ids]
     seconds = []

@@ -29,7 +29,8 @@ _PROCESSORS_EACH, _AMX_PROCESSORS_EACH = 1, 4
 _MAXIMUM_COPIES = 8
 _MEMORY_SHARE = 4
 """Copies may use a fourth of the machine's memory for their weights."""
-_MEMBERS = {"fingerprint", "context_size", "seats", "stats", "scores", "open", "shut_down"}
+_ENGINE = f"Engine ({Engine.__module__})"
+_MEMBERS = {name for name in (*Engine.__annotations__, *vars(Engine)) if not name.startswith("_")}
 
 
 def load_engine(spec: EngineSpec, chat: Conversation) -> Engine:
@@ -37,10 +38,10 @@ def load_engine(spec: EngineSpec, chat: Conversation) -> Engine:
     name = spec.model.engine
     load = ENGINES.ours_or_own(name)
     if not callable(load):
-        raise UsageError(f"model.engine = {name}: not a function of (spec, chat) that returns an exsearch.Engine")
+        raise UsageError(f"model.engine = {name}: not a function of (spec, chat) that returns an {_ENGINE}")
     engine: Engine = load(spec, chat)
     if lacking := sorted(_MEMBERS - set(dir(engine))):
-        raise UsageError(f"model.engine = {name}: what it returns lacks {', '.join(lacking)} of an exsearch.Engine")
+        raise UsageError(f"model.engine = {name}: what it returns lacks {', '.join(lacking)} of an {_ENGINE}")
     return engine
 
 

@@ -37,9 +37,14 @@ from exsearch.em.loop import EMRun
 from exsearch.questions.question import read_questions
 
 RESULTS = Path(__file__).parent / "results"
-SHORT = ["warmup.questions=16", "loop.iterations=1", "loop.guard=0", "data.dev_limit=4", "data.test_limit=4"]
-HERE = "model.data_parallel=1"
-"""Copies are processes of their own, which compute nothing but explorations."""
+SHORT = [
+    "warmup.questions=16",
+    "loop.iterations=1",
+    "loop.guard=0",
+    "data.dev_limit=4",
+    "data.test_limit=4",
+    "model.data_parallel=1",  # copies are processes of their own, which compute nothing but explorations
+]
 
 
 def main() -> None:
@@ -52,7 +57,7 @@ def main() -> None:
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
     sampling = [f"explore.questions={options.questions}", f"explore.samples={options.samples}"]
-    config = load_config(options.run / "config.toml", [*SHORT, HERE, *sampling, *options.overrides])
+    config = load_config(options.run / "config.toml", [*SHORT, *sampling, *options.overrides])
     seconds: dict[str, list[float]] = {"in train": [], "alone": []}
     use: dict[str, list[float]] = {"in train": [], "alone": []}
     for _ in range(options.rounds):

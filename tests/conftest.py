@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from exsearch.core.messages import logger
 from exsearch.processes import stopping
 
 if TYPE_CHECKING:
@@ -55,9 +56,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def process_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The command line, where it is run in this process, would leave its settings of the process behind."""
     monkeypatch.setenv("PYTHONSAFEPATH", "")
+    messages = logger.handlers[:], logger.level, logger.propagate
     with stopping.handlers_kept():
         yield
     stopping._stop.first_signal = stopping._stop.code = None
+    logger.handlers[:], logger.level, logger.propagate = messages
 
 
 @pytest.fixture(scope="session")

@@ -220,7 +220,7 @@ def test_a_setting_that_came_later_had_its_default_before(chat: ChatFormat, jour
 
 
 def test_a_journal_of_an_earlier_version_is_continued_with_one_warning(
-    chat: ChatFormat, journal: Path, capsys: pytest.CaptureFixture[str]
+    chat: ChatFormat, journal: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     expected = list(read_jsonl(journal, Trajectory))
     journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:7]))
@@ -228,8 +228,8 @@ def test_a_journal_of_an_earlier_version_is_continued_with_one_warning(
     for warned in (True, False):
         found = explore(make_agent(chat), QUESTIONS, EXPLORE, 3, journal)
         assert timeless(found) == timeless(expected)
-        told = [line for line in capsys.readouterr().err.splitlines() if "by an earlier version" in line]
-        assert len(told) == warned, "then it is known"
+        assert caplog.text.count("by an earlier version") == warned, "then it is known"
+        caplog.clear()
 
 
 @pytest.mark.parametrize(
@@ -417,7 +417,7 @@ def doubled(journal: Path, change: Callable[[dict[str, Any]], None]) -> list[byt
 
 
 def test_what_two_processes_wrote_twice_is_kept_once_and_the_rest_set_aside(
-    chat: ChatFormat, journal: Path, capsys: pytest.CaptureFixture[str]
+    chat: ChatFormat, journal: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     lines = doubled(journal, lambda record: record["cost"].update(model_seconds=9.0))
     with pytest.raises(UsageError, match=r"q\d/\d occurs twice, drawn from one seed: two processes"):
@@ -427,7 +427,7 @@ def test_what_two_processes_wrote_twice_is_kept_once_and_the_rest_set_aside(
     assert calls(agent) == 0 and journal.read_bytes() == b"".join(lines)
     aside = list(read_jsonl(journal.with_name("rollouts.jsonl.doubled"), Trajectory))
     assert len(aside) == 8 and all(each.cost.model_seconds == 9.0 for each in aside)
-    assert "8 duplicate trajectories" in capsys.readouterr().err
+    assert "8 duplicate trajectories" in caplog.text
     assert weigh(list(read_jsonl(journal, Trajectory)), QUESTIONS, WeighConfig())
 
 

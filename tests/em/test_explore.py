@@ -270,20 +270,20 @@ def test_scored_steps_tell_what_each_fact_was_worth(agent: Agent, tmp_path: Path
 
 
 def test_a_damaged_line_of_a_journal_is_named_set_aside_and_made_again(
-    agent: Agent, whole: tuple[bytes, list[Trajectory]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    agent: Agent, whole: tuple[bytes, list[Trajectory]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     lines = whole[0].splitlines(keepends=True)
     lines[4] = b'{"question_id": 3}\n'
     journal = tmp_path / "trajectories.jsonl"
     journal.write_bytes(b"".join(lines))
     assert timeless(explore(agent, QUESTIONS, CONFIG, 3, journal)) == timeless(whole[1])
-    assert "trajectories.jsonl, line 5: " in capsys.readouterr().err
+    assert "trajectories.jsonl, line 5: " in caplog.text
     assert (tmp_path / "trajectories.jsonl.damaged").read_bytes() == lines[4]
     assert len(list(read_jsonl(journal, Trajectory))) == len(lines)
 
 
 def test_what_an_outage_failed_is_made_again_and_the_rest_is_not(
-    chat: ChatFormat, whole: tuple[bytes, list[Trajectory]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    chat: ChatFormat, whole: tuple[bytes, list[Trajectory]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     journal = tmp_path / "trajectories.jsonl"
     queries = {step.query for trajectory in whole[1] for step in trajectory.steps}
@@ -297,7 +297,7 @@ def test_what_an_outage_failed_is_made_again_and_the_rest_is_not(
         explore(agent, QUESTIONS, CONFIG, 4, journal)
     assert journal.read_bytes() == before
     assert timeless(explore(agent, QUESTIONS, CONFIG, 3, journal)) == timeless(whole[1])
-    assert f"{len(failed)} trajectories had failed and are rolled out again" in capsys.readouterr().err
+    assert f"{len(failed)} trajectories had failed and are rolled out again" in caplog.text
     assert timeless(list(read_jsonl(journal, Trajectory))) == timeless(whole[1])
 
 

@@ -173,7 +173,7 @@ def test_an_outage_is_no_score_and_the_same_call_answers_what_it_took(chat: Chat
 
 
 def test_a_question_that_fails_each_time_counts_as_wrong_and_many_count_as_nothing(
-    chat: ChatFormat, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    chat: ChatFormat, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def says(prompt: str, turn: int, seed: int) -> str:
         return "<QUERY> gone" if turn == 0 and "number 3?" in prompt else script(prompt, turn, seed)
@@ -185,7 +185,7 @@ def test_a_question_that_fails_each_time_counts_as_wrong_and_many_count_as_nothi
         evaluate(agent, evaluations(tmp_path, {"first": questions}), "m", "evaluate")
     [scores] = evaluate(agent, evaluations(tmp_path, {"first": questions}), "m", "evaluate")
     assert (scores.figures["em"].mean, scores.stop_reasons) == (0.9, {"answered": 9, "retrieval_failed": 1})
-    assert "They failed before and count as wrong" in capsys.readouterr().err
+    assert "They failed before and count as wrong" in caplog.text
     for _ in range(2):
         with pytest.raises(ExSearchError, match="3 of 3 trajectories failed"):
             evaluate(

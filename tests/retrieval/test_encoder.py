@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -200,7 +201,7 @@ class TestBackends:
 
     @needs_openvino
     def test_a_network_is_traced_once_and_again_if_its_copy_is_damaged(
-        self, plain: TokenEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+        self, plain: TokenEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         import openvino
 
@@ -222,10 +223,10 @@ class TestBackends:
         model.write_text(model.read_text()[:1000])
         TokenEncoder(plain.info.id, "openvino-float32").encode_queries(TEXTS)
         assert len(traced) == 2
-        assert "is damaged" in capsys.readouterr().err
+        assert "is damaged" in caplog.text
         monkeypatch.setenv("XDG_CACHE_HOME", str(model))  # where no folder can be made
         TokenEncoder(plain.info.id, "openvino-float32").encode_queries(TEXTS)
-        assert "cannot be cached" in capsys.readouterr().err
+        assert "cannot be cached" in caplog.text
 
     def test_one_encoder_serves_several_threads(self, plain: TokenEncoder) -> None:
         expected = plain.encode_passages(TEXTS)
@@ -240,12 +241,13 @@ class TestBackends:
         assert len(counts) > 2
 
     def test_without_openvino_torch_is_taken_and_the_loss_is_named(
-        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        caplog.set_level(logging.INFO, "exsearch")
         assert best_backend.__wrapped__().startswith("torch-")
-        assert "OpenVINO is faster" in capsys.readouterr().err
+        assert "OpenVINO is faster" in caplog.text
 
     def test_an_unknown_back_end_is_refused(self, plain: TokenEncoder) -> None:
         with pytest.raises(UsageError, match="unknown back end 'tpu'"):

@@ -312,7 +312,7 @@ def test_an_index_that_another_process_has_extended_meanwhile_is_not_taken_back(
 
 
 def test_what_is_damaged_is_built_again_and_nothing_else(
-    tmp_path: Path, build: Callable[[Path, Path], Path], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, build: Callable[[Path, Path], Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     out = grow(tmp_path, build)
     before, fingerprint = searched(out), read_index_info(out).fingerprint
@@ -330,7 +330,8 @@ def test_what_is_damaged_is_built_again_and_nothing_else(
             with pytest.raises(UsageError, match=r"(damaged|incomplete) index.*; build it again \(exsearch index"):
                 open_index(out)
             build(tmp_path / "corpus", out)
-            assert f"{segment}: damaged; built again" in capsys.readouterr().err
+            assert f"{segment}: damaged; built again" in caplog.text
+            caplog.clear()
             assert searched(out) == before
         assert {file: file.stat().st_mtime_ns for file in others} == others
     assert read_index_info(out).fingerprint == fingerprint

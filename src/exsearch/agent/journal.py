@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.core.journal import Journal
 from exsearch.core.jsonl import quarantine_damaged_lines, write_jsonl
 from exsearch.core.locks import sole_writer
+from exsearch.core.messages import logger
 from exsearch.core.progress import Progress, progress
 from exsearch.core.tokens import TokenIds
 from exsearch.effects import Settings
@@ -108,13 +108,12 @@ class Journals:
         if len(unique) < len(trajectories):
             _quarantine_duplicates(path, trajectories, unique)
         if not has_settings:
-            print(
+            logger.warning(
                 f"{path}: written by an earlier version, which did not record its settings and scored only "
-                "aliases; assumed to have the present settings, which its trajectories do not contradict",
-                file=sys.stderr,
+                "aliases; assumed to have the present settings, which its trajectories do not contradict"
             )
         if self._drop_failed and (failed := _failed(work.done)):
-            print(f"{path}: {len(failed)} trajectories had failed and are rolled out again", file=sys.stderr)
+            logger.warning(f"{path}: {len(failed)} trajectories had failed and are rolled out again")
             unique = [each for each in unique if _family(each) not in failed]
             write_jsonl(path, unique)
             work.failed_before = {id for id, _ in failed}
@@ -154,7 +153,7 @@ class Journals:
 def read_journal(path: Path) -> list[Trajectory]:
     """Repair a journal, as `Journals` does, and return its trajectories; an empty one is created if there is none."""
     for fault in quarantine_damaged_lines(path, Trajectory):
-        print(f"{fault}: moved to {path.name}.damaged, and rolled out again", file=sys.stderr)
+        logger.warning(f"{fault}: moved to {path.name}.damaged, and rolled out again")
     with Journal(path) as journal:
         return _complete(journal)
 
@@ -279,10 +278,9 @@ def _quarantine_duplicates(path: Path, trajectories: list[Trajectory], unique: l
     duplicates = [trajectory for trajectory in trajectories if id(trajectory) not in unique_ids]
     write_jsonl(path.with_name(f"{path.name}.doubled"), duplicates)
     write_jsonl(path, unique)
-    print(
+    logger.warning(
         f"{path}: {len(duplicates)} duplicate trajectories, as if two processes wrote to it at once; the first of "
-        f"each is kept, the others were moved to {path.name}.doubled",
-        file=sys.stderr,
+        f"each is kept, the others were moved to {path.name}.doubled"
     )
 
 

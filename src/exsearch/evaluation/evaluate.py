@@ -1,6 +1,5 @@
 """Evaluation: greedy trajectories on a set of questions, and figures with intervals."""
 
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from exsearch.agent.trajectory import Cost, Trajectory, answer_logprob
 from exsearch.config import AgentConfig
 from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.core.locks import require_free
+from exsearch.core.messages import logger
 from exsearch.evaluation.bootstrap import figure
 from exsearch.evaluation.evidence_metrics import answer_recorded, grounded, reading
 from exsearch.evaluation.folder import TRAJECTORIES
@@ -82,7 +82,7 @@ def require_no_outage(path: Path, trajectories: list[Trajectory], failed_before:
     if any(trajectory.failed and trajectory.question_id not in failed_before for trajectory in trajectories):
         raise ExSearchError(f"{path}: {message}. Run the same command again to retry them; there is no score yet")
     if message:
-        print(f"{path}: {message}. They failed before and count as wrong", file=sys.stderr)
+        logger.warning(f"{path}: {message}. They failed before and count as wrong")
 
 
 def _write_scores(evaluation: Evaluation, name: str, groups: list[list[Trajectory]]) -> Scores:

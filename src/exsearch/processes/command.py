@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from exsearch.core.messages import show_messages
 from exsearch.core.trouble import as_user_error
 from exsearch.processes import stopping
 from exsearch.processes.children import guard_others
@@ -24,6 +25,8 @@ def run_command(command: Callable[[], None], silent: bool = False) -> NoReturn:
     write_any_text()
     guard_others()
     stopping.listen()
+    if not silent:
+        show_messages()
     try:
         command()
         stopping.leave(0)

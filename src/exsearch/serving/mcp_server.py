@@ -1,7 +1,6 @@
 """Search as MCP tools, for agents that use the Model Context Protocol."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
@@ -23,6 +22,7 @@ from mcp_types import (
 from starlette.applications import Starlette
 
 from exsearch import __version__
+from exsearch.core.messages import logger
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus
 from exsearch.retrieval.base import RetrievalError, Retriever
@@ -157,7 +157,7 @@ class _Tools:
         except RetrievalError as error:
             return _failure(f"{params.name}: the index could not answer: {error}")
         except Exception:
-            logging.getLogger(__name__).exception("%s: bug in the server", params.name)
+            logger.exception("%s: bug in the server", params.name)
             return _failure(f"{params.name}: internal error of the server; see its log")
 
     async def _search(self, arguments: dict[str, Any]) -> CallToolResult:

@@ -1,6 +1,5 @@
 """All inputs of a training run, as recorded in its checkpoint and its resume points."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from exsearch.config import TrainingConfig
 from exsearch.core.errors import UsageError
 from exsearch.core.fingerprint import fingerprint
 from exsearch.core.jsonl import read_json
+from exsearch.core.messages import logger
 from exsearch.effects import EARLIER
 from exsearch.hardware.devices import pick_dtype
 from exsearch.training.job import Job
@@ -88,7 +88,7 @@ class Inputs:
             if (folder / job).exists():
                 return folder / job
         if folder.exists():
-            print(f"  {folder}: its resume points are of other inputs or settings; starting over", file=sys.stderr)
+            logger.warning(f"  {folder}: its resume points are of other inputs or settings; starting over")
         return folder / self.job
 
 

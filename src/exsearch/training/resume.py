@@ -1,6 +1,5 @@
 """Resume points of the trainer: weights and optimiser state in safetensors, written atomically; the newest is kept."""
 
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from safetensors.torch import save_file
 
 from exsearch.core.atomic import atomic_path, children, remove
 from exsearch.core.errors import ExSearchError, UsageError
+from exsearch.core.messages import logger
 from exsearch.core.trouble import probe
 
 Read = Callable[[str], torch.Tensor | None]
@@ -56,7 +56,7 @@ def load_resume_point(folder: Path, trained: Iterable[str], restore: Restore) ->
                     raise UsageError(f"{path}: a resume point of another model ({min(strange)} differs); remove it")
                 restore(step, lambda name: file.get_tensor(name) if name in names else None)  # noqa: B023
         except SafetensorError:
-            print(f"  {path.name}: damaged resume point skipped", file=sys.stderr)
+            logger.warning(f"  {path.name}: damaged resume point skipped")
             continue
         return step
     return 0

@@ -7,7 +7,6 @@ run that was interrupted and resumed ends with the same weights as one that was 
 import copy
 import importlib.util
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -22,6 +21,7 @@ from transformers import BitsAndBytesConfig, PreTrainedModel
 from exsearch.config import ModelConfig, TrainingConfig
 from exsearch.core.atomic import behind_link, is_taken, remove
 from exsearch.core.errors import ExSearchError, UsageError
+from exsearch.core.messages import logger
 from exsearch.core.progress import progress
 from exsearch.core.seeds import derive_seed
 from exsearch.engine.models.checkpoint import load_config, load_model
@@ -101,7 +101,7 @@ def _train_here(job: Job, split: Split, inputs: Inputs, log: LogStep, rewind: Ca
         reference = reference_of(model, adapted, config, dtype) if config.kl else None
         learner = make_learner(WeightedLoss(model, config, reference, packing), config, ranks, dtype)
         if torch.distributed.is_initialized() and ranks.first:
-            print(f"  {label}: {learner.description}", file=sys.stderr)
+            logger.info(f"  {label}: {learner.description}")
         points = inputs.resume_points(resume_folder(output))
         _steps(learner, job, split, ranks, points, log, rewind)
         must_gather = torch.distributed.is_initialized() or config.quantise != "none"
@@ -111,7 +111,7 @@ def _train_here(job: Job, split: Split, inputs: Inputs, log: LogStep, rewind: Ca
                 model, adapted = load_for_training(base, msgspec.structs.replace(config, quantise="none"), job.seed)
                 _set(model, weights)
             if best := read_best(points / BEST):
-                print(f"  {label}: keeping step {best.step}, validation loss {best.loss:.4f}", file=sys.stderr)
+                logger.info(f"  {label}: keeping step {best.step}, validation loss {best.loss:.4f}")
                 _set(model, load_file(points / BEST))
             if adapted is not None:
                 merge_checked(model, adapted.merge_and_unload)  # restores ordinary layers in `model`

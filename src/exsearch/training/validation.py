@@ -1,6 +1,5 @@
 """Examples held out of a training run: the loss on them, and the weights with the lowest loss."""
 
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from exsearch.config import TrainingConfig
 from exsearch.core.errors import UsageError
+from exsearch.core.messages import logger
 from exsearch.core.seeds import derive_seed
 from exsearch.core.trouble import probe
 from exsearch.processes import compute
@@ -85,5 +85,5 @@ def read_best(file: Path) -> Best | None:
     except FileNotFoundError:
         return None
     except (SafetensorError, msgspec.DecodeError, KeyError, TypeError):
-        print(f"  {file.name}: damaged best weights skipped", file=sys.stderr)
+        logger.warning(f"  {file.name}: damaged best weights skipped")
         return None

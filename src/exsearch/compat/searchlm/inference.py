@@ -7,7 +7,6 @@ output too, with the reason, and count as wrong; the reference lost such questio
 
 import argparse
 import os
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from exsearch.compat.searchlm.formats import InferenceFile, output_of, read_sour
 from exsearch.config import Config, load_config
 from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import write_json
+from exsearch.core.messages import logger
 from exsearch.em.explore import explore
 from exsearch.evaluation.metrics import accuracy, exact_match, f1
 
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> Path:
     with closing(load_agents(experiment)) as agents:
         trajectories = explore(agents, questions, sampling, config.seed, journal, "inference")
     if warning := check_failures(trajectories):
-        print(f"{warning}. They count as wrong", file=sys.stderr)
+        logger.warning(f"{warning}. They count as wrong")
     by_id = {question.id: question for question in questions}
     outputs = [output_of(trajectory, by_id[trajectory.question_id], experiment.chat) for trajectory in trajectories]
     pairs = [(output.prediction, output.answer) for output in outputs]

@@ -11,6 +11,7 @@ import msgspec
 import torch
 
 from exsearch.core.errors import UsageError
+from exsearch.core.messages import show_messages
 from exsearch.engine.base import EngineError, Seat
 from exsearch.engine.copies.messages import CopySettings, Reply, Request
 from exsearch.engine.hf.engine import HFEngine
@@ -22,6 +23,7 @@ def main() -> None:
         signal.signal(
             number, signal.SIG_IGN
         )  # a batch system signals all processes; this one ends when its parent does
+    show_messages()
     connection = Connection(int(sys.argv[1]))
     settings = msgspec.json.decode(sys.argv[2], type=CopySettings, dec_hook=lambda kind, text: kind(text))
     torch.set_num_threads(settings.threads)

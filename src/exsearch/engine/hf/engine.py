@@ -11,13 +11,13 @@ differ.
 
 import asyncio
 import itertools
-import sys
 import time
 from typing import cast
 
 import torch
 from transformers import PreTrainedModel
 
+from exsearch.core.messages import logger
 from exsearch.core.tokens import TokenIds
 from exsearch.engine.base import Completion, EngineError, EngineStats, Sampling
 from exsearch.engine.hf.call import Call
@@ -80,10 +80,7 @@ class HFEngine:
         verdict = engine_verdict(model.eval(), spec.fingerprint, device)
         path = cast(EnginePath, require_path(verdict, "the engine"))
         if path != "slots":
-            print(
-                f"  engine: {path}, because this model does not work in slots ({verdict.rejected['slots']})",
-                file=sys.stderr,
-            )
+            logger.info(f"  engine: {path}, because this model does not work in slots ({verdict.rejected['slots']})")
         return cls(model, spec.fingerprint, spec.seats, path)
 
     def open(self) -> "_Seat":

@@ -6,7 +6,6 @@ The traced network is kept in the user's cache folder, so that only the first us
 import importlib.util
 import os
 import queue
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import torch
 from exsearch.core.atomic import atomic_path
 from exsearch.core.checkpoint import quiet
 from exsearch.core.errors import UsageError
+from exsearch.core.messages import logger
 from exsearch.core.trouble import probe
 from exsearch.processes import compute
 from exsearch.retrieval.encoders.base import Checkpoint
@@ -66,7 +66,7 @@ def _traced(openvino: Any, checkpoint: Checkpoint) -> Any:
         try:
             return openvino.Core().read_model(folder / "model.xml")
         except RuntimeError:
-            print(f"  {folder} {_fault(folder)}; traced again", file=sys.stderr)
+            logger.warning(f"  {folder} {_fault(folder)}; traced again")
     example = torch.ones(2, 8, dtype=torch.long)
     padded = example.clone()
     padded[1, 4:] = 0  # without padding, the tracer would record a shortcut for that case
@@ -78,7 +78,7 @@ def _traced(openvino: Any, checkpoint: Checkpoint) -> Any:
             temporary.mkdir()
             openvino.save_model(model, temporary / "model.xml", compress_to_fp16=False)
     except OSError as error:
-        print(f"  the compiled encoder cannot be cached: {error}", file=sys.stderr)
+        logger.warning(f"  the compiled encoder cannot be cached: {error}")
         return model
     # A traced network rounds differently from the same one read back, and the first use must equal all later ones.
     return openvino.Core().read_model(folder / "model.xml")

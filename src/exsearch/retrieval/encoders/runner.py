@@ -3,7 +3,6 @@
 import copy
 import functools
 import importlib.util
-import sys
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from exsearch.core.errors import UsageError
+from exsearch.core.messages import logger
 from exsearch.core.registry import unknown
 from exsearch.hardware.devices import bfloat16_is_fast
 from exsearch.processes import compute
@@ -45,7 +45,7 @@ def best_backend() -> Backend:
     bfloat16 = bfloat16_is_fast("cpu")
     if importlib.util.find_spec("openvino") is not None:
         return "openvino-bfloat16" if bfloat16 else "openvino-float32"
-    print("  encoding by torch; OpenVINO is faster on a CPU: pip install 'exsearch[retrieval]'", file=sys.stderr)
+    logger.info("  encoding by torch; OpenVINO is faster on a CPU: pip install 'exsearch[retrieval]'")
     return "torch-bfloat16" if bfloat16 else "torch-float32"
 
 

@@ -1,6 +1,5 @@
 """Updates the segments of an index: builds what is missing or damaged, and merges many small ones."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import numpy as np
 from exsearch.core.atomic import atomic_path, remove_unless_held
 from exsearch.core.mapping import save_array
 from exsearch.core.merging import segments_to_merge
+from exsearch.core.messages import logger
 from exsearch.core.progress import progress
 from exsearch.core.trouble import damage_reason, machine_trouble
 from exsearch.corpus.layout import Rows
@@ -95,7 +95,7 @@ def _is_sound(target: Target, rows: range) -> bool:
     except (OSError, MemoryError, *DAMAGE) as error:
         if trouble := machine_trouble(error, segment.folder):
             raise trouble from None
-        print(f"{segment.folder}: damaged; built again{damage_reason(error)}", file=sys.stderr)
+        logger.warning(f"{segment.folder}: damaged; built again{damage_reason(error)}")
         return False
     return True
 

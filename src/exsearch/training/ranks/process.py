@@ -9,6 +9,7 @@ import time
 import msgspec
 
 from exsearch.core.errors import UsageError
+from exsearch.core.messages import show_messages
 from exsearch.core.trouble import as_user_error
 from exsearch.processes import stopping
 from exsearch.training.job import Job, Report, read_job
@@ -24,6 +25,7 @@ SECONDS_TO_HEAR = 3.0
 def main() -> None:
     """Train. The first rank reports its steps, each rank its error; torchrun ends the others when one has failed."""
     stopping.listen()
+    show_messages()
     threading.Thread(target=_end_with_starter, name="starter", daemon=True).start()
     try:
         _train(read_job(sys.stdin.fileno()))

@@ -201,6 +201,12 @@ def test_weights_that_are_no_numbers_are_refused_by_name(base: Path, tmp_path: P
             check_adapter(adapter, base, merged)
 
 
+def test_an_adapter_that_is_scaled_to_nothing_is_refused(base: Path, tmp_path: Path) -> None:
+    adapter = save_adapter(base, tmp_path / "adapter", lora_alpha=0)
+    with pytest.raises(UsageError, match="lora_alpha is 0 in its adapter_config.json, so the adapter changes nothing"):
+        check_adapter(adapter, base)
+
+
 def test_targets_of_which_the_model_has_none_are_refused(base: Path, tmp_path: Path) -> None:
     whole = save_adapter(base, tmp_path / "whole")
     for number, pattern in enumerate([r".*\.router", "(("]):

@@ -45,6 +45,8 @@ def check_adapter(adapter: Path, base: Path, merged: bool = True) -> int:
     settings = read_json(adapter / SETTINGS, dict[str, Any])
     if settings.get("peft_type") != "LORA":
         raise UsageError(f"{adapter}: an adapter of kind {settings.get('peft_type')}; only those of kind LORA are read")
+    if settings.get("lora_alpha") == 0:
+        raise UsageError(f"{adapter}: lora_alpha is 0 in its {SETTINGS}, so the adapter changes nothing; set its value")
     if not merged:
         _refuse_unknown_to_others(adapter, settings)
     own_shapes = _shapes(adapter)

@@ -29,18 +29,19 @@ def ask(
     as_json: bool,
 ) -> None:
     """Answer QUESTION by searching: each sub-query, passage and recorded fact is shown as it comes."""
-    import msgspec
-
-    from exsearch.agent.loading import load_agent
-    from exsearch.agent.rollout import Draw
     from exsearch.core.errors import UsageError
-    from exsearch.questions.question import Question
 
     if not question.strip():
         raise UsageError("the question is empty")
     if model is None or index is None:
         model, index, recipe = _quickstart(model, index, recipe)
     config = settings(recipe, overrides, model__path=model, rollout__in_flight="1")
+    import msgspec
+
+    from exsearch.agent.loading import load_agent  # imports torch, after the options are checked
+    from exsearch.agent.rollout import Draw
+    from exsearch.questions.question import Question
+
     agent = load_agent(experiment_on(index, config))
     narrator = Narrator()
     [trajectory] = agent.rollout(

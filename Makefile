@@ -1,6 +1,7 @@
 # Each target sets up what it needs. Needs Python 3.11 or newer, make, and a package index; nothing else.
 #
 #   make quickstart                  train a search agent from nothing, on the embedded model and a built-in world
+#   make dev                         what tests and benchmarks need besides, without running them
 #   make test                        the tests, in minutes
 #   make test-slow                   the tests that need minutes of CPU each
 #   make test-extras                 the tests of every extra (Ray, DeepSpeed, vLLM, PLAID, ...), in environments of their own
@@ -28,7 +29,7 @@ EDGES := core/test_shape core/test_files config/test_config cli/test_cli questio
 # The fast tests compute on one thread each, so two files at a time are run on two processors.
 FAST := -m "not slow" --numprocesses logical --maxprocesses 4 --dist loadfile
 
-.PHONY: quickstart test test-newest test-edges test-slow test-extras test-ray test-vllm test-plaid lint docs clean setup
+.PHONY: quickstart test test-newest test-edges test-slow test-extras test-ray test-vllm test-plaid lint docs clean setup dev
 
 quickstart: $(VENV)/.ready
 	$(BIN)/exsearch quickstart --out $(OUT)
@@ -70,6 +71,8 @@ docs: $(VENV)-docs/.ready
 	cd docs && find . -name '*.md' | tar -cf - -T - | tar -xf - -C ../site
 
 setup: $(VENV)/.ready
+
+dev: $(VENV)/.dev
 
 clean:
 	rm -rf $(VENV) $(VENV)-ray $(VENV)-vllm $(VENV)-plaid $(VENV)-docs $(NEWEST)

@@ -338,8 +338,8 @@ class LoopConfig(Section, frozen=True):
     """Number of iterations without a better validation score after which to stop."""
     guard: Count = 0
     """Number of held-out training questions on which each step is tried. A step that makes their answers less likely is
-    shortened, then refused. They are also used to choose the best iteration. 0 takes every step, and
-    `data.dev` is used to choose."""
+    shortened, then refused. They are also used to choose the best iteration. 0 takes every step, and `data.dev` is used
+    to choose."""
     guard_samples: Count = 0
     """Trajectories per question of the guard, sampled as in exploring. 0 is one greedy trajectory."""
 

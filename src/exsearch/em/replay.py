@@ -59,8 +59,7 @@ class Source(msgspec.Struct, frozen=True):
     """Sum of its examples' weights, after multiplication."""
     ratios_worth: float | None = None
     """Mean effective sample size per question, from 1 to K, of the importance ratios, if the weights were recomputed
-    under
-    the present model; else None."""
+    under the present model; else None."""
 
 
 def learned_from(
@@ -103,7 +102,7 @@ def learned_from(
 def decayed(counts: list[int], rate: float) -> list[float]:
     """Return the factors of each E-step's weights, the newest last and equal to 1.
 
-    `asked` has the number of questions of each E-step; `rate` is g, and 0 means 1/t.
+    `counts` has the number of questions of each E-step; `rate` is g, and 0 means 1/t.
     """
     shares: list[float] = []
     for number in range(1, len(counts) + 1):

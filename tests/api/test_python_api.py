@@ -16,7 +16,8 @@ import exsearch as xs
 from exsearch.agent.asking import SearchAgent
 from exsearch.agent.chat import ChatFormat
 from exsearch.core.jsonl import write_jsonl
-from exsearch.engine.base import EngineError
+from exsearch.core.tokens import TokenIds
+from exsearch.engine.base import Completion, EngineError, Sampling
 from scripted import ScriptedEngine, StaticRetriever, lines
 
 QUESTION = xs.Question("q1", "Who founded the Marlow Observatory?", ["Ada Quill"])
@@ -209,14 +210,17 @@ def test_passages_become_a_corpus_beside_the_index_and_a_corpus_stays_where_it_i
         assert xs.build_index(again, "bm25", tmp_path / "other", k1=0.9).fingerprint == index.fingerprint
 
 
-def test_a_run_is_made_opened_and_asked(tmp_path: Path, tiny_checkpoint: Path) -> None:
+def test_a_run_is_made_opened_moved_and_asked(
+    tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     world = xs.World(seed=4, passages=400)
-    xs.build_index(world.passages(), "bm25", tmp_path / "index")
+    xs.build_index(world.passages(), "bm25", "run/index")
     file = tmp_path / "questions.jsonl"
     write_jsonl(file, world.questions("train", 8, [2]))
     config = xs.Config(
         model=xs.ModelConfig(path=str(tiny_checkpoint)),
-        data=xs.DataConfig(index=str(tmp_path / "index"), train=str(file), dev=str(file), test=str(file)),
+        data=xs.DataConfig(index="run/index", train=str(file), dev=str(file), test=str(file)),
         agent=xs.AgentConfig(max_steps=2, turn_tokens=48),
         warmup=xs.WarmupConfig(questions=4, epochs=1),
         explore=xs.ExploreConfig(questions=2, samples=2),
@@ -232,12 +236,16 @@ def test_a_run_is_made_opened_and_asked(tmp_path: Path, tiny_checkpoint: Path) -
     assert opened.summary.models == ["closed-book", "majority", "warmup", "iter-1"]
     assert opened.checkpoint() == opened.checkpoint(opened.summary.best)
     assert opened.evaluation("majority").figures["em"].n == 8
+    (tmp_path / "run").rename(tmp_path / "moved")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    opened = xs.Run("../moved")
     with opened.load_agent("warmup") as agent:
         assert agent.config.max_steps == 2
         assert agent.answer("Who?").stop_reason in ("malformed", "answered", "max_steps")
     with pytest.raises(xs.UsageError, match="has no model 'iter-9'"):
         opened.checkpoint("iter-9")
-    (tmp_path / "run" / "summary.json").unlink()
+    (tmp_path / "moved" / "summary.json").unlink()
     with pytest.raises(xs.UsageError, match="has not ended yet"):
         _ = opened.summary
 
@@ -269,3 +277,74 @@ def test_ctrl_c_ends_a_stream_in_a_script(tmp_path: Path) -> None:
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(xs.UsageError, match="has no run"):
         xs.Run(tmp_path)
+
+
+def test_a_closed_agent_says_so_and_closing_twice_is_harmless(chat: ChatFormat) -> None:
+    with make_agent(chat) as agent:
+        assert agent.answer(QUESTION).answer == "Ada Quill"
+        agent.close()
+    for use in (agent.answer, lambda question: agent.stream(question).answer):
+        with pytest.raises(xs.UsageError, match="the agent is closed; load it again"):
+            use(QUESTION)
+
+
+class PausingEngine(ScriptedEngine):
+    """Waits, after its first turn, until it may go on."""
+
+    def __init__(self, chat: ChatFormat) -> None:
+        super().__init__(chat, lines(*TURNS))
+        self.may_go_on = threading.Event()
+
+    async def generate(self, prompt: TokenIds, sampling: Sampling, seed: int) -> Completion:
+        while self.calls and not self.may_go_on.is_set():
+            await asyncio.sleep(0.01)
+        return await super().generate(prompt, sampling, seed)
+
+
+def test_an_agent_in_a_stream_refuses_other_questions_until_it_ends(chat: ChatFormat) -> None:
+    engine = PausingEngine(chat)
+    agent = SearchAgent(engine, StaticRetriever(PASSAGES), chat, xs.AgentConfig())
+    stream = agent.stream(QUESTION)
+    assert next(iter(stream)).query
+    with pytest.raises(xs.UsageError, match="the agent is in use, by a stream or another thread"):
+        agent.answer(QUESTION)
+    engine.may_go_on.set()
+    assert stream.answer == agent.answer(QUESTION).answer == "Ada Quill"
+
+
+def test_settings_of_another_section_are_refused_by_name(chat: ChatFormat, tmp_path: Path) -> None:
+    agent, wrong = make_agent(chat), xs.WeighConfig()
+    calls = {
+        "ExploreConfig": lambda: xs.explore(agent, [QUESTION], tmp_path / "r.jsonl", wrong),  # type: ignore[arg-type]
+        "WeighConfig": lambda: xs.weigh([], [QUESTION], xs.ExploreConfig()),  # type: ignore[arg-type]
+        "AgentConfig": lambda: xs.load_agent("model", "index", wrong),  # type: ignore[arg-type]
+        "RolloutConfig": lambda: xs.load_agent("model", "index", rollout=wrong),  # type: ignore[arg-type]
+        "Config": lambda: xs.train({"seed": 1}, tmp_path / "run"),  # type: ignore[arg-type]
+    }
+    for name, call in calls.items():
+        with pytest.raises(xs.UsageError, match=f"given, {name} expected"):
+            call()
+
+
+def test_an_index_that_is_none_is_refused_before_a_model_is_loaded(tmp_path: Path) -> None:
+    with pytest.raises(xs.UsageError, match="int given as an index, which needs a `fingerprint` and a method `search`"):
+        xs.load_agent(tmp_path / "absent", 5)  # type: ignore[arg-type]
+
+
+def test_settings_that_only_a_whole_run_honours_are_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    config = xs.LearnConfig(replay="decay", orders=2)
+    with pytest.raises(xs.UsageError, match=r"learn\.replay, learn\.orders: only a whole run"):
+        xs.learn(tiny_checkpoint, [], tmp_path / "out", [], config)
+    with pytest.raises(xs.UsageError, match="nothing to learn from: no trajectory has a weight"):
+        xs.learn(tiny_checkpoint, [], tmp_path / "out", [])
+
+
+def test_questions_that_were_read_already_are_named_as_the_mistake(names: dict[str, Any]) -> None:
+    exhausted = iter(())
+    with pytest.raises(xs.UsageError, match="can be read only once"):
+        xs.weigh(names["rollouts"], exhausted)
+
+
+def test_no_passages_are_one_error_without_a_temporary_name(tmp_path: Path) -> None:
+    with pytest.raises(xs.UsageError, match="^there are no passages to write$"):
+        xs.build_index(iter(()), "bm25", tmp_path / "index")

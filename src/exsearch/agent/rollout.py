@@ -14,6 +14,7 @@ import msgspec
 from exsearch.agent.budget import Budget
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.episode import Episode
+from exsearch.agent.occupancy import Occupancy
 from exsearch.agent.scoring import Scorer
 from exsearch.agent.search_queue import SearchQueue
 from exsearch.agent.stop_strings import TurnReader
@@ -91,10 +92,12 @@ class Agent:
         """Settings that trajectories depend on, by key; for a file or model, its fingerprint instead of its name."""
         self._turn_reader = TurnReader(chat, self.grammar.stops)
         self._search_queue = SearchQueue(retriever, config.passages, self.limits)
+        self._occupancy = Occupancy()
 
     def close(self) -> None:
-        """Free the model's memory."""
-        self.engine.shut_down()
+        """Free the model's memory; the agent cannot be used afterwards."""
+        if self._occupancy.close():
+            self.engine.shut_down()
 
     def opening(self, question: Question) -> TokenIds:
         """Return the tokens that every trajectory of a question starts with."""
@@ -133,12 +136,13 @@ class Agent:
         """Roll out a trajectory in a seat of the engine, then the branches started from it, in the same seat."""
         transcript = Transcript(self.chat, self.grammar, question.text)
         episodes = [Episode.begin(question, sample, draw.seed, transcript, self._budget)]
-        seat = self.engine.open()
-        try:
-            for episode in episodes:  # branches are added while looping
-                episodes += await self._run(episode, seat, draw, on_step)
-        finally:
-            seat.close()
+        with self._occupancy.one_more():
+            seat = self.engine.open()
+            try:
+                for episode in episodes:  # branches are added while looping
+                    episodes += await self._run(episode, seat, draw, on_step)
+            finally:
+                seat.close()
         return [episode.finish(self.model_fingerprint, self.index_fingerprint) for episode in episodes]
 
     async def rescored(self, question: Question, trajectory: Trajectory) -> Trajectory:
@@ -148,13 +152,15 @@ class Agent:
         Scores after single steps are dropped. A trajectory that cannot be scored becomes `engine_failed`.
         """
         transcript = Transcript(self.chat, self.grammar, question.text)
-        episode, seat = Episode.at_end_of(trajectory, question, transcript, self._budget), self.engine.open()
-        try:
-            await Scorer(seat, self.context).again(episode)
-        except EngineError as error:
-            episode.stop(StopReason.ENGINE_FAILED, str(error))
-        finally:
-            seat.close()
+        episode = Episode.at_end_of(trajectory, question, transcript, self._budget)
+        with self._occupancy.one_more():
+            seat = self.engine.open()
+            try:
+                await Scorer(seat, self.context).again(episode)
+            except EngineError as error:
+                episode.stop(StopReason.ENGINE_FAILED, str(error))
+            finally:
+                seat.close()
         return episode.finish(self.model_fingerprint, trajectory.index_fingerprint)
 
     async def _run(self, episode: Episode, seat: Seat, draw: Draw, on_step: OnStep) -> list[Episode]:

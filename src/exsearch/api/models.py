@@ -27,13 +27,18 @@ def load_agent(
     2
     >>> agent.close()
     """
+    checked(rollout, RolloutConfig)
     if rollout.ray:
         raise UsageError(f"rollout.ray = {rollout.ray}: load_agent loads one model, in this process")
     location, retriever = (str(index), None) if isinstance(index, (str, Path)) else ("", index)
-    settings = Config(model=of_model(model), data=DataConfig(index=location), agent=config, rollout=rollout)
-    return loading.load_agent(Experiment(checked(settings), retriever=retriever))
+    if retriever is not None and not (hasattr(retriever, "fingerprint") and callable(getattr(retriever, "search", None))):
+        raise UsageError(f"{type(index).__name__} given as an index, which needs a `fingerprint` and a method `search`")
+    settings = Config(
+        model=of_model(model), data=DataConfig(index=location), agent=checked(config, AgentConfig), rollout=rollout
+    )
+    return loading.load_agent(Experiment(checked(settings, Config), retriever=retriever))
 
 
 def of_model(model: Model) -> ModelConfig:
     """Return the settings of a model that may be given by name only."""
-    return model if isinstance(model, ModelConfig) else ModelConfig(path=str(model))
+    return ModelConfig(path=str(model)) if isinstance(model, (str, Path)) else checked(model, ModelConfig)

@@ -9,6 +9,7 @@ import msgspec
 from exsearch.agent.asking import SearchAgent
 from exsearch.api.models import load_agent
 from exsearch.config import Config, checked, load_config
+from exsearch.core.atomic import is_file
 from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import read_json
 from exsearch.core.locks import sole_writer
@@ -17,6 +18,7 @@ from exsearch.em.started_run import warms_up
 from exsearch.engine.models.builtin import resolve_model
 from exsearch.evaluation.folder import Evaluated
 from exsearch.report.write import write_report
+from exsearch.retrieval.index.folder import INFO
 from exsearch.runs.evaluations import read_evaluation
 from exsearch.runs.layout import RunLayout
 from exsearch.runs.records import RunSummary
@@ -34,7 +36,7 @@ def train(recipe: Config | str | Path, out: str | Path, say: Callable[[str], Non
     ('iter-2', PosixPath('runs/mine/iter-2/checkpoint'))
     """
     folder = Path(out)
-    config = checked(recipe) if isinstance(recipe, Config) else load_config(recipe)
+    config = load_config(recipe) if isinstance(recipe, (str, Path)) else checked(recipe, Config)
     with sole_writer(folder):
         EMRun(config, folder, say).run()
         write_report(folder)
@@ -90,8 +92,14 @@ class Run:
         return read_evaluation(self._paths.test_eval(self.summary.best if name is None else name))
 
     def load_agent(self, name: str | None = None) -> SearchAgent:
-        """Load a model with the settings and the index of the run, in this process."""
+        """Load a model with the settings and the index of the run, in this process.
+
+        A relative path of the index is looked up in the run folder first, which may have moved since, then in the
+        working folder.
+        """
         config = self.config
+        inside = self.folder / Path(config.data.index).name
+        index = str(inside) if is_file(inside / INFO) else config.data.index
         model = msgspec.structs.replace(config.model, path=str(self.checkpoint(name)))
         here = msgspec.structs.replace(config.rollout, ray="")
-        return load_agent(model, config.data.index, config.agent, rollout=here)
+        return load_agent(model, index, config.agent, rollout=here)

@@ -35,6 +35,8 @@ def serve(index: str | Path, host: str = "127.0.0.1", port: int = 0) -> Iterator
     from exsearch.serving.limits import Limits
     from exsearch.serving.uvicorn_server import make_server, open_socket
 
+    if not isinstance(index, (str, Path)):
+        raise UsageError(f"{type(index).__name__} given; serve takes the folder of an index")
     folder = Path(index)
     corpus = Corpus.open(folder / read_index_info(folder).corpus)
     app = retrieval_app(open_index(folder), corpus, Limits(seconds=SECONDS))

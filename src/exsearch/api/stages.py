@@ -1,6 +1,5 @@
 """The stages of the EM loop as calls on values. Long ones leave files, from which the same call resumes."""
 
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,9 +14,10 @@ from exsearch.config import AgentConfig, ExploreConfig, LearnConfig, TrackingCon
 from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import write_jsonl
 from exsearch.core.locks import sole_writer
+from exsearch.core.messages import logger
 from exsearch.corpus.store import Corpus
 from exsearch.em.explore import explore as sample
-from exsearch.em.learn import weighted_examples
+from exsearch.em.learn import refuse_unused, weighted_examples
 from exsearch.em.replay import JournalChecks
 from exsearch.engine.models.builtin import resolve_model
 from exsearch.evaluation.compare import Comparison
@@ -51,7 +51,8 @@ def gold_trajectories(
 
     They are written with the model's tokens and the passages that the index returns. Questions without a decomposition,
     or whose passages the index does not return, are skipped: `exsearch data warmup` says which, and why. `config`
-    decides what is recorded from a passage, `agent` the grammar and the budgets. With `gold = "insert"`, missing
+    decides what is recorded from a passage (all `questions` count, whatever `config.questions` is), `agent` the grammar
+    and the budgets. With `gold = "insert"`, missing
     passages are inserted from `corpus`, at ranks that depend on `seed`. Raises UsageError for invalid questions.
 
     >>> gold = xs.gold_trajectories(model, world.questions("train", 4, hops=[1]), index)
@@ -60,8 +61,8 @@ def gold_trajectories(
     """
     valid = _sound(questions)
     folder = resolve_model(of_model(model).path)
-    chat = ChatFormat.load(folder, checked(agent))
-    passages = GoldPassages(corpus, checked(config), seed)
+    chat = ChatFormat.load(folder, checked(agent, AgentConfig))
+    passages = GoldPassages(corpus, checked(config, WarmupConfig), seed)
     return write_gold(valid, opened(index), chat, within_context(agent, folder), passages)
 
 
@@ -75,8 +76,8 @@ def explore(
 ) -> list[Trajectory]:
     """E-step, first half: sample `config.samples` trajectories of each question, scored by its gold answers.
 
-    They are written to the file `out`, one JSON line each as soon as it has ended, and the same call continues with
-    existing ones. Raises UsageError if `out` has trajectories of another model, index, question, setting or seed, and
+    All `questions` are explored, whatever `config.questions` is. The trajectories are written to the file `out`, one JSON
+    line each as soon as it has ended, and the same call continues with existing ones. Raises UsageError if `out` has trajectories of another model, index, question, setting or seed, and
     ExSearchError if the retriever or engine failed for more than a tenth.
 
     >>> rollouts = xs.explore(agent, questions, "work/rollouts.jsonl", xs.ExploreConfig(samples=2))
@@ -84,9 +85,9 @@ def explore(
     [('q1', 0, 'Ada Quill'), ('q1', 1, 'Ada Quill')]
     """
     valid = _sound(questions)
-    trajectories = sample(agent, valid, checked(config), seed, Path(out), Path(out).stem)
+    trajectories = sample(agent, valid, checked(config, ExploreConfig), seed, Path(out), Path(out).stem)
     if failures := check_failures(trajectories):
-        print(f"{out}: {failures}. They get weight 0", file=sys.stderr)
+        logger.warning(f"{out}: {failures}. They get weight 0")
     return trajectories
 
 
@@ -103,7 +104,7 @@ def learn(
     """M-step: fine-tune a model on trajectories, each by its weight; return the checkpoint folder, which is `out`.
 
     Without weights, all count alike, as for a warm-up on gold trajectories. Trajectories of several E-steps are learned
-    together if these asked different questions. `agent` has the settings that the trajectories were made with. Figures
+    together if these asked different questions; `replay`, `orders` and `warmup_mix` are for `train` alone. `agent` has the settings that the trajectories were made with. Figures
     go to `out`.metrics.jsonl. An existing checkpoint is not changed; the same call resumes an interrupted training.
     Raises UsageError if `out` is of other inputs, and for trajectories without their weights or of another model.
 
@@ -113,8 +114,10 @@ def learn(
     """
     settings, folder = of_model(model), Path(out)
     base = resolve_model(settings.path)
-    chat = ChatFormat.load(base, checked(agent))
-    checked(config)
+    chat = ChatFormat.load(base, checked(agent, AgentConfig))
+    checked(config, WarmupConfig, LearnConfig)
+    if isinstance(config, LearnConfig):
+        refuse_unused(config, "replay", "orders", "warmup_mix")
     own = JournalChecks(chat).passing(Path("trajectories"), trajectories)
     if weights is None:
         examples = [example_from(_answered(each), 1.0, None, chat) for each in own]
@@ -122,6 +125,8 @@ def learn(
         examples = weighted_examples(own, weights, chat, config)
     else:
         raise UsageError("weights need a LearnConfig; in a warm-up, all weights are 1")
+    if not examples:
+        raise UsageError("nothing to learn from: no trajectory has a weight of at least learn.min_weight")
     label = "learn" if isinstance(config, LearnConfig) else "warmup"
     with sole_writer(folder):
         train_logged(Job.of(base, examples, folder, config, settings, seed, label), TrackingConfig())

@@ -34,6 +34,7 @@ def learn(
     from exsearch.agent.chat import ChatFormat
     from exsearch.cli.training import run_training
     from exsearch.core.errors import UsageError
+    from exsearch.em.learn import refuse_unused
     from exsearch.em.replay import learned_from
     from exsearch.engine.models.builtin import resolve_model
     from exsearch.training.job import Job
@@ -50,6 +51,7 @@ def learn(
             f"{len(rollouts)} journals, and learn.replay = none; say how much the earlier ones count: "
             "--set learn.replay=decay, and learn.replay_rate=0 if all count alike"
         )
+    refuse_unused(config.learn, "orders", "warmup_mix")
     base = resolve_model(config.model.path)
     examples, sources = learned_from(rollouts, ChatFormat.load(base, config.agent), config.learn)
     job = Job.of(base, examples, out, config.learn, config.model, config.seed, "learn")

@@ -101,6 +101,7 @@ def _show(out: Path, summary: "RunSummary", report: Path) -> None:
     checkpoint = RunLayout(out).checkpoint(summary.best)
     click.echo(f"\nLook:   {report}  (open it in a browser)")
     click.echo("Next, try:")
-    click.echo(f'  exsearch ask "{question}" --model {checkpoint} --index {out / "index"}')
+    config = RunLayout(out).config  # the model was trained with these settings
+    click.echo(f'  exsearch ask "{question}" --model {checkpoint} --index {out / "index"} --config {config}')
     click.echo(f'  exsearch search {out / "index"} "{question}"')
     click.echo("  exsearch quickstart --out runs/longer --set loop.iterations=4 --set explore.questions=128")

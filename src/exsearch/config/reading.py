@@ -38,11 +38,14 @@ def parse_config(tree: dict[str, Any], overrides: list[str], source: str) -> Con
         raise UsageError(f"{source}: {error}") from None
 
 
-def checked(settings: S) -> S:
-    """Return the settings if they are valid; for settings made in Python, since msgspec checks only what it decodes.
+def checked(settings: S, *kinds: type[S]) -> S:
+    """Return the settings if they are valid, and one of `kinds`.
 
-    Raises UsageError.
+    For settings made in Python, since msgspec checks only what it decodes. Raises UsageError.
     """
+    if not isinstance(settings, kinds):
+        names = " or ".join(kind.__name__ for kind in kinds)
+        raise UsageError(f"{type(settings).__name__} given, {names} expected; sections of a recipe are read by load_config")
     try:
         convert(msgspec.to_builtins(settings), type(settings))
     except ShapeError as error:

@@ -269,7 +269,7 @@ def _append_all(writer: CorpusWriter, passages: Iterable[Passage], total: int | 
                 if bar is not None:
                     bar.advance(len(batch))
         if writer.rows == begun:
-            raise UsageError(f"{writer.folder}: there are no passages to write")
+            raise UsageError("there are no passages to write")
         writer.commit()
     finally:
         writer.close()

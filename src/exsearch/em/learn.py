@@ -11,6 +11,15 @@ from exsearch.runs.weighted import Weighted
 from exsearch.training.example import Example, example_from
 
 
+def refuse_unused(config: LearnConfig, *names: str) -> None:
+    """Raise UsageError if one of these settings asks for something that only a whole run does."""
+    usual = LearnConfig()
+    if used := [f"learn.{name}" for name in names if getattr(config, name) != getattr(usual, name)]:
+        raise UsageError(
+            f"{', '.join(used)}: only a whole run (exsearch train) does this; leave them at their defaults here"
+        )
+
+
 def weighted_examples(
     trajectories: Iterable[Trajectory], weighted: Sequence[Weighted], chat: ChatFormat, config: LearnConfig
 ) -> list[Example]:
@@ -18,10 +27,8 @@ def weighted_examples(
 
     The order is that of `weighted`, whatever the order of the trajectories, which is the one in which they ended.
     Samples of a question with equal tokens are learned once, with the sum of their weights: the gradient is the same
-    and
-    costs less. Raises UsageError if a trajectory has no weight, if a trajectory or weight occurs twice, or if the
-    tokens
-    are not the engine's own.
+    and costs less. Raises UsageError if a trajectory has no weight, if a trajectory or weight occurs twice, or if the
+    tokens are not the engine's own.
     """
     place = {(w.question_id, w.number): number for number, w in enumerate(weighted)}
     if len(place) < len(weighted):
@@ -40,7 +47,7 @@ def weighted_examples(
             continue
         if not trajectory.exact:
             raise UsageError(
-                f"{name}: its token ids are not the engine's own, so training would not see what the model generated;"
+                f"{name}: its token ids are not the engine's own, so training would not see what the model generated; "
                 "explore with an engine that returns them, or set model.retokenise"
             )
         record = weighted[number]

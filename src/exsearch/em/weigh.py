@@ -5,7 +5,7 @@ Pure arithmetic on a rollout file: every weighting can be computed from the same
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,26 +102,26 @@ TEMPERED = ("paper", "nll-mean")
 
 
 def weigh(
-    trajectories: Sequence[Trajectory], questions: Sequence[Question], config: WeighConfig = WeighConfig()
+    trajectories: Sequence[Trajectory], questions: Iterable[Question], config: WeighConfig = WeighConfig()
 ) -> list[Weighted]:
     """Weigh the trajectories of each question against each other; return one record each, in their order.
 
     Trajectories without an answer get weight 0, and so do those without room left in the context for a gold answer.
     Journals of earlier versions do not record how the model's own spelling of a right answer scored; they are weighed
-    by
-    the aliases only, as those versions did.
+    by the aliases only, as those versions did.
     Raises UsageError for a trajectory of an unknown question or one that occurs twice, for trajectories without scores
-    or
-    with scores of other answers, or if the weighting cannot be tempered to `target_ess`.
+    or with scores of other answers, or if the weighting cannot be tempered to `target_ess`.
 
     >>> weights = xs.weigh(rollouts, questions, xs.WeighConfig(weighting="paper"))
     >>> [each.weight for each in weights]
     [0.5, 0.5]
     """
-    checked(config)
+    checked(config, WeighConfig)
     if config.target_ess and config.weighting not in TEMPERED:
         raise UsageError(f"weigh.target_ess: {config.weighting!r} has no temperature; use one of {', '.join(TEMPERED)}")
     by_id = {question.id: question for question in questions}
+    if trajectories and not by_id:
+        raise UsageError("there are no questions; an iterator, such as World.questions returns, can be read only once")
     groups: dict[str, list[Trajectory]] = {}
     for trajectory in trajectories:
         if trajectory.question_id not in by_id:

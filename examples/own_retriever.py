@@ -1,10 +1,11 @@
-"""A search engine of your own in place of ours: SQLite's full-text search over a corpus, in thirty lines.
+"""A search engine of your own instead of ExSearch's: SQLite's full-text search over a corpus, in thirty lines.
 
     python examples/own_retriever.py
     PYTHONPATH=examples exsearch search own_retriever:world "Who designed the bridge?"
 
-Whatever has a `fingerprint` and a `search` can be searched by an agent. A recipe names what makes one as `module:name`:
-data.index = "own_retriever:world". Here it is compared with our BM25: how often is a question's gold passage found?
+An agent can search any object that has a `fingerprint` and a `search`. A recipe names the function that returns it as
+`module:name`: data.index = "own_retriever:world". The script compares it with ExSearch's BM25: how often do the first
+three hits contain a question's gold passage?
 """
 
 import argparse
@@ -22,16 +23,15 @@ class FullText:
 
     def __init__(self, passages: Iterable[xs.Passage]) -> None:
         """Index the passages."""
-        self._database = sqlite3.connect(
-            ":memory:", check_same_thread=False
-        )  # an agent searches in a thread of its own
+        # An agent searches in a thread of its own.
+        self._database = sqlite3.connect(":memory:", check_same_thread=False)
         self._database.execute("CREATE VIRTUAL TABLE passages USING fts5(id UNINDEXED, title, text, tokenize='porter')")
         content = hashlib.sha256()
         for passage in passages:
             row = (passage.id, passage.title, passage.text)
             self._database.execute("INSERT INTO passages VALUES (?, ?, ?)", row)
             content.update(repr(row).encode())
-        # Equal fingerprints must mean equal hits: trajectories and scores are kept with it.
+        # Trajectories and scores record the fingerprint: equal ones must mean equal hits.
         self.fingerprint = f"fts5-{content.hexdigest()[:16]}"
 
     def search(self, queries: list[str], k: int) -> list[list[xs.Hit]]:
@@ -46,33 +46,34 @@ class FullText:
 
 
 def world() -> FullText:
-    """Return the search engine that a recipe can name, over the built-in world."""
+    """Return the retriever that a recipe can name: a search engine for the built-in world."""
     return FullText(xs.World(seed=1, passages=2000).passages())
 
 
 def recall(retriever: xs.Retriever, questions: list[xs.Question], k: int) -> float:
-    """Return the share of questions of which a gold passage is among the first `k` hits."""
-    found = retriever.search([question.text for question in questions], k)
-    pairs = zip(questions, found, strict=True)
-    return sum(any(hit.passage.id in question.gold_passages for hit in hits) for question, hits in pairs) / len(found)
+    """Return the share of questions for which a gold passage is among the first `k` hits."""
+    hits_of_each = retriever.search([question.text for question in questions], k)
+    successes = 0
+    for question, hits in zip(questions, hits_of_each, strict=True):
+        successes += any(hit.passage.id in question.gold_passages for hit in hits)
+    return successes / len(questions)
 
 
 def main() -> None:
-    """Compare both on the same questions."""
+    """Compare both retrievers on the same questions."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/own-retriever"), help="folder for the index of ours")
-    parser.add_argument("--passages", type=int, default=2000, help="of the world")
+    parser.add_argument("--out", type=Path, default=Path("runs/own-retriever"), help="folder for the BM25 index")
+    parser.add_argument("--passages", type=int, default=2000, help="number of passages of the world")
     args = parser.parse_args()
-    made = xs.World(seed=1, passages=args.passages)
-    questions = list(made.questions("test", 200, hops=[1]))
-    retrievers = {
-        "SQLite": FullText(made.passages()),
-        "ours": xs.build_index(made.passages(), "bm25", args.out / "index"),
+    small_world = xs.World(seed=1, passages=args.passages)
+    questions = list(small_world.questions("test", 200, hops=[1]))
+    retrievers: dict[str, xs.Retriever] = {
+        "SQLite": FullText(small_world.passages()),
+        "BM25": xs.build_index(small_world.passages(), "bm25", args.out / "index"),
     }
     for name, retriever in retrievers.items():
-        print(
-            f"{name:>7}: gold passage among the first 3 for {recall(retriever, questions, 3):.0%} of {len(questions)}"
-        )
+        share = recall(retriever, questions, k=3)
+        print(f"{name:>6}: gold passage among the first 3 for {share:.0%} of {len(questions)} questions")
 
 
 if __name__ == "__main__":

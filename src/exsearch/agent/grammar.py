@@ -29,9 +29,9 @@ class Action(msgspec.Struct, frozen=True):
 class MalformedError(ValueError):
     """A turn does not follow the grammar.
 
-    >>> raise xs.MalformedError("<QUERY> without a word")
+    >>> agent.grammar.parse("I think it was Ada Quill.", first=True)
     Traceback (most recent call last):
-    exsearch.agent.grammar.MalformedError: <QUERY> without a word
+    exsearch.agent.grammar.MalformedError: I think it was Ada Quill.
     """
 
 
@@ -46,7 +46,7 @@ class Grammar(ABC):
     """
 
     name: str
-    """Name in settings and trajectories; for a user's own grammar, the one that `make_grammar` was called with."""
+    """Name in settings and trajectories; for your own grammar, the `module:Class` under which it was named."""
     decomposes: ClassVar[bool] = False
     """Whether its turns can be written from a decomposition: each turn records evidence, and searches or ends."""
     tags: ClassVar[tuple[str, ...]] = ()
@@ -88,7 +88,11 @@ class Grammar(ABC):
         """Return the grammar's own words for the first prompt."""
 
     def plain(self, text: str) -> str:
-        """Return text from outside as one line, without anything that the grammar would parse."""
+        """Return text from outside as one line.
+
+        A custom first prompt gets the question in this form. A grammar with `stops` overrides it to break up its tags,
+        and uses it wherever it writes a question or a passage: what it reads is in the same turn.
+        """
         return one_line(text)
 
     def first_query(self, question: str) -> str | None:

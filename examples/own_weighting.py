@@ -3,11 +3,12 @@
     python examples/own_weighting.py runs/quickstart/iter-1/trajectories.jsonl runs/quickstart/questions/train.jsonl
     PYTHONPATH=examples exsearch train RECIPE --set weigh.weighting=own_weighting:above_average
 
-A weighting is a function from the samples of one question and a temperature to one weight each. All weightings work on
-the same rollouts, so they can be compared before anything is learned: here with the paper's, by what they keep.
+A weighting is a function from the samples of one question and a temperature to one weight per sample. All weightings
+work on the same rollouts, so they can be compared before any training: here, by what this one and the paper's keep.
 """
 
 import argparse
+import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -27,13 +28,13 @@ def above_average(samples: list[xs.Sample], temperature: float) -> list[float]:
 
 
 def report(name: str, weights: list[xs.Weighted]) -> None:
-    """Print what a weighting makes of the rollouts."""
+    """Print how many questions a weighting keeps, and how much of its weight is on right answers."""
     groups: dict[str, list[xs.Weighted]] = defaultdict(list)
-    for each in weights:
-        groups[each.question_id].append(each)
-    kept = [group for group in groups.values() if any(each.weight > 0 for each in group)]
-    right = sum(each.weight * each.exact_match for group in kept for each in group)
-    total = sum(each.weight for group in kept for each in group)
+    for record in weights:
+        groups[record.question_id].append(record)
+    kept = [group for group in groups.values() if any(record.weight > 0 for record in group)]
+    right = sum(record.weight * record.exact_match for group in kept for record in group)
+    total = sum(record.weight for group in kept for record in group)
     print(f"{name:>30}: keeps {len(kept)} of {len(groups)} questions; {right / max(total, 1e-9):.0%} on right answers")
 
 
@@ -43,9 +44,12 @@ def main() -> None:
     parser.add_argument("rollouts", type=Path, help="journal of an E-step, such as RUN/iter-1/trajectories.jsonl")
     parser.add_argument("questions", type=Path, help="question file with the gold answers")
     args = parser.parse_args()
-    rollouts, questions = xs.read_trajectories(args.rollouts), xs.read_questions(args.questions)
-    for name in ("paper", OWN):
-        report(name, xs.weigh(rollouts, questions, xs.WeighConfig(weighting=name)))
+    try:
+        rollouts, questions = xs.read_trajectories(args.rollouts), xs.read_questions(args.questions)
+        for name in ("paper", OWN):
+            report(name, xs.weigh(rollouts, questions, xs.WeighConfig(weighting=name)))
+    except xs.UsageError as error:  # wrong input: its message says what, where, and what to do
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

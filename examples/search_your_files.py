@@ -1,10 +1,10 @@
 """Search a folder of your own texts, and let a model answer from them.
 
     python examples/search_your_files.py docs "Which seeds make a run reproducible?"
-    python examples/search_your_files.py docs "Which seeds ...?" --model runs/quickstart/warmup
+    python examples/search_your_files.py docs "Which seeds make a run reproducible?" --run runs/quickstart
 
-Every .txt and .md file becomes passages of about a hundred words. Without a model the passages found are printed; with
-one that knows how to search, its sub-queries, the facts that it records, and its answer.
+Every .txt and .md file becomes passages of about a hundred words. Without a run, the passages found are printed; with
+one, the queries of its best model, the facts that the model records, and its answer.
 """
 
 import argparse
@@ -18,7 +18,7 @@ WORDS = 100
 
 
 def passages(folder: Path) -> Iterator[xs.Passage]:
-    """Yield the passages of all texts under a folder, each with its file's name as title."""
+    """Yield the passages of all text files in a folder and below, each with the name of its file as title."""
     for file in sorted(path for path in folder.rglob("*") if path.suffix in (".txt", ".md")):
         words = file.read_text(encoding="utf-8", errors="replace").split()
         name = file.relative_to(folder).as_posix()
@@ -31,17 +31,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder with .txt and .md files")
     parser.add_argument("question")
-    parser.add_argument("--model", help="checkpoint folder or Hugging Face id of a model that searches")
+    parser.add_argument("--run", type=Path, help="run whose best model answers, with the settings of its training")
     parser.add_argument("--index", type=Path, default=Path("runs/your-files"), help="folder for the index")
     args = parser.parse_args()
 
     index = xs.build_index(passages(args.folder), "bm25", args.index)
-    if args.model is None:
+    if args.run is None:
         [hits] = index.search([args.question], k=3)
         for hit in hits:
             print(f"{hit.rank}. {hit.passage.id}: {hit.passage.text}\n")
         return
-    with xs.load_agent(args.model, index, rollout=xs.RolloutConfig(in_flight=1)) as agent:
+    run = xs.Run(args.run)
+    with xs.load_agent(run.checkpoint(), index, run.config.agent, rollout=xs.RolloutConfig(in_flight=1)) as agent:
         stream = agent.stream(args.question)
         for step in stream:
             print(f"search  {step.query}")

@@ -21,16 +21,16 @@ def retrieve(url: str, queries: list[str], topk: int) -> list[list[dict[str, Any
     body = json.dumps({"queries": queries, "topk": topk, "return_scores": True}).encode()
     request = urllib.request.Request(f"{url}/retrieve", body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=60) as response:
-        found: list[list[dict[str, Any]]] = json.load(response)["result"]
-    return found
+        documents: list[list[dict[str, Any]]] = json.load(response)["result"]
+    return documents
 
 
 def main() -> None:
-    """Build an index, serve it, ask it once, and keep it up if told to."""
+    """Build an index, serve it and ask it once; keep it running with --keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/served"), help="folder for the index")
-    parser.add_argument("--passages", type=int, default=1000, help="of the built-in world")
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--passages", type=int, default=1000, help="number of passages of the built-in world")
+    parser.add_argument("--port", type=int, default=0, help="port of the server; 0 chooses a free one")
     parser.add_argument("--keep", action="store_true", help="serve until Enter is pressed")
     args = parser.parse_args()
 
@@ -39,9 +39,10 @@ def main() -> None:
     questions = list(world.questions("test", 2, hops=[1]))
     with xs.serve(args.out / "index", port=args.port) as url:
         print(f"Start Search-R1's trainer with: retriever.url={url}/retrieve")
-        for question, found in zip(questions, retrieve(url, [each.text for each in questions], 3), strict=True):
+        results = retrieve(url, [question.text for question in questions], topk=3)
+        for question, documents in zip(questions, results, strict=True):
             print(f"\n{question.text}")
-            for entry in found:
+            for entry in documents:
                 title, text = entry["document"]["contents"].split("\n", 1)
                 print(f"  {entry['score']:5.2f}  {title}  {text[:70]} ...")
         if args.keep:

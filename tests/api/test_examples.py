@@ -19,7 +19,12 @@ from hypothesis import strategies as st
 import exsearch as xs
 from exsearch.agent.asking import SearchAgent
 from exsearch.agent.chat import ChatFormat
+from exsearch.config import dump_config
+from exsearch.core.atomic import write_text
+from exsearch.core.jsonl import write_json
 from exsearch.core.tokens import TokenIds
+from exsearch.runs.layout import RunLayout
+from exsearch.runs.records import RunSummary
 from scripted import ScriptedEngine, lines
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -71,6 +76,16 @@ class Sure(ScriptedEngine):
     @staticmethod
     def _logprobs(start: int, ids: TokenIds) -> list[float]:
         return [-0.01] * len(ids)
+
+
+def speaking(chat: ChatFormat, *turns: str) -> Callable[..., SearchAgent]:
+    """Return a `load_agent` whose agents say these turns."""
+
+    def load(model: Path, index: xs.Retriever, config: xs.AgentConfig, rollout: xs.RolloutConfig) -> SearchAgent:
+        assert model.is_dir()
+        return SearchAgent(ScriptedEngine(chat, lines(*turns)), index, chat, config, rollout)
+
+    return load
 
 
 def knowing(chat: ChatFormat, questions: list[xs.Question]) -> Callable[..., SearchAgent]:
@@ -131,7 +146,9 @@ def test_the_essay_ends_with_a_better_model_than_its_warm_up(run: Run) -> None:
     assert float(difference) > 0
 
 
-def test_your_files_are_cut_into_passages_and_found(run: Run, tmp_path: Path, tiny_checkpoint: Path) -> None:
+def test_your_files_are_cut_into_passages_and_found_and_a_run_answers_from_them(
+    run: Run, tmp_path: Path, chat: ChatFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "texts" / "deep").mkdir(parents=True)
     (tmp_path / "texts" / "a.md").write_text("filler " * 250 + "The lighthouse was built by Ada Quill.")
     (tmp_path / "texts" / "deep" / "b.txt").write_text("Nothing of interest here.")
@@ -139,8 +156,19 @@ def test_your_files_are_cut_into_passages_and_found(run: Run, tmp_path: Path, ti
     said = run("search_your_files", "texts", "Who built the lighthouse?")
     assert said.startswith("1. a.md:200: filler")
     assert "c.bin" not in said
-    asked = run("search_your_files", "texts", "Who built the lighthouse?", "--model", tiny_checkpoint)
-    assert asked.splitlines()[-1].startswith("answer  ")
+    folder = RunLayout(tmp_path / "run")
+    folder.checkpoint("warmup").mkdir(parents=True)
+    write_text(folder.config, dump_config(xs.Config(agent=xs.AgentConfig(passages=1))))
+    write_json(folder.summary, RunSummary("A run", ["warmup"], "warmup", {}, None, []))
+    turns = ("<QUERY> builder of the lighthouse", "<FACT> Ada Quill built it. <FINAL>", "Ada Quill")
+    monkeypatch.setattr(xs, "load_agent", speaking(chat, *turns))
+    asked = run("search_your_files", "texts", "Who built the lighthouse?", "--run", folder.root)
+    assert asked.splitlines() == [
+        "search  builder of the lighthouse",
+        "read    a.md:200",
+        "record  Ada Quill built it.",
+        "answer  Ada Quill",
+    ]
 
 
 def test_a_retriever_of_ones_own_finds_about_as_much_and_can_be_named(run: Run, tmp_path: Path) -> None:
@@ -178,10 +206,41 @@ def test_a_weighting_of_ones_own_is_compared_on_the_same_rollouts_and_can_be_nam
     assert named.returncode == 0, named.stderr
 
 
-def test_a_grammar_of_ones_own_is_learned_and_spoken(run: Run, tmp_path: Path, tiny_checkpoint: Path) -> None:
-    said = run("own_grammar", "--model", tiny_checkpoint, "--questions", 3)
-    assert said.startswith("question ")
-    assert said.splitlines()[-1].startswith("answer   ")
+def test_wrong_input_of_the_weighting_is_one_line(run: Run) -> None:
+    with pytest.raises(SystemExit, match=r"^error: absent\.jsonl: "):
+        run("own_weighting", "absent.jsonl", "absent.jsonl")
+
+
+def test_a_grammar_of_ones_own_is_learned_and_spoken(
+    run: Run, tmp_path: Path, tiny_checkpoint: Path, chat: ChatFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned: list[xs.Trajectory] = []
+    learn = xs.learn
+
+    def recorded(model: str, gold: list[xs.Trajectory], *arguments: Any, **settings: Any) -> Path:
+        learned.extend(gold)
+        return learn(model, gold, *arguments, **settings)
+
+    monkeypatch.setattr(xs, "learn", recorded)
+    turns = ("Search: the bridge", "Note: Ada Quill built it. Done.", "Ada Quill")
+    monkeypatch.setattr(xs, "load_agent", speaking(chat, *turns))
+    printed = run("own_grammar", "--model", tiny_checkpoint, "--questions", 3)
+    assert len(learned) == 3
+    for trajectory in learned:
+        text = chat.decode(trajectory.token_ids)
+        assert trajectory.grammar == "own_grammar:PlainWords"
+        assert f"Search: {trajectory.steps[0].query}" in text
+        assert f"Note: {trajectory.steps[0].evidence} Done." in text
+    question, *rest = printed.splitlines()
+    assert question.startswith("question ")
+    assert rest == ["search   the bridge", "note     Ada Quill built it.", "answer   Ada Quill"]
+
+
+@pytest.mark.slow
+def test_a_model_that_learned_a_grammar_of_ones_own_does_not_break_it(run: Run) -> None:
+    printed = run("own_grammar")
+    assert re.search(r"^search   \S", printed, re.MULTILINE)
+    assert "answer   malformed" not in printed
 
 
 @functools.cache

@@ -39,7 +39,7 @@ class Episode:
     pending_query: str | None = None
     turns: int = 0
     turn_cost: Cost = field(default_factory=Cost)
-    """Evidence of the last turn, until the step that it belongs to is stored."""
+    """Cost of the last turn, until its step is stored."""
     cost: Cost = field(default_factory=Cost)
     exact: bool = True
     scored: bool = True

@@ -161,7 +161,7 @@ def read_journal(path: Path) -> list[Trajectory]:
 def check_failures(trajectories: list[Trajectory]) -> str:
     """Return a one-line warning about trajectories that failed by retriever or engine, or "" if there are none.
 
-    Raises ExSearchError if their share is over MAX_FAILED_SHARE: results of the others would be those of an outage.
+    Raises ExSearchError if their share is over MAX_FAILED_SHARE: the results would be those of a failing machine.
     """
     failed = [trajectory for trajectory in trajectories if trajectory.failed]
     if not failed:

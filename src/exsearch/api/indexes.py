@@ -20,9 +20,10 @@ def build_index(
     """Build an index of a corpus, or of passages, as the folder `out`; return it open.
 
     `kind` is `bm25`, `late`, `dense`, `plaid` or `hybrid`, and `parameters` are those of the kind, such as `k1=0.9`.
-    The corpus may be open, or a folder; passages without a corpus are stored as one next to the index, in `out`.corpus.
-    An existing index is not built again, and the same call resumes an interrupted build. Raises UsageError if no index
-    can be built.
+    The corpus may be open, or a folder; passages without a corpus are stored as one next to the index, in `out`.corpus,
+    and replace the corpus that is there. An index of the same passages and parameters is not built again; any other
+    index in `out` is replaced, so do not search it any longer. The same call resumes an interrupted build. Raises
+    UsageError if no index can be built, and for a folder with other files.
 
     >>> index = xs.build_index(world.passages(), "bm25", "work/index")
     >>> [hits] = index.search(["a lighthouse"], k=3)

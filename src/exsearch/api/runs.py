@@ -31,9 +31,9 @@ def train(recipe: Config | str | Path, out: str | Path, say: Callable[[str], Non
     same call resumes an interrupted run. `say` is called with a line about each stage. Raises UsageError if `out` has a
     run with other settings that change its results.
 
-    >>> run = xs.train("recipes/mine.toml", "runs/mine")  # doctest: +SKIP
-    >>> run.summary.best, run.checkpoint()  # doctest: +SKIP
-    ('iter-2', PosixPath('runs/mine/iter-2/checkpoint'))
+    >>> run = xs.train("work/recipe.toml", "runs/mine")  # doctest: +SKIP
+    >>> run.checkpoint("warmup")  # doctest: +SKIP
+    PosixPath('runs/mine/warmup')
     """
     folder = Path(out)
     config = load_config(recipe) if isinstance(recipe, (str, Path)) else checked(recipe, Config)
@@ -46,14 +46,15 @@ def train(recipe: Config | str | Path, out: str | Path, say: Callable[[str], Non
 class Run:
     """The folder of a run of the EM loop, as `exsearch quickstart` and `exsearch train` leave it.
 
-    Its models are `warmup` and `iter-1`, `iter-2`, ...; by default, methods use the one chosen by validation.
+    Its models are `warmup` and, if their steps were taken, `iter-1`, `iter-2`, ...; by default, methods use the best
+    one by validation or by the guard.
 
     >>> run = xs.Run("runs/quickstart")  # doctest: +SKIP
-    >>> print(run.evaluation("warmup").figures["em"])  # doctest: +SKIP
-    0.490 [0.390, 0.590], n = 100
+    >>> run.evaluation("warmup").figures["em"].n  # doctest: +SKIP
+    100
+    >>> [question, *_] = xs.read_questions("runs/quickstart/world/test.jsonl")  # doctest: +SKIP
     >>> with run.load_agent() as agent:  # doctest: +SKIP
-    ...     print(agent.answer("Where did the author of The Gridmouth Bride die?").answer)
-    Thastlock Junction
+    ...     trajectory = agent.answer(question)
     """
 
     def __init__(self, folder: str | Path) -> None:

@@ -136,9 +136,10 @@ def learn(
 def evaluate(agent: SearchAgent, questions: Iterable[Question], out: str | Path) -> Evaluated:
     """Answer questions greedily and score the answers; return the figures with their intervals, and each answer.
 
-    The folder `out` is then one like `exsearch eval` writes, and gives the evaluation its name. Existing answers are
-    not repeated. Raises UsageError if `out` has an evaluation of other questions or under other conditions, and
-    ExSearchError if the retriever or engine failed, since the score would be that of an outage.
+    The folder `out` is then one like `exsearch eval` writes, without the report, which `exsearch view` adds. Its name
+    becomes that of the evaluation. Existing answers are not repeated. Raises UsageError if `out` has an evaluation of
+    other questions or under other conditions, and ExSearchError if the retriever or engine failed, since failed
+    requests would count as wrong answers.
 
     >>> evaluation = xs.evaluate(agent, questions, "work/eval")
     >>> print(evaluation.figures["em"])

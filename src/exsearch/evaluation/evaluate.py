@@ -54,7 +54,7 @@ def evaluate(agents: Agents, evaluations: list[Evaluation], name: str, label: st
 
     Raises UsageError if a folder has an evaluation of another protocol, and as `Journals` does for its trajectories.
     Raises ExSearchError if the retriever or engine failed for a question for the first time, or for many repeatedly,
-    since the score would be that of an outage. A question that fails each time counts as wrong.
+    since failed requests would count as wrong answers. A question that fails each time counts as wrong.
     """
     sets = {each.folder / TRAJECTORIES: each.questions for each in evaluations}
     for path, questions in sets.items():

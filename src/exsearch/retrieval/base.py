@@ -9,9 +9,11 @@ from exsearch.corpus.passage import Hit
 class RetrievalError(ExSearchError):
     """The retriever could not answer. A trajectory in which it is raised ends as `retrieval_failed`.
 
-    >>> raise xs.RetrievalError("the search server is down")
-    Traceback (most recent call last):
-    exsearch.retrieval.base.RetrievalError: the search server is down
+    >>> class Down:
+    ...     fingerprint = "down"
+    ...     def search(self, queries: list[str], k: int) -> list[list[xs.Hit]]:
+    ...         raise xs.RetrievalError("the search server is down")
+    >>> retriever: xs.Retriever = Down()
     """
 
 

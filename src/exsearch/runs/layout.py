@@ -1,4 +1,7 @@
-"""The paths of everything in a run folder. No other module knows these names."""
+"""Paths in a run folder: settings, questions, stages and results.
+
+The report, the quickstart's world and index, and the files of guard and trackers are named where they are written.
+"""
 
 import re
 from pathlib import Path

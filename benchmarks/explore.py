@@ -392,15 +392,15 @@ def describe(trajectories: list[Trajectory]) -> dict[str, float]:
 
 def table(result: dict[str, Any]) -> str:
     """Return the figures in Markdown."""
-    rates, settings, told = result["trajectories_per_second"], result["settings"], result["trajectories"]
+    rates, settings, shape = result["trajectories_per_second"], result["settings"], result["trajectories"]
     use = result["processors_at_work"]
     lines = [[name, f"{np.median(values):.3f}", f"{np.median(use[name]):.2f}"] for name, values in rates.items()]
     ratio = [
         [name, f"{middle:.2f} ({least:.2f} to {most:.2f})"] for name, (least, middle, most) in result["ratios"].items()
     ]
     about = (
-        f"`{result['command']}`: {told['count']} trajectories of {told['tokens']:.0f} tokens, "
-        f"{told['generated']:.0f} of them generated, {told['searches']:.1f} searches each; "
+        f"`{result['command']}`: {shape['count']} trajectories of {shape['tokens']:.0f} tokens, "
+        f"{shape['generated']:.0f} of them generated, {shape['searches']:.1f} searches each; "
         f"{settings['in_flight']} in flight, {result['machine']['cores']} cores."
     )
     parts = [

@@ -112,8 +112,8 @@ def compare(base: Path, examples: list[Example], lora: int, options: argparse.Na
         command += ["--model", options.model, "--work", str(options.work), "--on-rank", sharding, str(lora), str(out)]
         threads = str(max(1, len(os.sched_getaffinity(0)) // ranks))
         subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": threads})
-        told = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
-        row = {"weights": kind, "way": f"{ranks} ranks: {told['what']}", "on a rank": told["share"]}
+        report = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
+        row = {"weights": kind, "way": f"{ranks} ranks: {report['what']}", "on a rank": report["share"]}
         found.append(row | difference(load_file(out), expected))
     return found
 
@@ -158,8 +158,8 @@ def on_rank(base: Path, work: Path, sharding: str, lora: str, out: str) -> None:
     gradient, learner = computed(base, prepare(base, work), config)
     if os.environ["RANK"] == "0":
         save_file({name: tensor.contiguous() for name, tensor in gradient.items()}, out)
-        told = {"what": learner.description, "share": share_on_rank(learner)}
-        Path(out).with_suffix(".json").write_text(json.dumps(told), encoding="utf-8")
+        report = {"what": learner.description, "share": share_on_rank(learner)}
+        Path(out).with_suffix(".json").write_text(json.dumps(report), encoding="utf-8")
 
 
 def share_on_rank(learner: Learner) -> float:

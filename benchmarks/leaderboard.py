@@ -58,7 +58,7 @@ class Record(msgspec.Struct, frozen=True):
 
 
 def main() -> None:
-    """Add a record if told to, then write the page."""
+    """Add a record if the command asks for one, then write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_subparsers(dest="verb").add_parser("add", help="write a record from evaluations")
     add.add_argument("name", help="the record becomes results-NAME.json")

@@ -195,10 +195,10 @@ def arithmetic(examples: list[Example], batch: int, model: Path) -> dict[str, fl
 
 def table(result: dict[str, Any]) -> str:
     """Return the figures in Markdown."""
-    told, share = result["trajectories"], result["arithmetic"]
+    shape, share = result["trajectories"], result["arithmetic"]
     about = (
-        f"`{result['command']}`: {told['count']} trajectories of {told['tokens']:.0f} tokens, "
-        f"{told['loss_tokens']:.0f} of them with loss; {result['machine']['cores']} cores, {result['precision']}. "
+        f"`{result['command']}`: {shape['count']} trajectories of {shape['tokens']:.0f} tokens, "
+        f"{shape['loss_tokens']:.0f} of them with loss; {result['machine']['cores']} cores, {result['precision']}. "
         f"Of the tokens the packed tree computes {share['ours']:.0%} and the padded batches {share['trainer']:.0%}. "
         f"The projection to the vocabulary is {share['head']:.0%} of a token's work, and ours projects only tokens "
         f"with loss. By the number of products, ours / trainer is {share['bound']:.2f} at most."

@@ -55,7 +55,7 @@ def main() -> None:
     flags = TRAINING.format(samples=options.samples)
     train = f"torchrun --nproc_per_node=2 --master_port=11021 ./src/run.py {flags}"
     warm, log = work / "warm", work / "log"
-    said = [
+    commands = [
         run("sft", f"{train} --model_name_or_path {MODEL} --dataset_name_or_path {warm_up} --output_dir {warm}"),
         run(
             "inference",
@@ -70,13 +70,14 @@ def main() -> None:
     ]
     weights = log / f"hotpotqa_train.0-{options.questions}.epo1.json"
     align = f"{train} --model_name_or_path {warm} --dataset_name_or_path {weights} --output_dir"
-    said.append(run("align", f"{align} {work}/aligned"))
+    commands.append(run("align", f"{align} {work}/aligned"))
     killed = work / "killed"
     kill_behind_a_resume_point(f"{align} {killed}", killed)
-    said.append(run("align", f"{align} {killed} --resume_from_checkpoint {killed}"))
+    commands.append(run("align", f"{align} {killed} --resume_from_checkpoint {killed}"))
     curves = {"left alone": losses(work / "aligned"), "killed and continued": losses(killed)}
     apart = max(abs(a - b) for a, b in zip(*curves.values(), strict=True))
-    write_text(RESULT, json.dumps({"commands": said, "losses": curves, "largest difference": apart}, indent=1) + "\n")
+    result = {"commands": commands, "losses": curves, "largest difference": apart}
+    write_text(RESULT, json.dumps(result, indent=1) + "\n")
     write_text(PICTURE, draw(curves))
     print(f"losses of {len(curves['left alone'])} steps; the largest difference is {apart:.1e}")
 
@@ -117,8 +118,8 @@ def run(procedure: str, command: str) -> dict[str, object]:
             lines.append(line)
     if process.returncode:
         sys.exit(f"PROCEDURE={procedure} ended with {process.returncode}")
-    told = [line.strip() for line in lines if "checkpoint after" in line or "trajectories" in line or "ZeRO" in line]
-    return {"procedure": procedure, "seconds": round(time.monotonic() - started, 1), "said": told}
+    printed = [line.strip() for line in lines if "checkpoint after" in line or "trajectories" in line or "ZeRO" in line]
+    return {"procedure": procedure, "seconds": round(time.monotonic() - started, 1), "said": printed}
 
 
 def start(procedure: str, command: str) -> "subprocess.Popen[str]":

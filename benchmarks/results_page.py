@@ -38,14 +38,14 @@ AT_SCALE = {
 def main() -> None:
     """Write the page's tables and one picture a seed."""
     runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("wiki_mini-*.json"))]
-    told = [run for run in runs if "f1_by_question" in run]
-    if len({run["protocol"] for run in told}) > 1:
+    detailed = [run for run in runs if "f1_by_question" in run]
+    if len({run["protocol"] for run in detailed}) > 1:
         raise UsageError("the runs of wiki_mini have different protocols: their questions cannot be averaged")
     page = DOCS / "lab" / "results.md"
     for name, table in (("scores", scores), ("sets", sets), ("differences", differences), ("iterations", iterations)):
         insert_table(name, "\n\n".join(f"**Seed {run['seed']}**\n\n{table(run)}" for run in runs), page)
-    if len(told) > 1:
-        insert_table("seeds", over_seeds([run["f1_by_question"] for run in told]), page)
+    if len(detailed) > 1:
+        insert_table("seeds", over_seeds([run["f1_by_question"] for run in detailed]), page)
     insert_table("commands", "\n\n".join(command(run) for run in runs), page)
     insert_table("scale", at_scale(runs[0]), page)
     for run in runs:
@@ -64,17 +64,17 @@ def scores(run: dict[str, Any]) -> str:
     return f"{rows(head, lines)}\n\n![F1 of all systems](../images/wiki-mini-{run['seed']}.svg)"
 
 
-def over_seeds(told: list[dict[str, list[float]]]) -> str:
+def over_seeds(runs: list[dict[str, list[float]]]) -> str:
     """Return the differences of the last iteration from the others, of each question's mean over the seeds."""
-    both = [name for name in told[0] if all(name in run for run in told)]
-    means = {name: [statistics.mean(each) for each in zip(*(run[name] for run in told), strict=True)] for name in both}
+    both = [name for name in runs[0] if all(name in run for run in runs)]
+    means = {name: [statistics.mean(each) for each in zip(*(run[name] for run in runs), strict=True)] for name in both}
     last = [name for name in both if name.startswith("iter-") and "," not in name][-1]
     lines = []
     for name in both:
         scored, gain = figure(means[name]), paired_difference(means[name], means[last])
         compared = "" if name == last else interval(msgspec.to_builtins(gain), 100, sign="+")
         lines.append([name, interval(msgspec.to_builtins(scored), 100), compared, str(scored.n)])
-    return f"{len(told)} seeds.\n\n" + rows(["system", "F1", f"{last} minus it", "n"], lines)
+    return f"{len(runs)} seeds.\n\n" + rows(["system", "F1", f"{last} minus it", "n"], lines)
 
 
 def sets(run: dict[str, Any]) -> str:
@@ -145,9 +145,9 @@ def at_scale(run: dict[str, Any]) -> str:
         [name, f"{tokens / 1e6:,.0f} million", f"{tokens * seconds / 3600:,.1f}", f"{tokens * seconds / 480:,.0f}"]
         for name, (tokens, seconds) in parts.items()
     ]
-    told = f"{count:,.0f} trajectories, {count * each['searches']:,.0f} searches"
-    told += f", {count * each['bytes'] / 1e9:,.1f} GB of journal."
-    return f"{told}\n\n{rows(['', 'tokens', 'GPU hours', 'minutes on 8 GPUs'], lines)}"
+    summary = f"{count:,.0f} trajectories, {count * each['searches']:,.0f} searches"
+    summary += f", {count * each['bytes'] / 1e9:,.1f} GB of journal."
+    return f"{summary}\n\n{rows(['', 'tokens', 'GPU hours', 'minutes on 8 GPUs'], lines)}"
 
 
 def picture(run: dict[str, Any]) -> str:

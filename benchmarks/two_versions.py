@@ -100,8 +100,8 @@ def engine_rate(threads: int) -> float:
     generate(engine, texts(16, 4, [8]), Sampling(2, []), [0] * 16)
     prompts = texts(16, 40, [1, 100, 200, 300])
     start = time.monotonic()
-    said = generate(engine, prompts, Sampling(32, []), list(range(16)))
-    logprobs(engine, [p + c.token_ids for p, c in zip(prompts, said, strict=True)], texts(16, 0, [8]))
+    completions = generate(engine, prompts, Sampling(32, []), list(range(16)))
+    logprobs(engine, [p + c.token_ids for p, c in zip(prompts, completions, strict=True)], texts(16, 0, [8]))
     seconds = time.monotonic() - start
     engine.shut_down()
     return (sum(map(len, prompts)) + 16 * 40) / seconds

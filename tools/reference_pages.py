@@ -3,7 +3,8 @@
     python tools/reference_pages.py
 
 Also the table of names in CONTRIBUTING.md. A test compares all of them with what this makes of the code, so run it
-after a change of config.py, effects.py, a command's options, a registry, or the navigation in zensical.toml.
+after a change of config/, effects.py, a command's options, a registry, a page's first sentence, or the navigation in
+zensical.toml.
 """
 
 import ast
@@ -26,6 +27,7 @@ from exsearch.core.atomic import write_text
 from exsearch.core.registry import Registry
 from exsearch.effects import EFFECTS
 from exsearch.em.weigh import WEIGHTINGS
+from exsearch.engine.load import ENGINES
 from exsearch.evaluation.metrics import METRICS
 from exsearch.questions.normalise import NORMALISERS
 from exsearch.retrieval.index.registry import KINDS
@@ -36,14 +38,15 @@ DOCS = ROOT / "docs"
 REGISTRIES: dict[str, Registry[Any]] = {
     "agent/grammars/registry.py": GRAMMARS,
     "em/weigh.py": WEIGHTINGS,
+    "engine/load.py": ENGINES,
     "retrieval/index/registry.py": KINDS,
     "wire/registry.py": CLIENTS,
     "questions/normalise.py": NORMALISERS,
     "evaluation/metrics.py": METRICS,
 }
-"""What goes by a name, and in which file."""
+"""What users choose by name, by the file with its table."""
 NAMES = {registry.setting: [*registry] for registry in REGISTRIES.values() if registry.setting}
-"""Settings whose values are ours or the user's own."""
+"""Built-in names of the settings that also accept the user's own."""
 SEE = {
     "model.engine": "[engines](../how-to/engines.md)",
     "model.data_parallel": "[engines](../how-to/engines.md)",
@@ -123,11 +126,11 @@ def is_section(kind: object) -> bool:
 
 def table(section: str, fields: list[Any], owner: type) -> str:
     """Return the table of some settings of one section."""
-    said = docstrings(owner)
+    descriptions = docstrings(owner)
     lines = ["| key | default | | on resume |", "|---|---|---|---|"]
     for field in fields:
         key = f"{section}.{field.name}" if section else field.name
-        text = cell(said[field.name])
+        text = cell(descriptions[field.name])
         if found := choices(key, field.type):
             text += f" {found}."
         if key in SEE:
@@ -241,10 +244,10 @@ def option_row(option: click.Option) -> str:
         shown = "\\|".join(map(str, kind.choices)) if isinstance(kind, click.Choice) else option.metavar
         names += f" {shown or option.make_metavar(click.Context(click.Command('')))}"
     default = option.default
-    told = "required" if option.required else ""
+    shown_default = "required" if option.required else ""
     if isinstance(default, int | float | str | Path) and not isinstance(default, bool) and default != "":
-        told = f"`{default}`"
-    return f"| {names} | {told} | {cell(option.help or '')}{' Repeatable.' * repeats(option)} |"
+        shown_default = f"`{default}`"
+    return f"| {names} | {shown_default} | {cell(option.help or '')}{' Repeatable.' * repeats(option)} |"
 
 
 def repeats(option: click.Option) -> bool:

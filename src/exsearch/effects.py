@@ -4,7 +4,7 @@ A new setting of `config/sections.py` gets its place here; a test names those th
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import msgspec
 
@@ -14,7 +14,6 @@ Effect = Literal["result", "content", "memory", "speed", "place", "waiting", "di
 """`result`: changes what a run computes. `content`: names a file or a model whose content changes results; the name
 itself changes nothing. The others change no result: the memory a run needs, how fast it is, where it runs, how long it
 waits for an answer, and how it is shown."""
-FREE = frozenset(get_args(Effect)) - {"result", "content"}
 
 _TRAINING: dict[str, Effect] = {
     "epochs": "result",
@@ -185,8 +184,8 @@ def on_each(section: str, values: object) -> Settings:
 
 
 REDEFINED = ("warmup.max_grad_norm", "learn.max_grad_norm")
-"""Settings of which the unit, and so the default, changed in the version that brought those of EARLIER. A resumed run
-keeps its old value unless another one is asked for."""
+"""Settings whose unit and default changed together with the settings in EARLIER. A resumed run keeps its old value
+unless the user sets another."""
 
 
 def unknown_to(tree: dict[str, Any]) -> list[str]:

@@ -231,7 +231,7 @@ def test_a_day_is_set_as_toml_or_text_and_kept(tmp_path: Path) -> None:
         assert config.agent.date == datetime.date(2031, 7, 4)
     (tmp_path / "c.toml").write_text("[agent]\ndate = 2031-07-04\n")
     assert load_config(tmp_path / "c.toml").agent == config.agent
-    with pytest.raises(UsageError, match=r"'agent\.date' must be a day, such as 2026-01-31, not \"4 July\""):
+    with pytest.raises(UsageError, match=r"'agent\.date' must be a date, such as 2026-01-31, not \"4 July\""):
         parse_config({}, ["agent.date=4 July"], "test")
 
 

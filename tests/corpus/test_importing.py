@@ -136,7 +136,7 @@ def test_ids_that_a_table_made_floats_of_are_whole_numbers(tmp_path: Path) -> No
     pq.write_table(pa.table(table), tmp_path / "p.parquet")
     result = import_corpus(tmp_path / "p.parquet", tmp_path / "corpus")
     assert [passage.id for passage in Corpus.open(tmp_path / "corpus")] == ["1", "4", "5", "6"]
-    needed = "its id is 2.5; it must be a text or a whole number"
+    needed = "its id is 2.5; it must be a string or a whole number"
     assert [reason for _, reason, _ in skipped_rows(result)] == ["no id", "no id", needed]
 
 
@@ -184,8 +184,8 @@ GOOD = "".join(f'{{"id": "g{number}", "text": "x"}}\n' for number in range(8))
 
 JSON_ROWS = [
     ('{"id": "b", "text"', "it ends too early", None),
-    ('{"id": "b", "text": 3}\n', "'text' must be a text or null, not 3", None),
-    ('{"id": 1.5, "text": "x"}', "its id is 1.5; it must be a text or a whole number", None),
+    ('{"id": "b", "text": 3}\n', "'text' must be a string or null, not 3", None),
+    ('{"id": 1.5, "text": "x"}', "its id is 1.5; it must be a string or a whole number", None),
     ('{"id": "b", "title": NaN, "text": "x"}', r"not valid JSON \(NaN is not JSON; write null\)", None),
     ('["a"]', "must be an object, not a list", None),
     ('{"id":' * 100_000, "must be an object|nested too deeply", None),

@@ -512,10 +512,10 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "a torn list": ('[{"question": "Who?", "answer": "Karn"},', "not valid JSON (it ends too early)"),
     "a list of texts": ('["Who?"]', 'item 1: must be an object, not "Who?"'),
     "no UTF-8": (PLAIN.encode() + b'{"question": "\xff", "answer": "x"}', "line 2: not UTF-8 (byte 15)"),
-    "no question": ('{"question": null, "answer": "Karn"}', "line 1: 'question' must be a text, not null"),
+    "no question": ('{"question": null, "answer": "Karn"}', "line 1: 'question' must be a string, not null"),
     "true for an answer": (
         '{"question": "Is it?", "answer": true}',
-        "line 1: 'answer' must be a text or a number or",
+        "line 1: 'answer' must be a string or a number or",
     ),
     "nested without end": ('{"question": ' + "[" * 9999, "line 1: nested too deeply"),
     "two columns of something else": ("q1\tWho?\n", "line 1: neither JSON nor column names"),
@@ -615,11 +615,11 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     ),
     "an id that is none": (
         '{"question": "Who?", "answer": "x", "_id": {"$oid": "7"}}',
-        "line 1: '_id' must be a text or a number or null, not an object (read as plain)",
+        "line 1: '_id' must be a string or a number or null, not an object (read as plain)",
     ),
     "an id that is no whole number": (
         '{"question": "Who?", "answer": "x", "_id": 1.5}',
-        "line 1: its id is 1.5; it must be a text or a whole number (read as plain)",
+        "line 1: its id is 1.5; it must be a string or a whole number (read as plain)",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""The house: a room imports only from those below it, and no module imports itself by way of others."""
+"""The layers: a package imports only from those below it, and no module imports itself through others."""
 
 import ast
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import exsearch
 
-FLOORS = [
+LAYERS = [
     {"core"},
     {"processes"},
     {"config", "network"},
@@ -24,8 +24,8 @@ FLOORS = [
     {"api"},
     {"cli"},
 ]
-"""From the ground up. Rooms of one floor do not know each other."""
-FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+"""From the lowest up. Packages of one layer do not import each other."""
+LAYER = {package: number for number, packages in enumerate(LAYERS) for package in packages}
 SOURCE = Path(exsearch.__file__).parent
 PLACE = re.compile(r"(exsearch(?:\.\w+)+)(?::\w+)?")
 """A module named in a string, to be imported or started later: alone, or with a class."""
@@ -60,11 +60,11 @@ def graph(source: Path) -> dict[str, set[str]]:
 
 
 @cache
-def house() -> dict[str, set[str]]:
+def imports() -> dict[str, set[str]]:
     return graph(SOURCE)
 
 
-def room(module: str) -> str:
+def package_of(module: str) -> str:
     return module.split(".")[1]
 
 
@@ -77,39 +77,39 @@ def circle(arrows: dict[str, set[str]]) -> list[str] | None:
     return None
 
 
-def test_every_room_has_a_floor() -> None:
-    assert len(house()) > 200
-    homeless = {room(module) for module in house()} - set(FLOOR)
-    assert not homeless, f"put {homeless} into FLOORS, and into the two pages that draw them"
+def test_every_package_has_a_layer() -> None:
+    assert len(imports()) > 200
+    missing = {package_of(module) for module in imports()} - set(LAYER)
+    assert not missing, f"put {missing} into LAYERS, and into the two pages that draw them"
 
 
-def test_the_documentation_draws_the_same_floors() -> None:
+def test_the_documentation_draws_the_same_layers() -> None:
     root = Path(__file__).parents[2]
-    guide = (root / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## The house")[2]
+    guide = (root / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## The layers")[2]
     lines = guide.split("```")[1].splitlines()[1:]
-    assert [set(re.split(r"\s\s+", line)[0].split(" | ")) for line in lines] == FLOORS[::-1]
+    assert [set(re.split(r"\s\s+", line)[0].split(" | ")) for line in lines] == LAYERS[::-1]
     page = (root / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8").partition("## The parts")[2]
     rows = re.findall(r"^\| (`.*?`) \| ", page, re.MULTILINE)
-    assert [set(re.findall(r"\w+", row)) for row in rows] == FLOORS[::-1]
+    assert [set(re.findall(r"\w+", row)) for row in rows] == LAYERS[::-1]
 
 
 def test_arrows_point_down() -> None:
-    for module, below in house().items():
+    for module, below in imports().items():
         for other in below:
-            down = room(other) == room(module) or FLOOR[room(other)] < FLOOR[room(module)]
+            down = package_of(other) == package_of(module) or LAYER[package_of(other)] < LAYER[package_of(module)]
             assert down, f"{module} imports {other}, which is not below it"
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:
-    found = circle(house())
+    found = circle(imports())
     assert found is None, f"a circle: {' <- '.join(found)}"
 
 
 def test_retrieval_knows_no_language_model_and_engine_knows_no_text() -> None:
-    for module, below in house().items():
-        rooms = {room(other) for other in below}
-        assert not (room(module) == "retrieval" and "engine" in rooms), module
-        assert not (room(module) == "engine" and rooms & {"questions", "corpus", "retrieval"}), module
+    for module, below in imports().items():
+        packages = {package_of(other) for other in below}
+        assert not (package_of(module) == "retrieval" and "engine" in packages), module
+        assert not (package_of(module) == "engine" and packages & {"questions", "corpus", "retrieval"}), module
 
 
 def test_a_circle_is_found_however_it_is_closed(tmp_path: Path) -> None:

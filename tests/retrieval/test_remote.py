@@ -236,7 +236,7 @@ def test_an_answer_without_end_is_not_read_to_it(monkeypatch: pytest.MonkeyPatch
         ("colbert", b"{}", "no `topk`"),
         ("search-r1", b'{"error": {"message": "index is loading"}}', "the server reports an error: index is loading"),
         ("zerosearch", b'{"error": "no engine"}', "the server reports an error: no engine"),
-        ("r1-searcher", b'{"answers": [[null]]}', r"'answers\[0\]\[0\]' must be a text, not null"),
+        ("r1-searcher", b'{"answers": [[null]]}', r"'answers\[0\]\[0\]' must be a string, not null"),
         ("flashrag", b'[[[{"contents": "x"}]]]', "must be a list of 2, not of 1"),
         ("flashrag", b'[[[{"contents": "x"}]], [[]]]', "1 passages and 0 scores"),
         ("zerosearch", b'{"text": "x"}', "must be a list, not an object"),

@@ -65,7 +65,7 @@ async def use_tools(target: Any) -> None:
             ("search", {"query": " "}, "the query is empty"),
             ("search", {"query": "x", "k": 0}, "from 1 to 100, got 0"),
             ("search", {"query": "x", "k": 10**6}, "from 1 to 100, got 1000000"),
-            ("search", {"query": ["x"]}, "'query' must be a text, not a list"),
+            ("search", {"query": ["x"]}, "'query' must be a string, not a list"),
             ("search", {"query": "x", "passages": 20}, "no argument `passages`; it takes `query` and `k`"),
             ("search", {"k": 3}, "`query` is missing; it takes `query` and `k`"),
             ("search", {"query": "x", "k": 1, "topK": 20}, "`k` and `topK` both mean `k`"),

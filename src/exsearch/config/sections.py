@@ -41,7 +41,7 @@ class ModelConfig(Section, frozen=True):
     """Precision of generation, scoring and the forward pass of training. `auto` is `bf16` where the hardware computes
     faster with it."""
     engine: Annotated[str, ours_or_own(get_args(EngineName))] = "transformers"
-    """Engine that generates and scores: `transformers`, `vllm`, `openai`, or your own as `module:name`."""
+    """Engine that generates and scores: a built-in one, or your own function as `module:function`."""
     adapter: str = ""
     """Folder of a LoRA adapter for the model that answers, for the engines `transformers` and `vllm`."""
     tensor_parallel: Positive = 1

@@ -56,7 +56,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
 def behind_link(target: Path) -> Path:
     """Return where `target`, a file or folder to write, really is: the end of its links, if it is a link.
 
-    A link stands for the disk behind it, so temporary files belong there too. The end need not exist.
+    Temporary files are created next to the link's target, which may be on another disk and need not exist.
     """
     return Path(os.path.realpath(target)) if target.is_symlink() else target
 
@@ -74,7 +74,7 @@ def is_taken(target: Path) -> bool:
 def replace_atomically(new: Path, target: Path) -> None:
     """Rename `new` to `target`, which is on the same disk and not a link; an existing target is replaced.
 
-    A rename cannot replace a folder with content: the old one is renamed too, to a sibling of `new`, and removed last,
+    A rename cannot replace a folder with content: the old one is also renamed, to a sibling of `new`, and removed last,
     since an interruption during its removal would leave half of it.
     """
     if not new.is_dir():

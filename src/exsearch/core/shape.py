@@ -21,11 +21,11 @@ BROKEN = (msgspec.DecodeError, ValueError, RecursionError)
 """msgspec's exceptions for invalid JSON, for JSON of another shape, and for a number too long for Python."""
 
 _NAMES = {
-    **{str: "a text", bool: "true or false", int: "a whole number", float: "a number", bytes: "a text"},
-    datetime.date: "a day, such as 2026-01-31",
+    **{str: "a string", bool: "true or false", int: "a whole number", float: "a number", bytes: "a string"},
+    datetime.date: "a date, such as 2026-01-31",
 }
 _OPEN_TEXT = re.compile(r'"(?:[^"\\]|\\.)*\\?', re.DOTALL)
-"""The start of a JSON text without its end."""
+"""The start of a JSON string without its end."""
 _SHOWN = 40
 """Maximum characters of a value in a message."""
 
@@ -95,7 +95,7 @@ def syntax_fault(content: bytes) -> str:
     except RecursionError:
         return "nested too deeply"
     except ValueError:
-        return "a number has more digits than are read; write it as a text"
+        return "a number has more digits than are read; write it as a string"
     return "not valid JSON"
 
 

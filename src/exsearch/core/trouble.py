@@ -47,7 +47,7 @@ _TRIED = 1 << 20
 def machine_trouble(error: BaseException, path: Path | None = None) -> ExSearchError | None:
     """Return the error to raise if the machine failed, with what to do; None for any other error.
 
-    A library may have wrapped the operating system's error in its own, so causes are examined too. `path` is named if
+    A library may have wrapped the operating system's error in its own, so causes are also examined. `path` is named if
     the error names no path.
     """
     for cause in islice(_causes(error), _DEEPEST):

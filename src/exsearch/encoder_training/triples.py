@@ -84,7 +84,7 @@ def sample_pairs(pairs: list[Pair], limit: int | None, seed: int) -> list[Pair]:
 def add_negatives(pairs: list[Pair], retriever: Retriever, corpus: Corpus) -> TrainingSet:
     """Return the pairs whose passage is in `corpus`, each with the retriever's best hits that are not gold passages.
 
-    Hits with the title of the pair's passage are skipped too, since another part of the page may also be an answer.
+    Hits with the title of the pair's passage are also skipped, since another part of the page may be an answer.
     Raises UsageError if no pair is left.
     """
     triples: list[Triple] = []

@@ -163,7 +163,7 @@ def _from_records(path: Path, records: list[tuple[str, Any]]) -> Predictions:
         except ValueError as error:
             raise UsageError(f"{where}: {error}") from None
         if id_ is None:
-            raise UsageError(f"{where}: {id_field!r} is not a text or a number; give the id of the question")
+            raise UsageError(f"{where}: {id_field!r} is not a string or a number; give the id of the question")
         name = _encodable(id_)
         if name in answers:
             raise UsageError(f"{where}: a second prediction for {name!r}; keep one answer per question")
@@ -196,7 +196,7 @@ def _text(value: Any, where: str) -> str | None:
     elif isinstance(value, dict) and "pred" in value:
         value = value["pred"]
     if isinstance(value, float) and not math.isfinite(value):
-        raise UsageError(f"{where}: {value} is not an answer; give a text, or null for none")
+        raise UsageError(f"{where}: {value} is not an answer; give a string, or null for none")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         value = as_text(value)
     if value is not None and not isinstance(value, str):

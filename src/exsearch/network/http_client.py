@@ -113,9 +113,9 @@ def connect(url: httpx2.URL, seconds: float) -> socket.socket:
 
 
 def check_hub(id: str) -> None:
-    """Raise UsageError if `id`, unless it is a folder, is behind a proxy that the model hub's client cannot use.
+    """Raise UsageError if downloading `id` needs a proxy that the model hub's client does not support.
 
-    That client is the hub's own, and would fail with a traceback.
+    That client would fail with a traceback. Folders need no download.
     """
     from huggingface_hub import constants
 

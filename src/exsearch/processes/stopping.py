@@ -24,7 +24,8 @@ STOPPED = "interrupted; run the same command again to resume"
 GRACE = 5.0
 """Seconds given to work in progress when the process stops, such as a pass through the model."""
 _ONE_STOP = 0.5
-"""Seconds in which signals count as one, since `timeout`, `uv run` and the like also pass on what the terminal sent."""
+"""Signals within this many seconds count as one: wrappers such as `timeout` and `uv run` forward the terminal's signal
+again."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 

@@ -97,7 +97,7 @@ class _Service:
         return _json(self._description)
 
     async def search(self, request: Request) -> Response:
-        """Answer a request of any dialect; a refusal is JSON too, and is counted."""
+        """Answer a request of any dialect; a refusal is also JSON, and is counted."""
         if request.method != "POST" and request.scope["path"] == "/" and not request.scope["query_string"]:
             index = f"{len(self._corpus)} passages, index {self._fingerprint}"
             return PlainTextResponse(f"ExSearch {__version__} retrieval server: {index}\n\n{overview()}")

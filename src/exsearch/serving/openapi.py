@@ -84,7 +84,7 @@ def overview() -> str:
     for request in REQUESTS:
         keys = ", ".join(request.__struct_fields__)
         lines.append(f"{request.dialect:<16} POST {request.path:<14} {{{keys}}}".ljust(92) + _summary(request))
-    lines.append(f"{ColBERT.dialect:<16} GET  {ColBERT.path:<14} ?query=...&k=...".ljust(92) + "At any other path, too")
+    lines.append(f"{ColBERT.dialect:<16} GET  {ColBERT.path:<14} ?query=...&k=...".ljust(92) + "Also at any other path")
     lines += ["", *(f"{'':<16} GET  {path:<14} {summary}" for path, (summary, _) in _PLAIN_GETS.items())]
     return "\n".join([*lines, ""])
 

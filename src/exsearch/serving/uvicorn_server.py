@@ -135,7 +135,7 @@ class HardenedHttp(H11Protocol):
 
 
 class _Deadline:
-    """Closes a connection if not met within some seconds."""
+    """Deadline that closes a connection."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, transport: asyncio.Transport) -> None:
         self._loop, self._seconds, self._transport = loop, seconds, transport

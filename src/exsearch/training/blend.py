@@ -25,9 +25,9 @@ from exsearch.training.saving import JOB, restore_float32, save_checkpoint, star
 def blend(parts: list[tuple[Path, float]], output: Path, model: ModelConfig, keep_float32: bool) -> None:
     """Write the weighted sum of checkpoints of one model as a checkpoint; an existing one from the same parts is kept.
 
-    The shares sum to 1. With `keep_float32`, the weights kept in float32 are summed, and the result is kept in float32
-    too; otherwise, the rounded weights are summed. A checkpoint of other parts is replaced. Raises ExSearchError for
-    models with different shapes.
+    The shares sum to 1. With `keep_float32`, the weights kept in float32 are summed, and the result is also kept in
+    float32; otherwise, the rounded weights are summed. A checkpoint of other parts is replaced. Raises ExSearchError
+    for models with different shapes.
     """
     assert math.isclose(sum(share for _, share in parts), 1.0), parts
     dtype = pick_dtype(model)

@@ -61,7 +61,7 @@ def gold_outcomes(
 
     By default, questions are skipped for which the index does not return the passage with the evidence: such a
     trajectory would teach the model to record what it has not read. Questions that do not fit into the budgets are
-    skipped too. The grammar `one-shot` needs no annotations. Raises UsageError for grammars that gold trajectories
+    also skipped. The grammar `one-shot` needs no annotations. Raises UsageError for grammars that gold trajectories
     cannot be written in.
     """
     if config.grammar != ONE_SHOT and not grammar_class(config.grammar).decomposes:

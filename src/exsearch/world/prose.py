@@ -25,13 +25,13 @@ def fields(template: str) -> list[str]:
 
 
 def sentence(text: str) -> str:
-    """Set the first letter large and 'an' before a vowel."""
+    """Capitalise the first letter, and write 'an' before a vowel."""
     text = _A.sub(r"\1n ", text)
     return text[:1].upper() + text[1:]
 
 
 def write_passages(block: Block, first_id: int, prefix: str, rng: random.Random) -> list[Passage]:
-    """Write the block's passages, in shuffled order, and note which passage tells which fact."""
+    """Write the block's passages, in shuffled order, and record which passage states which fact."""
     drafts: list[tuple[Entity, str, list[str]]] = []
     spare = block.passages - len(block.entities)
     # The entities with the most untold facts get second passages.

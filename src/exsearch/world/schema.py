@@ -15,14 +15,14 @@ NUMBER = "number"
 
 
 class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A question which of two things of one kind has the least, or the most, of a year or a measure."""
+    """Asks which of two entities of one kind has the smaller (or larger) year or measure."""
 
     text: str
     least: bool
 
 
 class Relation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A functional relation: its head has at most one tail. All the ways to tell it and to ask for it."""
+    """A functional relation: its head has at most one tail. With templates for stating it and for asking for it."""
 
     name: str
     head: str
@@ -38,9 +38,9 @@ class Relation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     participle: str = ""
     """What follows 'the film was', such as 'directed by {o}'; lets the relation narrow an intersection."""
     roles: tuple[str, ...] = ()
-    """Roles a person must have to be the tail; empty admits everybody."""
+    """Roles that a person must have to be the tail; empty for any person."""
     gap: tuple[int, int] | None = None
-    """Least and most of the head's year minus the tail's year."""
+    """Minimum and maximum of the head's year minus the tail's."""
     dates: bool = False
     """The head's year is drawn from the tail's year plus `gap`."""
     measure: tuple[int, int, str] = (0, 0, "")
@@ -78,7 +78,7 @@ class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     eponyms: tuple[str, ...] = ()
     """Patterns for a name taken from another entity, `{person}` or `{city}`."""
     attributes: Mapping[str, tuple[str, ...]] = {}
-    """Of each, what it may be; they are drawn in this order."""
+    """Possible values of each attribute, drawn in this order."""
     years: tuple[int, int] = (1200, 1800)
     """Range of the year where no relation sets it."""
 

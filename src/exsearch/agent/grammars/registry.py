@@ -43,7 +43,7 @@ def is_one_turn(name: str) -> bool:
 
 
 def wording(config: AgentConfig) -> tuple[str, str]:
-    """Return the settings that a grammar is made of: where they are equal, one will do."""
+    """Return the settings that determine a grammar; grammars with equal ones are interchangeable."""
     return config.grammar, config.prompt
 
 

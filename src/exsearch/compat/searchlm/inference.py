@@ -1,8 +1,8 @@
 """`PROCEDURE=inference`: one or more trajectories per question, as `{"score", "output", "config"}`.
 
 Sampling is that of the reference's paper branch (recipes/reference-v1.toml): the best 3 passages of a search are read,
-at most 20 searches with 64 tokens per turn, temperature 0.8, top_p 0.95. Trajectories that ended early are in the
-output too, with the reason, and count as wrong; the reference lost such questions.
+at most 20 searches with 64 tokens per turn, temperature 0.8, top_p 0.95. Trajectories that ended early are also
+in the output, with the reason, and count as wrong; the reference lost such questions.
 """
 
 import argparse

@@ -68,9 +68,9 @@ class SlotMemory:
         return cached
 
     def _take_slot(self, seat: int, needed: TokenIds) -> tuple[int, int]:
-        """Take the free slot that has most of a new conversation's beginning, or the one least worth keeping.
+        """Take the free slot that shares the longest prefix with the new conversation, else the one with least content.
 
-        If another slot has more of it, that is copied. Returns the slot and the number of tokens that it now has.
+        If another slot shares more, its content is copied. Returns the slot and the number of tokens that it now has.
         """
         common = [common_start(contents, needed) for contents in self._contents]
         free = set(range(self._seats)) - set(self._slots.values())

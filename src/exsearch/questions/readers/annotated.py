@@ -18,7 +18,7 @@ class NamedPassage(msgspec.Struct, frozen=True, omit_defaults=True):
     """A passage as a source names it; `exsearch.questions.gold_finder` finds its id in a corpus."""
 
     id: str | None = None
-    """Its id in the corpus; if `title` is set too, the passage with this id must have that title."""
+    """Its id in the corpus; if `title` is also set, the passage with this id must have that title."""
     title: str | None = None
     text: str | None = None
     """Its whole text."""

@@ -9,8 +9,8 @@
                                     deleted passages included
     lost.npy     int64 [T]          number of each term's postings that merges dropped; absent if none
 
-The postings of a term are first those of passages with the term in the text only, then those of passages with the term
-in the title too; the latter have title codes, in the same order. Rows are ascending within both. A code packs a number
+The postings of a term are first those of passages with the term in the text only, then those of passages that also have
+it in the title; the latter have title codes, in the same order. Rows are ascending within both. A code packs a number
 of occurrences and a length, so that a table of 2^16 entries can represent any function of the two.
 """
 

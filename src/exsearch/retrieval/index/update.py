@@ -20,7 +20,7 @@ from exsearch.retrieval.index.segments import Target, build_segment
 def update_segments(target: Target, listed: list[range], ray: str | None) -> list[range]:
     """Cover all rows of the corpus, starting from the segments `listed`; return the new list of segments.
 
-    On return, those of `listed` that were merged still exist too, so that index.json may name either. With `ray`, the
+    On return, those of `listed` that were merged also still exist, so that index.json may name either. With `ray`, the
     machines of that cluster build.
     """
     implementation = target.implementation

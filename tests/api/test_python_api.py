@@ -346,5 +346,5 @@ def test_questions_that_were_read_already_are_named_as_the_mistake(names: dict[s
 
 
 def test_no_passages_are_one_error_without_a_temporary_name(tmp_path: Path) -> None:
-    with pytest.raises(xs.UsageError, match="^there are no passages to write$"):
+    with pytest.raises(xs.UsageError, match=r"^there are no passages to write$"):
         xs.build_index(iter(()), "bm25", tmp_path / "index")

@@ -203,7 +203,9 @@ def test_weights_that_are_no_numbers_are_refused_by_name(base: Path, tmp_path: P
 
 def test_an_adapter_that_is_scaled_to_nothing_is_refused(base: Path, tmp_path: Path) -> None:
     adapter = save_adapter(base, tmp_path / "adapter", lora_alpha=0)
-    with pytest.raises(UsageError, match="lora_alpha is 0 in its adapter_config.json, so the adapter changes nothing"):
+    with pytest.raises(
+        UsageError, match=r"lora_alpha is 0 in its adapter_config\.json, so the adapter changes nothing"
+    ):
         check_adapter(adapter, base)
 
 

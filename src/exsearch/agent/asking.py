@@ -71,7 +71,7 @@ class Stream:
     """A trajectory in progress. Iterating yields its steps as they are completed; the model runs on in a thread."""
 
     def __init__(self, events: Generator[Event, None, None]) -> None:
-        """Read steps, and last the trajectory, from `events`."""
+        """`events` yields the steps, and finally the trajectory."""
         self._events = events
         self._trajectory: Trajectory | None = None
 

@@ -11,7 +11,7 @@ from exsearch.retrieval.index.build import build_index as build
 from exsearch.retrieval.open import open_retriever
 
 Index = Retriever | str | Path
-"""An open index, or the location of one: its folder, the URL of a server, or `replay:FILE`."""
+"""An open index, or the location of one: its folder, a server's URL, `replay:FILE`, or your own as `module:name`."""
 
 
 def build_index(

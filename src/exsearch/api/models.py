@@ -31,7 +31,8 @@ def load_agent(
     if rollout.ray:
         raise UsageError(f"rollout.ray = {rollout.ray}: load_agent loads one model, in this process")
     location, retriever = (str(index), None) if isinstance(index, (str, Path)) else ("", index)
-    if retriever is not None and not (hasattr(retriever, "fingerprint") and callable(getattr(retriever, "search", None))):
+    is_retriever = hasattr(retriever, "fingerprint") and callable(getattr(retriever, "search", None))
+    if retriever is not None and not is_retriever:
         raise UsageError(f"{type(index).__name__} given as an index, which needs a `fingerprint` and a method `search`")
     settings = Config(
         model=of_model(model), data=DataConfig(index=location), agent=checked(config, AgentConfig), rollout=rollout

@@ -76,9 +76,10 @@ def explore(
 ) -> list[Trajectory]:
     """E-step, first half: sample `config.samples` trajectories of each question, scored by its gold answers.
 
-    All `questions` are explored, whatever `config.questions` is. The trajectories are written to the file `out`, one JSON
-    line each as soon as it has ended, and the same call continues with existing ones. Raises UsageError if `out` has trajectories of another model, index, question, setting or seed, and
-    ExSearchError if the retriever or engine failed for more than a tenth.
+    All `questions` are explored, whatever `config.questions` is. The trajectories are written to the file `out`, one
+    JSON line each as soon as it has ended, and the same call continues with existing ones. Raises UsageError if `out`
+    has trajectories of another model, index, question, setting or seed, and ExSearchError if the retriever or engine
+    failed for more than a tenth.
 
     >>> rollouts = xs.explore(agent, questions, "work/rollouts.jsonl", xs.ExploreConfig(samples=2))
     >>> [(each.question_id, each.sample, each.answer) for each in rollouts]
@@ -104,9 +105,10 @@ def learn(
     """M-step: fine-tune a model on trajectories, each by its weight; return the checkpoint folder, which is `out`.
 
     Without weights, all count alike, as for a warm-up on gold trajectories. Trajectories of several E-steps are learned
-    together if these asked different questions; `replay`, `orders` and `warmup_mix` are for `train` alone. `agent` has the settings that the trajectories were made with. Figures
-    go to `out`.metrics.jsonl. An existing checkpoint is not changed; the same call resumes an interrupted training.
-    Raises UsageError if `out` is of other inputs, and for trajectories without their weights or of another model.
+    together if these asked different questions; `replay`, `orders` and `warmup_mix` are for `train` alone. `agent` has
+    the settings that the trajectories were made with. Figures go to `out`.metrics.jsonl. An existing checkpoint is not
+    changed; the same call resumes an interrupted training. Raises UsageError if `out` is of other inputs, and for
+    trajectories without their weights or of another model.
 
     >>> weights = xs.weigh(rollouts, questions)
     >>> xs.learn(model, rollouts, "work/learned", weights, xs.LearnConfig(epochs=1)).name

@@ -45,7 +45,7 @@ def checked(settings: S, *kinds: type[S]) -> S:
     """
     if not isinstance(settings, kinds):
         names = " or ".join(kind.__name__ for kind in kinds)
-        raise UsageError(f"{type(settings).__name__} given, {names} expected; sections of a recipe are read by load_config")
+        raise UsageError(f"{type(settings).__name__} given, {names} expected")
     try:
         convert(msgspec.to_builtins(settings), type(settings))
     except ShapeError as error:

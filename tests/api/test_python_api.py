@@ -177,7 +177,7 @@ def test_settings_made_in_python_are_checked_like_those_of_a_recipe(chat: ChatFo
         xs.explore(agent, [QUESTION], tmp_path / "rollouts.jsonl", xs.ExploreConfig(samples=0))
     with pytest.raises(xs.UsageError, match=r"WeighConfig: 'weighting' must be one of"):
         xs.weigh([], [], xs.WeighConfig(weighting="papre"))  # type: ignore[arg-type]
-    with pytest.raises(xs.UsageError, match=r"Config: 'agent\.passages' must be at least 1"):
+    with pytest.raises(xs.UsageError, match=r"AgentConfig: 'passages' must be at least 1"):
         xs.load_agent("builtin:smollm2-135m", StaticRetriever(PASSAGES), xs.AgentConfig(passages=0))
 
 
@@ -289,14 +289,14 @@ def test_a_closed_agent_says_so_and_closing_twice_is_harmless(chat: ChatFormat) 
 
 
 class PausingEngine(ScriptedEngine):
-    """Waits, after its first turn, until it may go on."""
+    """Waits before its last turn until it may go on."""
 
     def __init__(self, chat: ChatFormat) -> None:
         super().__init__(chat, lines(*TURNS))
         self.may_go_on = threading.Event()
 
     async def generate(self, prompt: TokenIds, sampling: Sampling, seed: int) -> Completion:
-        while self.calls and not self.may_go_on.is_set():
+        while self.calls == len(TURNS) - 1 and not self.may_go_on.is_set():
             await asyncio.sleep(0.01)
         return await super().generate(prompt, sampling, seed)
 

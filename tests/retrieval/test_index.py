@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import Stemmer
 from click.testing import CliRunner
 
 from exsearch.cli.index import index as index_command
@@ -14,9 +15,11 @@ from exsearch.cli.search import search as search_command
 from exsearch.core.errors import UsageError
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.store import Corpus, add_passages, delete_passages, write_corpus
+from exsearch.retrieval.bm25 import bm25
 from exsearch.retrieval.bm25.bm25 import Bm25
+from exsearch.retrieval.bm25.stems import stems_digest
 from exsearch.retrieval.index.build import build_index
-from exsearch.retrieval.index.folder import read_index_info
+from exsearch.retrieval.index.folder import StemmerInfo, read_index_info
 from exsearch.retrieval.index.open import open_index
 
 
@@ -106,6 +109,54 @@ def test_a_stopped_build_of_an_older_version_is_not_continued(
             build_index(corpus, "bm25", tmp_path / "index")
     (tmp_path / ".index.partial" / "leftover").touch()
     assert not (build_index(corpus, "bm25", tmp_path / "index") / "leftover").exists()
+
+
+def test_an_index_of_another_stemmer_is_refused_with_its_version_and_built_again_by_the_advice(
+    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "index"
+    plain = read_index_info(build_index(corpus, "bm25", tmp_path / "plain"))
+    with monkeypatch.context() as other:
+        other.setattr(bm25, "stems_digest", lambda: "otherwise")
+        other.setattr(bm25, "stemmer_version", lambda: "3.0.0")
+        build_index(corpus, "bm25", out)
+        assert open_index(out).search(["sea"], 1)[0]
+    info = read_index_info(out)
+    assert info.stemmer == StemmerInfo("PyStemmer 3.0.0", "otherwise") and info.fingerprint != plain.fingerprint
+    message = r"stemmed by PyStemmer 3\.0\.0, and the installed PyStemmer \S+ stems some differently; python -m pip"
+    with pytest.raises(UsageError, match=f"{message} install PyStemmer==3.0.0, or build it again"):
+        open_index(out)
+    build_index(corpus, "bm25", out)
+    assert read_index_info(out) == plain and open_index(out).search(["sea"], 1)[0]
+
+
+def test_an_index_that_does_not_record_its_stemmer_opens_and_keeps_its_fingerprint(corpus: Corpus, index: Path) -> None:
+    before = read_index_info(index)
+    record = json.loads((index / "index.json").read_text())
+    del record["stemmer"]
+    (index / "index.json").write_text(json.dumps(record))
+    assert open_index(index).search(["sea"], 1)[0]
+    build_index(corpus, "bm25", index)
+    assert read_index_info(index).fingerprint == before.fingerprint
+
+
+def test_the_stemmer_is_identified_by_what_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Earlier:
+        """Stems one word as PyStemmer 3.0.0 does."""
+
+        def __init__(self, language: str) -> None:
+            self.plain = stemmer(language)
+
+        def stemWords(self, words: list[str]) -> list[str]:  # noqa: N802 (PyStemmer's name)
+            stems: list[str] = self.plain.stemWords(words)
+            stems[words.index("international")] = "intern"
+            return stems
+
+    stemmer, digest = Stemmer.Stemmer, stems_digest.__wrapped__
+    now = digest()
+    assert digest() == now
+    monkeypatch.setattr(Stemmer, "Stemmer", Earlier)
+    assert digest() != now or stemmer("english").stemWord("international") == "intern"
 
 
 def test_an_unknown_kind_or_parameter_is_refused_with_the_nearest(tmp_path: Path, corpus: Corpus) -> None:

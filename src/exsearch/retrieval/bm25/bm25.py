@@ -29,8 +29,9 @@ from exsearch.corpus.passage import Hit
 from exsearch.corpus.store import Corpus
 from exsearch.retrieval.bm25.inverted import Field, Numbers, Postings, decoded, write_postings
 from exsearch.retrieval.bm25.merge import merge_postings
+from exsearch.retrieval.bm25.stems import PACKAGE, stemmer_version, stems_digest
 from exsearch.retrieval.bm25.terms import Stems, TermNumbers
-from exsearch.retrieval.index.folder import EncoderInfo, OpenedIndex, Segment
+from exsearch.retrieval.index.folder import EncoderInfo, OpenedIndex, Segment, StemmerInfo
 from exsearch.retrieval.rank import INSERT_UP_TO, Best, Ranked, compiled, insert_best, to_hits
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -105,6 +106,11 @@ class Bm25:
     def check_segment(segment: Segment, shared: Path, parameters: Bm25Parameters) -> None:
         """Map the inverted file."""
         Postings(segment.folder, segment.rows)
+
+    @staticmethod
+    def stemmer() -> StemmerInfo:
+        """Return the version of the stemmer that is installed, and how it stems."""
+        return StemmerInfo(f"{PACKAGE} {stemmer_version()}", stems_digest())
 
     @staticmethod
     def indivisible(parameters: Bm25Parameters) -> None:

@@ -20,18 +20,21 @@ from exsearch.core.trouble import machine_trouble
 from exsearch.corpus.store import Corpus, refuse_to_replace
 from exsearch.retrieval.index.folder import (
     ENCODER,
+    FIRST_STEMS,
     FORMAT,
     INFO,
     PLAN,
     SHARED,
     EncoderInfo,
     IndexInfo,
+    StemmerInfo,
     cuts,
     index_fingerprint,
     lacks_nothing,
     read_index_info,
+    stem_differently,
 )
-from exsearch.retrieval.index.kinds import DAMAGE, Kind
+from exsearch.retrieval.index.kinds import DAMAGE, Kind, stemmer_of
 from exsearch.retrieval.index.registry import check_parameters, is_composite, kind_class
 from exsearch.retrieval.index.segments import Target
 from exsearch.retrieval.index.update import discard_unlisted, update_segments
@@ -93,6 +96,8 @@ def _extends(folder: Path, there: IndexInfo, plan: dict[str, Any], corpus: Corpu
     if is_composite(implementation):
         return True
     simple = cast(Kind, implementation)
+    if stem_differently(stemmer_of(simple), there.stemmer):
+        return False
     try:
         simple.check_shared(folder / SHARED, settings)
         encoder = _shared_encoder(folder)
@@ -135,6 +140,7 @@ def _fill(
     implementation = kind_class(plan["kind"])
     has_grown = there is not None and there.passages < len(corpus)
     encoder: EncoderInfo | None = None
+    stemmer: StemmerInfo | None = None
     segments: list[range] = []
     deciding: list[range] = []
     more: list[str | None] = []
@@ -143,6 +149,7 @@ def _fill(
     else:
         simple = cast(Kind, implementation)
         encoder = _prepare(folder / SHARED, simple, corpus, settings)
+        stemmer = stemmer_of(simple) if there is None else there.stemmer
         listed = [] if there is None else [range(*bounds) for bounds in there.segments]
         target = Target(folder, plan["kind"], settings, plan["parameters"], corpus, encoder is not None)
         segments = update_segments(target, listed, ray)
@@ -150,6 +157,7 @@ def _fill(
         deciding = cuts(len(corpus), simple.segment_rows) if indivisible is None else segments
         # vectors depend on the passages encoded with them, and their quantiser on the first passages
         more = [indivisible, there.fingerprint if there is not None and has_grown and encoder is not None else None]
+        more += [stemmer.stems if stemmer is not None and stemmer.stems != FIRST_STEMS else None]
     prefix = corpus.prefix(len(corpus))
     assert prefix is not None
     info = IndexInfo(
@@ -167,6 +175,7 @@ def _fill(
             else index_fingerprint(plan, prefix, deciding, encoder, *filter(None, more))
         ),
         version=plan["version"],
+        stemmer=stemmer,
     )
     if info != there:
         write_json(folder / INFO, info)

@@ -36,6 +36,9 @@ PARTS = "parts.npy"
 PLAN = "plan.json"
 ENCODER = "encoder.json"
 """In `shared`."""
+FIRST_STEMS = "bab0ea9f537cb1c9"
+"""Hash of the stems of PyStemmer 3.1.0, with which fingerprints do not depend on the stemmer, as in the versions that
+did not record it."""
 
 
 class EncoderInfo(msgspec.Struct, frozen=True):
@@ -48,6 +51,15 @@ class EncoderInfo(msgspec.Struct, frozen=True):
     precision: str
     """Precision in which the passages were encoded, such as `bfloat16` or `openvino-float32`."""
     dimensions: int
+
+
+class StemmerInfo(msgspec.Struct, frozen=True):
+    """The stemmer of an index's words."""
+
+    package: str
+    """Its package and version, such as `PyStemmer 3.1.0`."""
+    stems: str
+    """Hash of how it stems; other versions may stem alike."""
 
 
 class IndexInfo(msgspec.Struct, frozen=True):
@@ -68,6 +80,8 @@ class IndexInfo(msgspec.Struct, frozen=True):
     fingerprint: str
     version: int = 1
     """Version of the kind when the index was built."""
+    stemmer: StemmerInfo | None = None
+    """None for kinds that do not stem, and for indexes of earlier versions, which did not record it."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +161,21 @@ def require_same_encoder(encoder: EncoderInfo, built_with: EncoderInfo, folder: 
         raise UsageError(
             f"{folder}: its vectors come from an encoder with content hash {built_with.hash}, but "
             f"{encoder.id!r} is now {encoder.hash}; build the index again"
+        )
+
+
+def stem_differently(stemmer: StemmerInfo | None, built_with: StemmerInfo | None) -> bool:
+    """Return whether two stemmers are known to differ."""
+    return stemmer is not None and built_with is not None and stemmer.stems != built_with.stems
+
+
+def require_same_stemmer(stemmer: StemmerInfo | None, built_with: StemmerInfo | None, folder: Path, again: str) -> None:
+    """Raise UsageError if the index in `folder` was built with a stemmer that stems differently and so loses words."""
+    if stemmer is not None and built_with is not None and stem_differently(stemmer, built_with):
+        package, version = built_with.package.split(" ")
+        raise UsageError(
+            f"{folder}: its words were stemmed by {built_with.package}, and the installed {stemmer.package} stems some "
+            f"differently; python -m pip install {package}=={version}, or build it again ({again})"
         )
 
 

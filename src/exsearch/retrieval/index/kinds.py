@@ -12,7 +12,7 @@ from exsearch.core.shape import ShapeError, convert
 from exsearch.corpus.layout import Rows
 from exsearch.corpus.store import Corpus
 from exsearch.retrieval.base import Retriever
-from exsearch.retrieval.index.folder import EncoderInfo, OpenedIndex, Segment
+from exsearch.retrieval.index.folder import EncoderInfo, OpenedIndex, Segment, StemmerInfo
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -88,6 +88,19 @@ class Merging(Protocol):
         changes. Returns whether they were.
         """
         ...
+
+
+class Stemming(Protocol):
+    """Interface of a kind's class if it stems words."""
+
+    def stemmer(self) -> StemmerInfo:
+        """Return the stemmer as it is now."""
+        ...
+
+
+def stemmer_of(kind: Kind | Stemming) -> StemmerInfo | None:
+    """Return the stemmer that the kind would use now; None if it does not stem."""
+    return cast(Stemming, kind).stemmer() if hasattr(kind, "stemmer") else None
 
 
 def can_merge(kind: Kind | Merging) -> TypeGuard[Merging]:

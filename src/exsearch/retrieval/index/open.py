@@ -11,8 +11,16 @@ from exsearch.core.shape import convert
 from exsearch.core.trouble import opening
 from exsearch.corpus.store import Corpus
 from exsearch.retrieval.base import Retriever
-from exsearch.retrieval.index.folder import SHARED, IndexInfo, OpenedIndex, lacks_nothing, read_index_info, segments_of
-from exsearch.retrieval.index.kinds import DAMAGE, Kind
+from exsearch.retrieval.index.folder import (
+    SHARED,
+    IndexInfo,
+    OpenedIndex,
+    lacks_nothing,
+    read_index_info,
+    require_same_stemmer,
+    segments_of,
+)
+from exsearch.retrieval.index.kinds import DAMAGE, Kind, stemmer_of
 from exsearch.retrieval.index.registry import check_parameters, is_composite, kind_class
 
 
@@ -62,7 +70,9 @@ def open_with_corpus(
             opened = OpenedIndex(folder, corpus, info, settings, again, folder / SHARED, segments)
             if is_composite(implementation):
                 return implementation(opened, open_index), corpus
-            return cast(Kind, implementation)(opened), corpus
+            simple = cast(Kind, implementation)
+            require_same_stemmer(stemmer_of(simple), info.stemmer, folder, again)
+            return simple(opened), corpus
         except FileNotFoundError:
             if read_index_info(folder) == info:
                 raise

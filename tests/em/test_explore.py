@@ -26,6 +26,7 @@ from exsearch.questions.question import Question
 from scripted import ScriptedEngine, StaticRetriever, opener_of
 from scripted_exploration import QUESTIONS, by_seed, timeless
 from tiny_models import tiny_llama
+from unsealed import plain
 
 CONFIG = ExploreConfig(samples=3)
 LIMITS = RolloutConfig(in_flight=4)
@@ -98,7 +99,7 @@ def test_a_journal_of_another_run_is_refused(
     journal.write_bytes(whole[0])
     with pytest.raises(UsageError, match="another seed"):
         explore(agent, QUESTIONS, CONFIG, 4, journal)
-    journal.write_bytes(whole[0].replace(b'"scripted"', b'"other"'))
+    journal.write_bytes(plain(whole[0]).replace(b'"scripted"', b'"other"'))
     with pytest.raises(UsageError, match="another model or index: model other, not scripted"):
         explore(agent, QUESTIONS, CONFIG, 3, journal)
 

@@ -20,7 +20,7 @@ LAYERS = [
     {"evaluation", "training"},
     {"encoder_training", "runs", "warmup"},
     {"em"},
-    {"compat", "report", "serving"},
+    {"compat", "report", "serving", "verify"},
     {"api"},
     {"cli"},
 ]

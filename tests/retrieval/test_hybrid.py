@@ -19,6 +19,7 @@ from exsearch.retrieval.fusion import Fused
 from exsearch.retrieval.index.build import build_index
 from exsearch.retrieval.index.open import open_index
 from exsearch.retrieval.index.registry import check_parameters
+from unsealed import text_of
 
 PASSAGES = [Passage(str(number), f"Title {number}", f"Text {number}") for number in range(8)]
 
@@ -226,7 +227,7 @@ def test_of_an_older_hybrid_index_only_the_outdated_member_is_built_again(
     before = open_index(index)
     outer, member = index / "index.json", index / "members" / "bm25" / "index.json"
     for file in (outer, member):  # as the first version wrote them
-        info = json.loads(file.read_text())
+        info = json.loads(text_of(file))
         info.pop("version")
         for name in ("title_weight", "title_b"):
             del (info["parameters"]["bm25"] if file == outer else info["parameters"])[name]

@@ -21,6 +21,7 @@ from exsearch.retrieval.bm25.stems import stems_digest
 from exsearch.retrieval.index.build import build_index
 from exsearch.retrieval.index.folder import StemmerInfo, read_index_info
 from exsearch.retrieval.index.open import open_index
+from unsealed import text_of
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_the_fingerprint_follows_corpus_and_parameters(tmp_path: Path, corpus: C
 
 def outdated(index: Path) -> Path:
     """Make `index` look as the first version built it, whose index.json did not name versions."""
-    info = json.loads((index / "index.json").read_text())
+    info = json.loads(text_of(index / "index.json"))
     del info["version"]
     (index / "index.json").write_text(json.dumps(info))
     return index
@@ -132,7 +133,7 @@ def test_an_index_of_another_stemmer_is_refused_with_its_version_and_built_again
 
 def test_an_index_that_does_not_record_its_stemmer_opens_and_keeps_its_fingerprint(corpus: Corpus, index: Path) -> None:
     before = read_index_info(index)
-    record = json.loads((index / "index.json").read_text())
+    record = json.loads(text_of(index / "index.json"))
     del record["stemmer"]
     (index / "index.json").write_text(json.dumps(record))
     assert open_index(index).search(["sea"], 1)[0]
@@ -178,7 +179,7 @@ def test_an_unknown_kind_or_parameter_is_refused_with_the_nearest(tmp_path: Path
 def test_an_index_that_names_parameters_it_cannot_have_is_built_again_by_what_is_advised(
     tmp_path: Path, corpus: Corpus, index: Path
 ) -> None:
-    info = json.loads((index / "index.json").read_text())
+    info = json.loads(text_of(index / "index.json"))
     for value in (None, "high", -1.0):
         (index / "index.json").write_text(json.dumps({**info, "parameters": {**info["parameters"], "k1": value}}))
         with pytest.raises(UsageError, match=r"damaged index \('k1' must be .*; build it again"):
@@ -233,7 +234,7 @@ def test_the_advice_of_a_damaged_index_makes_the_same_index_again(tmp_path: Path
 def test_a_folder_that_is_no_index_is_reported(tmp_path: Path, index: Path) -> None:
     with pytest.raises(UsageError, match="not an index folder"):
         open_index(tmp_path)
-    text = (index / "index.json").read_text()
+    text = text_of(index / "index.json")
     (index / "index.json").write_text(text.replace('"format": 2', '"format": 99'))
     with pytest.raises(UsageError, match="format 99"):
         open_index(index)

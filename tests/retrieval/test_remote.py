@@ -10,6 +10,7 @@ import pytest
 
 from exsearch.core.errors import UsageError
 from exsearch.corpus.passage import Hit, Passage
+from exsearch.network import http_client
 from exsearch.retrieval import remote
 from exsearch.retrieval.base import RetrievalError
 from exsearch.retrieval.open import open_retriever
@@ -215,7 +216,7 @@ def test_a_server_that_never_answers_or_drips_is_given_up() -> None:
 
 
 def test_an_answer_without_end_is_not_read_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "_MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(http_client, "MAX_BYTES", 1 << 20)
     with (
         serving(lambda asked: (200, {}, b" " * (2 << 20))) as server,
         pytest.raises(RetrievalError, match="longer than 1 MiB"),

@@ -19,6 +19,7 @@ from exsearch.training.start import train
 from exsearch.training.trainer import load_for_training
 from model_families import FAMILIES
 from tiny_models import save_tiny
+from unsealed import forget
 
 BF16 = ModelConfig(device="cpu", precision="bf16")
 CONFIG = LearnConfig(epochs=1, batch_size=4, learning_rate=1e-6, warmup_ratio=0.0, schedule="constant")
@@ -117,6 +118,7 @@ def test_kept_weights_that_do_not_belong_to_the_checkpoint_are_refused(
     trained: Path, tmp_path: Path, fault: str
 ) -> None:
     checkpoint = shutil.copytree(trained, tmp_path / "checkpoint")
+    forget(checkpoint)  # as if all of its files were replaced
     file = checkpoint / FLOAT32 / "weights.safetensors"
     if fault == "other weights":
         weights = load_file(checkpoint / "model.safetensors")

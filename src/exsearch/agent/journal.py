@@ -115,7 +115,7 @@ class Journals:
         if self._drop_failed and (failed := _failed(work.done)):
             logger.warning(f"{path}: {len(failed)} trajectories had failed and are rolled out again")
             unique = [each for each in unique if _family(each) not in failed]
-            write_jsonl(path, unique)
+            write_jsonl(path, unique, sealed=True)
             work.failed_before = {id for id, _ in failed}
             work.done = _of_questions(unique, questions)
         work.open(by_aliases=0 if has_settings else len(unique))
@@ -154,7 +154,7 @@ def read_journal(path: Path) -> list[Trajectory]:
     """Repair a journal, as `Journals` does, and return its trajectories; an empty one is created if there is none."""
     for fault in quarantine_damaged_lines(path, Trajectory):
         logger.warning(f"{fault}: moved to {path.name}.damaged, and rolled out again")
-    with Journal(path) as journal:
+    with Journal(path, sealed=True) as journal:
         return _complete(journal)
 
 
@@ -198,7 +198,7 @@ class _Opened:
         """Return it ready for appending, with what its trajectories depend on in a file next to it."""
         if self.journal is None:
             keep_origin(self.path, msgspec.structs.replace(self.origin, by_aliases=by_aliases))
-            self.journal = Journal(self.path)
+            self.journal = Journal(self.path, sealed=True)
         return self.journal
 
     def close(self) -> None:
@@ -277,7 +277,7 @@ def _quarantine_duplicates(path: Path, trajectories: list[Trajectory], unique: l
     unique_ids = {id(trajectory) for trajectory in unique}
     duplicates = [trajectory for trajectory in trajectories if id(trajectory) not in unique_ids]
     write_jsonl(path.with_name(f"{path.name}.doubled"), duplicates)
-    write_jsonl(path, unique)
+    write_jsonl(path, unique, sealed=True)
     logger.warning(
         f"{path}: {len(duplicates)} duplicate trajectories, as if two processes wrote to it at once; the first of "
         f"each is kept, the others were moved to {path.name}.doubled"

@@ -29,6 +29,7 @@ VERBS = {
     "score": "Score a file of predictions under any normaliser.",
     "export": "Export a run's best model, with a model card, for other tools.",
     "view": "Write the report of a run or an evaluation as one HTML page.",
+    "verify": "Find damaged files in corpora, indexes, checkpoints and runs.",
     "doctor": "Show what is installed, what is missing and how to install it.",
 }
 

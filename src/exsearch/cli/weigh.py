@@ -39,7 +39,7 @@ def weigh(
     records = read_questions(questions, unanswered=True)
     check_questions(trajectories, records)
     weighted = run(list(read_jsonl(trajectories, Trajectory)), records, config.weigh)
-    write_jsonl(out, weighted)
+    write_jsonl(out, weighted, sealed=True)
     figures = dataclasses.asdict(summarise(weighted))
     if as_json:
         click.echo(json.dumps({"out": str(out), **figures}))

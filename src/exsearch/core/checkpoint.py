@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from exsearch.core.checksums import CHECKSUMS, check_files, damage_in
 from exsearch.core.errors import UsageError
 
 _NAMED = 3
@@ -39,6 +40,28 @@ def load_whole(kind: Any, source: str | Path, *, states_only: bool = False, **op
 def require_whole(kind: Any, source: str | Path, *, states_only: bool = False, **options: Any) -> None:
     """Raise UsageError where `load_whole` would. Reads only the headers of the weights."""
     load_whole(kind, source, states_only=states_only, device_map="meta", **options)
+
+
+def require_undamaged(folder: Path, whole: bool = False) -> None:
+    """Raise UsageError if a file of a checkpoint is not the one that was saved; others' checkpoints have no record.
+
+    Sizes are compared, and the content of small files or, with `whole`, of all.
+    """
+    try:
+        if whole:
+            faults = list(damage_in(folder))
+        else:
+            check_files(folder)
+            faults = []
+    except FileNotFoundError as error:
+        faults = [f"{Path(str(error.filename)).name}: missing"]
+    except ValueError as error:
+        faults = [str(error)]
+    if faults:
+        raise UsageError(
+            f"{folder}: damaged ({'; '.join(faults)}); restore it or save it again, or remove its {CHECKSUMS} if you "
+            "changed it yourself"
+        )
 
 
 def refuse_misfits(what: str, misfits: dict[str, set[str]], advice: str) -> None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from exsearch.core.atomic import make_folder, require_no_folder
-from exsearch.core.jsonl import read_jsonl
+from exsearch.core.jsonl import read_jsonl, seal
 from exsearch.core.trouble import writing
 
 T = TypeVar("T")
@@ -22,10 +22,13 @@ class Journal:
     dropped, so that its record is made again.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open or create the journal at `path`. Raises UsageError if a folder is there."""
+    def __init__(self, path: Path, sealed: bool = False) -> None:
+        """Open or create the journal at `path`; with `sealed`, each line gets a checksum.
+
+        Raises UsageError if a folder is there.
+        """
         require_no_folder(path)
-        self.path = path
+        self.path, self._sealed = path, sealed
         make_folder(path.parent)
         self._cut_torn_line()
         self._file = path.open("ab")
@@ -57,7 +60,8 @@ class Journal:
     def append(self, records: Iterable[object]) -> None:
         """Append the records in one write, and flush them to disk."""
         encoder = msgspec.json.Encoder()
-        lines = b"".join(encoder.encode(record) + b"\n" for record in records)
+        encoded = (encoder.encode(record) for record in records)
+        lines = b"".join((seal(line) if self._sealed else line) + b"\n" for line in encoded)
         with writing(self.path):
             self._file.write(lines)
             self._file.flush()

@@ -1,4 +1,7 @@
-"""JSON files and files of JSON lines, typed."""
+"""JSON files and files of JSON lines, typed.
+
+A sealed line ends with a checksum of the rest of it, so that a changed letter is found: `..., "checksum": "16 hex"}`.
+"""
 
 import codecs
 from collections.abc import Iterable, Iterator
@@ -6,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+import xxhash
 
 from exsearch.core.atomic import atomic_path, write_text
 from exsearch.core.errors import UsageError
@@ -13,6 +17,9 @@ from exsearch.core.shape import BROKEN, ShapeError, decode, fault
 from exsearch.core.trouble import naming
 
 T = TypeVar("T")
+CHANGED = "damaged, its checksum is that of another content"
+_SEAL, _SEAL_END = b',"checksum":"', b'"}'
+_SEAL_LENGTH = len(_SEAL) + 16 + len(_SEAL_END)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -32,15 +39,32 @@ def read_json(path: Path, kind: type[T]) -> T:
     return record
 
 
-def write_jsonl(path: Path, records: Iterable[object]) -> int:
+def write_jsonl(path: Path, records: Iterable[object], sealed: bool = False) -> int:
     """Write one JSON line per record, atomically; return their number."""
     encoder = msgspec.json.Encoder()
     count = 0
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         for record in records:
-            file.write(encoder.encode(record) + b"\n")
+            line = encoder.encode(record)
+            file.write((seal(line) if sealed else line) + b"\n")
             count += 1
     return count
+
+
+def seal(line: bytes) -> bytes:
+    """Return a JSON object, without a line feed, with its checksum as its last member."""
+    return line[:-1] + _SEAL + xxhash.xxh3_64_hexdigest(line).encode() + _SEAL_END
+
+
+def unseal(line: bytes) -> bytes | None:
+    """Return a line without its checksum, if it has one; None if that is the checksum of another content."""
+    sealed = line.rstrip(b"\r\n")
+    tail = sealed[-_SEAL_LENGTH:]
+    if not (tail.startswith(_SEAL) and tail.endswith(_SEAL_END)):
+        return line
+    content = sealed[:-_SEAL_LENGTH] + b"}"
+    expected = tail[len(_SEAL) : -len(_SEAL_END)]
+    return content if xxhash.xxh3_64_hexdigest(content).encode() == expected else None
 
 
 def write_json_list(path: Path, records: Iterable[object]) -> int:
@@ -72,7 +96,9 @@ def _records(path: Path, kind: type[T], growing: bool) -> Iterator[T]:
             for number, line in enumerate(file, start=1):
                 if not line.strip():
                     continue
-                record = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+                record = unseal(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line)
+                if record is None:
+                    raise UsageError(f"{path}, line {number}: {CHANGED}")
                 try:
                     yield decoder.decode(record)
                 except BROKEN:
@@ -93,14 +119,18 @@ def quarantine_damaged_lines(path: Path, kind: type[T]) -> list[str]:
     decoder = msgspec.json.Decoder(kind)
     sound, damaged, faults = [], [], []
     for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
-        try:
-            decoder.decode(line)
+        content, reason = unseal(line), CHANGED
+        if content is not None:
+            try:
+                decoder.decode(content)
+                reason = ""
+            except BROKEN:
+                reason = fault(content, kind)
+        if not reason:
             sound.append(line)
-        except BROKEN:
-            if not line.endswith(b"\n"):
-                continue
+        elif line.endswith(b"\n"):
             damaged.append(line)
-            faults.append(f"{path}, line {number}: {fault(line, kind)}")
+            faults.append(f"{path}, line {number}: {reason}")
     if damaged:
         with atomic_path(path.with_name(f"{path.name}.damaged")) as temporary:
             temporary.write_bytes(b"".join(damaged))

@@ -9,6 +9,7 @@ import io
 import mmap
 import os
 import sys
+import tokenize
 import weakref
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+BAD_HEADER = (ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError, tokenize.TokenError)
+"""What numpy raises for a damaged header, which it parses as Python."""
 _NPY_LENGTH = slice(8, 10)
 """Offset in an .npy file of version 1.0 of the length of the rest of its header."""
 
@@ -56,7 +59,7 @@ def map_array(path: Path) -> npt.NDArray[Any]:
         if version != (1, 0):
             raise ValueError(path.name)
         shape, by_column, dtype = np.lib.format.read_array_header_1_0(header)
-    except ValueError:
+    except BAD_HEADER:
         raise ValueError(f"{path.name} is not an array written by this project") from None
     data = content[header.tell() :]
     if by_column or dtype.hasobject or len(data) != dtype.itemsize * int(np.prod(shape)):
@@ -68,7 +71,7 @@ def load_array(path: Path) -> npt.NDArray[Any]:
     """Return the array in a file, in memory. Raises ValueError if the file has none."""
     try:
         array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError):
+    except BAD_HEADER:
         raise ValueError(f"{path.name} is not an array written by this project") from None
     return array
 

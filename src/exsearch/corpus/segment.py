@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from exsearch.core.checksums import write_checksums
 from exsearch.core.errors import UsageError
 from exsearch.core.mapping import map_array, map_bytes, save_array
 from exsearch.core.trouble import writing
@@ -41,6 +42,8 @@ class Segment:
             raise ValueError(f"{_PASSAGES} is not a complete Arrow file") from None
 
     def _map(self, folder: Path, info: SegmentInfo) -> None:
+        self.folder = folder
+        self._validated: set[int] = set()
         self.start, self.stop = info.start, info.stop
         # not Arrow's own mapping, which keeps one file open per segment, of which there may be hundreds
         mapped = pa.py_buffer(map_bytes(folder / _PASSAGES))
@@ -88,7 +91,12 @@ class Segment:
         there = self._hashes[np.minimum(first, len(self._hashes) - 1)] == hashes
         for index in np.flatnonzero(there).tolist():
             last = np.searchsorted(self._hashes, hashes[index], side="right")
-            yield index, self._hash_rows[first[index] : last].tolist()
+            positions = self._hash_rows[first[index] : last].tolist()
+            if positions and max(positions) >= self.stop - self.start:
+                raise UsageError(
+                    f"{self.folder}: damaged corpus, {_ID_ROWS} names rows beyond its end; import it again"
+                )
+            yield index, positions
 
     def _slices(self, start: int, stop: int) -> Iterator[Any]:
         while start < stop:
@@ -99,7 +107,16 @@ class Segment:
 
     def _batch(self, number: int) -> Any:
         with self._lock:  # Arrow does not guarantee that a reader is thread-safe
-            return self._reader.get_batch(number)
+            try:
+                batch = self._reader.get_batch(number)
+                if number not in self._validated:  # a damaged offset would be followed out of the file
+                    batch.validate(full=True)
+                    self._validated.add(number)
+            except (pa.ArrowException, OSError, UnicodeDecodeError):
+                raise UsageError(
+                    f"{self.folder}: damaged corpus, {_PASSAGES} has unreadable passages; import it again"
+                ) from None
+        return batch
 
 
 class SegmentWriter:
@@ -140,6 +157,7 @@ class SegmentWriter:
             self._writer.close()
             save_array(self.folder / _ID_HASHES, hashes[order])
             save_array(self.folder / _ID_ROWS, order.astype(np.uint32))
+            write_checksums(self.folder)
         return SegmentInfo(self.start, self.rows, digest(self._sum))
 
     def abandon(self) -> None:
@@ -168,6 +186,7 @@ def merge_segments(parts: Sequence[Segment], folder: Path) -> None:
     order = np.argsort(hashes, kind="stable")
     save_array(folder / _ID_HASHES, hashes[order])
     save_array(folder / _ID_ROWS, rows[order])
+    write_checksums(folder)
 
 
 def hash_ids(ids: Iterable[str]) -> Hashes:

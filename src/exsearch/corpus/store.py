@@ -14,10 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from exsearch.core.atomic import atomic_path, is_file
+from exsearch.core.checksums import check_files, load_checked, read_checked, save_checked
 from exsearch.core.errors import UsageError
-from exsearch.core.jsonl import read_json
 from exsearch.core.locks import sole_writer
-from exsearch.core.mapping import load_array, save_array
 from exsearch.core.progress import progress
 from exsearch.core.trouble import opening
 from exsearch.corpus.layout import (
@@ -54,6 +53,7 @@ class Corpus:
         self.deleted = deleted
         """The deleted rows, sorted."""
         self._count = segments[-1].stop
+        check_files(*(segment_folder(folder, segment) for segment in segments))
         self._opened = [Segment(segment_folder(folder, segment), segment) for segment in segments]
         self._starts = [segment.start for segment in segments]
         self._prefixes = prefixes(segments)
@@ -211,7 +211,7 @@ def delete_passages(folder: Path, ids: Iterable[str]) -> Corpus:
             )
         deleted = np.union1d(corpus.deleted, np.array([*rows.values()], dtype=np.int64))
         with atomic_path(folder / DELETED) as temporary:
-            save_array(temporary, deleted)
+            save_checked(temporary, deleted)
     return Corpus.open(folder)
 
 
@@ -236,10 +236,10 @@ def _read_info(folder: Path) -> CorpusInfo:
     path = folder / INFO
     if not is_file(path):
         raise UsageError(f"{folder}: not a corpus folder (no {INFO}); create it with `exsearch corpus import`")
-    format_found = read_json(path, _Format).format
+    format_found = read_checked(path, _Format).format
     if format_found != FORMAT:
         raise UsageError(f"{folder}: corpus format {format_found}, this version reads format {FORMAT}; import it again")
-    return read_json(path, CorpusInfo)
+    return read_checked(path, CorpusInfo)
 
 
 def none_deleted() -> Rows:
@@ -249,7 +249,7 @@ def none_deleted() -> Rows:
 
 def _read_deleted(folder: Path) -> Rows:
     path = folder / DELETED
-    deleted: Rows = load_array(path) if path.exists() else none_deleted()
+    deleted: Rows = load_checked(path) if path.exists() else none_deleted()
     deleted.setflags(write=False)
     return deleted
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from exsearch.core.atomic import atomic_path, remove_unless_held
-from exsearch.core.jsonl import write_json
+from exsearch.core.checksums import write_checked
 from exsearch.core.merging import segments_to_merge
 from exsearch.corpus.layout import FORMAT, INFO, SEGMENTS, CorpusInfo, Rows, SegmentInfo, digest, segment_folder
 from exsearch.corpus.passage import Passage
@@ -88,7 +88,7 @@ class CorpusWriter:
     def commit(self) -> None:
         """Make all segments, finished and merged, the corpus; remove those that were merged."""
         self.finish()
-        write_json(self.folder / INFO, CorpusInfo(FORMAT, self.segments))
+        write_checked(self.folder / INFO, CorpusInfo(FORMAT, self.segments))
         discard_unlisted(self.folder, self.segments)
 
     def close(self) -> None:

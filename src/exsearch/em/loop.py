@@ -142,7 +142,7 @@ class EMRun:
         if message := check_failures(trajectories):
             self.say(f"{message}. They get weight 0.")
         weights = weigh(trajectories, questions, self.config.weigh)
-        write_jsonl(path, weights)
+        write_jsonl(path, weights, sealed=True)
         return Rollouts(name, journal, path, trajectories, weights)
 
     def m_step(self, rollouts: Rollouts, explorers: dict[str, Path]) -> list[Source]:

@@ -78,7 +78,7 @@ def reweigh(
         for number, old in enumerate(trajectories)
     ]
     reweighed = with_ratios(weighed, logs, config.weighting in UNNORMALISED)
-    write_jsonl(target, reweighed)
+    write_jsonl(target, reweighed, sealed=True)
     return reweighed
 
 

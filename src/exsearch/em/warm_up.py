@@ -18,7 +18,7 @@ class WarmUp:
     def make(self) -> list[Trajectory]:
         """Write the gold trajectories to the run folder and return them."""
         self._gold = self._run.ready or self._of_annotations()
-        write_jsonl(self._run.folder.warmup_trajectories, self._gold)
+        write_jsonl(self._run.folder.warmup_trajectories, self._gold, sealed=True)
         return self._gold
 
     def examples(self) -> list[Example]:

@@ -33,7 +33,7 @@ def majority(train: list[Question], evaluation: Evaluation, name: str = "majorit
     if path.exists() and list(read_jsonl(path, Trajectory)) != trajectories:
         raise UsageError(f"{path}: has another answer than {answer!r}; choose another folder")
     write_protocol(folder / PROTOCOL, protocol)
-    write_jsonl(path, trajectories)
+    write_jsonl(path, trajectories, sealed=True)
     scores = score(name, questions, trajectories, protocol.fingerprint)
     write_scores(folder, scores)
     return scores

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from transformers import AutoTokenizer, PreTrainedModel
 
 from exsearch.core.atomic import atomic_path
+from exsearch.core.checksums import write_checksums
 from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.core.fingerprint import fingerprint
 from exsearch.core.jsonl import write_json
@@ -58,6 +59,7 @@ def save_checkpoint(
                 (temporary / FLOAT32).mkdir()
                 save_file(exact, temporary / FLOAT32 / _FILE, metadata={_SERVED: model_fingerprint(temporary)})
             write_json(temporary / JOB, record)
+            write_checksums(temporary)
     except SafetensorError as error:  # safetensors' form of an operating-system error
         raise ExSearchError(f"{output}: cannot write the checkpoint: {error}") from error
 

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from exsearch.core.checkpoint import load_whole
+from exsearch.core.checkpoint import load_whole, require_undamaged
 from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import read_json
 
@@ -46,7 +46,8 @@ def stop_tokens(folder: Path) -> list[int]:
 def load_model(
     folder: Path, dtype: torch.dtype, quantisation: QuantizationConfigMixin | None = None
 ) -> PreTrainedModel:
-    """Load a causal language model into main memory. Raises UsageError for a folder without a whole one."""
+    """Load a causal language model into main memory. Raises UsageError for a folder without a whole, undamaged one."""
+    require_undamaged(folder, whole=True)
     model: PreTrainedModel = load_whole(causal_class(folder), folder, dtype=dtype, quantization_config=quantisation)
     return model
 

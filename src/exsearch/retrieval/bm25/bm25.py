@@ -235,11 +235,15 @@ def _score(
         weight = idf[term]
         start, titled, stop, first = spans[term]
         for place in range(start, titled):
-            scores[rows[place]] += weight * alone[codes[place]]
+            row = rows[place]
+            if row < len(scores):  # a damaged row must not be written to
+                scores[row] += weight * alone[codes[place]]
         for place in range(titled, stop):
             rest = np.float32(1) - alone[codes[place]]
             rest /= np.float32(1) + rest * in_title[titles[first + place - titled]]
-            scores[rows[place]] += weight * (np.float32(1) - rest)
+            row = rows[place]
+            if row < len(scores):
+                scores[row] += weight * (np.float32(1) - rest)
 
 
 @compiled

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exsearch.core.atomic import is_file
+from exsearch.core.errors import UsageError
 from exsearch.core.mapping import map_array, save_array
 from exsearch.retrieval.rank import compiled
 
@@ -38,7 +39,7 @@ class Postings:
 
     def __init__(self, folder: Path, rows: range) -> None:
         """Map the files in `folder`. Raises ValueError if they do not fit together."""
-        self.rows = rows
+        self.folder, self.rows = folder, rows
         self.terms, self.starts, self.postings, self.codes, self.titles, totals = (
             map_array(folder / f"{name}.npy") for name in ("terms", "starts", "rows", "codes", "titles", "words")
         )
@@ -66,6 +67,10 @@ class Postings:
         the title codes start.
         """
         _find(spans, terms, self.terms, self.starts)
+        first, titled, stop, titles = spans.T
+        ordered = (first >= 0) & (first <= titled) & (titled <= stop) & (stop <= len(self.postings))
+        if not (ordered & (titles >= 0) & (titles + stop - titled <= len(self.titles))).all():
+            raise UsageError(f"{self.folder}: damaged index, starts.npy points beyond its files; build it again")
 
 
 class Field:

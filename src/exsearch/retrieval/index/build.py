@@ -12,6 +12,7 @@ from typing import Any, cast
 import msgspec
 
 from exsearch.core.atomic import atomic_path, behind_link, remove, replace_atomically
+from exsearch.core.checksums import check_files, write_checked, write_checksums
 from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import read_json, write_json
 from exsearch.core.locks import sole_writer
@@ -99,6 +100,7 @@ def _extends(folder: Path, there: IndexInfo, plan: dict[str, Any], corpus: Corpu
     if stem_differently(stemmer_of(simple), there.stemmer):
         return False
     try:
+        check_files(folder / SHARED)
         simple.check_shared(folder / SHARED, settings)
         encoder = _shared_encoder(folder)
         if not lacks_nothing(folder, there, corpus):
@@ -178,7 +180,7 @@ def _fill(
         stemmer=stemmer,
     )
     if info != there:
-        write_json(folder / INFO, info)
+        write_checked(folder / INFO, info)
     discard_unlisted(folder, segments)
 
 
@@ -189,6 +191,7 @@ def _prepare(shared: Path, implementation: Kind, corpus: Corpus, settings: Any) 
             temporary.mkdir()
             encoder = implementation.prepare(corpus, temporary, settings)
             write_json(temporary / ENCODER, encoder)
+            write_checksums(temporary)
     return _shared_encoder(shared.parent)
 
 

@@ -20,9 +20,9 @@ import msgspec
 import numpy as np
 
 from exsearch.core.atomic import is_file
+from exsearch.core.checksums import read_checked
 from exsearch.core.errors import UsageError
 from exsearch.core.fingerprint import fingerprint
-from exsearch.core.jsonl import read_json
 from exsearch.core.mapping import load_array
 from exsearch.corpus.layout import Rows
 from exsearch.corpus.store import Corpus, none_deleted
@@ -141,9 +141,9 @@ def read_index_info(folder: Path) -> IndexInfo:
     path = folder / INFO
     if not is_file(path):
         raise UsageError(f"{folder}: not an index folder (no {INFO}); create it with `exsearch index`")
-    if (format := read_json(path, _Format).format) != FORMAT:
+    if (format := read_checked(path, _Format).format) != FORMAT:
         raise UsageError(f"{folder}: index format {format}, this version reads format {FORMAT}; build it again")
-    return read_json(path, IndexInfo)
+    return read_checked(path, IndexInfo)
 
 
 class _Format(msgspec.Struct):

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import msgspec
 
+from exsearch.core.checksums import check_files
 from exsearch.core.errors import UsageError
 from exsearch.core.shape import convert
 from exsearch.core.trouble import opening
@@ -67,6 +68,7 @@ def open_with_corpus(
                 )
             settings = convert(info.parameters, implementation.Parameters)
             segments = segments_of(folder, info)
+            check_files(folder / SHARED, *(segment.folder for segment in segments))
             opened = OpenedIndex(folder, corpus, info, settings, again, folder / SHARED, segments)
             if is_composite(implementation):
                 return implementation(opened, open_index), corpus

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from exsearch.core.atomic import atomic_path
+from exsearch.core.checksums import write_checksums
 from exsearch.corpus.store import Corpus
 from exsearch.retrieval.index.folder import SHARED, segment_at
 from exsearch.retrieval.index.kinds import Kind, segmented_kind
@@ -36,3 +37,4 @@ def build_segment(target: Target, rows: range, advance: Callable[[int], None]) -
         temporary.mkdir()
         shared = target.folder / SHARED
         target.implementation.build_segment(target.corpus, rows, shared, temporary, target.settings, advance)
+        write_checksums(temporary)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from exsearch.core.atomic import atomic_path, remove_unless_held
+from exsearch.core.checksums import check_files, write_checksums
 from exsearch.core.mapping import save_array
 from exsearch.core.merging import segments_to_merge
 from exsearch.core.messages import logger
@@ -83,6 +84,7 @@ def _merge(target: Target, parts: list[Segment]) -> None:
             save_array(temporary / DROPPED, dropped)
         if target.encodes:
             save_array(temporary / PARTS, np.array([build.start for part in parts for build in part.builds()]))
+        write_checksums(temporary)
 
 
 def _is_sound(target: Target, rows: range) -> bool:
@@ -91,6 +93,7 @@ def _is_sound(target: Target, rows: range) -> bool:
     if not segment.folder.is_dir():
         return False
     try:
+        check_files(segment.folder, cheap=0)  # an addition to a large index looks at all of its segments
         target.implementation.check_segment(segment, target.folder / SHARED, target.settings)
     except (OSError, MemoryError, *DAMAGE) as error:
         if trouble := machine_trouble(error, segment.folder):

@@ -31,7 +31,7 @@ from exsearch.corpus.store import Corpus, none_deleted
 from exsearch.retrieval.bm25.bm25 import Bm25, Bm25Parameters
 from exsearch.retrieval.encoders.base import EMBEDDED
 from exsearch.retrieval.encoders.token_encoder import TokenEncoder, encoder_of_build, fresh_encoder, text_blocks
-from exsearch.retrieval.index.folder import EncoderInfo, OpenedIndex, Segment, require_same_encoder
+from exsearch.retrieval.index.folder import EncoderInfo, OpenedIndex, Segment, StemmerInfo, require_same_encoder
 from exsearch.retrieval.late.codec import Codec, Floats, inner_products, max_similarity
 from exsearch.retrieval.rank import Best, Ranked, to_hits
 
@@ -47,7 +47,7 @@ class LateParameters(msgspec.Struct, frozen=True):
     """Bytes per quantised token; at most the encoder's dimensions."""
     max_tokens: Annotated[int, msgspec.Meta(ge=8, le=8192)] = 256
     """Maximum tokens of passages and queries; longer ones are truncated."""
-    candidates: Annotated[int, msgspec.Meta(ge=1)] = 100
+    candidates: Annotated[int, msgspec.Meta(ge=1, le=10**9)] = 100
     """Number of candidates from each source; at least k."""
     sources: Literal["bm25", "means", "both"] = "both"
     """Sources of candidates. `bm25` alone avoids a scan over one byte per dimension and passage for each query."""
@@ -65,6 +65,8 @@ class Vectors:
         tokens = int(self.offsets[-1]) if len(self.offsets) else 0
         if (
             len(self.offsets) != len(segment.rows) + 1
+            or self.offsets[0] != 0
+            or (np.diff(self.offsets) < 0).any()
             or len(codes) != tokens * codec.groups
             or self.means.shape != (len(segment.rows), codec.axes.shape[1])
         ):
@@ -160,6 +162,11 @@ class Late:
         """Map the vectors and the inverted file."""
         Vectors(segment, Codec.load(shared), none_deleted())
         Bm25.check_segment(_inverted(segment), shared, Bm25Parameters())
+
+    @staticmethod
+    def stemmer() -> StemmerInfo:
+        """Return that of the inverted file."""
+        return Bm25.stemmer()
 
     @staticmethod
     def indivisible(parameters: LateParameters) -> None:

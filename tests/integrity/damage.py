@@ -1,0 +1,161 @@
+"""Damages one file after another of a folder, and tells what becomes of each: seen, harmless, or a fault of ours."""
+
+import contextlib
+import io
+import multiprocessing
+import pickle
+import random
+import shutil
+import signal
+import traceback
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from exsearch.core.errors import ExSearchError, UsageError
+from exsearch.verify import checks_of, faults_in
+
+SECONDS = 60
+"""Maximum time of a trial."""
+QUICK = multiprocessing.get_context("fork")
+CLEAN = multiprocessing.get_context("forkserver")
+"""Forks processes from one without threads, which do not survive a fork; slower, since each imports what it needs."""
+CLEAN.set_forkserver_preload(["exsearch.retrieval.late.late", "exsearch.retrieval.dense.dense", "exsearch.verify"])
+
+
+class Outcome(NamedTuple):
+    """What became of one damage."""
+
+    file: str
+    damage: str
+    kind: str
+    """`refused` on opening, `verified` (found by verify alone), `harmless` (same result, nothing found), or a fault:
+    `silent` (another result, nothing found), `traceback`, `signal`, `hung`."""
+    detail: str = ""
+
+    @property
+    def is_fault(self) -> bool:
+        return self.kind in ("silent", "traceback", "signal", "hung")
+
+
+def damages(size: int, source: random.Random, flips: int) -> Iterator[tuple[str, Callable[[bytearray], None]]]:
+    """Yield ways to damage a file, by name."""
+    for _ in range(flips if size else 0):
+        at, bit = source.randrange(size), source.randrange(8)
+
+        def flip(content: bytearray, at: int = at, bit: int = bit) -> None:
+            content[at] ^= 1 << bit
+
+        yield f"bit {bit} of byte {at}", flip
+    for share in (0.0, 0.5, 0.99):
+
+        def cut(content: bytearray, share: float = share) -> None:
+            del content[int(len(content) * share) :]
+
+        yield f"cut to {share:.0%}", cut
+
+    def zero(content: bytearray) -> None:
+        content[:] = bytes(len(content))
+
+    def zero_end(content: bytearray) -> None:
+        content[-min(len(content), 4096) :] = bytes(min(len(content), 4096))
+
+    yield "all zeros", zero
+    yield "last block zero", zero_end
+
+
+def try_all(
+    folder: Path,
+    use: Callable[[Path], Any],
+    flips: int,
+    skipped: tuple[str, ...] = (),
+    processes: Any = QUICK,
+) -> list[Outcome]:
+    """Damage every file in `folder`, in a copy, one way at a time.
+
+    `use`, a function of a module, opens the folder and returns what it gives.
+    """
+    expected = result_of(folder, use, processes)
+    copy = folder.with_name(f"{folder.name}-damaged")
+    shutil.copytree(folder, copy)
+    outcomes, source = [], random.Random(0)
+    for path in sorted(copy.rglob("*")):
+        if not path.is_file() or path.name in skipped:
+            continue
+        content, name = path.read_bytes(), path.relative_to(copy).as_posix()
+        for label, damage in damages(len(content), source, flips):
+            damaged = bytearray(content)
+            damage(damaged)
+            if bytes(damaged) == content:
+                continue
+            path.unlink()  # another file, since the old one may be mapped
+            path.write_bytes(damaged)
+            kind, detail = _trial(copy, use, expected, processes)
+            outcomes.append(Outcome(name, label, kind, detail))
+            path.unlink()
+            path.write_bytes(content)
+    shutil.rmtree(copy)
+    return outcomes
+
+
+def _trial(folder: Path, use: Callable[[Path], Any], expected: bytes, processes: Any) -> tuple[str, str]:
+    """Try in a process of its own: a signal would end this one too, and threads do not survive a fork."""
+    receiving, sending = processes.Pipe(duplex=False)
+    child = processes.Process(target=_child, args=(sending, folder, use, expected))
+    child.start()
+    sending.close()
+    found: tuple[str, str] | None = None
+    with contextlib.suppress(EOFError):
+        found = receiving.recv() if receiving.poll(SECONDS) else ("hung", "")
+    if found == ("hung", ""):
+        child.kill()
+    child.join()
+    if found is not None:
+        return found
+    number = -(child.exitcode or 0)
+    return "signal", signal.Signals(number).name if number > 0 else f"exit code {-number}"
+
+
+def _child(sending: Connection, folder: Path, use: Callable[[Path], Any], expected: bytes) -> None:
+    sending.send(_outcome(folder, use, expected))
+
+
+def _result(sending: Connection, folder: Path, use: Callable[[Path], Any]) -> None:
+    sending.send_bytes(pickle.dumps(use(folder)))
+
+
+def result_of(folder: Path, use: Callable[[Path], Any], processes: Any) -> bytes:
+    """Return what `use` gives for the undamaged folder, pickled."""
+    receiving, sending = processes.Pipe(duplex=False)
+    child = processes.Process(target=_result, args=(sending, folder, use))
+    child.start()
+    sending.close()
+    content: bytes = receiving.recv_bytes()
+    child.join()
+    return content
+
+
+def _outcome(folder: Path, use: Callable[[Path], Any], expected: bytes) -> tuple[str, str]:
+    with contextlib.redirect_stderr(io.StringIO()):
+        try:
+            result = pickle.dumps(use(folder))
+        except ExSearchError as error:
+            return "refused", str(error)
+        except Exception:
+            return "traceback", traceback.format_exc()
+        try:
+            faults = list(faults_in(checks_of(folder), lambda count: None))
+        except UsageError:  # nothing has a checksum
+            faults = []
+        except Exception:
+            return "traceback", traceback.format_exc()
+    if faults:
+        return "verified", faults[0].reason
+    return ("harmless", "") if result == expected else ("silent", "")
+
+
+def summary(outcomes: list[Outcome]) -> dict[str, int]:
+    """Return how often each kind occurred."""
+    kinds = [outcome.kind for outcome in outcomes]
+    return {kind: kinds.count(kind) for kind in sorted(set(kinds))}

@@ -1,0 +1,71 @@
+"""A damaged checkpoint is refused in one line, whoever saved it; its weights are never silently other ones."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from damage import CLEAN, summary, try_all
+
+from exsearch.agent.chat import ChatFormat
+from exsearch.config import ModelConfig
+from exsearch.core.checksums import CHECKSUMS, write_checksums
+from exsearch.core.errors import UsageError
+from exsearch.engine.base import Sampling
+from exsearch.engine.batch import generate
+from exsearch.engine.hf.engine import HFEngine
+from exsearch.engine.models.builtin import resolve_model
+from exsearch.engine.spec import EngineSpec
+from tiny_models import save_tiny
+
+IGNORED = ("exsearch.json",)
+"""Says what a checkpoint was trained from; loading does not read it."""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, chat: ChatFormat) -> Path:
+    folder = tmp_path_factory.mktemp("damaged") / "model"
+    save_tiny(folder, chat, spread=0.3)
+    return folder
+
+
+def use(folder: Path) -> Any:
+    """Load it as exploring does; return what it says."""
+    os.environ["XDG_CACHE_HOME"] = str(folder.parent / "cache")
+    resolved = resolve_model(str(folder))
+    chat = ChatFormat.load(resolved)
+    engine = HFEngine.load(EngineSpec(resolved, ModelConfig(device="cpu", precision="fp32"), 256, 2))
+    [said] = generate(engine, [chat.first_prompt("Who?")], Sampling(4, [], temperature=0.0), [0])
+    return said.token_ids, [round(value, 3) for value in said.logprobs]
+
+
+@pytest.mark.slow
+def test_a_checkpoint_with_checksums_is_refused_by_the_damaged_file(model: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(model, own)
+    write_checksums(own)
+    outcomes = try_all(own, use, flips=6, skipped=IGNORED, processes=CLEAN)
+    assert not [outcome for outcome in outcomes if outcome.is_fault], summary(outcomes)
+    assert all(outcome.kind in ("refused", "harmless", "verified") for outcome in outcomes)
+
+
+def test_a_damaged_file_of_a_checkpoint_is_named_before_anything_is_loaded(model: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(model, own)
+    write_checksums(own)
+    assert resolve_model(str(own)) == own
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        content = (own / name).read_bytes()
+        (own / name).write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
+        with pytest.raises(UsageError, match=rf"damaged \({name}: its content has changed\); restore it"):
+            resolve_model(str(own))
+        (own / name).write_bytes(content)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_others_is_refused_or_gives_what_its_files_say(model: Path) -> None:
+    """Without checksums a flipped weight cannot be seen, but nothing ends in a traceback or a signal."""
+    assert not (model / CHECKSUMS).exists()
+    outcomes = try_all(model, use, flips=6, processes=CLEAN)
+    assert not [outcome for outcome in outcomes if outcome.kind in ("traceback", "signal", "hung")], summary(outcomes)

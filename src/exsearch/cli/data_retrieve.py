@@ -35,7 +35,8 @@ def retrieve(
     overrides: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Search for the text of each question in the file QUESTIONS and write the documents to OUT.
+    """Search for the text of each question in the file QUESTIONS, in any format that `exsearch data import` reads, and
+    write the documents to OUT.
 
     Run the same command again to resume. With `--set data.record=FILE` the searches are also recorded, so that
     replay:FILE answers them without the index.
@@ -46,12 +47,12 @@ def retrieve(
     from exsearch.compat.searchlm.formats import paired_of
     from exsearch.core.atomic import require_distinct_paths
     from exsearch.core.jsonl import write_json_list, write_jsonl
-    from exsearch.questions.question import read_questions
+    from exsearch.questions.readers.formats import read_any_questions
     from exsearch.questions.with_hits import pair
 
     config = settings(recipe, overrides)
     require_distinct_paths(out, [questions, Path(config.data.record) if config.data.record else None])
-    records = read_questions(questions, unanswered=layout == "ours", emptied=layout == "ours")
+    records = read_any_questions(questions, unanswered=layout == "ours", emptied=layout == "ours")
     with resumable_retriever(experiment_on(index, config), out) as retriever:
         fingerprint = retriever.fingerprint
         paired = pair(records, retriever, k)

@@ -16,7 +16,10 @@ from exsearch.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from exsearch.agent.chat import ChatFormat
+    from exsearch.agent.trajectory import Trajectory
     from exsearch.config import Config
     from exsearch.retrieval.base import Retriever
     from exsearch.warmup.quality import WarmupReport
@@ -55,6 +58,14 @@ def _price(context: click.Context, option: click.Parameter, value: str | None) -
 @click.option(
     "--price", metavar="IN,OUT", callback=_price, help="Price of a million prompt and completion tokens of the teacher."
 )
+@click.option(
+    "--format",
+    "layout",
+    type=click.Choice(["ours", "reference"]),
+    default="ours",
+    show_default=True,
+    help="JSON lines of trajectories, or SearchLM's JSON list of conversations with `messages`.",
+)
 @config_option
 @set_option
 @json_option
@@ -70,6 +81,7 @@ def warmup(
     api_key_file: Path | None,
     attempts: int,
     price: tuple[float, float] | None,
+    layout: str,
     recipe: Path | None,
     overrides: tuple[str, ...],
     as_json: bool,
@@ -85,7 +97,7 @@ def warmup(
     from exsearch.agent.loading import resumable_retriever
     from exsearch.core.atomic import require_distinct_paths
     from exsearch.core.errors import UsageError
-    from exsearch.core.jsonl import write_json, write_jsonl
+    from exsearch.core.jsonl import write_json, write_json_list, write_jsonl
     from exsearch.questions.question import read_questions
     from exsearch.warmup.plan import GoldPassages
     from exsearch.warmup.quality import Quality
@@ -99,14 +111,21 @@ def warmup(
     experiment = experiment_on(index, config)
     chat = experiment.chat
     quality = Quality(chat)
+
+    def write(trajectories: "Iterator[Trajectory]") -> None:
+        if layout == "ours":
+            write_jsonl(out, trajectories)
+        else:
+            write_json_list(out, ({"messages": chat.messages(each.token_ids)} for each in trajectories))
+
     with resumable_retriever(experiment, out) as retriever:
         if teacher and teacher_model:
             writer = _teacher(teacher, teacher_model, api_key_file, config, chat, retriever, attempts, out)
-            write_jsonl(out, quality.count(writer.outcomes(records)))
+            write(quality.count(writer.outcomes(records)))
             report = quality.report(retriever.fingerprint, teacher_model, writer.cost(price))
         else:
             passages = GoldPassages.of(experiment)
-            write_jsonl(out, quality.count(gold_outcomes(records, retriever, chat, config.agent, passages)))
+            write(quality.count(gold_outcomes(records, retriever, chat, config.agent, passages)))
             report = quality.report(retriever.fingerprint, GOLD)
     write_json(out.with_suffix(".report.json"), report)
     if as_json:

@@ -7,6 +7,7 @@ no entry, and the summary counts them.
 
 import argparse
 import re
+from collections import Counter
 from pathlib import Path
 
 from exsearch.agent.chat import ChatFormat
@@ -43,12 +44,16 @@ def run(options: argparse.Namespace) -> Path:
     outputs = read_json(options.inference_file, InferenceFile).output
     usable = [output for output in outputs if _usable(output)]
     if not usable:
-        raise UsageError(f"{options.inference_file}: none of {len(outputs)} trajectories has an answer turn")
+        raise UsageError(
+            f"{options.inference_file}: none of {len(outputs)} trajectories can be weighed: {_reasons(outputs)}"
+        )
     entries = weighted(usable, options.model_name_or_path, options.weighting, options.set)
     target: Path = options.output_dir / f"{options.inference_file.stem}.epo{options.epo}.json"
     write_json(target, entries)
     mean = sum(entry.prob for entry in entries) / len(entries)
     print(f"{target}: {len(entries)} weights of {len(outputs)} trajectories, mean {mean:.3f} ({options.weighting})")
+    if unusable := [output for output in outputs if not _usable(output)]:
+        print(f"{len(unusable)} have no weight: {_reasons(unusable)}")
     return target
 
 
@@ -90,6 +95,12 @@ def _usable(output: Output) -> bool:
     answered = bool(output.prediction) and roles == ["user", "assistant"] * (len(roles) // 2)
     facts = [message.content for message in output.messages[:-1] if message.role == "assistant"]
     return answered and sum(bool(_EMPTY_FACT.search(fact)) for fact in facts) <= MAX_EMPTY_FACTS
+
+
+def _reasons(outputs: list[Output]) -> str:
+    """Return how many trajectories ended for which reason without a usable answer."""
+    reasons = Counter("too many empty facts" if output.prediction else output.stop_reason for output in outputs)
+    return ", ".join(f"{count} {reason or 'without an answer'}" for reason, count in reasons.most_common())
 
 
 def _tokens(messages: list[Message], chat: ChatFormat) -> TokenIds:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from exsearch.agent.chat import ChatFormat
+from exsearch.compat.searchlm.flags import add_extra_flags, extra_settings
 from exsearch.compat.searchlm.formats import Message
 from exsearch.config import ModelConfig, TrackingConfig, TrainingConfig, apply_override
 from exsearch.core.errors import UsageError
@@ -54,12 +55,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--gradient_accumulation_steps", type=int, default=1)
     add("--learning_rate", type=float, default=5e-5)
     add("--num_train_epochs", type=float, default=3.0)
-    add("--lr_scheduler_type", default="cosine", help="cosine, linear or constant")
+    add("--lr_scheduler_type", default="cosine", help="cosine, linear, constant or constant_with_warmup")
     add("--bf16", **BOOLEAN, help="forward pass in bfloat16; by default where the hardware supports it")
     add(
         "--resume_from_checkpoint", default="", help="the output folder: resume, and fail if there is nothing to resume"
     )
     add("--seed", type=int, default=0)
+    add_extra_flags(parser, BOOLEAN)
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting of learn, such as lora_rank=8")
 
 
@@ -114,8 +116,7 @@ def training_config(options: argparse.Namespace, zero: dict[str, Any]) -> Traini
         "micro_batch_tokens": options.per_device_train_batch_size * options.cutoff_len,
         "learning_rate": options.learning_rate,
         "max_grad_norm": 1.0,  # the default of the reference's trainer, per token as here
-        "warmup_ratio": options.warmup_ratio,
-        "schedule": options.lr_scheduler_type,
+        **extra_settings(options),
         "save_steps": options.save_steps,
         "sharding": f"zero{zero['zero_optimization']['stage']}" if zero else "none",
         "deepspeed": options.deepspeed,

@@ -6,6 +6,7 @@ import os
 import sys
 from typing import NoReturn
 
+from exsearch.compat.searchlm.flags import REFUSED
 from exsearch.core.errors import UsageError, nearest
 from exsearch.processes.command import run_command
 
@@ -18,15 +19,26 @@ def main() -> NoReturn:
     run_command(lambda: _run(sys.argv[1:]), silent=os.environ.get("RANK", "0") != "0")
 
 
+def _require_index(name: str, words: list[str]) -> None:
+    """Refuse to explore without an index before anything is imported, which takes many seconds."""
+    flags = {word.partition("=")[0] for word in words}
+    if name == "inference" and not flags & {"--index", "-h", "--help"} and not os.environ.get("API_SEARCH"):
+        raise UsageError("name the index: --index FOLDER or URL, or API_SEARCH=http://HOST:PORT")
+
+
 def _run(words: list[str]) -> None:
     name = os.environ.get("PROCEDURE", "")
     if name not in PROCEDURES:
         choices = ", ".join(PROCEDURES)
         raise UsageError(f"PROCEDURE={name}: set it to one of {choices}{nearest(name, list(PROCEDURES))}")
+    _require_index(name, words)
     procedure = importlib.import_module(PROCEDURES[name])
     parser = argparse.ArgumentParser(prog=f"PROCEDURE={name} src/run.py", allow_abbrev=False)
     procedure.add_options(parser)
     options, unknown = parser.parse_known_args(words)
+    for word in unknown:
+        if advice := REFUSED.get(word.partition("=")[0]):
+            raise UsageError(f"{word.partition('=')[0]}: {advice}")
     if unknown:
         flags = [flag for action in parser._actions for flag in action.option_strings]
         raise UsageError(f"unknown flag {unknown[0]}{nearest(unknown[0], flags)}")

@@ -7,6 +7,7 @@ from typing import Any
 
 from exsearch.core.errors import UsageError
 from exsearch.core.registry import unknown
+from exsearch.questions.question import Question, read_questions, sound
 from exsearch.questions.readers.annotated import Annotated, SkippedRecord
 from exsearch.questions.readers.companions import Companions
 from exsearch.questions.readers.frameworks import (
@@ -73,6 +74,16 @@ def known_formats(companions: Companions = _ALONE) -> dict[str, Format]:
         _NQ_OPEN: Format(is_nq_open, read_plain),
         _PLAIN: Format(is_plain, read_plain),
     }
+
+
+def read_any_questions(path: Path, unanswered: bool = False, emptied: bool = False) -> list[Question]:
+    """Read questions in any known format; records that the format skips are skipped. Raises UsageError as `sound`."""
+    first = next(iter(read_records(path)), None)
+    if first is None or is_own(first.fields):
+        return read_questions(path, unanswered=unanswered, emptied=emptied)
+    records = (record for _, record in QuestionFile(path, known_formats()))
+    questions = (record.question for record in records if isinstance(record, Annotated))
+    return list(sound(questions, str(path), unanswered, emptied))
 
 
 class QuestionFile:

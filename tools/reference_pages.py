@@ -23,6 +23,7 @@ import msgspec
 from exsearch.agent.grammars.registry import GRAMMARS
 from exsearch.cli.main import exsearch as command_line
 from exsearch.config import Config, TrainingConfig
+from exsearch.config.sections import LARGEST
 from exsearch.core.atomic import write_text
 from exsearch.core.registry import Registry
 from exsearch.effects import EFFECTS
@@ -171,7 +172,7 @@ def choices(key: str, kind: Any) -> str:
 def bounds(kind: Any) -> str:
     """Return the range of a number, empty where it has none."""
     low = f"≥ {kind.ge}" if kind.ge is not None else f"> {kind.gt}" if kind.gt is not None else ""
-    high = f"≤ {kind.le}" if kind.le is not None else ""
+    high = f"≤ {kind.le}" if kind.le is not None and kind.le < LARGEST else ""  # others only keep out mistakes
     return " and ".join(part for part in (low, high) if part)
 
 

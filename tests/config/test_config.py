@@ -25,7 +25,7 @@ def settings_of(kind: inspect.Type) -> st.SearchStrategy[Any]:
     if isinstance(kind, inspect.StructType):
         return st.builds(kind.cls, **{field.name: settings_of(field.type) for field in kind.fields})
     if isinstance(kind, inspect.IntType):
-        return st.integers(kind.ge or 0, 2**63 - 1)
+        return st.integers(kind.ge or 0, kind.le or 2**63 - 1)
     if isinstance(kind, inspect.FloatType):
         return st.floats(kind.gt or kind.ge or 0.0, kind.le or 1e300, exclude_min=kind.gt is not None)
     if isinstance(kind, inspect.UnionType):

@@ -67,6 +67,8 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
         tree[name] = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         tree[name] = value
+    except (RecursionError, ValueError):  # the latter for a number of thousands of digits
+        raise UsageError(f"--set {key}: its value is nested too deeply, or a number with too many digits") from None
 
 
 def _refuse_unknown(tree: dict[str, Any], kind: type[msgspec.Struct], source: str, prefix: str) -> None:

@@ -7,10 +7,14 @@ import msgspec
 
 from exsearch.core.named import ours_or_own
 
-Positive = Annotated[int, msgspec.Meta(ge=1)]
-Count = Annotated[int, msgspec.Meta(ge=0)]
-PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
-NonNegativeFloat = Annotated[float, msgspec.Meta(ge=0)]
+LARGEST = 10**9
+"""No setting makes sense beyond this; it keeps infinity and mistyped numbers out."""
+Positive = Annotated[int, msgspec.Meta(ge=1, le=LARGEST)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
+PositiveFloat = Annotated[float, msgspec.Meta(gt=0, le=LARGEST)]
+NonNegativeFloat = Annotated[float, msgspec.Meta(ge=0, le=LARGEST)]
+Temperature = Annotated[float, msgspec.Meta(gt=0, le=100)]
+Seed = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 Normalisation = Literal["question", "trajectory", "token"]
@@ -173,7 +177,7 @@ class TrainingConfig(Section, frozen=True):
     """Divisor of the loss of a step. `expected`: the weighted number of loss tokens that a batch has on average, a
     constant, so that a trajectory counts by its weight whichever batch it is in. `batch`: the weight of the step's own
     batch, as in versions before this setting."""
-    learning_rate: PositiveFloat = 1e-4
+    learning_rate: Annotated[float, msgspec.Meta(gt=0, le=10)] = 1e-4
     """Peak learning rate."""
     warmup_ratio: Share = 0.1
     """Share of the steps over which the learning rate rises."""
@@ -250,7 +254,7 @@ class ExploreConfig(Section, frozen=True):
     of the file."""
     samples: Positive = 4
     """Trajectories per question (K)."""
-    temperature: PositiveFloat = 1.0
+    temperature: Temperature = 1.0
     """Sampling temperature."""
     top_p: Share = 1.0
     """Nucleus sampling: the smallest set of tokens with this probability. 1 samples from all tokens."""
@@ -365,7 +369,7 @@ class Config(Section, frozen=True):
 
     title: str = "ExSearch run"
     """Heading of the report."""
-    seed: Count = 0
+    seed: Seed = 0
     """Seed of sampling, data order and adapters."""
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()

@@ -26,6 +26,8 @@ _NAMES = {
 }
 _OPEN_TEXT = re.compile(r'"(?:[^"\\]|\\.)*\\?', re.DOTALL)
 """The start of a JSON string without its end."""
+_LARGE = 10**9
+"""An upper limit from here on is named only to who exceeds it."""
 _SHOWN = 40
 """Maximum characters of a value in a message."""
 
@@ -140,7 +142,7 @@ def _at(path: str, value: Any, kind: Any, strict: bool) -> str:
             return _at(where, part, each, strict)
     if limits is not None and _accepted(value, kind, strict):
         names = (limits.extra or {}).get("names", [])
-        return f"{_said(path)}must be {_limited(limits)}, not {_shown(value)}{_meant(value, names)}"
+        return f"{_said(path)}must be {_limited(limits, value)}, not {_shown(value)}{_meant(value, names)}"
     return f"{_said(path)}must be {_expected(kind)}, not {_shown(value)}{_meant(value, _names(kind))}"
 
 
@@ -193,13 +195,18 @@ def _without_limits(kind: Any) -> tuple[Any, msgspec.Meta | None]:
     return kind, None
 
 
-def _limited(limits: msgspec.Meta) -> str:
+def _limited(limits: msgspec.Meta, value: Any) -> str:
+    high = limits.le
+    if high is not None and high >= _LARGE:  # such a limit only keeps out what makes no sense
+        low = limits.ge if limits.ge is not None else limits.gt
+        if isinstance(value, int | float) and low is not None and not value > high and value == value:
+            high = None
     if limits.pattern and limits.description:  # a description replaces the pattern
         return limits.description
     phrases = {
         "at least": limits.ge,
         "more than": limits.gt,
-        "at most": limits.le,
+        "at most": high,
         "less than": limits.lt,
         "of a length of at least": limits.min_length,
         "of a length of at most": limits.max_length,

@@ -21,6 +21,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}{_fault(text, error)}") from None
+    except (RecursionError, ValueError):  # the latter for a number of thousands of digits
+        raise UsageError(f"{path}: nested too deeply, or a number with too many digits") from None
 
 
 def _fault(text: str, error: tomllib.TOMLDecodeError) -> str:

@@ -12,6 +12,7 @@ import os
 import re
 import socket
 import ssl
+import time
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import NamedTuple
@@ -94,6 +95,57 @@ def async_client(url: httpx2.URL, timeout: httpx2.Timeout, headers: dict[str, st
     """Return a client for the server of a URL, and no other, in one event loop; see `client`."""
     transport = httpx2.AsyncHTTPTransport(proxy=_address(url), limits=httpx2.Limits())
     return httpx2.AsyncClient(transport=transport, timeout=timeout, headers=headers)
+
+
+MAX_BYTES = 1 << 26
+"""Maximum size of an answer, unpacked."""
+
+
+class TooLongError(Exception):
+    """An answer was longer than MAX_BYTES."""
+
+    def __init__(self) -> None:
+        """Say so."""
+        super().__init__(f"the answer is longer than {MAX_BYTES >> 20} MiB")
+
+
+class _Body:
+    """Collects the chunks of an answer within limits."""
+
+    def __init__(self, seconds: float) -> None:
+        self.content = bytearray()
+        self._deadline = time.monotonic() + seconds
+
+    def add(self, chunk: bytes) -> None:
+        self.content += chunk
+        if len(self.content) > MAX_BYTES:
+            raise TooLongError
+        if time.monotonic() > self._deadline:  # httpx2 only limits the time between two chunks
+            raise httpx2.ReadTimeout("")
+
+
+def exchange(client: httpx2.Client, request: httpx2.Request, seconds: float) -> tuple[httpx2.Response, bytes]:
+    """Send a request; return the response and its body. Raises httpx2.HTTPError and TooLongError."""
+    body, response = _Body(seconds), client.send(request, stream=True)
+    try:
+        for chunk in response.iter_bytes():
+            body.add(chunk)
+    finally:
+        response.close()
+    return response, bytes(body.content)
+
+
+async def exchange_async(
+    client: httpx2.AsyncClient, request: httpx2.Request, seconds: float
+) -> tuple[httpx2.Response, bytes]:
+    """Do the same in an event loop."""
+    body, response = _Body(seconds), await client.send(request, stream=True)
+    try:
+        async for chunk in response.aiter_bytes():
+            body.add(chunk)
+    finally:
+        await response.aclose()
+    return response, bytes(body.content)
 
 
 def connect(url: httpx2.URL, seconds: float) -> socket.socket:

@@ -19,7 +19,7 @@ from exsearch.retrieval.index.folder import OpenedIndex
 from exsearch.retrieval.index.kinds import segmented_kind, typed
 from exsearch.retrieval.rerank import Reranker
 
-Positive = Annotated[int, msgspec.Meta(ge=1)]
+Positive = Annotated[int, msgspec.Meta(ge=1, le=10**9)]
 _KINDS = ("bm25", "late", "dense")
 
 

@@ -18,14 +18,13 @@ from exsearch.core.registry import unknown
 from exsearch.core.retry import LONGEST_PAUSE, RetryPolicy, retry_after
 from exsearch.core.shape import ShapeError, decode
 from exsearch.corpus.passage import Hit
-from exsearch.network.http_client import client, describe
+from exsearch.network.http_client import TooLongError, client, describe, exchange
 from exsearch.network.reported import reported
 from exsearch.retrieval.base import RetrievalError
 from exsearch.wire.client import Found
 from exsearch.wire.registry import CLIENTS
 
 _QUERIES_A_REQUEST = 64
-_MAX_BYTES = 64 << 20
 _TRY_AGAIN = {429, 502, 503, 504}
 _BROKEN = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError)
 
@@ -127,12 +126,12 @@ class Remote:
                 time.sleep(wait)
             pause_asked = 0.0
             try:
-                response, body = self._once(request)
+                response, body = exchange(self._client, request, self._timeout)
             except _BROKEN as error:
                 failure = str(error) or type(error).__name__
             except httpx2.TimeoutException:
                 raise RetrievalError(f"{self._shown}: no answer within {self._timeout:g} s") from None
-            except httpx2.HTTPError as error:
+            except (httpx2.HTTPError, TooLongError) as error:
                 raise RetrievalError(f"{self._shown}: {error}") from None
             else:
                 if response.status_code not in _TRY_AGAIN:
@@ -142,21 +141,6 @@ class Remote:
                 if pause_asked > LONGEST_PAUSE:
                     raise RetrievalError(f"{self._shown}: {failure}, and the server asks to wait {pause_asked:.0f} s")
         raise RetrievalError(f"{self._shown}: {failure} ({self._policy.retries + 1} attempts)")
-
-    def _once(self, request: httpx2.Request) -> tuple[httpx2.Response, bytes]:
-        deadline = time.monotonic() + self._timeout
-        response = self._client.send(request, stream=True)
-        try:
-            body = bytearray()
-            for chunk in response.iter_bytes():
-                body += chunk
-                if len(body) > _MAX_BYTES:
-                    raise RetrievalError(f"{self._shown}: the answer is longer than {_MAX_BYTES >> 20} MiB")
-                if time.monotonic() > deadline:  # httpx2 only limits the time between two chunks
-                    raise httpx2.ReadTimeout("")
-            return response, bytes(body)
-        finally:
-            response.close()
 
 
 class _Health(msgspec.Struct):

@@ -10,7 +10,7 @@ from exsearch.core.errors import UsageError
 from exsearch.core.retry import LONGEST_PAUSE, RetryPolicy, retry_after
 from exsearch.core.thoughts import without_thoughts
 from exsearch.engine.base import EngineError
-from exsearch.network.http_client import async_client, describe
+from exsearch.network.http_client import TooLongError, async_client, describe, exchange_async
 from exsearch.network.reported import reported, words
 
 RETRY = RetryPolicy(retries=3, pause=0.5)
@@ -57,28 +57,31 @@ class Endpoint:
                 await asyncio.sleep(wait)
             pause_asked = 0.0
             try:
-                response = await self._client().post(f"{self._address}/{path}", json=body)
+                client = self._client()
+                request = client.build_request("POST", f"{self._address}/{path}", json=body)
+                response, content = await exchange_async(client, request, self._seconds)
             except httpx2.TimeoutException:
                 raise BusyError(f"{self.url}: no answer within {self._seconds:g} s") from None
             except httpx2.TransportError as error:
                 failed = EngineError(f"{self.url} cannot be reached: {error}")
                 continue
-            answer = _decoded(response.content)
+            except (TooLongError, httpx2.DecodingError) as error:
+                raise EngineError(f"{self.url}: {error}") from None
+            answer = _decoded(content)
             if response.status_code == 200 and isinstance(answer, dict) and reported(answer) is None:
                 return answer
-            failed = self._failure(response, answer)
+            failed = self._failure(response.status_code, content, answer)
             pause_asked = retry_after(response.headers.get("Retry-After"))
             if not (isinstance(failed, RefusedError) and failed.for_now) or pause_asked > LONGEST_PAUSE:
                 break
         raise failed
 
-    def _failure(self, response: httpx2.Response, answer: object) -> EngineError:
+    def _failure(self, status: int, content: bytes, answer: object) -> EngineError:
         """Return the error to raise for an unusable answer."""
-        status = response.status_code
         if status == 200 and not isinstance(answer, dict):
             what = "not JSON" if answer is None else "not a JSON object"
             return EngineError(f"{self.url}: the answer is {what}")
-        message = reported(answer) or words(answer if isinstance(answer, dict) else response.text)
+        message = reported(answer) or words(answer if isinstance(answer, dict) else content.decode(errors="replace"))
         code = _code(answer) if status == 200 else status
         what = f"HTTP {status}" if status != 200 else f"an error {code}" if code else "an error"
         return RefusedError(f"{self.url}: {what}: {message}", code)

@@ -14,7 +14,7 @@ from exsearch.retrieval.index.folder import OpenedIndex, Segment
 from exsearch.retrieval.rank import Ranked
 
 Floats = npt.NDArray[np.float32]
-Positive = Annotated[int, msgspec.Meta(ge=1)]
+Positive = Annotated[int, msgspec.Meta(ge=1, le=10**9)]
 
 
 class DenseParameters(msgspec.Struct, frozen=True):
@@ -35,7 +35,7 @@ class DenseParameters(msgspec.Struct, frozen=True):
     """ivfpq: bits per group."""
     nprobe: Positive = 32
     """ivfpq: number of clusters searched per query."""
-    links: Annotated[int, msgspec.Meta(ge=2)] = 32
+    links: Annotated[int, msgspec.Meta(ge=2, le=10**9)] = 32
     """hnsw: number of neighbours per vector (M)."""
     ef_construction: Positive = 100
     """hnsw: number of candidates for a vector's neighbours while the graph is built."""

@@ -37,9 +37,9 @@ class PlaidParameters(msgspec.Struct, frozen=True):
     """Bits per dimension of a residual."""
     max_tokens: Annotated[int, msgspec.Meta(ge=8, le=8192)] = 256
     """Maximum tokens of passages and queries; longer ones are truncated."""
-    probes: Annotated[int, msgspec.Meta(ge=1)] = 8
+    probes: Annotated[int, msgspec.Meta(ge=1, le=10**9)] = 8
     """Number of clusters searched per query token."""
-    full_scores: Annotated[int, msgspec.Meta(ge=1)] = 4096
+    full_scores: Annotated[int, msgspec.Meta(ge=1, le=10**9)] = 4096
     """Number of candidates compared by all their tokens."""
 
 

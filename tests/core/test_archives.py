@@ -50,6 +50,20 @@ def test_an_archive_is_unpacked_once_and_its_pickled_weights_converted(tmp_path:
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
+def test_a_folder_is_converted_again_when_any_of_its_files_has_changed(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    for number in range(1, 7):
+        (model / f"pytorch_model-0000{number}-of-00006.bin").write_bytes(pickled({f"w{number}": torch.zeros(2)}))
+    before = checkpoint_folder(model)
+    (model / "config.json").write_text('{"vocab_size": 2}')
+    edited = checkpoint_folder(model)
+    assert edited != before and (edited / "config.json").read_text() == '{"vocab_size": 2}'
+    (model / "pytorch_model-00006-of-00006.bin").write_bytes(pickled({"w6": torch.ones(2)}))
+    assert load_file(checkpoint_folder(model) / "model-00006-of-00006.safetensors")["w6"].tolist() == [1.0, 1.0]
+
+
 def test_a_folder_with_safetensors_stays_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"")
     (tmp_path / "pytorch_model.bin").write_bytes(b"")

@@ -13,6 +13,7 @@ from exsearch.core.atomic import atomic_path
 from exsearch.core.cache import cache_folder
 from exsearch.core.checksums import file_sum
 from exsearch.core.errors import UsageError
+from exsearch.core.fingerprint import fingerprint
 from exsearch.core.jsonl import read_json, write_json
 from exsearch.core.messages import logger
 
@@ -32,9 +33,9 @@ def _pickled(folder: Path) -> list[Path]:
     return sorted(folder.glob(_PICKLED))
 
 
-def _cached(kind: str, name: str, *files: Path) -> Path:
-    """Return the folder for what becomes of these files, by their content."""
-    digest = "".join(file_sum(file).xxh3[:16] for file in files[:4])
+def _cached(kind: str, name: str, files: list[Path]) -> Path:
+    """Return the folder for what becomes of these files, by the content of all."""
+    digest = fingerprint([(file.name, file_sum(file).xxh3) for file in files])
     return cache_folder() / kind / f"{name}-{digest}"
 
 
@@ -42,7 +43,7 @@ def _unpacked(archive: Path) -> Path:
     """Unpack an archive, unless that was done before; return the folder in it that has a config.json."""
     if not tarfile.is_tarfile(archive):
         raise UsageError(f"{archive}: neither a folder nor a tar archive; name a checkpoint folder, or its .tar.gz")
-    target = _cached("unpacked", archive.name.split(".tar")[0], archive)
+    target = _cached("unpacked", archive.name.split(".tar")[0], [archive])
     if not target.is_dir():
         with atomic_path(target) as temporary:
             temporary.mkdir()
@@ -84,7 +85,8 @@ def _check_member(archive: Path, member: tarfile.TarInfo) -> None:
 def _with_safetensors(folder: Path) -> Path:
     """Return a copy of a checkpoint whose pickled weights are converted; made once."""
     pickled = _pickled(folder)
-    target = _cached("converted", folder.name, *pickled)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    target = _cached("converted", folder.name, files)
     if target.is_dir():
         return target
     with atomic_path(target) as temporary:

@@ -5,7 +5,9 @@ folders whose files never change: a segment, or what segments share. Sizes are c
 and the content of small files; that of all files by `exsearch verify`.
 """
 
+import errno
 import io
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -79,10 +81,10 @@ def check_files(*folders: Path, cheap: int | None = None) -> None:
     sums = [(folder / name, expected) for folder in folders for name, expected in (recorded(folder) or {}).items()]
     is_cheap = sum(expected.bytes for _, expected in sums) <= (CHEAP if cheap is None else cheap)
     for path, expected in sums:
-        if (size := path.stat().st_size) != expected.bytes:
-            raise ValueError(f"{path.name}: {size} bytes, not {expected.bytes}")
-        wanted = is_cheap or size <= SMALL or path.suffix in UNCHECKED
-        if wanted and (reason := fault_of(path, expected)):
+        if not path.is_file():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        content = is_cheap or expected.bytes <= SMALL or path.suffix in UNCHECKED
+        if reason := fault_of(path, expected, content=content):
             raise ValueError(f"{path.name}: {reason}")
 
 
@@ -93,13 +95,17 @@ def damage_in(folder: Path, advance: Callable[[int], None] = lambda count: None)
             yield f"{name}: {reason}"
 
 
-def fault_of(path: Path, expected: FileSum, advance: Callable[[int], None] = lambda count: None) -> str | None:
-    """Read a file; return what is wrong with it, or None."""
+def fault_of(
+    path: Path, expected: FileSum, advance: Callable[[int], None] = lambda count: None, content: bool = True
+) -> str | None:
+    """Return what is wrong with a file, or None; without `content`, only its size is compared."""
     if not path.is_file():
         return "missing"
     if (size := path.stat().st_size) != expected.bytes:
         return f"{size} bytes, not {expected.bytes}"
-    return None if file_sum(path, advance) == expected else "its content has changed"
+    if content and file_sum(path, advance) != expected:
+        return "its content has changed"
+    return None
 
 
 def write_checked(path: Path, value: msgspec.Struct) -> None:

@@ -52,8 +52,8 @@ def gold_trajectories(
     They are written with the model's tokens and the passages that the index returns. Questions without a decomposition,
     or whose passages the index does not return, are skipped: `exsearch data warmup` says which, and why. `config`
     decides what is recorded from a passage (all `questions` count, whatever `config.questions` is), `agent` the grammar
-    and the budgets. With `gold = "insert"`, missing
-    passages are inserted from `corpus`, at ranks that depend on `seed`. Raises UsageError for invalid questions.
+    and the budgets. With `gold = "insert"`, missing passages are inserted from `corpus`, at ranks that depend on
+    `seed`. Raises UsageError for invalid questions.
 
     >>> gold = xs.gold_trajectories(model, world.questions("train", 4, hops=[1]), index)
     >>> gold[0].answer is not None, len(gold[0].steps)

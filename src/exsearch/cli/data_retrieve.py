@@ -4,7 +4,15 @@ from pathlib import Path
 
 import click
 
-from exsearch.cli.options import config_option, experiment_on, index_option, json_option, set_option, settings
+from exsearch.cli.options import (
+    config_option,
+    experiment_on,
+    index_option,
+    json_option,
+    layout_option,
+    set_option,
+    settings,
+)
 
 
 @click.command()
@@ -14,14 +22,7 @@ from exsearch.cli.options import config_option, experiment_on, index_option, jso
     "-k", type=click.IntRange(1, 100_000), default=20, show_default=True, help="Number of documents per question."
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="File to write.")
-@click.option(
-    "--format",
-    "layout",
-    type=click.Choice(["ours", "reference"]),
-    default="ours",
-    show_default=True,
-    help="JSON lines of questions with hits, or SearchLM's JSON list with `retrieval`.",
-)
+@layout_option("JSON lines of questions with hits, or SearchLM's JSON list with `retrieval`.")
 @config_option
 @set_option
 @json_option

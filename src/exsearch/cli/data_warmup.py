@@ -10,6 +10,7 @@ from exsearch.cli.options import (
     experiment_on,
     index_option,
     json_option,
+    layout_option,
     model_option,
     set_option,
     settings,
@@ -58,14 +59,7 @@ def _price(context: click.Context, option: click.Parameter, value: str | None) -
 @click.option(
     "--price", metavar="IN,OUT", callback=_price, help="Price of a million prompt and completion tokens of the teacher."
 )
-@click.option(
-    "--format",
-    "layout",
-    type=click.Choice(["ours", "reference"]),
-    default="ours",
-    show_default=True,
-    help="JSON lines of trajectories, or SearchLM's JSON list of conversations with `messages`.",
-)
+@layout_option("JSON lines of trajectories, or SearchLM's JSON list of conversations with `messages`.")
 @config_option
 @set_option
 @json_option

@@ -39,6 +39,18 @@ baseline_option = click.option(
 model_option = click.option("--model", help="builtin:smollm2-135m, a checkpoint folder, or a Hugging Face id.")
 
 
+def layout_option(description: str) -> Callable[[F], F]:
+    """Return the option `--format`, described by what its two values write."""
+    return click.option(
+        "--format",
+        "layout",
+        type=click.Choice(["ours", "reference"]),
+        default="ours",
+        show_default=True,
+        help=description,
+    )
+
+
 def settings(recipe: Path | None, overrides: tuple[str, ...], **options: str | None) -> "Config":
     """Return the config of a recipe, `--set` overrides and options, in rising precedence.
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from exsearch.core.errors import UsageError
 
+NO_INDEX = "name the index: --index FOLDER or URL, or API_SEARCH=http://HOST:PORT"
 REFUSED = {
     "--fp16": "float16 is not trained in; use --bf16 True, or neither for float32 where bfloat16 is slower",
     "--tf32": "products are computed in float32 or bfloat16; remove the flag",

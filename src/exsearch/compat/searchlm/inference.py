@@ -16,6 +16,7 @@ from exsearch.agent.agents import load_agents
 from exsearch.agent.experiment import Experiment
 from exsearch.agent.journal import check_failures
 from exsearch.agent.loading import as_begun
+from exsearch.compat.searchlm.flags import NO_INDEX
 from exsearch.compat.searchlm.formats import InferenceFile, output_of, read_source_questions
 from exsearch.config import Config, load_config
 from exsearch.core.errors import UsageError
@@ -44,7 +45,7 @@ def run(options: argparse.Namespace) -> Path:
     config = settings(options.model_name_or_path, options.set)
     index = options.index or os.environ.get("API_SEARCH")  # as in the reference's code
     if not index:
-        raise UsageError("name the index: --index FOLDER or URL, or API_SEARCH=http://HOST:PORT")
+        raise UsageError(NO_INDEX)
     questions = read_source_questions(options.input_file, options.left, options.right)
     name = f"{options.input_file.stem}.{options.left}-{options.left + len(questions)}"
     sampling = msgspec.structs.replace(config.explore, samples=options.samples)

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import NoReturn
 
-from exsearch.compat.searchlm.flags import REFUSED
+from exsearch.compat.searchlm.flags import NO_INDEX, REFUSED
 from exsearch.core.errors import UsageError, nearest
 from exsearch.processes.command import run_command
 
@@ -23,7 +23,7 @@ def _require_index(name: str, words: list[str]) -> None:
     """Refuse to explore without an index before anything is imported, which takes many seconds."""
     flags = {word.partition("=")[0] for word in words}
     if name == "inference" and not flags & {"--index", "-h", "--help"} and not os.environ.get("API_SEARCH"):
-        raise UsageError("name the index: --index FOLDER or URL, or API_SEARCH=http://HOST:PORT")
+        raise UsageError(NO_INDEX)
 
 
 def _run(words: list[str]) -> None:

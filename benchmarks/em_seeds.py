@@ -2,7 +2,7 @@
 
     python benchmarks/em_seeds.py --seeds 11 12 13 14 15 16 17 18
 
-Exact match is greedy, on at least 300 questions per seed that no run touches. Differences are paired by question and
+Exact match is greedy, on 300 questions per seed that no run touches. Differences are paired by question and
 pooled over the seeds; a step is what one iteration changes, and the model after a refused one is the one before.
 
 Finished runs are kept in OUT/seed-S/run.json and not run again; an interrupted one resumes. Checkpoints are removed
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(11, 19)))
     parser.add_argument("--out", type=Path, default=Path("runs/em-seeds"))
     parser.add_argument("--train", type=int, default=220, help="training questions of a run; others are tested on")
-    parser.add_argument("--test", type=int, default=300, help="test questions at least")
+    parser.add_argument("--test", type=int, default=300, help="test questions per seed")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="of all")
     parser.add_argument("--name", default="em-seeds", help="mark in the docs that the table is written to")
     parser.add_argument("--keep", action="store_true", help="keep the checkpoints of finished runs")

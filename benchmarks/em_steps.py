@@ -5,8 +5,8 @@
 Each seed is a world, a warm-up, a first iteration with the M-step as it was before any of the changes, and the second
 E-step: they are made once. Each variant then makes the second M-step, so that all learn from the same model and the
 same rollouts, and what differs is the change. Between iterations, checkpoints are rounded to bfloat16, as on machines
-that compute in it; only `float32 kept` starts from the weights before rounding. Exact match is greedy, on at least
-300 questions per seed; differences are paired by question and pooled over the seeds.
+that compute in it; only `float32 kept` starts from the weights before rounding. Exact match is greedy, on 300
+questions per seed; differences are paired by question and pooled over the seeds.
 
 The guard's error rates are resampled from all whole steps: how often a guard of n of these test questions would have
 refused each, next to what exact match did on all of them.
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--out", type=Path, default=Path("runs/em-steps"))
     parser.add_argument("--train", type=int, default=220, help="training questions of a run; others are tested on")
-    parser.add_argument("--test", type=int, default=300, help="test questions at least")
+    parser.add_argument("--test", type=int, default=300, help="test questions per seed")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="of all")
     options = parser.parse_args()
     bases: dict[int, Base] = {}

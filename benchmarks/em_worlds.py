@@ -53,7 +53,7 @@ def prepare(seed: int, folder: Path, train: int, test: int) -> None:
         raise SystemExit(f"seed {seed}: {len(tested)} test questions; learn from fewer with --train")
     write_jsonl(folder / "train.jsonl", learned)
     write_jsonl(folder / "dev.jsonl", world.questions("dev", 16, hops=[1], relations=RELATIONS))
-    write_jsonl(folder / "test.jsonl", tested)
+    write_jsonl(folder / "test.jsonl", tested[:test])
 
 
 def _apart(learned: list[Question], others: list[Question]) -> list[Question]:

@@ -249,7 +249,7 @@ def on(day: datetime.date) -> AgentConfig:
 YESTERDAY = datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=1)
 
 
-@pytest.mark.parametrize("far", [0, 1, -1, -400, 400])
+@pytest.mark.parametrize("far", [0, 1, -1, -400, 40])
 def test_a_warmup_that_was_made_on_another_day_is_accepted(chat: ChatFormat, tmp_path: Path, far: int) -> None:
     dated, day = with_template(chat, DATED), YESTERDAY + datetime.timedelta(days=far)
     made = gold(with_template(chat, DATED, on(day)), tmp_path / "w.jsonl")

@@ -221,7 +221,11 @@ def opened(chat: ChatFormat, folder: Path, name: str) -> Engine:
 @pytest.mark.parametrize("temperature", [0.0, 0.5, 1.7])
 @pytest.mark.parametrize(
     "name",
-    ["transformers", "copies", pytest.param("vllm", marks=[pytest.mark.slow, pytest.mark.needs("vllm")])],
+    [
+        "transformers",
+        pytest.param("copies", marks=pytest.mark.slow),
+        pytest.param("vllm", marks=[pytest.mark.slow, pytest.mark.needs("vllm")]),
+    ],
 )
 def test_what_was_said_has_the_log_probs_that_scoring_it_gives_whatever_the_sampling(
     chat: ChatFormat, tmp_path: Path, name: str, temperature: float

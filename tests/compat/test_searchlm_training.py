@@ -49,7 +49,10 @@ README += " --gradient_accumulation_steps 2 --learning_rate 2.0e-3 --num_train_e
 README += " --bf16 False"
 
 
-@pytest.mark.parametrize(("procedure", "data", "learned"), [("sft", "warm-up.json", 6), ("align", "weighted.json", 5)])
+@pytest.mark.parametrize(
+    ("procedure", "data", "learned"),
+    [pytest.param("sft", "warm-up.json", 6, marks=pytest.mark.slow), ("align", "weighted.json", 5)],
+)
 def test_the_commands_of_the_readme_train_on_two_ranks(
     folder: Path, tmp_path: Path, procedure: str, data: str, learned: int
 ) -> None:

@@ -125,6 +125,7 @@ def test_no_permission_is_named_by_whatever_is_opened(tmp_path: Path) -> None:
         assert "Permission denied; give this user access to it" in message, name
 
 
+@pytest.mark.slow
 @needs_linux
 def test_too_little_memory_for_a_mapped_file_is_named(tmp_path: Path) -> None:
     [(kind, message)] = in_trouble("memory", tmp_path).values()

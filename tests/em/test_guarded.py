@@ -101,17 +101,18 @@ def interrupted(*words: Any, **named: Any) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "name", "at"),
     [
-        slow(m_step, "train", 2),  # calls: warm-up, iter-1, iter-2
-        slow(m_step, "train", 3),
-        slow(guard_module, "Journals", 2),  # calls: warm-up, iter-1 in two parts, ...
-        slow(guard_module, "Journals", 3),
-        slow(guarded, "write_json", 1),
+        (m_step, "train", 2),  # calls: warm-up, iter-1, iter-2
+        (m_step, "train", 3),
+        (guard_module, "Journals", 2),  # calls: warm-up, iter-1 in two parts, ...
+        (guard_module, "Journals", 3),
+        (guarded, "write_json", 1),
         (guarded, "replace_atomically", 1),
-        slow(guarded, "remove", 1),
-        slow(guarded, "remove", 4),
+        (guarded, "remove", 1),
+        (guarded, "remove", 4),
     ],
 )
 def test_a_run_with_a_guard_that_is_stopped_goes_on_to_the_same_models(

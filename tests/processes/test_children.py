@@ -50,6 +50,7 @@ def test_copies_of_the_model(folder: Path, tiny_checkpoint: Path) -> None:
     run(folder, COMMAND, *words, *(word for setting in settings for word in ("--set", setting)))
 
 
+@pytest.mark.slow
 def test_ranks(folder: Path, tiny_checkpoint: Path) -> None:
     words = ["warmup", "questions.jsonl", "--index", "index", "--model", tiny_checkpoint, "--out", "out"]
     settings = ["warmup.ranks=2", "warmup.epochs=1", "model.precision=fp32"]

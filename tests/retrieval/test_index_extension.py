@@ -30,7 +30,10 @@ def finds_itself(retriever: Retriever, passages: Sequence[Passage]) -> list[bool
     return [passage in [hit.passage for hit in hits] for passage, hits in zip(passages, found, strict=True)]
 
 
-@pytest.mark.parametrize("kind", ["bm25", pytest.param("late", marks=pytest.mark.slow), "dense", "hybrid"])
+@pytest.mark.parametrize(
+    "kind",
+    ["bm25", pytest.param("late", marks=pytest.mark.slow), "dense", pytest.param("hybrid", marks=pytest.mark.slow)],
+)
 def test_a_thousand_passages_are_added_and_deleted_without_a_rebuild(kind: str, tmp_path: Path) -> None:
     """The encoders are small random ones: what is tested is what an index holds, not how well it ranks."""
     save = save_bert if kind == "late" else save_sentence_encoder

@@ -130,7 +130,7 @@ def test_a_build_on_ray_equals_one_without(corpus: Corpus, tmp_path: Path) -> No
     assert open_index(shared).search(["museum"], 3) == open_index(alone).search(["museum"], 3)
 
 
-@pytest.mark.parametrize("what", ["corpus", "index"])
+@pytest.mark.parametrize("what", ["corpus", pytest.param("index", marks=pytest.mark.slow)])
 def test_an_addition_that_merges_is_killed_before_each_change_of_the_disk_and_loses_nothing(
     what: str, tmp_path: Path
 ) -> None:

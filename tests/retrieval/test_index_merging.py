@@ -54,7 +54,9 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(params=SETTINGS)
+@pytest.fixture(
+    params=["bm25", "flat", "hnsw", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("late", "ivfpq"))]
+)
 def build(request: pytest.FixtureRequest, encoders: Path) -> Callable[[Path, Path], Path]:
     """What builds an index of one kind, of the corpus in one folder in another."""
     name: str = request.param

@@ -39,7 +39,7 @@ def weights(folder: Path) -> torch.Tensor:
     return torch.cat([tensor.flatten() for _, tensor in sorted(load_file(folder / "model.safetensors").items())])
 
 
-@pytest.fixture(scope="module", params=[0, 4], ids=["full", "lora"])
+@pytest.fixture(scope="module", params=[pytest.param(0, id="full"), pytest.param(4, id="lora", marks=pytest.mark.slow)])
 def alone(request: pytest.FixtureRequest, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("alone")
     config = msgspec.structs.replace(CONFIG, lora_rank=request.param)
@@ -83,7 +83,9 @@ def test_two_ranks_make_the_steps_of_one(alone: Path, tiny_checkpoint: Path, tmp
     assert_same_change(tiny_checkpoint, alone / "checkpoint", tmp_path / "checkpoint")
 
 
-@pytest.mark.parametrize("sharding", ["none", "fsdp", zero("zero2"), zero("zero3")])
+@pytest.mark.parametrize(
+    "sharding", [pytest.param("none", marks=pytest.mark.slow), "fsdp", zero("zero2"), zero("zero3")]
+)
 def test_ranks_go_on_from_what_was_kept_in_float32_and_keep_it(
     tiny_checkpoint: Path, tmp_path: Path, sharding: str
 ) -> None:
@@ -113,7 +115,7 @@ def test_a_run_that_was_stopped_continues_on_another_number_of_ranks(tiny_checkp
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ("fsdp", "fsdp"),
+        pytest.param("fsdp", "fsdp", marks=pytest.mark.slow),
         zero("zero2", "zero2"),
         zero("zero2", "zero3"),
         zero("zero3", "zero3"),

@@ -16,7 +16,7 @@ from exsearch.engine.hf.paths import judge_engine
 from exsearch.engine.models.limits import context_limit, steady_limit
 from exsearch.engine.models.merging import merge_checked
 from exsearch.engine.models.noise import without_noise
-from exsearch.engine.models.probe import Verdict
+from exsearch.engine.models.probe import ModelVerdict
 from exsearch.training.example import Example
 from exsearch.training.learners.adapters import add_lora
 from exsearch.training.learners.learner import TorchLearner
@@ -64,7 +64,7 @@ def text(length: int, seed: int) -> TokenIds:
     return found
 
 
-def _found(verdict: Verdict, model: PreTrainedModel) -> Finding:
+def _found(verdict: ModelVerdict, model: PreTrainedModel) -> Finding:
     limit = steady_limit(model.config)
     if limit is not None and limit.tokens < SHORTEST:
         return Finding(refusal=f"beyond {limit.tokens} tokens: {limit.reason}")

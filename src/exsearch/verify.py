@@ -36,7 +36,7 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Check:
+class FileCheck:
     """A file to read."""
 
     path: Path
@@ -45,7 +45,7 @@ class Check:
     """Reads the file, and returns what is wrong with it."""
 
 
-def checks_of(root: Path) -> list[Check]:
+def checks_of(root: Path) -> list[FileCheck]:
     """Return what there is to read in a folder, or of a file. Raises UsageError if nothing has a checksum."""
     if not root.exists():
         raise UsageError(f"{root}: no such file or folder")
@@ -59,7 +59,7 @@ def checks_of(root: Path) -> list[Check]:
     return checks
 
 
-def faults_in(checks: list[Check], advance: Advance) -> Iterator[Fault]:
+def faults_in(checks: list[FileCheck], advance: Advance) -> Iterator[Fault]:
     """Read the files, several at a time; yield the damaged ones in order."""
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
         for check, reason in zip(checks, threads.map(lambda check: _outcome(check, advance), checks), strict=True):
@@ -81,7 +81,7 @@ def in_whole(unit: int, advance: Advance) -> Advance:
     return count
 
 
-def _outcome(check: Check, advance: Advance) -> str | None:
+def _outcome(check: FileCheck, advance: Advance) -> str | None:
     try:
         return check.run(advance)
     except FileNotFoundError:
@@ -94,22 +94,22 @@ def _outcome(check: Check, advance: Advance) -> str | None:
         return str(error).removeprefix(f"{check.path}: ")
 
 
-def _checks(path: Path) -> Iterator[Check]:
+def _checks(path: Path) -> Iterator[FileCheck]:
     size = path.stat().st_size
     if path.name == CHECKSUMS:
         try:
             sums = recorded(path.parent) or {}
         except ValueError as error:
             reason = str(error)
-            yield Check(path, size, lambda advance: reason)
+            yield FileCheck(path, size, lambda advance: reason)
             return
         for name, expected in sums.items():
             file = path.parent / name
-            yield Check(file, expected.bytes, partial(fault_of, file, expected))
+            yield FileCheck(file, expected.bytes, partial(fault_of, file, expected))
     elif path.name in CHECKED:
-        yield Check(path, size, lambda advance: _read(read_checked, path, dict[str, Any]))
+        yield FileCheck(path, size, lambda advance: _read(read_checked, path, dict[str, Any]))
     elif path.name == corpus_layout.DELETED:
-        yield Check(path, size, lambda advance: _read(load_checked, path))
+        yield FileCheck(path, size, lambda advance: _read(load_checked, path))
     elif path.suffix == ".jsonl":
         yield from _check_of_lines(path, size)
 
@@ -118,7 +118,7 @@ def _read(reader: Callable[..., object], *arguments: object) -> None:
     reader(*arguments)
 
 
-def _check_of_lines(path: Path, size: int) -> Iterator[Check]:
+def _check_of_lines(path: Path, size: int) -> Iterator[FileCheck]:
     """Yield a check if the first line has a checksum."""
     with path.open("rb") as file:
         first = file.readline()
@@ -133,7 +133,7 @@ def _check_of_lines(path: Path, size: int) -> Iterator[Check]:
                     return f"line {number}: {CHANGED}"
         return None
 
-    yield Check(path, size, run)
+    yield FileCheck(path, size, run)
 
 
 def remedy_for(path: Path) -> str:

@@ -16,7 +16,7 @@ from engine_specs import endpoint_spec
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.rollout import Agent, Draw
 from exsearch.agent.trajectory import StopReason, Trajectory
-from exsearch.compat.searchlm.finetune import Conversation, example_of
+from exsearch.compat.searchlm.finetune import TrainingConversation, example_of
 from exsearch.compat.searchlm.formats import Message
 from exsearch.config import AgentConfig, Config, GrammarName, ModelConfig, WeighConfig
 from exsearch.core.errors import UsageError
@@ -226,11 +226,11 @@ def test_a_conversation_that_was_kept_as_text_has_its_tokens_again(template: str
         f"{thought}Paris",
     )
     messages = [Message(**message) for message in chat.messages(made.token_ids)]
-    example = example_of(Conversation(messages), False, chat, "here")
+    example = example_of(TrainingConversation(messages), False, chat, "here")
     assert (example.token_ids, example.loss_mask) == (made.token_ids, made.loss_mask)
     assert example.answer_start == made.answer_start
     plain = [Message(m.role, m.content.split("</think>")[-1]) for m in messages]
-    again = example_of(Conversation(plain), False, chat, "here")
+    again = example_of(TrainingConversation(plain), False, chat, "here")
     assert chat.decode(again.token_ids[again.answer_start :]) == "Paris"
 
 

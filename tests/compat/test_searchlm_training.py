@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from exsearch.agent.chat import ChatFormat
-from exsearch.compat.searchlm.finetune import Conversation, cut_off, example_of
+from exsearch.compat.searchlm.finetune import TrainingConversation, cut_off, example_of
 from exsearch.compat.searchlm.formats import Message
 from exsearch.compat.searchlm.main import main
 from exsearch.core.errors import UsageError
@@ -115,7 +115,7 @@ def test_only_the_turns_of_the_model_are_learned(chat: ChatFormat) -> None:
         Message("user", "b"),
         Message("assistant", "c"),
     ]
-    example = example_of(Conversation(messages, 0.5), True, chat, "here")
+    example = example_of(TrainingConversation(messages, 0.5), True, chat, "here")
     learned = [token for token, mask in zip(example.token_ids, example.loss_mask, strict=True) if mask]
     assert learned == [*chat.encode("<QUERY> a"), chat.stop_id, *chat.encode("c"), chat.stop_id]
     assert example.token_ids[example.answer_start :] == [*chat.encode("c"), chat.stop_id]
@@ -127,14 +127,14 @@ def test_only_the_turns_of_the_model_are_learned(chat: ChatFormat) -> None:
 @pytest.mark.parametrize("roles", [[], ["user"], ["assistant", "user"], ["system", "user", "assistant"]])
 def test_turns_out_of_order_are_refused(chat: ChatFormat, roles: list[str]) -> None:
     with pytest.raises(UsageError, match="line 3: messages must be user, assistant"):
-        example_of(Conversation([Message(role, "x") for role in roles]), False, chat, "line 3")
+        example_of(TrainingConversation([Message(role, "x") for role in roles]), False, chat, "line 3")
 
 
 @pytest.mark.parametrize("weight", [-0.1, float("inf"), float("nan")])
 def test_what_is_no_weight_is_refused(chat: ChatFormat, weight: float) -> None:
     messages = [Message("user", "x"), Message("assistant", "y")]
     with pytest.raises(UsageError, match="which is not a valid weight"):
-        example_of(Conversation(messages, weight), True, chat, "here")
+        example_of(TrainingConversation(messages, weight), True, chat, "here")
 
 
 @pytest.mark.parametrize(

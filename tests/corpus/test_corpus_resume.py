@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from exsearch.core.errors import UsageError
-from exsearch.corpus.importing import Imported, extend_corpus, import_corpus
+from exsearch.corpus.importing import ImportedPassages, extend_corpus, import_corpus
 from exsearch.corpus.store import Corpus
 
 SEGMENT_ROWS = 256
@@ -103,7 +103,7 @@ def assert_equal(one: Path, two: Path) -> None:
     assert contents[0] == contents[1]
 
 
-def without_path(result: Imported) -> Imported:
+def without_path(result: ImportedPassages) -> ImportedPassages:
     return msgspec.structs.replace(result, rejected=None)
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from exsearch.core.errors import UsageError
 from exsearch.corpus import importing, lines
-from exsearch.corpus.importing import Imported, extend_corpus, import_corpus
+from exsearch.corpus.importing import ImportedPassages, extend_corpus, import_corpus
 from exsearch.corpus.passage import Passage, split_contents
 from exsearch.corpus.store import Corpus, delete_passages
 
@@ -39,7 +39,7 @@ def imported(tmp_path: Path, content: str | bytes) -> list[Passage]:
     return passages
 
 
-def skipped_rows(result: Imported) -> Left:
+def skipped_rows(result: ImportedPassages) -> Left:
     """What rejected.jsonl says."""
     assert result.rejected is not None
     rows = [json.loads(line) for line in result.rejected.read_text().splitlines()]

@@ -20,7 +20,7 @@ from exsearch.corpus.passage import Hit, Passage
 from exsearch.corpus.store import Corpus, write_corpus
 from exsearch.encoder_training.train import RetrieverConfig, contrastive_loss, max_similarity, train_retriever
 from exsearch.encoder_training.triples import (
-    Pair,
+    TrainingPair,
     TrainingSet,
     Triple,
     add_negatives,
@@ -80,9 +80,9 @@ class TestTriples:
         with_subs = Question("q", "text", ["x"], gold_passages=["a", "b"], sub_questions=[sub, SubQuestion("?", ["z"])])
         without = Question("r", "other", ["x"], gold_passages=["c", "d"])
         assert pairs_of_questions([with_subs, without, Question("s", "none", ["x"])]) == [
-            Pair("where is it?", "a", ("a", "b")),
-            Pair("other", "c", ("c", "d")),
-            Pair("other", "d", ("c", "d")),
+            TrainingPair("where is it?", "a", ("a", "b")),
+            TrainingPair("other", "c", ("c", "d")),
+            TrainingPair("other", "d", ("c", "d")),
         ]
 
     def test_a_trajectorys_gold_passage_belongs_to_the_query_that_found_it_first(self) -> None:
@@ -96,14 +96,17 @@ class TestTriples:
         good = trajectory("q", StopReason.ANSWERED, step("one", "z", "a"), step("two", "a", "b"))
         cut_off = trajectory("q", StopReason.MAX_STEPS, step("three", "a"))
         foreign = trajectory("elsewhere", StopReason.ANSWERED, step("four", "a"))
-        found = [Pair("one", "a", ("a", "b")), Pair("two", "b", ("a", "b"))]
+        found = [TrainingPair("one", "a", ("a", "b")), TrainingPair("two", "b", ("a", "b"))]
         assert pairs_of_trajectories([good, cut_off, foreign, good], questions) == found
 
     def test_negatives_are_hits_that_are_neither_gold_nor_of_the_same_title(self, folder: Path) -> None:
         twin = Passage("twin", PASSAGES[0].title, "A shark swims.")
         corpus = write_corpus(folder / "twins", [*PASSAGES, twin])
         retriever = open_index(build_index(corpus, "bm25", folder / "twins-bm25"))
-        pairs = [Pair("shark of ohio", PASSAGES[0].id, (PASSAGES[0].id, "river-ohio")), Pair("gone", "gone", ("gone",))]
+        pairs = [
+            TrainingPair("shark of ohio", PASSAGES[0].id, (PASSAGES[0].id, "river-ohio")),
+            TrainingPair("gone", "gone", ("gone",)),
+        ]
         [triple] = add_negatives(pairs, retriever, corpus).triples
         assert triple.negatives[0] == "shark-norway"
         assert not {"twin", PASSAGES[0].id, "river-ohio"} & set(triple.negatives)
@@ -115,7 +118,9 @@ class TestTriples:
 
     def test_pairs_of_another_corpus_are_refused(self, folder: Path) -> None:
         with pytest.raises(UsageError, match="none of 1 pairs"):
-            add_negatives([Pair("x", "gone", ("gone",))], open_index(folder / "bm25"), Corpus.open(folder / "corpus"))
+            add_negatives(
+                [TrainingPair("x", "gone", ("gone",))], open_index(folder / "bm25"), Corpus.open(folder / "corpus")
+            )
 
     def test_a_sample_depends_on_the_seed_alone(self) -> None:
         pairs = pairs_of_questions(QUESTIONS)

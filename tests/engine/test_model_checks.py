@@ -23,7 +23,7 @@ from exsearch.engine.models.attending import UnknownArgumentError, attend_in_blo
 from exsearch.engine.models.limits import context_limit, narrowed, steady_limit, windows_of
 from exsearch.engine.models.merging import merge_checked
 from exsearch.engine.models.noise import without_noise
-from exsearch.engine.models.probe import Verdict, judge, require_path
+from exsearch.engine.models.probe import ModelVerdict, judge, require_path
 from exsearch.engine.spec import EngineSpec
 from exsearch.training.example import Example
 from exsearch.training.job import Job
@@ -143,7 +143,7 @@ def test_a_model_that_is_right_on_no_path_is_refused_with_the_figure() -> None:
         return 2.5
 
     verdict = judge(["first", "second"], 1e-4, difference)
-    assert verdict == Verdict(
+    assert verdict == ModelVerdict(
         "",
         2.5,
         1e-4,

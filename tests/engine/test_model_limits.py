@@ -16,7 +16,7 @@ from exsearch.engine.hf.paths import judge_engine
 from exsearch.engine.load import load_engine
 from exsearch.engine.models.checkpoint import load_model
 from exsearch.engine.models.limits import steady_limit
-from exsearch.engine.models.probe import Verdict, judge, remembered, require_path
+from exsearch.engine.models.probe import ModelVerdict, judge, remembered, require_path
 from exsearch.engine.spec import EngineSpec
 from exsearch.training.example import Example
 from exsearch.training.job import Job
@@ -65,10 +65,10 @@ def test_a_refusal_without_a_figure_is_the_same_when_it_is_remembered(
             raise RuntimeError("list index out of range")
         return math.inf
 
-    def make() -> Verdict:
+    def make() -> ModelVerdict:
         return judge(["slots", "pieces"], 1e-4, difference)
 
-    def explode() -> Verdict:
+    def explode() -> ModelVerdict:
         raise AssertionError("tried again")
 
     told = []

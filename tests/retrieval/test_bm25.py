@@ -19,7 +19,7 @@ from exsearch.retrieval.base import Retriever
 from exsearch.retrieval.bm25.bm25 import Bm25
 from exsearch.retrieval.index.build import build_index
 from exsearch.retrieval.index.open import open_index
-from exsearch.retrieval.rank import Best
+from exsearch.retrieval.rank import BestRows
 from unsealed import forget
 
 PASSAGES = [
@@ -222,7 +222,7 @@ def test_an_inverted_file_with_more_than_four_billion_postings_is_read(tmp_path:
     st.sampled_from([-np.inf, 0.0]),
 )
 def test_the_best_of_several_parts_are_a_stable_descending_sort(parts: list[list[int]], k: int, above: float) -> None:
-    best = Best(k)
+    best = BestRows(k)
     for number, part in enumerate(parts):
         best.offer(np.array(part, dtype=np.float32), sum(map(len, parts[:number])), above)
     rows, scores = best.ranked()

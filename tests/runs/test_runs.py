@@ -10,7 +10,7 @@ from exsearch.core.jsonl import read_growing, write_json
 from exsearch.evaluation.scores import Figure
 from exsearch.runs.layout import RunLayout, is_trained
 from exsearch.runs.reader import RunReader
-from exsearch.runs.records import Comparison, Iteration, RunSummary
+from exsearch.runs.records import ExactMatchDifference, Iteration, RunSummary
 
 MODELS = ["majority", "warmup", "iter-1", "iter-10"]
 
@@ -60,7 +60,7 @@ def test_the_summary_of_the_first_version_is_read(tmp_path: Path) -> None:
     write_json(tmp_path / "summary.json", summary | {"train_answer_logprob": {"iter-1": figure}})
     found = RunReader(tmp_path).summary()
     assert found is not None
-    assert found.comparison == Comparison("warmup", "iter-1", Figure(0.5, 0.25, 0.75, 4))
+    assert found.comparison == ExactMatchDifference("warmup", "iter-1", Figure(0.5, 0.25, 0.75, 4))
     assert found.iterations == [
         Iteration("iter-1", 4, 1, 0.5, 0.5, 0.5, 0.5, examples=7, validation_em=0.25, mean_answer_probability=None)
     ]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exsearch.training.example import Example
-from exsearch.training.packing.tree import MIN_SHARED, Target, Tree, grow
+from exsearch.training.packing.tree import MIN_SHARED, TargetToken, Tree, grow
 
 BEGINNING = list(range(80))
 sequences = st.builds(
@@ -51,7 +51,7 @@ def test_every_loss_token_is_a_target_behind_the_token_before_it(found: list[lis
     for places in paths(tree):
         for before, place in pairwise(places):
             token, position = tree.token_ids[place], tree.positions[place]
-            learned = any(Target(before, token, answer) in tree.targets for answer in (True, False))
+            learned = any(TargetToken(before, token, answer) in tree.targets for answer in (True, False))
             assert learned == (position % 2 == 1)
 
 

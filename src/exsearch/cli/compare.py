@@ -8,7 +8,7 @@ import click
 from exsearch.cli.options import json_option, printable
 
 if TYPE_CHECKING:
-    from exsearch.evaluation.compare import Comparison, Group, Pair
+    from exsearch.evaluation.compare import Comparison, Group, PairedQuestion
 
 LISTED = 5
 """Wins, and losses, that are printed; --json has all."""
@@ -116,7 +116,7 @@ def _table(rows: list[list[str]]) -> None:
         click.echo("  ".join([first.ljust(widths[0]), *cells]).rstrip())
 
 
-def _list(title: str, pairs: "list[Pair]") -> None:
+def _list(title: str, pairs: "list[PairedQuestion]") -> None:
     if not pairs:
         return
     click.echo(f"\n{title}" + (f", {LISTED} of {len(pairs)}" if len(pairs) > LISTED else ""))

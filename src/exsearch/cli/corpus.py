@@ -10,7 +10,7 @@ from exsearch.cli.options import json_option
 
 if TYPE_CHECKING:
     from exsearch.core.progress import Progress
-    from exsearch.corpus.importing import Imported
+    from exsearch.corpus.importing import ImportedPassages
 
 T = TypeVar("T")
 
@@ -145,7 +145,7 @@ def _read_ids(file: Path) -> list[str]:
     return [line for line in read_text(file).split("\n") if line.strip()]
 
 
-def _report(folder: Path, imported: "Imported", as_json: bool) -> None:
+def _report(folder: Path, imported: "ImportedPassages", as_json: bool) -> None:
     """Print what an import added and skipped, and describe the corpus."""
     for line in imported.first:
         _say(f"skipped: {line}")

@@ -8,7 +8,7 @@ import click
 from exsearch.cli.options import json_option
 
 if TYPE_CHECKING:
-    from exsearch.questions.importer import Imported
+    from exsearch.questions.importer import ImportedQuestions
 
 _path = click.Path(path_type=Path)
 
@@ -65,7 +65,7 @@ def import_(
         _describe(out, imported)
 
 
-def _describe(out: Path, imported: "Imported") -> None:
+def _describe(out: Path, imported: "ImportedQuestions") -> None:
     from exsearch.questions.importer import MAX_EXAMPLES_SHOWN, reasons
 
     formats = ", ".join(imported.formats)

@@ -15,10 +15,10 @@ from exsearch.training.logged import train_logged
 from exsearch.training.ranks.ranks import is_first
 
 if TYPE_CHECKING:
-    from exsearch.em.replay import Source
+    from exsearch.em.replay import Contribution
 
 
-def run_training(job: Job, tracking: TrackingConfig, as_json: bool, sources: "Sequence[Source]" = ()) -> None:
+def run_training(job: Job, tracking: TrackingConfig, as_json: bool, sources: "Sequence[Contribution]" = ()) -> None:
     """Do a training job, with metrics in OUTPUT.metrics.jsonl; `sources` are the journals of its examples."""
     out, count = job.output, len(job.examples)
     with sole_writer(out) if is_first() else nullcontext():

@@ -19,7 +19,7 @@ from exsearch.core.trouble import damage_reason, machine_trouble
 from exsearch.corpus.layout import INFO, Rows, SegmentInfo
 from exsearch.corpus.lines import recognise_lines
 from exsearch.corpus.passage import Passage
-from exsearch.corpus.source import Malformed, Place, Source
+from exsearch.corpus.source import Malformed, PassageSource, Place
 from exsearch.corpus.store import Corpus, none_deleted, refuse_to_replace
 from exsearch.corpus.tables import HUB, is_saved_dataset, open_dataset, parquet_source
 from exsearch.corpus.writer import SEGMENT_ROWS, CorpusWriter, discard_unlisted
@@ -42,7 +42,7 @@ class SkippedRow(msgspec.Struct, frozen=True):
     id: str | None = None
 
 
-class Imported(msgspec.Struct, frozen=True):
+class ImportedPassages(msgspec.Struct, frozen=True):
     """The result of an import or an extension."""
 
     passages: int
@@ -69,7 +69,7 @@ class _Progress(msgspec.Struct):
     """Bytes of the list of skipped rows."""
 
 
-def open_source(name: str) -> Source:
+def open_source(name: str) -> PassageSource:
     """Return a file or data set to import, its format recognised by content. Raises UsageError if there is none."""
     path = Path(name)
     if name.startswith(HUB) or is_saved_dataset(path):
@@ -87,7 +87,7 @@ def open_source(name: str) -> Source:
 
 def import_corpus(
     name: str | Path, out: Path, strict: bool = False, say: Say = lambda line: None, segment_rows: int = SEGMENT_ROWS
-) -> Imported:
+) -> ImportedPassages:
     """Write the passages of a file or data set as the corpus folder `out`, which is replaced once all are written.
 
     Malformed rows and duplicate ids are skipped, counted and listed; with `strict`, the first raises UsageError. So
@@ -116,7 +116,7 @@ def import_corpus(
 
 def extend_corpus(
     folder: Path, name: str | Path, strict: bool = False, say: Say = lambda line: None, segment_rows: int = SEGMENT_ROWS
-) -> Imported:
+) -> ImportedPassages:
     """Append the passages of a file or data set to the corpus `folder`.
 
     Works like `import_corpus`. The corpus does not change until all passages are written; a row whose id the corpus
@@ -140,7 +140,7 @@ class _Import:
     """The import of one source into a corpus folder, after the segments of an existing corpus, if there is one."""
 
     def __init__(
-        self, source: Source, folder: Path, corpus: Corpus | None, strict: bool, say: Say, segment_rows: int
+        self, source: PassageSource, folder: Path, corpus: Corpus | None, strict: bool, say: Say, segment_rows: int
     ) -> None:
         self._source, self._folder, self._strict, self._say = source, folder, strict, say
         self._segments = corpus.segments if corpus else []
@@ -150,7 +150,7 @@ class _Import:
         self._progress = _Progress(job, self._segments, source.start)
         self._writer = self._resume(corpus.deleted if corpus else none_deleted(), segment_rows)
 
-    def run(self) -> Imported:
+    def run(self) -> ImportedPassages:
         """Write the rows that are not written yet."""
         writer = self._writer
         self._rejected.touch()
@@ -165,9 +165,9 @@ class _Import:
         counts = self._progress.malformed, self._progress.duplicates
         if not any(counts):
             remove(self._rejected)
-            return Imported(writer.rows - self._rows_before, *counts, None, [])
+            return ImportedPassages(writer.rows - self._rows_before, *counts, None, [])
         first = [self._describe(row) for row in islice(read_jsonl(self._rejected, SkippedRow), MAX_EXAMPLES_SHOWN)]
-        return Imported(writer.rows - self._rows_before, *counts, self._rejected, first)
+        return ImportedPassages(writer.rows - self._rows_before, *counts, self._rejected, first)
 
     def complete(self) -> None:
         """Make the written rows part of the corpus."""

@@ -31,7 +31,7 @@ _SCHEMA = pa.schema([(name, pa.large_string()) for name in ("id", "title", "text
 Hashes = npt.NDArray[np.uint64]
 
 
-class Segment:
+class CorpusSegment:
     """A segment opened for reading. Positions count from its first row. Safe to share between threads."""
 
     def __init__(self, folder: Path, info: SegmentInfo) -> None:
@@ -172,7 +172,7 @@ class SegmentWriter:
         self._pending.clear()
 
 
-def merge_segments(parts: Sequence[Segment], folder: Path) -> None:
+def merge_segments(parts: Sequence[CorpusSegment], folder: Path) -> None:
     """Write one segment with the rows of `parts`, which are neighbours, to `folder`, which is created."""
     folder.mkdir(parents=True)
     batches = [batch for part in parts for batch in part._slices(0, part.stop - part.start)]
@@ -194,7 +194,7 @@ def hash_ids(ids: Iterable[str]) -> Hashes:
     return np.array([_hash(id.encode("utf-8", "surrogatepass")) for id in ids], dtype=np.uint64)
 
 
-def find_rows(segments: Iterable[Segment], deleted: Rows, ids: Sequence[str], hashes: Hashes) -> dict[str, int]:
+def find_rows(segments: Iterable[CorpusSegment], deleted: Rows, ids: Sequence[str], hashes: Hashes) -> dict[str, int]:
     """Return the row of each of `ids` that is in one of `segments` and not deleted; `hashes` are the ids' hashes."""
     rows: dict[str, int] = {}
     # sorted, so that neighbours touch the same pages of the mapped hashes

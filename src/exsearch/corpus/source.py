@@ -30,7 +30,7 @@ class Place(msgspec.Struct, frozen=True):
     """Uncompressed bytes before it in a file; 0 in a table."""
 
 
-class Source(Protocol):
+class PassageSource(Protocol):
     """Passages in some external format."""
 
     name: str

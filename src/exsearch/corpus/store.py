@@ -32,7 +32,7 @@ from exsearch.corpus.layout import (
     segment_folder,
 )
 from exsearch.corpus.passage import Passage
-from exsearch.corpus.segment import Segment, find_rows, hash_ids
+from exsearch.corpus.segment import CorpusSegment, find_rows, hash_ids
 from exsearch.corpus.writer import CorpusWriter, discard_unlisted
 
 
@@ -54,7 +54,7 @@ class Corpus:
         """The deleted rows, sorted."""
         self._count = segments[-1].stop
         check_files(*(segment_folder(folder, segment) for segment in segments))
-        self._opened = [Segment(segment_folder(folder, segment), segment) for segment in segments]
+        self._opened = [CorpusSegment(segment_folder(folder, segment), segment) for segment in segments]
         self._starts = [segment.start for segment in segments]
         self._prefixes = prefixes(segments)
         self.fingerprint = content_fingerprint(self._count, self._prefixes[self._count], deleted)

@@ -12,7 +12,7 @@ from exsearch.core.checksums import write_checked
 from exsearch.core.merging import segments_to_merge
 from exsearch.corpus.layout import FORMAT, INFO, SEGMENTS, CorpusInfo, Rows, SegmentInfo, digest, segment_folder
 from exsearch.corpus.passage import Passage
-from exsearch.corpus.segment import BATCH_ROWS, Segment, SegmentWriter, find_rows, hash_ids, merge_segments
+from exsearch.corpus.segment import BATCH_ROWS, CorpusSegment, SegmentWriter, find_rows, hash_ids, merge_segments
 
 SEGMENT_ROWS = 131_072
 
@@ -33,7 +33,7 @@ class CorpusWriter:
         self.folder = folder
         self.segments = list(segments)
         discard_unlisted(folder, self.segments)
-        self._opened = [Segment(segment_folder(folder, segment), segment) for segment in segments]
+        self._opened = [CorpusSegment(segment_folder(folder, segment), segment) for segment in segments]
         self._deleted = deleted
         self._segment_rows = segment_rows
         self._ids: dict[str, int] = {}
@@ -104,7 +104,7 @@ class CorpusWriter:
         self._current = None
         self._ids.clear()
         self.segments.append(segment)
-        self._opened.append(Segment(folder, segment))
+        self._opened.append(CorpusSegment(folder, segment))
 
     def _merge(self, run: slice) -> None:
         """Replace neighbouring segments by one. Their folders stay until `commit`, since they are the corpus until
@@ -116,7 +116,7 @@ class CorpusWriter:
         with atomic_path(folder) as temporary:
             merge_segments(self._opened[run], temporary)
         self.segments[run] = [merged]
-        self._opened[run] = [Segment(folder, merged)]
+        self._opened[run] = [CorpusSegment(folder, merged)]
 
 
 def discard_unlisted(folder: Path, segments: Sequence[SegmentInfo]) -> None:

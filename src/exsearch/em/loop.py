@@ -17,7 +17,7 @@ from exsearch.em.explore import explore
 from exsearch.em.guard import PARTS, Decision
 from exsearch.em.guarded import GuardedSteps
 from exsearch.em.m_step import MStep
-from exsearch.em.replay import Rollouts, Source
+from exsearch.em.replay import Contribution, Rollouts
 from exsearch.em.stage_times import StageTimes
 from exsearch.em.started_run import Say, begin, warms_up
 from exsearch.em.summary import iteration_of, write_summary
@@ -145,7 +145,7 @@ class EMRun:
         write_jsonl(path, weights, sealed=True)
         return Rollouts(name, journal, path, trajectories, weights)
 
-    def m_step(self, rollouts: Rollouts, explorers: dict[str, Path]) -> list[Source]:
+    def m_step(self, rollouts: Rollouts, explorers: dict[str, Path]) -> list[Contribution]:
         """Learn from the weighted trajectories; return what each E-step contributes.
 
         `explorers` maps each iteration up to this one, which comes last, to the model that explored in it.

@@ -9,7 +9,7 @@ from exsearch.core.errors import UsageError
 from exsearch.core.seeds import derive_seed
 from exsearch.em.engine_keeper import EngineKeeper
 from exsearch.em.questions import refuse_learned
-from exsearch.em.replay import Rollouts, Source, learned_from
+from exsearch.em.replay import Contribution, Rollouts, learned_from
 from exsearch.em.reweigh import reweigh
 from exsearch.em.stage_times import StageTimes
 from exsearch.em.started_run import StartedRun
@@ -28,7 +28,7 @@ class MStep:
     times: StageTimes
     engine: EngineKeeper
 
-    def examples(self, newest: Rollouts, explorers: dict[str, Path]) -> tuple[list[Example], list[Source]]:
+    def examples(self, newest: Rollouts, explorers: dict[str, Path]) -> tuple[list[Example], list[Contribution]]:
         """Return the examples for the M-step of an iteration, and what each E-step contributes.
 
         `explorers` maps each iteration up to this one, which comes last, to the model that explored in it. Raises

@@ -48,7 +48,7 @@ class Rollouts:
         return list(read_jsonl(self.weights, Reweighed)) if self.weighed is None else self.weighed
 
 
-class Source(msgspec.Struct, frozen=True):
+class Contribution(msgspec.Struct, frozen=True):
     """What one E-step contributes to an M-step."""
 
     name: str
@@ -64,7 +64,7 @@ class Source(msgspec.Struct, frozen=True):
 
 def learned_from(
     rollouts: Sequence[Rollouts], chat: ChatFormat, config: LearnConfig
-) -> tuple[list[Example], list[Source]]:
+) -> tuple[list[Example], list[Contribution]]:
     """Return the examples of an M-step, and what each E-step contributes; the newest comes last.
 
     E-steps with a factor below `config.min_weight` are skipped. Trajectories of one question with equal tokens are
@@ -90,7 +90,7 @@ def learned_from(
         new = [replace(example, weight=factor * example.weight) for example in new]
         again = config.replay == "ratios" and each is not rollouts[-1]
         worth = ratios_worth([record for record in weights if isinstance(record, Reweighed)]) if again else None
-        sources.append(Source(each.name, factor, len(new), sum(example.weight for example in new), worth))
+        sources.append(Contribution(each.name, factor, len(new), sum(example.weight for example in new), worth))
         for example in new:
             key = (example.question_id, tuple(example.token_ids))
             if key in examples:

@@ -5,15 +5,15 @@ import msgspec
 from exsearch.core.jsonl import write_json
 from exsearch.em.assessment import Assessment
 from exsearch.em.guard import Decision
-from exsearch.em.replay import Source
+from exsearch.em.replay import Contribution
 from exsearch.em.started_run import StartedRun
 from exsearch.em.weigh import WeightSummary
 from exsearch.evaluation.bootstrap import paired_difference
-from exsearch.runs.records import Comparison, Iteration, RunSummary
+from exsearch.runs.records import ExactMatchDifference, Iteration, RunSummary
 
 
 def iteration_of(
-    name: str, weights: WeightSummary, sources: list[Source], decision: Decision | None, validation_em: float
+    name: str, weights: WeightSummary, sources: list[Contribution], decision: Decision | None, validation_em: float
 ) -> Iteration:
     """Summarise an iteration; `validation_em` is of the model it ended with, the previous one after a refused step."""
     total = sum(source.weight for source in sources) or 1.0
@@ -35,7 +35,7 @@ def write_summary(
     comparison = None
     if best != "warmup":
         before, after = ([row.em for row in assessment.on_test(name).questions] for name in ("warmup", best))
-        comparison = Comparison("warmup", best, paired_difference(before, after))
+        comparison = ExactMatchDifference("warmup", best, paired_difference(before, after))
     summary = RunSummary(
         title=run.config.title,
         models=["closed-book", "majority", *models],

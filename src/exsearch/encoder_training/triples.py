@@ -18,7 +18,7 @@ _POOL = 10
 _SEARCHED_AT_ONCE = 256
 
 
-class Pair(msgspec.Struct, frozen=True):
+class TrainingPair(msgspec.Struct, frozen=True):
     """A query and a passage that answers it."""
 
     query: str
@@ -27,7 +27,7 @@ class Pair(msgspec.Struct, frozen=True):
     """All passages that its question needs; none of them is used as a negative."""
 
 
-class Triple(Pair, frozen=True):
+class Triple(TrainingPair, frozen=True):
     """A pair with its hard negatives."""
 
     negatives: list[str]
@@ -40,7 +40,7 @@ class TrainingSet(msgspec.Struct, frozen=True):
     texts: dict[str, str]
 
 
-def pairs_of_questions(questions: Iterable[Question]) -> list[Pair]:
+def pairs_of_questions(questions: Iterable[Question]) -> list[TrainingPair]:
     """Return a pair for each sub-question with a known passage; if none, the question with each gold passage."""
     pairs = []
     for question in questions:
@@ -49,19 +49,19 @@ def pairs_of_questions(questions: Iterable[Question]) -> list[Pair]:
         ]
         gold = tuple(dict.fromkeys([*question.gold_passages, *(passage for _, passage in passages_of_sub_questions)]))
         pairs += [
-            Pair(text, passage, gold)
+            TrainingPair(text, passage, gold)
             for text, passage in passages_of_sub_questions or [(question.text, id) for id in gold]
         ]
     return pairs
 
 
-def pairs_of_trajectories(trajectories: Iterable[Trajectory], questions: Iterable[Question]) -> list[Pair]:
+def pairs_of_trajectories(trajectories: Iterable[Trajectory], questions: Iterable[Question]) -> list[TrainingPair]:
     """Return pairs from the agent's own queries: each gold passage with the query that found it first.
 
     Trajectories without an answer, and those of other questions, are skipped; equal pairs occur once.
     """
     golds = {question.id: tuple(question.gold_passages) for question in questions}
-    pairs: dict[Pair, None] = {}
+    pairs: dict[TrainingPair, None] = {}
     for trajectory in trajectories:
         gold = golds.get(trajectory.question_id, ())
         if trajectory.stop_reason != StopReason.ANSWERED:
@@ -69,19 +69,19 @@ def pairs_of_trajectories(trajectories: Iterable[Trajectory], questions: Iterabl
         not_found = set(gold)
         for step in trajectory.steps:
             new_ids = [hit.passage.id for hit in step.hits if hit.passage.id in not_found]
-            pairs |= {Pair(step.query, id, gold): None for id in new_ids}
+            pairs |= {TrainingPair(step.query, id, gold): None for id in new_ids}
             not_found -= set(new_ids)
     return list(pairs)
 
 
-def sample_pairs(pairs: list[Pair], limit: int | None, seed: int) -> list[Pair]:
+def sample_pairs(pairs: list[TrainingPair], limit: int | None, seed: int) -> list[TrainingPair]:
     """Return at most `limit` of the pairs, drawn with the seed; all of them for None."""
     if limit is None or limit >= len(pairs):
         return pairs
     return random.Random(derive_seed(seed, "pairs")).sample(pairs, limit)
 
 
-def add_negatives(pairs: list[Pair], retriever: Retriever, corpus: Corpus) -> TrainingSet:
+def add_negatives(pairs: list[TrainingPair], retriever: Retriever, corpus: Corpus) -> TrainingSet:
     """Return the pairs whose passage is in `corpus`, each with the retriever's best hits that are not gold passages.
 
     Hits with the title of the pair's passage are also skipped, since another part of the page may be an answer.

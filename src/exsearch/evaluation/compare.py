@@ -56,7 +56,7 @@ class Group(msgspec.Struct, frozen=True):
     ties: int
 
 
-class Pair(msgspec.Struct, frozen=True):
+class PairedQuestion(msgspec.Struct, frozen=True):
     """One question, by the selected metric."""
 
     question_id: str
@@ -85,9 +85,9 @@ class Comparison(msgspec.Struct, frozen=True):
     differences: list[Difference]
     metric: str
     """Metric by which questions are won, lost and grouped."""
-    wins: list[Pair]
+    wins: list[PairedQuestion]
     """Questions where b is higher."""
-    losses: list[Pair]
+    losses: list[PairedQuestion]
     ties: list[str]
     """Ids of the questions where both are equal."""
     breakdowns: dict[str, list[Group]]
@@ -228,10 +228,10 @@ def _mean(values: list[float]) -> float:
     return round(sum(values) / len(values), 5)
 
 
-def _pair(row: Row, metric: str, a: Evaluated, b: Evaluated) -> Pair:
+def _pair(row: Row, metric: str, a: Evaluated, b: Evaluated) -> PairedQuestion:
     id_ = row[0].question_id
     question = a.questions.get(id_) or b.questions.get(id_)
-    return Pair(
+    return PairedQuestion(
         question_id=id_,
         a=getattr(row[0], metric),
         b=getattr(row[1], metric),

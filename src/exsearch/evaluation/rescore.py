@@ -41,7 +41,7 @@ class Rescored(msgspec.Struct, frozen=True):
     """By metric."""
 
 
-class Report(msgspec.Struct, frozen=True):
+class RescoreReport(msgspec.Struct, frozen=True):
     """The result of `exsearch score`."""
 
     n: int
@@ -65,9 +65,9 @@ def values(questions: list[Question], answers: list[str | None], normalisers: li
     return by_normaliser
 
 
-def report(questions: list[Question], files: list[Matched], scored: list[Values]) -> Report:
+def report(questions: list[Question], files: list[Matched], scored: list[Values]) -> RescoreReport:
     """Summarise one file of predictions, or two and their difference; `scored` has the values of each."""
-    return Report(
+    return RescoreReport(
         n=len(questions),
         emptied=_emptied(questions, [name for name in scored[0] if name in NORMALISERS]),
         predictions=[_rescored(file, columns) for file, columns in zip(files, scored, strict=True)],

@@ -48,7 +48,7 @@ class Usage(msgspec.Struct, frozen=True):
     """Ids of the first unused lines."""
 
 
-class Imported(msgspec.Struct):
+class ImportedQuestions(msgspec.Struct):
     """The result of an import."""
 
     questions: int = 0
@@ -94,7 +94,7 @@ def import_questions(
     drop_leaks: bool = False,
     decompositions: Path | None = None,
     names: Path | None = None,
-) -> Imported:
+) -> ImportedQuestions:
     """Write the questions of `files`, at most `limit`, to `out`, with what the sources know about each.
 
     Without `format`, the format of each file is recognised. Raises UsageError for a file that cannot be read to its
@@ -125,7 +125,7 @@ def import_questions(
     return job.write(out, corpus)
 
 
-def reasons(imported: Imported) -> str:
+def reasons(imported: ImportedQuestions) -> str:
     """Return how many records were skipped for which reason."""
     return ", ".join(f"{count} ({reason})" for reason, count in imported.skipped.items()) or "there are no records"
 
@@ -135,7 +135,7 @@ class _Import:
 
     def __init__(self, against: Sequence[Path], drop_leaks: bool) -> None:
         self.kept: list[Annotated] = []
-        self.report = Imported(leaks_dropped=drop_leaks)
+        self.report = ImportedQuestions(leaks_dropped=drop_leaks)
         self._places: dict[str, str] = {}
         self._asked: dict[str, tuple[str, str]] = {}
         for path in against:
@@ -189,7 +189,7 @@ class _Import:
             needed = "a question with the `Q_id` of a line as its `answer_id` or in its `evidences_id`"
             self.report.aliases = _usage(names, companions.names, aliased, needed)
 
-    def write(self, out: Path, corpus: Corpus | None) -> Imported:
+    def write(self, out: Path, corpus: Corpus | None) -> ImportedQuestions:
         """Write the questions kept, and next to them the list of passages that are not in the corpus."""
         report = self.report
         finder = None

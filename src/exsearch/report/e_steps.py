@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from exsearch.agent.trajectory import Number, Trajectory
 from exsearch.em.weigh import effective_sample_size
 from exsearch.questions.question import Question
-from exsearch.report.page import EStep, Explored, Histogram, Sample
+from exsearch.report.page import EStep, Explored, Histogram, PageSample
 from exsearch.report.passages import PassageTable
 from exsearch.report.trajectories import page_trajectory
 from exsearch.runs.reader import RunReader
@@ -69,8 +69,8 @@ def _first_ids(counts: Counter[str], train: list[Question], share: int) -> list[
 
 def _samples(
     trajectories: Iterable[Trajectory], ids: list[str], weights: Weights, passages: PassageTable
-) -> dict[str, list[Sample]]:
-    groups: dict[str, dict[Number, Sample]] = {id_: {} for id_ in ids}
+) -> dict[str, list[PageSample]]:
+    groups: dict[str, dict[Number, PageSample]] = {id_: {} for id_ in ids}
     for trajectory in trajectories:
         id_ = trajectory.question_id
         if id_ in groups:
@@ -79,11 +79,11 @@ def _samples(
     return {id_: [group[number] for number in sorted(group)] for id_, group in groups.items()}
 
 
-def _sample(trajectory: Trajectory, weighted: Weighted | None, passages: PassageTable) -> Sample:
+def _sample(trajectory: Trajectory, weighted: Weighted | None, passages: PassageTable) -> PageSample:
     view = page_trajectory(trajectory, passages)
     if weighted is None:
-        return Sample(trajectory=view)
-    return Sample(
+        return PageSample(trajectory=view)
+    return PageSample(
         trajectory=view,
         weight=round(weighted.weight, 5),
         logprob=None if weighted.logprob is None else round(weighted.logprob, 3),

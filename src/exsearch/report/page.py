@@ -12,7 +12,7 @@ from exsearch.agent.trajectory import AliasScore
 from exsearch.evaluation.compare import Difference, Group
 from exsearch.evaluation.scores import Figure
 from exsearch.questions.question import Question
-from exsearch.runs.records import Comparison, Iteration
+from exsearch.runs.records import ExactMatchDifference, Iteration
 
 
 class PageStep(msgspec.Struct, frozen=True):
@@ -78,7 +78,7 @@ class Model(msgspec.Struct, frozen=True):
     trajectories: list[PageTrajectory | None]
 
 
-class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
+class PageSample(msgspec.Struct, frozen=True, omit_defaults=True):
     """One of the K trajectories of a question, with its weight if it has one yet."""
 
     trajectory: PageTrajectory
@@ -93,7 +93,7 @@ class Explored(msgspec.Struct, frozen=True):
     """A training question with its samples."""
 
     question: Question
-    samples: list[Sample]
+    samples: list[PageSample]
     ess: float | None
     """Effective sample size; None for a question whose weights are all 0."""
 
@@ -159,7 +159,7 @@ class Page(msgspec.Struct, frozen=True):
     title: str
     fingerprint: str | None
     best: str | None
-    comparison: Comparison | None
+    comparison: ExactMatchDifference | None
     paired: Paired | None
     iterations: list[Iteration]
     seconds: dict[str, float]

@@ -28,7 +28,7 @@ INSERT_UP_TO = 256
 _BLOCK = 64
 
 
-class Best:
+class BestRows:
     """The `k` best of the rows offered, which come in ascending order; equal scores rank by row."""
 
     def __init__(self, k: int) -> None:

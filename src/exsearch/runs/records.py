@@ -5,7 +5,7 @@ import msgspec
 from exsearch.evaluation.scores import Figure
 
 
-class Comparison(msgspec.Struct, frozen=True):
+class ExactMatchDifference(msgspec.Struct, frozen=True):
     """Exact match of model b minus that of model a, paired over the test questions."""
 
     a: str
@@ -50,7 +50,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     best: str
     seconds: dict[str, float]
     """Seconds per stage, summed over all starts."""
-    comparison: Comparison | None
+    comparison: ExactMatchDifference | None
     """Comparison of the warm-up with the best model; None if the warm-up is the best."""
     iterations: list[Iteration]
     train_answer_probability: dict[str, Figure] = {}

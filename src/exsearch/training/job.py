@@ -45,7 +45,7 @@ class Job:
         return cls(base, examples, output, own, model, seed, label, section)
 
 
-class Report(msgspec.Struct, frozen=True):
+class RankReport(msgspec.Struct, frozen=True):
     """A report of a rank, one JSON line on its standard output: steps by the first rank only, an error by any rank."""
 
     step: int

@@ -15,7 +15,7 @@ from exsearch.engine.models.builtin import model_fingerprint
 from exsearch.engine.models.checkpoint import load_model
 from exsearch.engine.models.limits import UNLIMITED, context_limit, steady_limit, windows_of
 from exsearch.engine.models.noise import without_noise
-from exsearch.engine.models.probe import Verdict
+from exsearch.engine.models.probe import ModelVerdict
 from exsearch.hardware.devices import pick_device, pick_dtype
 from exsearch.processes import compute
 from exsearch.training.learners.adapters import adapted_by
@@ -98,7 +98,7 @@ def _thinking(chat: ChatFormat) -> str:
     return f"{chat.agent.thinking}: {begun}; {switch}"
 
 
-def _told(verdict: Verdict) -> str:
+def _told(verdict: ModelVerdict) -> str:
     why = "; ".join(f"not {path}: {reason}" for path, reason in verdict.rejected.items())
     if not verdict.path or verdict.difference is None:
         return f"refused. {why}"

@@ -6,7 +6,7 @@ from exsearch.core.shape import decode
 from exsearch.corpus.passage import Hit
 from exsearch.wire.checking import Checks, need_descending, need_documents, need_list, need_object, refusals
 from exsearch.wire.client import Client, Found
-from exsearch.wire.passages import Document, contents_of
+from exsearch.wire.passages import WireDocument, contents_of
 from exsearch.wire.probe import Probe, need
 from exsearch.wire.request import SearchRequest
 
@@ -57,7 +57,7 @@ def _answer(hits: list[list[Hit]]) -> tuple[list[list[dict[str, str]]], list[lis
 
 
 def _read(body: bytes) -> list[Found]:
-    documents, scores = decode(body, tuple[list[list[Document]], list[list[float]]])
+    documents, scores = decode(body, tuple[list[list[WireDocument]], list[list[float]]])
     of_documents, of_scores = ([len(ranking) for ranking in rankings] for rankings in (documents, scores))
     if of_documents != of_scores:
         raise ValueError(f"it has {sum(of_documents)} passages and {sum(of_scores)} scores, which do not go together")

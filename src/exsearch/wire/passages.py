@@ -12,7 +12,7 @@ def contents_of(passage: Passage) -> str:
     return f'"{passage.title.replace(chr(10), " ")}"\n{passage.text}'
 
 
-class Document(msgspec.Struct):
+class WireDocument(msgspec.Struct):
     """A passage as servers send it."""
 
     id: str | int | None = None

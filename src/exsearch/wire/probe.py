@@ -19,7 +19,7 @@ def need(condition: bool, fault: str) -> None:
         raise AssertionError(fault)
 
 
-class Reply(msgspec.Struct, frozen=True):
+class ProbeReply(msgspec.Struct, frozen=True):
     """A server's answer."""
 
     status: int
@@ -57,16 +57,16 @@ class Probe:
         self.query = query
         self.other = f"{query} And who was born there?"
 
-    def post(self, path: str, content: Any) -> Reply:
+    def post(self, path: str, content: Any) -> ProbeReply:
         """POST `content` as JSON, or as it is if it is bytes."""
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         return self._send("POST", path, body)
 
-    def get(self, path: str) -> Reply:
+    def get(self, path: str) -> ProbeReply:
         """GET `path`, which may have a query string."""
         return self._send("GET", path, None)
 
-    def get_unencoded(self, target: str) -> Reply:
+    def get_unencoded(self, target: str) -> ProbeReply:
         """GET `target` as it is, whatever characters it contains."""
         with connect(self._url, SECONDS) as connection:
             connection.sendall(self._head("GET", target, {"Connection": "close"}))
@@ -74,7 +74,7 @@ class Probe:
         head_bytes, _, body = received.partition(b"\r\n\r\n")
         words = head_bytes.split(maxsplit=2)
         need(len(words) == 3 and words[1].isdigit(), f"no HTTP answer: {received[:100]!r}")
-        return Reply(int(words[1]), body)
+        return ProbeReply(int(words[1]), body)
 
     def hang_up(self, path: str, content: Any) -> None:
         """Send a request and close the connection before the answer."""
@@ -89,7 +89,7 @@ class Probe:
         lines += [f"{name}: {value}" for name, value in (self._key | headers).items()]
         return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
-    def _send(self, method: str, path: str, body: bytes | None) -> Reply:
+    def _send(self, method: str, path: str, body: bytes | None) -> ProbeReply:
         headers = {} if body is None else {"Content-Type": "application/json"}
         response = self._client.request(method, f"{self._url}{path}", content=body, headers=headers)
-        return Reply(response.status_code, response.content)
+        return ProbeReply(response.status_code, response.content)

@@ -8,7 +8,7 @@ from exsearch.core.shape import decode
 from exsearch.corpus.passage import Hit, Passage
 from exsearch.wire.checking import Checks, need_contents, need_documents, need_list, need_object, need_scored, refusals
 from exsearch.wire.client import Client, Found
-from exsearch.wire.passages import Document, contents_of
+from exsearch.wire.passages import WireDocument, contents_of
 from exsearch.wire.probe import Probe, need
 from exsearch.wire.request import SearchRequest
 
@@ -88,7 +88,7 @@ def search_r1_answer(hits: list[list[Hit]], scores: bool) -> Any:
 
 
 class _ScoredDocument(msgspec.Struct):
-    document: Document
+    document: WireDocument
     score: float | None = None
 
 

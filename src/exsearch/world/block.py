@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from exsearch.world.catalogue import KINDS, NAMES, RELATIONS, ROLES, relations_of
 from exsearch.world.entity import SPLITS, Entity, Split
 from exsearch.world.names import Name, NameBook, from_pattern
-from exsearch.world.schema import NUMBER, YEAR, Kind, Relation, Role
+from exsearch.world.schema import NUMBER, YEAR, EntityKind, Relation, Role
 
 ENTITIES_PER_PASSAGE = 0.75
 SPLIT_SHARES: dict[Split, float] = {"train": 0.6, "dev": 0.2, "test": 0.2}
@@ -90,7 +90,7 @@ class Block:
     def _often_famous(self, kind: str, rng: random.Random) -> Entity:
         return rng.choice(self._famous[kind] if rng.random() < _TO_FAMOUS else self.of_kind[kind])
 
-    def _make(self, kind: Kind, book: NameBook, names: range) -> list[Entity]:
+    def _make(self, kind: EntityKind, book: NameBook, names: range) -> list[Entity]:
         rng = self._rng
         splits = [
             s for s, n in zip(SPLITS, cut(len(names), list(SPLIT_SHARES.values())), strict=True) for _ in range(n)
@@ -109,7 +109,7 @@ class Block:
         return entities
 
     def _person(
-        self, kind: Kind, book: NameBook, number: int, split: Split, role: Role, attributes: dict[str, str]
+        self, kind: EntityKind, book: NameBook, number: int, split: Split, role: Role, attributes: dict[str, str]
     ) -> Entity:
         surname, turn, start = book.deal(number)
         quartet, member = divmod(turn, len(_FAMILY))

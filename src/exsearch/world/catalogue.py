@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from exsearch.core.toml import read_toml
-from exsearch.world.schema import Kind, Names, Relation, Role
+from exsearch.world.schema import EntityKind, Names, Relation, Role
 
 _FILES = ("people", "places", "organisations", "works")
 """Kinds in the order in which a block generates them: what a year is drawn from comes before what it dates."""
@@ -15,7 +15,7 @@ _FILES = ("people", "places", "organisations", "works")
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The content of one of words/*.toml."""
 
-    kind: tuple[Kind, ...]
+    kind: tuple[EntityKind, ...]
     relation: tuple[Relation, ...]
     role: tuple[Role, ...] = ()
     names: Names | None = None
@@ -27,7 +27,7 @@ def _read(name: str) -> _File:
 
 
 _READ = [_read(name) for name in _FILES]
-KINDS: dict[str, Kind] = {kind.name: kind for file in _READ for kind in file.kind}
+KINDS: dict[str, EntityKind] = {kind.name: kind for file in _READ for kind in file.kind}
 RELATIONS: dict[str, Relation] = {relation.name: relation for file in _READ for relation in file.relation}
 ROLES: tuple[Role, ...] = tuple(role for file in _READ for role in file.role)
 [NAMES] = [file.names for file in _READ if file.names]

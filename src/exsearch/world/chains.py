@@ -30,7 +30,7 @@ class Intersection:
 
 
 @dataclass(frozen=True)
-class Pair:
+class EntityPair:
     """Two chains that end in a year or a measure of two entities of one kind."""
 
     a: Chain
@@ -113,16 +113,16 @@ class Finder:
             if all(entity.facts.get(fact.relation.name) is fact.tail for fact in facts)
         ]
 
-    def comparisons(self) -> list[Pair]:
+    def comparisons(self) -> list[EntityPair]:
         """Return pairs of facts of one relation with different values."""
         ends: list[Chain] = [(fact,) for fact in self._facts if fact.relation.comparisons]
         return self._pairs(ends)
 
-    def bridge_comparisons(self) -> list[Pair]:
+    def bridge_comparisons(self) -> list[EntityPair]:
         """Return pairs of two-fact chains that end in different values of one relation."""
         return self._pairs([chain for chain in self.chains(2) if chain[-1].relation.comparisons])
 
-    def _pairs(self, ends: list[Chain]) -> list[Pair]:
+    def _pairs(self, ends: list[Chain]) -> list[EntityPair]:
         by_relation: dict[str, list[Chain]] = {}
         for chain in ends:
             by_relation.setdefault(chain[-1].relation.name, []).append(chain)
@@ -131,7 +131,7 @@ class Finder:
         for _ in range(_PAIRS if groups else 0):
             a, b = self._rng.sample(self._rng.choice(groups), 2)
             if _comparable(a, b):
-                pairs.append(Pair(a, b))
+                pairs.append(EntityPair(a, b))
         return pairs
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from exsearch.world.names import Name
-from exsearch.world.schema import Kind, Relation
+from exsearch.world.schema import EntityKind, Relation
 
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -14,7 +14,7 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 class Entity:
     """An entity while its block is made; compared by identity."""
 
-    kind: Kind
+    kind: EntityKind
     name: Name
     split: Split
     """The only split whose questions may use facts with this entity as subject."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from exsearch.world.schema import Kind
+from exsearch.world.schema import EntityKind
 
 SEED_CLASSES = 100
 
@@ -98,7 +98,7 @@ class NameBook:
     assigned again, each time with patterns that the word has not had yet.
     """
 
-    def __init__(self, kind: Kind, seed: int, numbers: int, variants: int) -> None:
+    def __init__(self, kind: EntityKind, seed: int, numbers: int, variants: int) -> None:
         """Prepare names for the numbers below `numbers`, each word in at most `variants` combinations."""
         self.kind, self.numbers, self.variants = kind, numbers, variants
         own_class = seed % SEED_CLASSES

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from exsearch.questions.question import Question, SubQuestion
 from exsearch.world.block import SPLIT_SHARES, Block
-from exsearch.world.chains import Chain, Finder, Intersection, Pair
+from exsearch.world.chains import Chain, EntityPair, Finder, Intersection
 from exsearch.world.entity import Entity, Fact, Split
 from exsearch.world.prose import sentence
 
@@ -108,7 +108,7 @@ class _Wording:
         hidden = [fact.target for fact in leads]
         return _question(text, "intersection", work.name.all, [*leads, plan.first], subs, hidden)
 
-    def comparison(self, pair: Pair) -> Question | None:
+    def comparison(self, pair: EntityPair) -> Question | None:
         chains, (a, b) = (pair.a, pair.b), (pair.a[-1], pair.b[-1])
         form = self._rng.choice(a.relation.comparisons)
         names = [self._phrase(chain[:-1], self._called(chain[0].head)) for chain in chains]

@@ -14,7 +14,7 @@ NUMBER = "number"
 """Tail of a relation whose value is a measure, such as a height."""
 
 
-class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ComparisonTemplate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Asks which of two entities of one kind has the smaller (or larger) year or measure."""
 
     text: str
@@ -45,7 +45,7 @@ class Relation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The head's year is drawn from the tail's year plus `gap`."""
     measure: tuple[int, int, str] = (0, 0, "")
     """Minimum, maximum and unit of a NUMBER."""
-    comparisons: tuple[Comparison, ...] = ()
+    comparisons: tuple[ComparisonTemplate, ...] = ()
 
     @property
     def literal(self) -> bool:
@@ -53,7 +53,7 @@ class Relation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.tail in (YEAR, NUMBER)
 
 
-class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class EntityKind(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A kind of entity.
 
     A name pattern is `canonical|alias|alias` with `{w}` for an invented word; `~` before a form means that it

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.agent.trajectory import AliasScore, StopReason, Trajectory
-from exsearch.compat.searchlm.formats import InferenceFile, Message, Output, Weighted
+from exsearch.compat.searchlm.formats import InferenceFile, Message, Output, WeightedConversation
 from exsearch.compat.searchlm.inference import settings
 from exsearch.config import WeighConfig
 from exsearch.core.errors import UsageError
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> Path:
     return target
 
 
-def weighted(usable: list[Output], model: str, weighting: str, overrides: list[str]) -> list[Weighted]:
+def weighted(usable: list[Output], model: str, weighting: str, overrides: list[str]) -> list[WeightedConversation]:
     """Score every alias after every trajectory, in one batch, and weigh."""
     config = settings(model, overrides)
     folder = resolve_model(model)
@@ -86,7 +86,7 @@ def weighted(usable: list[Output], model: str, weighting: str, overrides: list[s
     for output, own, record in zip(usable, scores, records, strict=True):
         best = max(own, key=lambda score: score.logprob / score.tokens)
         messages = [*output.messages[:-1], Message("assistant", best.alias)]
-        entries.append(Weighted(messages, record.weight, output.query_id, -best.logprob / best.tokens))
+        entries.append(WeightedConversation(messages, record.weight, output.query_id, -best.logprob / best.tokens))
     return entries
 
 

@@ -28,7 +28,7 @@ from exsearch.training.ranks.ranks import is_first
 from exsearch.training.trainer import resume_folder
 
 
-class Conversation(msgspec.Struct, frozen=True):
+class TrainingConversation(msgspec.Struct, frozen=True):
     """One conversation of a training file."""
 
     messages: list[Message]
@@ -82,7 +82,7 @@ def finetune(options: argparse.Namespace, label: str, weighted: bool) -> None:
     zero = read_zero_settings(options.deepspeed) if options.deepspeed else {}
     config, model = training_config(options, zero), model_config(options, zero)
     check_resume(options.resume_from_checkpoint, options.output_dir)
-    conversations = read_json(options.dataset_name_or_path, list[Conversation])[: options.max_samples]
+    conversations = read_json(options.dataset_name_or_path, list[TrainingConversation])[: options.max_samples]
     base = resolve_model(options.model_name_or_path)
     chat = ChatFormat.load(base)
     examples = []
@@ -159,7 +159,7 @@ def check_resume(folder: str, output: Path) -> None:
         raise UsageError(f"--resume_from_checkpoint {folder}: there is nothing to resume; remove the flag")
 
 
-def example_of(conversation: Conversation, weighted: bool, chat: ChatFormat, where: str) -> Example:
+def example_of(conversation: TrainingConversation, weighted: bool, chat: ChatFormat, where: str) -> Example:
     """Return a conversation as an example, with loss on the model's turns. Raises UsageError naming `where` it is."""
     roles = [message.role for message in conversation.messages]
     if not roles or roles != ["user", "assistant"] * (len(roles) // 2):

@@ -66,7 +66,7 @@ class InferenceFile(msgspec.Struct, frozen=True):
     config: dict[str, object] = {}
 
 
-class Weighted(msgspec.Struct, frozen=True):
+class WeightedConversation(msgspec.Struct, frozen=True):
     """One entry of the output of `entropy`, the input of `align`."""
 
     messages: list[Message]

@@ -13,7 +13,7 @@ from exsearch.engine.hf.own_memory import OwnMemory
 from exsearch.engine.hf.slot_memory import SlotMemory
 from exsearch.engine.models.attention_choice import attention_of, choose_attention
 from exsearch.engine.models.probe import (
-    Verdict,
+    ModelVerdict,
     distance,
     in_float32,
     is_exact,
@@ -37,13 +37,13 @@ def memory_of(model: PreTrainedModel, path: EnginePath, seats: int) -> Memory:
     return SlotMemory(model, seats) if path == "slots" else OwnMemory(model, path)
 
 
-def engine_verdict(model: PreTrainedModel, fingerprint: str, device: str) -> Verdict:
+def engine_verdict(model: PreTrainedModel, fingerprint: str, device: str) -> ModelVerdict:
     """Return the cached verdict on a loaded model with this fingerprint."""
     identity = [fingerprint, str(model.dtype), device.split(":")[0]]
     return remembered("engine", identity, lambda: judge_engine(model))
 
 
-def judge_engine(model: PreTrainedModel) -> Verdict:
+def judge_engine(model: PreTrainedModel) -> ModelVerdict:
     """Find the first path that is right for a loaded model; the model's attention is not changed.
 
     A model with fewer bits than float32 is judged in float32 first, if memory allows: otherwise, a wrong path might be
@@ -63,7 +63,7 @@ def judge_engine(model: PreTrainedModel) -> Verdict:
     return msgspec.structs.replace(rough, rejected=exact.rejected | rough.rejected)
 
 
-def _first_right(model: PreTrainedModel, paths: tuple[EnginePath, ...]) -> Verdict:
+def _first_right(model: PreTrainedModel, paths: tuple[EnginePath, ...]) -> ModelVerdict:
     own = attention_of(model)
     ids = probe_tokens(model)
 

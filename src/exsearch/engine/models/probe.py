@@ -46,7 +46,7 @@ T = TypeVar("T")
 PathName = TypeVar("PathName", bound=str)
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class ModelVerdict(msgspec.Struct, frozen=True):
     """Which path a model takes, and why."""
 
     path: str
@@ -139,7 +139,7 @@ def plain_logprobs(model: PreTrainedModel, ids: TokenIds) -> torch.Tensor:
     return logits.log_softmax(dim=-1).gather(1, row[0, 1:, None])[:, 0].cpu()
 
 
-def judge(paths: Sequence[PathName], tolerance: float, difference: Callable[[PathName], float]) -> Verdict:
+def judge(paths: Sequence[PathName], tolerance: float, difference: Callable[[PathName], float]) -> ModelVerdict:
     """Return the first path whose largest difference from the plain forward pass is within the tolerance."""
     rejected: dict[str, str] = {}
     best = float("inf")
@@ -152,13 +152,13 @@ def judge(paths: Sequence[PathName], tolerance: float, difference: Callable[[Pat
             rejected[path] = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
             continue
         if largest <= tolerance:
-            return Verdict(path, largest, tolerance, rejected)
+            return ModelVerdict(path, largest, tolerance, rejected)
         rejected[path] = f"log-probs differ by {largest:.2g} from the plain forward pass"
         best = min(best, largest)
-    return Verdict("", best if best < float("inf") else None, tolerance, rejected)
+    return ModelVerdict("", best if best < float("inf") else None, tolerance, rejected)
 
 
-def remembered(part: Literal["engine", "trainer"], identity: object, make: Callable[[], Verdict]) -> Verdict:
+def remembered(part: Literal["engine", "trainer"], identity: object, make: Callable[[], ModelVerdict]) -> ModelVerdict:
     """Return the verdict on a model of this identity, computed once per version of ExSearch, torch and transformers.
 
     Others that ask for it at the same time wait.
@@ -169,13 +169,13 @@ def remembered(part: Literal["engine", "trainer"], identity: object, make: Calla
     make_folder(file.parent)
     with FileLock(file.with_suffix(".lock")):
         if file.is_file():
-            return read_json(file, Verdict)
+            return read_json(file, ModelVerdict)
         verdict = make()
         write_json(file, verdict)
     return verdict
 
 
-def require_path(verdict: Verdict, what: str) -> str:
+def require_path(verdict: ModelVerdict, what: str) -> str:
     """Return the path of a verdict. Raises UsageError if there is none."""
     if verdict.path:
         return verdict.path

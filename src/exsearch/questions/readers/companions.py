@@ -11,7 +11,7 @@ from exsearch.core.shape import ShapeError, convert
 from exsearch.questions.readers.records import read_records
 
 
-class Asked(msgspec.Struct):
+class CompanionQuestion(msgspec.Struct):
     """A sub-question of a decomposition file; its answer is a sentence."""
 
     question: str
@@ -27,7 +27,7 @@ L = TypeVar("L", bound=_Identified)
 
 class _Decomposition(msgspec.Struct):
     id: str = msgspec.field(name="_id")
-    sub_questions: list[Asked]
+    sub_questions: list[CompanionQuestion]
 
 
 class _Names(msgspec.Struct):
@@ -39,7 +39,7 @@ class _Names(msgspec.Struct):
 class Companions(msgspec.Struct, frozen=True):
     """The content of the companion files; empty without them."""
 
-    decompositions: dict[str, list[Asked]] = {}
+    decompositions: dict[str, list[CompanionQuestion]] = {}
     """Sub-questions by the id of their question."""
     names: dict[str, list[str]] = {}
     """Aliases and demonyms by Wikidata id."""

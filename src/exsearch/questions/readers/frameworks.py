@@ -9,7 +9,7 @@ from exsearch.core.shape import convert
 from exsearch.questions.question import Question
 from exsearch.questions.readers.annotated import Annotated, NamedPassage, Text, Texts, aliases, known_id
 from exsearch.questions.readers.cells import as_list
-from exsearch.questions.readers.musique import Step, with_steps
+from exsearch.questions.readers.musique import MusiqueStep, with_steps
 from exsearch.questions.readers.supporting import Supported, evidence_of
 
 
@@ -17,7 +17,7 @@ class _Metadata(Supported, kw_only=True):
     """The part of the metadata that FlashRAG keeps of the source which is used here."""
 
     type: str | None = None
-    question_decomposition: list[Step] | None = None
+    question_decomposition: list[MusiqueStep] | None = None
 
 
 class _FlashRag(msgspec.Struct):

@@ -31,7 +31,7 @@ class _Paragraph(msgspec.Struct):
     idx: int | None = None
 
 
-class Step(msgspec.Struct):
+class MusiqueStep(msgspec.Struct):
     """One step of a decomposition. Its paragraph is a number or, in FlashRAG's copy, the full paragraph."""
 
     question: str
@@ -44,7 +44,7 @@ class _MuSiQue(msgspec.Struct):
     id: Id
     question: str
     paragraphs: list[_Paragraph]
-    question_decomposition: list[Step] = []
+    question_decomposition: list[MusiqueStep] = []
     answer: Text | None = None
     answer_aliases: list[Text] = []
     answerable: bool = True
@@ -81,7 +81,7 @@ def read_musique(fields: dict[str, Any], id: str) -> Annotated | SkippedRecord:
     return with_steps(question, record.question_decomposition)
 
 
-def with_steps(question: Question, steps: list[Step]) -> Annotated:
+def with_steps(question: Question, steps: list[MusiqueStep]) -> Annotated:
     """Return a question with the steps of its decomposition as sub-questions.
 
     If the passage of a step is unknown, the question has no gold passages: recall over the others would be too high.
@@ -102,7 +102,7 @@ def with_steps(question: Question, steps: list[Step]) -> Annotated:
     return Annotated(question, gold if len(gold) == len(passages) else [], passages)
 
 
-def _filled(text: str, earlier: list[Step], question: str) -> str:
+def _filled(text: str, earlier: list[MusiqueStep], question: str) -> str:
     """Return a step with references to earlier steps replaced by their answers.
 
     No step refers to itself or to a later one. The question `asked`, which all steps make up, has no references; so

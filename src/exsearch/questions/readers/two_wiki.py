@@ -14,7 +14,7 @@ from exsearch.core.ids import Id
 from exsearch.core.shape import ShapeError, convert, decode
 from exsearch.questions.question import Question, SubQuestion
 from exsearch.questions.readers.annotated import Annotated, NamedPassage, Text, aliases, known_id
-from exsearch.questions.readers.companions import Asked, Companions
+from exsearch.questions.readers.companions import CompanionQuestion, Companions
 from exsearch.questions.readers.sentences import sentence_with
 from exsearch.questions.readers.supporting import Supported, check_lengths, evidence_of
 
@@ -76,7 +76,7 @@ class TwoWikiReader:
         triples = record.triples()
         sub_questions = self._decompositions.get(id, [])
         decomposed = bool(sub_questions) and len(sub_questions) == len(triples)
-        by_triple = [Asked(f"{subject} {relation}") for subject, relation, _ in triples]
+        by_triple = [CompanionQuestion(f"{subject} {relation}") for subject, relation, _ in triples]
         sub_questions = _in_order(sub_questions, triples) if decomposed else by_triple
         objects = record.object_ids(triples)
         subs, passages = [], []
@@ -109,10 +109,10 @@ def _unwritten(name: str, value: object) -> object:
     return value
 
 
-def _in_order(sub_questions: list[Asked], triples: list[Triple]) -> list[Asked]:
+def _in_order(sub_questions: list[CompanionQuestion], triples: list[Triple]) -> list[CompanionQuestion]:
     """Return the sub-questions in the order of their triples, which the file does not always keep."""
 
-    def fit(order: Iterable[Asked]) -> int:
+    def fit(order: Iterable[CompanionQuestion]) -> int:
         return sum(
             (_bare(subject) in sub.question.casefold()) + (_bare(object) in (sub.answer or "").casefold())
             for sub, (subject, _, object) in zip(order, triples, strict=True)

@@ -31,8 +31,8 @@ from exsearch.retrieval.bm25.inverted import Field, Numbers, Postings, decoded, 
 from exsearch.retrieval.bm25.merge import merge_postings
 from exsearch.retrieval.bm25.stems import PACKAGE, stemmer_version, stems_digest
 from exsearch.retrieval.bm25.terms import Stems, TermNumbers
-from exsearch.retrieval.index.folder import EncoderInfo, OpenedIndex, Segment, StemmerInfo
-from exsearch.retrieval.rank import INSERT_UP_TO, Best, Ranked, compiled, insert_best, to_hits
+from exsearch.retrieval.index.folder import EncoderInfo, IndexSegment, OpenedIndex, StemmerInfo
+from exsearch.retrieval.rank import INSERT_UP_TO, BestRows, Ranked, compiled, insert_best, to_hits
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Weight = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
@@ -103,7 +103,7 @@ class Bm25:
         """Do nothing: segments share nothing."""
 
     @staticmethod
-    def check_segment(segment: Segment, shared: Path, parameters: Bm25Parameters) -> None:
+    def check_segment(segment: IndexSegment, shared: Path, parameters: Bm25Parameters) -> None:
         """Map the inverted file."""
         Postings(segment.folder, segment.rows)
 
@@ -118,7 +118,7 @@ class Bm25:
 
     @staticmethod
     def merge_segments(
-        parts: list[Segment], deleted: list[Rows], shared: Path, folder: Path, parameters: Bm25Parameters
+        parts: list[IndexSegment], deleted: list[Rows], shared: Path, folder: Path, parameters: Bm25Parameters
     ) -> bool:
         """Concatenate the postings; those of deleted passages are dropped."""
         merge_postings(parts, deleted, folder)
@@ -162,7 +162,7 @@ class Bm25:
         """Do the same for a `k` that is large enough to need sorting."""
         ranked = []
         for start, stop in pairwise(ends.tolist()):
-            best = Best(k)
+            best = BestRows(k)
             for postings, span, deleted in zip(self._postings, spans, self._deleted, strict=True):
                 scores = self._mine().scores[: len(postings.rows)]
                 files = postings.postings, postings.codes, postings.titles, *self._tables

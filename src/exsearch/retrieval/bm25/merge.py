@@ -13,10 +13,10 @@ from exsearch.core.atomic import is_file
 from exsearch.core.mapping import map_array, save_array
 from exsearch.corpus.layout import Rows
 from exsearch.retrieval.bm25.inverted import Numbers, save_starts
-from exsearch.retrieval.index.folder import Segment
+from exsearch.retrieval.index.folder import IndexSegment
 
 
-def merge_postings(parts: list[Segment], deleted: list[Rows], folder: Path) -> None:
+def merge_postings(parts: list[IndexSegment], deleted: list[Rows], folder: Path) -> None:
     """Write the merged inverted file of `parts`, which are neighbours, to `folder`.
 
     Postings of the `deleted` rows, counted from each part's first row, are dropped. Since scores depend on the number

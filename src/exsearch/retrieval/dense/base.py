@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from exsearch.corpus.layout import Rows
 from exsearch.retrieval.encoders.base import EMBEDDED
-from exsearch.retrieval.index.folder import OpenedIndex, Segment
+from exsearch.retrieval.index.folder import IndexSegment, OpenedIndex
 from exsearch.retrieval.rank import Ranked
 
 Floats = npt.NDArray[np.float32]
@@ -64,12 +64,12 @@ class VectorIndex(Protocol):
         """See `Kind.indivisible`."""
         ...
 
-    def check(self, segment: Segment, shared: Path, dimensions: int) -> None:
+    def check(self, segment: IndexSegment, shared: Path, dimensions: int) -> None:
         """Map a segment's files. Raises OSError or ValueError if they are damaged."""
         ...
 
     def merge(
-        self, parts: list[Segment], deleted: list[Rows], shared: Path, folder: Path, parameters: DenseParameters
+        self, parts: list[IndexSegment], deleted: list[Rows], shared: Path, folder: Path, parameters: DenseParameters
     ) -> bool:
         """See `Merging.merge_segments`."""
         ...

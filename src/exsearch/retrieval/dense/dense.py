@@ -20,7 +20,7 @@ from exsearch.corpus.passage import Hit, Passage
 from exsearch.corpus.store import Corpus
 from exsearch.retrieval.dense.base import DenseParameters, Floats, VectorIndex
 from exsearch.retrieval.encoders.sentence import SentenceEncoder, best_precision
-from exsearch.retrieval.index.folder import ENCODER, EncoderInfo, OpenedIndex, Segment, require_same_encoder
+from exsearch.retrieval.index.folder import ENCODER, EncoderInfo, IndexSegment, OpenedIndex, require_same_encoder
 from exsearch.retrieval.rank import Ranked, to_hits
 
 _ENCODED_AT_ONCE = 1024
@@ -96,7 +96,7 @@ class Dense:
             IvfPq.check_trained(shared)
 
     @staticmethod
-    def check_segment(segment: Segment, shared: Path, parameters: DenseParameters) -> None:
+    def check_segment(segment: IndexSegment, shared: Path, parameters: DenseParameters) -> None:
         """Map the vectors."""
         dimensions = read_json(shared / ENCODER, EncoderInfo).dimensions
         _vector_index(parameters.index).check(segment, shared, dimensions)
@@ -108,7 +108,7 @@ class Dense:
 
     @staticmethod
     def merge_segments(
-        parts: list[Segment], deleted: list[Rows], shared: Path, folder: Path, parameters: DenseParameters
+        parts: list[IndexSegment], deleted: list[Rows], shared: Path, folder: Path, parameters: DenseParameters
     ) -> bool:
         """Join the vectors, without encoding any passage again."""
         return _vector_index(parameters.index).merge(parts, deleted, shared, folder, parameters)

@@ -20,7 +20,7 @@ from exsearch.core.errors import UsageError
 from exsearch.core.trouble import probe
 from exsearch.corpus.layout import Rows
 from exsearch.retrieval.dense.base import DenseParameters, Floats
-from exsearch.retrieval.index.folder import OpenedIndex, Segment
+from exsearch.retrieval.index.folder import IndexSegment, OpenedIndex
 from exsearch.retrieval.rank import Ranked
 
 try:
@@ -101,13 +101,13 @@ class IvfPq:
         """Return None: the lists of all segments are searched as one."""
 
     @staticmethod
-    def check(segment: Segment, shared: Path, dimensions: int) -> None:
+    def check(segment: IndexSegment, shared: Path, dimensions: int) -> None:
         """Map a segment's lists."""
         _mapped_lists(segment)
 
     @staticmethod
     def merge(
-        parts: list[Segment], deleted: list[Rows], shared: Path, folder: Path, parameters: DenseParameters
+        parts: list[IndexSegment], deleted: list[Rows], shared: Path, folder: Path, parameters: DenseParameters
     ) -> bool:
         """Concatenate the lists, without deleted passages."""
         opened = [_mapped_lists(part) for part in parts]
@@ -165,13 +165,13 @@ class Hnsw:
         return "graphs of float16 vectors"
 
     @staticmethod
-    def check(segment: Segment, shared: Path, dimensions: int) -> None:
+    def check(segment: IndexSegment, shared: Path, dimensions: int) -> None:
         """Map a segment's graph."""
         _mapped_graph(segment, dimensions)
 
     @staticmethod
     def merge(
-        parts: list[Segment], deleted: list[Rows], shared: Path, folder: Path, parameters: DenseParameters
+        parts: list[IndexSegment], deleted: list[Rows], shared: Path, folder: Path, parameters: DenseParameters
     ) -> bool:
         """Build one graph from the vectors in the parts' graphs; a vector's position is its row, so none is dropped."""
         graphs = (_mapped_graph(part) for part in parts)
@@ -193,7 +193,7 @@ def _trained(shared: Path) -> Any:
     return _read(shared / _TRAINED, faiss.read_index)
 
 
-def _mapped_lists(segment: Segment) -> Any:
+def _mapped_lists(segment: IndexSegment) -> Any:
     def read(path: str) -> Any:
         return faiss.read_InvertedLists(faiss.FileIOReader(path), faiss.IO_FLAG_MMAP)
 
@@ -207,7 +207,7 @@ def _write_lists(lists: Any, folder: Path) -> None:
     _write(folder / _LISTS, lambda writer: faiss.write_InvertedLists(lists, writer))
 
 
-def _mapped_graph(segment: Segment, dimensions: int | None = None) -> Any:
+def _mapped_graph(segment: IndexSegment, dimensions: int | None = None) -> Any:
     graph = _read(segment.folder / _GRAPH, lambda path: faiss.read_index(path, faiss.IO_FLAG_MMAP_IFC))
     if graph.ntotal != len(segment.rows) or dimensions not in (None, graph.d):
         raise ValueError("its files do not fit together")

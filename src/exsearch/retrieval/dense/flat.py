@@ -15,8 +15,8 @@ import torch
 from exsearch.core.trouble import probe
 from exsearch.corpus.layout import Rows
 from exsearch.processes import compute
-from exsearch.retrieval.index.folder import OpenedIndex, Segment
-from exsearch.retrieval.rank import Best, Ranked
+from exsearch.retrieval.index.folder import IndexSegment, OpenedIndex
+from exsearch.retrieval.rank import BestRows, Ranked
 
 _VECTORS = "vectors.f16"
 
@@ -53,12 +53,12 @@ class Flat:
         differently."""
 
     @staticmethod
-    def check(segment: Segment, shared: Path, dimensions: int) -> None:
+    def check(segment: IndexSegment, shared: Path, dimensions: int) -> None:
         """Map a segment's vectors."""
         _mapped(segment, dimensions)
 
     @staticmethod
-    def merge(parts: list[Segment], deleted: list[Rows], shared: Path, folder: Path, parameters: Any) -> bool:
+    def merge(parts: list[IndexSegment], deleted: list[Rows], shared: Path, folder: Path, parameters: Any) -> bool:
         """Concatenate the files; a vector's position is its row, so none is dropped."""
         with (folder / _VECTORS).open("wb") as file:
             for part in parts:
@@ -70,7 +70,7 @@ class Flat:
     @torch.inference_mode()
     def rank(self, queries: npt.NDArray[np.float32], k: int) -> list[Ranked]:
         """Return the rows of the at most `k` best passages per query; equal scores in row order."""
-        best = [Best(k) for _ in queries]
+        best = [BestRows(k) for _ in queries]
         for start in range(0, len(queries), _QUERIES_AT_ONCE):
             some = best[start : start + _QUERIES_AT_ONCE]
             block_of_queries = torch.from_numpy(queries[start : start + _QUERIES_AT_ONCE]).to(self._device)
@@ -93,7 +93,7 @@ class Flat:
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 
-def _mapped(segment: Segment, dimensions: int) -> torch.Tensor:
+def _mapped(segment: IndexSegment, dimensions: int) -> torch.Tensor:
     """Map a segment's vectors [rows, dimensions]. Raises OSError or ValueError if they are incomplete."""
     path, count = segment.folder / _VECTORS, len(segment.rows) * dimensions
     if path.stat().st_size != 2 * count:

@@ -35,9 +35,9 @@ from exsearch.retrieval.index.folder import (
     read_index_info,
     stem_differently,
 )
-from exsearch.retrieval.index.kinds import DAMAGE, Kind, stemmer_of
+from exsearch.retrieval.index.kinds import DAMAGE, IndexKind, stemmer_of
 from exsearch.retrieval.index.registry import check_parameters, is_composite, kind_class
-from exsearch.retrieval.index.segments import Target
+from exsearch.retrieval.index.segments import BuildTarget
 from exsearch.retrieval.index.update import discard_unlisted, update_segments
 
 
@@ -96,7 +96,7 @@ def _extends(folder: Path, there: IndexInfo, plan: dict[str, Any], corpus: Corpu
     implementation = kind_class(there.kind)
     if is_composite(implementation):
         return True
-    simple = cast(Kind, implementation)
+    simple = cast(IndexKind, implementation)
     if stem_differently(stemmer_of(simple), there.stemmer):
         return False
     try:
@@ -149,11 +149,11 @@ def _fill(
     if is_composite(implementation):
         implementation.build_members(corpus, folder, settings, partial(build_index, ray=ray))
     else:
-        simple = cast(Kind, implementation)
+        simple = cast(IndexKind, implementation)
         encoder = _prepare(folder / SHARED, simple, corpus, settings)
         stemmer = stemmer_of(simple) if there is None else there.stemmer
         listed = [] if there is None else [range(*bounds) for bounds in there.segments]
-        target = Target(folder, plan["kind"], settings, plan["parameters"], corpus, encoder is not None)
+        target = BuildTarget(folder, plan["kind"], settings, plan["parameters"], corpus, encoder is not None)
         segments = update_segments(target, listed, ray)
         indivisible = simple.indivisible(settings)
         deciding = cuts(len(corpus), simple.segment_rows) if indivisible is None else segments
@@ -184,7 +184,7 @@ def _fill(
     discard_unlisted(folder, segments)
 
 
-def _prepare(shared: Path, implementation: Kind, corpus: Corpus, settings: Any) -> EncoderInfo | None:
+def _prepare(shared: Path, implementation: IndexKind, corpus: Corpus, settings: Any) -> EncoderInfo | None:
     """Create what the segments share, unless it exists; return the encoder, if the kind has one."""
     if not shared.is_dir():
         with atomic_path(shared) as temporary:

@@ -13,7 +13,7 @@ from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.corpus.store import Corpus
 from exsearch.processes import cluster
 from exsearch.retrieval.index.kinds import segmented_kind, typed
-from exsearch.retrieval.index.segments import Target, build_segment
+from exsearch.retrieval.index.segments import BuildTarget, build_segment
 
 
 class _Builder:
@@ -22,7 +22,7 @@ class _Builder:
     def __init__(self, folder: str, corpus: str, kind: str, parameters: dict[str, Any], encodes: bool) -> None:
         """Open the corpus; an encoder is loaded with the first segment."""
         settings = typed(kind, parameters, segmented_kind(kind).Parameters)
-        self._target = Target(Path(folder), kind, settings, parameters, Corpus.open(Path(corpus)), encodes)
+        self._target = BuildTarget(Path(folder), kind, settings, parameters, Corpus.open(Path(corpus)), encodes)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Build the segments of `batch`, with columns `start` and `stop`."""
@@ -31,7 +31,7 @@ class _Builder:
         return batch
 
 
-def build_on_ray(address: str, target: Target, to_build: list[range], advance: Callable[[int], None]) -> None:
+def build_on_ray(address: str, target: BuildTarget, to_build: list[range], advance: Callable[[int], None]) -> None:
     """Build the segments `to_build` of an index on the cluster at `address`.
 
     `address` is as for `ray.init`: `auto`, `local` for this machine only, or HOST:PORT. A worker uses one GPU if the

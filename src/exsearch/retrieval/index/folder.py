@@ -85,7 +85,7 @@ class IndexInfo(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Segment:
+class IndexSegment:
     """The part of an index that covers a range of the corpus's rows."""
 
     rows: range
@@ -118,7 +118,7 @@ class OpenedIndex:
     again: str
     """The command that builds the index again."""
     shared: Path
-    segments: list[Segment]
+    segments: list[IndexSegment]
 
     @property
     def fingerprint(self) -> str:
@@ -126,12 +126,12 @@ class OpenedIndex:
         return fingerprint([self.info.fingerprint, self.corpus.fingerprint])
 
 
-def segment_at(folder: Path, rows: range) -> Segment:
+def segment_at(folder: Path, rows: range) -> IndexSegment:
     """Return the segment `rows` of the index in `folder`, whether it exists or not."""
-    return Segment(rows, folder / SEGMENTS / f"{rows.start}-{rows.stop}")
+    return IndexSegment(rows, folder / SEGMENTS / f"{rows.start}-{rows.stop}")
 
 
-def segments_of(folder: Path, info: IndexInfo) -> list[Segment]:
+def segments_of(folder: Path, info: IndexInfo) -> list[IndexSegment]:
     """Return the segments that index.json names."""
     return [segment_at(folder, range(*bounds)) for bounds in info.segments]
 

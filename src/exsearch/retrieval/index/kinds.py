@@ -12,7 +12,7 @@ from exsearch.core.shape import ShapeError, convert
 from exsearch.corpus.layout import Rows
 from exsearch.corpus.store import Corpus
 from exsearch.retrieval.base import Retriever
-from exsearch.retrieval.index.folder import EncoderInfo, OpenedIndex, Segment, StemmerInfo
+from exsearch.retrieval.index.folder import EncoderInfo, IndexSegment, OpenedIndex, StemmerInfo
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -26,7 +26,7 @@ DAMAGE = (ValueError, KeyError, TypeError, EOFError)
 """Exceptions, besides OSError, that a kind raises for damaged files."""
 
 
-class Kind(Protocol):
+class IndexKind(Protocol):
     """Interface of a kind's class. A class that can merge its segments also has the interface `Merging`."""
 
     Parameters: type[msgspec.Struct]
@@ -63,7 +63,7 @@ class Kind(Protocol):
         """Raise OSError or one of DAMAGE if what the segments share is damaged, by the sizes and headers of files."""
         ...
 
-    def check_segment(self, segment: Segment, shared: Path, parameters: Any) -> None:
+    def check_segment(self, segment: IndexSegment, shared: Path, parameters: Any) -> None:
         """Do the same for a segment."""
         ...
 
@@ -80,7 +80,7 @@ class Merging(Protocol):
     """Interface of a kind's class if merging segments is cheaper than building them again."""
 
     def merge_segments(
-        self, parts: list[Segment], deleted: list[Rows], shared: Path, folder: Path, parameters: Any
+        self, parts: list[IndexSegment], deleted: list[Rows], shared: Path, folder: Path, parameters: Any
     ) -> bool:
         """Write the content of `parts`, which are neighbours, as one segment to `folder`, which is empty.
 
@@ -98,19 +98,19 @@ class Stemming(Protocol):
         ...
 
 
-def stemmer_of(kind: Kind | Stemming) -> StemmerInfo | None:
+def stemmer_of(kind: IndexKind | Stemming) -> StemmerInfo | None:
     """Return the stemmer that the kind would use now; None if it does not stem."""
     return cast(Stemming, kind).stemmer() if hasattr(kind, "stemmer") else None
 
 
-def can_merge(kind: Kind | Merging) -> TypeGuard[Merging]:
+def can_merge(kind: IndexKind | Merging) -> TypeGuard[Merging]:
     """Return whether the kind's segments can be merged without building their rows again."""
     return hasattr(kind, "merge_segments")
 
 
-def segmented_kind(kind: str) -> Kind:
+def segmented_kind(kind: str) -> IndexKind:
     """Import the class of one of SEGMENTED."""
-    return cast(Kind, load_class(SEGMENTED[kind]))
+    return cast(IndexKind, load_class(SEGMENTED[kind]))
 
 
 def load_class(place: str) -> Any:

@@ -21,7 +21,7 @@ from exsearch.retrieval.index.folder import (
     require_same_stemmer,
     segments_of,
 )
-from exsearch.retrieval.index.kinds import DAMAGE, Kind, stemmer_of
+from exsearch.retrieval.index.kinds import DAMAGE, IndexKind, stemmer_of
 from exsearch.retrieval.index.registry import check_parameters, is_composite, kind_class
 
 
@@ -72,7 +72,7 @@ def open_with_corpus(
             opened = OpenedIndex(folder, corpus, info, settings, again, folder / SHARED, segments)
             if is_composite(implementation):
                 return implementation(opened, open_index), corpus
-            simple = cast(Kind, implementation)
+            simple = cast(IndexKind, implementation)
             require_same_stemmer(stemmer_of(simple), info.stemmer, folder, again)
             return simple(opened), corpus
         except FileNotFoundError:

@@ -10,7 +10,7 @@ from exsearch.core.registry import Registry
 from exsearch.corpus.store import Corpus
 from exsearch.retrieval.base import Retriever
 from exsearch.retrieval.index.folder import OpenedIndex
-from exsearch.retrieval.index.kinds import SEGMENTED, Kind, load_class, typed
+from exsearch.retrieval.index.kinds import SEGMENTED, IndexKind, load_class, typed
 
 KINDS = Registry("retriever kind", {**SEGMENTED, "hybrid": "exsearch.retrieval.hybrid:Hybrid"})
 
@@ -40,12 +40,12 @@ class Composite(Protocol):
         ...
 
 
-def kind_class(kind: str) -> Kind | Composite:
+def kind_class(kind: str) -> IndexKind | Composite:
     """Import a kind's class. Raises UsageError for an unknown kind."""
-    return cast(Kind | Composite, load_class(KINDS.ours(kind)))
+    return cast(IndexKind | Composite, load_class(KINDS.ours(kind)))
 
 
-def is_composite(kind: Kind | Composite) -> TypeGuard[Composite]:
+def is_composite(kind: IndexKind | Composite) -> TypeGuard[Composite]:
     """Return whether the kind's parts are indexes themselves."""
     return hasattr(kind, "build_members")
 

@@ -8,10 +8,10 @@ from exsearch.core.atomic import atomic_path
 from exsearch.core.checksums import write_checksums
 from exsearch.corpus.store import Corpus
 from exsearch.retrieval.index.folder import SHARED, segment_at
-from exsearch.retrieval.index.kinds import Kind, segmented_kind
+from exsearch.retrieval.index.kinds import IndexKind, segmented_kind
 
 
-class Target(NamedTuple):
+class BuildTarget(NamedTuple):
     """The index that segments are built for."""
 
     folder: Path
@@ -26,12 +26,12 @@ class Target(NamedTuple):
     """Whether a model encodes the passages."""
 
     @property
-    def implementation(self) -> Kind:
+    def implementation(self) -> IndexKind:
         """The class of the kind."""
         return segmented_kind(self.kind)
 
 
-def build_segment(target: Target, rows: range, advance: Callable[[int], None]) -> None:
+def build_segment(target: BuildTarget, rows: range, advance: Callable[[int], None]) -> None:
     """Build the segment `rows`; call `advance` with the number of finished passages."""
     with atomic_path(segment_at(target.folder, rows).folder) as temporary:
         temporary.mkdir()

@@ -13,12 +13,12 @@ from exsearch.core.progress import progress
 from exsearch.core.trouble import damage_reason, machine_trouble
 from exsearch.corpus.layout import Rows
 from exsearch.retrieval.index.build_on_ray import build_on_ray
-from exsearch.retrieval.index.folder import DROPPED, PARTS, SEGMENTS, SHARED, Segment, cuts, segment_at
+from exsearch.retrieval.index.folder import DROPPED, PARTS, SEGMENTS, SHARED, IndexSegment, cuts, segment_at
 from exsearch.retrieval.index.kinds import DAMAGE, can_merge
-from exsearch.retrieval.index.segments import Target, build_segment
+from exsearch.retrieval.index.segments import BuildTarget, build_segment
 
 
-def update_segments(target: Target, listed: list[range], ray: str | None) -> list[range]:
+def update_segments(target: BuildTarget, listed: list[range], ray: str | None) -> list[range]:
     """Cover all rows of the corpus, starting from the segments `listed`; return the new list of segments.
 
     On return, those of `listed` that were merged also still exist, so that index.json may name either. With `ray`, the
@@ -57,7 +57,7 @@ def discard_unlisted(folder: Path, segments: list[range]) -> None:
             remove_unless_held(stray)
 
 
-def _build(target: Target, to_build: list[range], ray: str | None) -> None:
+def _build(target: BuildTarget, to_build: list[range], ray: str | None) -> None:
     if not to_build:
         return
     total = len(target.corpus)
@@ -69,7 +69,7 @@ def _build(target: Target, to_build: list[range], ray: str | None) -> None:
             build_segment(target, rows, bar.advance)
 
 
-def _merge(target: Target, parts: list[Segment]) -> None:
+def _merge(target: BuildTarget, parts: list[IndexSegment]) -> None:
     implementation = target.implementation
     assert can_merge(implementation)
     deleted = [target.corpus.deleted_in(part.rows) for part in parts]
@@ -87,7 +87,7 @@ def _merge(target: Target, parts: list[Segment]) -> None:
         write_checksums(temporary)
 
 
-def _is_sound(target: Target, rows: range) -> bool:
+def _is_sound(target: BuildTarget, rows: range) -> bool:
     """Return whether a segment exists and its files are whole; print a message if they are damaged."""
     segment = segment_at(target.folder, rows)
     if not segment.folder.is_dir():
@@ -103,7 +103,7 @@ def _is_sound(target: Target, rows: range) -> bool:
     return True
 
 
-def _builds(target: Target, rows: range) -> list[range]:
+def _builds(target: BuildTarget, rows: range) -> list[range]:
     """Return the ranges that a damaged segment was merged from; the segment itself if they are not known."""
     try:
         return segment_at(target.folder, rows).builds()

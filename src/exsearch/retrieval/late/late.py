@@ -31,9 +31,9 @@ from exsearch.corpus.store import Corpus, none_deleted
 from exsearch.retrieval.bm25.bm25 import Bm25, Bm25Parameters
 from exsearch.retrieval.encoders.base import EMBEDDED
 from exsearch.retrieval.encoders.token_encoder import TokenEncoder, encoder_of_build, fresh_encoder, text_blocks
-from exsearch.retrieval.index.folder import EncoderInfo, OpenedIndex, Segment, StemmerInfo, require_same_encoder
+from exsearch.retrieval.index.folder import EncoderInfo, IndexSegment, OpenedIndex, StemmerInfo, require_same_encoder
 from exsearch.retrieval.late.codec import Codec, Floats, inner_products, max_similarity
-from exsearch.retrieval.rank import Best, Ranked, to_hits
+from exsearch.retrieval.rank import BestRows, Ranked, to_hits
 
 _SAMPLED_PASSAGES = 2048
 
@@ -56,7 +56,7 @@ class LateParameters(msgspec.Struct, frozen=True):
 class Vectors:
     """The memory-mapped vectors of one segment: the quantised ones of the tokens, and the passages' means."""
 
-    def __init__(self, segment: Segment, codec: Codec, deleted: npt.NDArray[np.int64]) -> None:
+    def __init__(self, segment: IndexSegment, codec: Codec, deleted: npt.NDArray[np.int64]) -> None:
         """Map the files. `deleted` is counted from the first row. Raises ValueError if they do not fit together."""
         self.rows = segment.rows
         self.offsets = map_array(segment.folder / "offsets.npy")
@@ -158,7 +158,7 @@ class Late:
         Codec.load(shared)
 
     @staticmethod
-    def check_segment(segment: Segment, shared: Path, parameters: LateParameters) -> None:
+    def check_segment(segment: IndexSegment, shared: Path, parameters: LateParameters) -> None:
         """Map the vectors and the inverted file."""
         Vectors(segment, Codec.load(shared), none_deleted())
         Bm25.check_segment(_inverted(segment), shared, Bm25Parameters())
@@ -174,7 +174,7 @@ class Late:
 
     @staticmethod
     def merge_segments(
-        parts: list[Segment], deleted: list[Rows], shared: Path, folder: Path, parameters: LateParameters
+        parts: list[IndexSegment], deleted: list[Rows], shared: Path, folder: Path, parameters: LateParameters
     ) -> bool:
         """Concatenate the vectors and the inverted files; deleted passages keep their means, but no tokens."""
         codec = Codec.load(shared)
@@ -223,7 +223,7 @@ class Late:
 
     def _nearest_means(self, query: Floats, count: int) -> npt.NDArray[np.int64]:
         """Return the rows of the `count` passages whose means are nearest to the query's; none without a word."""
-        best = Best(min(count, len(self._corpus)))
+        best = BestRows(min(count, len(self._corpus)))
         if not len(query):
             return best.ranked()[0]
         direction = self._codec.mean_direction(query)
@@ -249,6 +249,6 @@ class Late:
         return rows[order], scores[order]
 
 
-def _inverted(segment: Segment) -> Segment:
+def _inverted(segment: IndexSegment) -> IndexSegment:
     """Return the inverted file of a segment as a segment of BM25."""
-    return Segment(segment.rows, segment.folder / "bm25")
+    return IndexSegment(segment.rows, segment.folder / "bm25")

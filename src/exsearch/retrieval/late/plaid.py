@@ -24,7 +24,7 @@ from exsearch.corpus.store import Corpus
 from exsearch.processes import compute
 from exsearch.retrieval.encoders.base import EMBEDDED
 from exsearch.retrieval.encoders.token_encoder import TokenEncoder, encoder_of_build, fresh_encoder, text_blocks
-from exsearch.retrieval.index.folder import EncoderInfo, OpenedIndex, Segment, require_same_encoder
+from exsearch.retrieval.index.folder import EncoderInfo, IndexSegment, OpenedIndex, require_same_encoder
 from exsearch.retrieval.rank import Ranked, to_hits
 
 
@@ -111,7 +111,7 @@ class Plaid:
         """Do nothing: segments share only the encoder."""
 
     @staticmethod
-    def check_segment(segment: Segment, shared: Path, parameters: PlaidParameters) -> None:
+    def check_segment(segment: IndexSegment, shared: Path, parameters: PlaidParameters) -> None:
         """Check that fast-plaid's files exist."""
         _rows_of(segment)
 
@@ -163,7 +163,7 @@ class Plaid:
         return rows[order], scores[order]
 
 
-def _rows_of(segment: Segment) -> npt.NDArray[np.int64]:
+def _rows_of(segment: IndexSegment) -> npt.NDArray[np.int64]:
     """Return the rows of a segment that fast-plaid has. Raises OSError or ValueError if files are missing or torn."""
     rows: npt.NDArray[np.int64] = load_array(segment.folder / "rows.npy")
     if len(rows) and not (segment.folder / "plaid").is_dir():

@@ -8,7 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from exsearch.training.example import Example
-from exsearch.training.packing.tree import Target
+from exsearch.training.packing.tree import TargetToken
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Rows:
 
     token_ids: list[list[int]]
     """Token ids, with different lengths; `padded` makes them equal."""
-    targets: dict[Target, float]
+    targets: dict[TargetToken, float]
     """Targets with their weights; positions count through all rows, including padding."""
 
     @property
@@ -35,11 +35,11 @@ class Rows:
 def line_up(examples: list[Example]) -> Rows:
     """Put examples side by side."""
     rows = Rows([example.token_ids for example in examples], {})
-    longest, targets = rows.longest, defaultdict[Target, float](float)
+    longest, targets = rows.longest, defaultdict[TargetToken, float](float)
     for number, example in enumerate(examples):
         for position in range(1, len(example.token_ids)):
             if example.loss_mask[position]:
                 place, answer = number * longest + position - 1, position >= example.answer_start
-                targets[Target(place, example.token_ids[position], answer)] += example.token_weight(position)
+                targets[TargetToken(place, example.token_ids[position], answer)] += example.token_weight(position)
     rows.targets.update(targets)
     return rows

@@ -29,7 +29,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Target:
+class TargetToken:
     """Loss at a token: the model should predict another one next."""
 
     place: int
@@ -46,7 +46,7 @@ class Tree:
     positions: list[int]
     """Position of each token in its examples."""
     nodes: list[Node]
-    targets: dict[Target, float]
+    targets: dict[TargetToken, float]
     """Targets, each with the sum of the weights that the examples give the token."""
 
 
@@ -55,13 +55,15 @@ def grow(examples: list[Example]) -> Tree:
     tree = Tree([], [], [], {})
     places: dict[int, list[int]] = {id(example): [] for example in examples}
     _add(tree, examples, 0, (), places)
-    sums: dict[Target, float] = defaultdict(float)
+    sums: dict[TargetToken, float] = defaultdict(float)
     for example in examples:
         path = places[id(example)]
         for position in range(1, len(example.token_ids)):
             if example.loss_mask[position]:
                 answer = position >= example.answer_start
-                sums[Target(path[position - 1], example.token_ids[position], answer)] += example.token_weight(position)
+                sums[TargetToken(path[position - 1], example.token_ids[position], answer)] += example.token_weight(
+                    position
+                )
     tree.targets.update(sums)
     return tree
 

@@ -10,7 +10,7 @@ from exsearch.config import TrainingConfig
 from exsearch.engine.models.attention_choice import attention_of, choose_attention
 from exsearch.engine.models.builtin import model_fingerprint
 from exsearch.engine.models.probe import (
-    Verdict,
+    ModelVerdict,
     distance,
     judge,
     plain_logprobs,
@@ -25,13 +25,13 @@ from exsearch.training.packing.rows import line_up
 from exsearch.training.packing.tree import MIN_SHARED, grow
 
 
-def trainer_verdict(model: PreTrainedModel, base: Path, config: TrainingConfig, device: str) -> Verdict:
+def trainer_verdict(model: PreTrainedModel, base: Path, config: TrainingConfig, device: str) -> ModelVerdict:
     """Return the cached verdict on a model that is loaded for training from `base`."""
     identity = [model_fingerprint(base), config.quantise, config.lora_rank, device.split(":")[0]]
     return remembered("trainer", identity, lambda: judge_trainer(model))
 
 
-def judge_trainer(model: PreTrainedModel) -> Verdict:
+def judge_trainer(model: PreTrainedModel) -> ModelVerdict:
     """Find the first way of packing that is right for a loaded model; the model's attention is not changed.
 
     None is right for a model that sees later tokens: the loss of a whole text is then not that of generating it.
@@ -59,7 +59,7 @@ def judge_trainer(model: PreTrainedModel) -> Verdict:
             ahead = distance(model, plain[0][: shared - 1], plain[1][: shared - 1]) if shared > 1 else 0.0
             if tolerance_of(model) < ahead < float("inf"):
                 reason = f"its output at a token depends on later tokens, by {ahead:.2g} nats"
-                return Verdict("", None, tolerance_of(model), {"any packing": reason})
+                return ModelVerdict("", None, tolerance_of(model), {"any packing": reason})
             expected = torch.cat([part[first:] for part, first in zip(plain, firsts, strict=True)])
             return judge(get_args(Packing), tolerance_of(model), difference)
     finally:

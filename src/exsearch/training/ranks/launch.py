@@ -13,7 +13,7 @@ import msgspec
 from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.hardware.memory import is_out_of_memory
 from exsearch.processes.children import start_module
-from exsearch.training.job import Job, Report, write_job
+from exsearch.training.job import Job, RankReport, write_job
 
 REPORT = "exsearch-report "
 """Prefix of a report on standard output, where libraries print as well."""
@@ -39,7 +39,7 @@ def train_on_ranks(
                     if not line.startswith(REPORT):
                         sys.stderr.write(line)
                         continue
-                    report = msgspec.json.decode(line.removeprefix(REPORT), type=Report)
+                    report = msgspec.json.decode(line.removeprefix(REPORT), type=RankReport)
                     if report.error:
                         failed = failed or (UsageError if report.mistake else ExSearchError)(report.error)
                     elif report.figures is None:

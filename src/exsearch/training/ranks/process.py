@@ -12,7 +12,7 @@ from exsearch.core.errors import UsageError
 from exsearch.core.messages import show_messages
 from exsearch.core.trouble import as_user_error
 from exsearch.processes import stopping
-from exsearch.training.job import Job, Report, read_job
+from exsearch.training.job import Job, RankReport, read_job
 from exsearch.training.ranks.launch import REPORT
 from exsearch.training.trainer import train_job
 
@@ -38,8 +38,8 @@ def _train(job: Job) -> None:
     try:
         train_job(
             job,
-            log=lambda step, figures: _report(Report(step, figures)),
-            rewind=lambda step: _report(Report(step)),
+            log=lambda step, figures: _report(RankReport(step, figures)),
+            rewind=lambda step: _report(RankReport(step)),
         )
     except Exception as error:
         if stopping.was_asked():
@@ -47,7 +47,7 @@ def _train(job: Job) -> None:
         if (user_error := as_user_error(error)) is None:
             time.sleep(SECONDS_TO_HEAR)
             raise
-        _report(Report(0, error=str(user_error), mistake=isinstance(user_error, UsageError)))
+        _report(RankReport(0, error=str(user_error), mistake=isinstance(user_error, UsageError)))
         stopping.leave(1)
 
 
@@ -59,7 +59,7 @@ def _end_with_starter() -> None:
     os._exit(1)
 
 
-def _report(report: Report) -> None:
+def _report(report: RankReport) -> None:
     # in one write, since other ranks write to the same pipe: `print` would write the line end separately
     sys.stdout.write(f"{REPORT}{msgspec.json.encode(report).decode()}\n")
     sys.stdout.flush()

@@ -66,10 +66,7 @@ class Postings:
         The four are where its postings start, where those with a title code start, where all of them end, and where
         the title codes start.
         """
-        _find(spans, terms, self.terms, self.starts)
-        first, titled, stop, titles = spans.T
-        ordered = (first >= 0) & (first <= titled) & (titled <= stop) & (stop <= len(self.postings))
-        if not (ordered & (titles >= 0) & (titles + stop - titled <= len(self.titles))).all():
+        if not _find(spans, terms, self.terms, self.starts, len(self.postings), len(self.titles)):
             raise UsageError(f"{self.folder}: damaged index, starts.npy points beyond its files; build it again")
 
 
@@ -152,14 +149,23 @@ def decoded() -> tuple[Numbers, npt.NDArray[np.float64]]:
 
 @compiled
 def _find(
-    spans: Numbers, terms: npt.NDArray[np.uint64], sorted_terms: npt.NDArray[np.uint64], starts: npt.NDArray[np.uint32]
-) -> None:
-    """Fill in the spans of the terms that are in `sorted_terms`."""
+    spans: Numbers,
+    terms: npt.NDArray[np.uint64],
+    sorted_terms: npt.NDArray[np.uint64],
+    starts: npt.NDArray[np.uint32],
+    postings: int,
+    title_codes: int,
+) -> bool:
+    """Fill in the spans of the terms that are in `sorted_terms`; return whether all are within what there is."""
     for number in range(len(terms)):
         place = np.searchsorted(sorted_terms, terms[number])
         if place < len(sorted_terms) and sorted_terms[place] == terms[number]:
             stop, titles = np.int64(starts[place + 1, 0]), np.int64(starts[place, 1])
-            spans[number, 0] = starts[place, 0]
-            spans[number, 1] = stop - (np.int64(starts[place + 1, 1]) - titles)
+            first, titled = np.int64(starts[place, 0]), stop - (np.int64(starts[place + 1, 1]) - titles)
+            spans[number, 0] = first
+            spans[number, 1] = titled
             spans[number, 2] = stop
             spans[number, 3] = titles
+            if not (0 <= first <= titled <= stop <= postings and 0 <= titles <= titles + stop - titled <= title_codes):
+                return False
+    return True

@@ -1,7 +1,9 @@
 """A damaged checkpoint is refused in one line, whoever saved it; its weights are never silently other ones."""
 
 import os
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,45 @@ def test_a_damaged_file_of_a_checkpoint_is_named_before_anything_is_loaded(model
         with pytest.raises(UsageError, match=rf"damaged \({name}: its content has changed\); restore it"):
             resolve_model(str(own))
         (own / name).write_bytes(content)
+
+
+GARBLED: dict[str, tuple[str, Callable[[str], str]]] = {
+    "a list as configuration": ("config.json", lambda text: "[]"),
+    "an architecture without a size": ("config.json", lambda text: text.replace('"hidden_size": ', '"hidden_sise": ')),
+    "a size that is text": ("config.json", lambda text: re.sub(r'"hidden_size": \d+', '"hidden_size": "many"', text)),
+    "a size of zero": (
+        "config.json",
+        lambda text: re.sub(r'"num_attention_heads": \d+', '"num_attention_heads": 0', text),
+    ),
+    "another number of layers": (
+        "config.json",
+        lambda text: re.sub(r'"num_hidden_layers": \d+', '"num_hidden_layers": 9', text),
+    ),
+    "half a tokenizer": ("tokenizer.json", lambda text: text[: len(text) // 2]),
+    "a tokenizer of nothing": ("tokenizer.json", lambda text: "{}"),
+    "a tokenizer of an unknown kind": ("tokenizer.json", lambda text: text.replace('"type": "BPE"', '"type": "BQE"')),
+    "settings of the tokenizer that are none": ("tokenizer_config.json", lambda text: "7"),
+    "a template that divides by zero": ("chat_template.jinja", lambda text: "{{ 1 // 0 }}" + text),
+    "a template that calls nothing": ("chat_template.jinja", lambda text: "{{ nothing.at.all() }}" + text),
+    "a template with half a block": ("chat_template.jinja", lambda text: text + "{% if %}"),
+    "stop tokens that are text": ("generation_config.json", lambda text: '{"eos_token_id": "end"}'),
+}
+
+
+@pytest.mark.parametrize("garbled", GARBLED)
+def test_a_checkpoint_that_libraries_stumble_over_is_refused_in_one_line(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, garbled: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    shutil.copytree(model, tmp_path / "model")
+    name, change = GARBLED[garbled]
+    file = tmp_path / "model" / name
+    before = file.read_text(encoding="utf-8") if file.exists() else ""
+    file.write_text(change(before), encoding="utf-8")
+    assert file.read_text(encoding="utf-8") != before
+    with pytest.raises(UsageError) as refused:
+        use(tmp_path / "model")
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.slow

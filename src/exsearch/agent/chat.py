@@ -20,6 +20,7 @@ from exsearch.agent.grammar import Grammar
 from exsearch.agent.grammars.registry import make_grammar, wording
 from exsearch.agent.in_context import InContext
 from exsearch.config import AgentConfig
+from exsearch.core.checkpoint import explained
 from exsearch.core.errors import UsageError
 from exsearch.core.thoughts import TAGS, end_of_thoughts
 from exsearch.core.tokens import TokenIds, common_start
@@ -71,7 +72,8 @@ class ChatFormat:
     @classmethod
     def load(cls, folder: Path, agent: AgentConfig | None = None, grammar: Grammar | None = None) -> "ChatFormat":
         """Load the tokenizer of a checkpoint folder, and the stop tokens that its generation config names."""
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+        with explained(folder):
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
         if not isinstance(tokenizer, PreTrainedTokenizerFast):
             raise UsageError(f"{folder}: its tokenizer has no fast version (tokenizer.json)")
         return cls(tokenizer, agent, stop_tokens(folder), grammar)

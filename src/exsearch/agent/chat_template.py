@@ -4,7 +4,6 @@ import datetime
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from exsearch.core.errors import UsageError
@@ -80,8 +79,8 @@ class ChatTemplate:
             rendered = self._tokenizer.apply_chat_template(
                 messages, chat_template=self._template, tokenize=False, **options
             )
-        except (TemplateError, TypeError, ValueError, AttributeError) as error:
-            raise UsageError(f"the model's chat template refuses turns of user and assistant: {error}") from None
+        except Exception as error:  # a template is a program, which may raise anything
+            raise UsageError(f"the model's chat template refuses turns of user and assistant: {error}") from error
         return str(rendered)
 
     def head(self, day: datetime.date) -> str:

@@ -1,5 +1,7 @@
 """Loads a transformers checkpoint completely or refuses it: each missing weight would be a random number."""
 
+import errno
+import os
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -7,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from exsearch.core.checksums import CHECKSUMS, check_files, damage_in
-from exsearch.core.errors import UsageError
+from exsearch.core.errors import ExSearchError, UsageError
 
 _NAMED = 3
 """Maximum number of weights of a kind to name in a message."""
@@ -108,25 +110,41 @@ def _not_joined(error: BaseException) -> set[str]:
 
 @contextmanager
 def explained(source: str | Path) -> Iterator[None]:
-    """Turn errors about an unreadable checkpoint into one line."""
-    import torch
+    """Turn errors about an unreadable checkpoint into one line.
+
+    Libraries check little of what files say, so that a damaged one may raise anything.
+    """
     from safetensors import SafetensorError
 
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
     except FileNotFoundError as error:
         raise UsageError(f"{source} cannot be loaded: a file is missing ({error}); save it again") from None
     except SafetensorError:
         raise UsageError(f"{source} cannot be loaded: its weights are damaged; save it again") from None
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
+    except Exception as error:
+        if isinstance(error, ExSearchError) or _is_of_the_machine(error):
             raise
         refuse_misfits(
             f"{source}: its weights do not fit the model that its config.json describes",
             {"missing or of another size": _not_joined(error)},
             "download or save the checkpoint again, or correct its config.json",
         )
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UsageError(f"{source} cannot be loaded by transformers: {reason}") from None
+        raise UsageError(f"{source} cannot be loaded by transformers: {reason_of(error)}") from error
+
+
+def _is_of_the_machine(error: Exception) -> bool:
+    """Return whether memory or a disk is to blame, not the checkpoint."""
+    import torch
+
+    if isinstance(error, OSError):
+        return error.errno is not None
+    if isinstance(error, RuntimeError):
+        return isinstance(error, torch.OutOfMemoryError) or os.strerror(errno.ENOMEM) in str(error)
+    return isinstance(error, MemoryError)
+
+
+def reason_of(error: Exception) -> str:
+    """Return the first line of a library's error, with its type if it was not raised to be read."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line if isinstance(error, (OSError, ValueError, RuntimeError)) else f"{type(error).__name__}: {line}"

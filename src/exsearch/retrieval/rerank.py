@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 
+from exsearch.core.checkpoint import reason_of
 from exsearch.core.errors import UsageError
 from exsearch.core.trouble import machine_trouble, probe
 from exsearch.corpus.passage import Passage
@@ -38,9 +38,9 @@ class Reranker:
         try:
             probe(Path(id))
             model: Any = CrossEncoder(id, device="cpu", model_kwargs={"dtype": torch.float32})
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise machine_trouble(error) or UsageError(f"re-ranker {id!r} cannot be loaded: {reason}") from None
+        except Exception as error:  # libraries check little of what files say
+            reason = reason_of(error)
+            raise machine_trouble(error) or UsageError(f"re-ranker {id!r} cannot be loaded: {reason}") from error
         architecture = (model.config.architectures or ["?"])[0]
         if len(model) == 1 and not architecture.endswith("ForSequenceClassification"):
             # sentence-transformers gives such a model a random head, with only a warning

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from exsearch.core.checkpoint import load_whole, require_undamaged
+from exsearch.core.checkpoint import explained, load_whole, require_undamaged
 from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import read_json
 
@@ -24,14 +24,15 @@ class _Stops(msgspec.Struct, frozen=True):
 
 def load_config(folder: Path) -> PreTrainedConfig:
     """Read a checkpoint folder's configuration. Raises UsageError if the installed transformers does not know it."""
-    try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(folder)
-        return config
-    except (ValueError, KeyError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UsageError(
-            f"{folder}: transformers {transformers.__version__} does not know this kind of model: {reason}"
-        ) from error
+    with explained(folder):
+        try:
+            config: PreTrainedConfig = AutoConfig.from_pretrained(folder)
+            return config
+        except (ValueError, KeyError, OSError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UsageError(
+                f"{folder}: transformers {transformers.__version__} does not know this kind of model: {reason}"
+            ) from error
 
 
 def stop_tokens(folder: Path) -> list[int]:

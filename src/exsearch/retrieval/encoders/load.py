@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 from exsearch.core.archives import checkpoint_folder
-from exsearch.core.errors import UsageError
+from exsearch.core.checkpoint import reason_of
+from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.core.trouble import machine_trouble, probe
 from exsearch.network.http_client import check_hub
 from exsearch.processes import compute
@@ -32,9 +31,10 @@ def load_checkpoint(id: str) -> Checkpoint:
         from exsearch.retrieval.encoders.plain import PlainCheckpoint
 
         return PlainCheckpoint(id)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise machine_trouble(error) or UsageError(f"encoder {id!r} cannot be loaded: {reason}") from None
+    except ExSearchError:
+        raise
+    except Exception as error:  # libraries check little of what files say
+        raise machine_trouble(error) or UsageError(f"encoder {id!r} cannot be loaded: {reason_of(error)}") from error
 
 
 def _is_colbert(id: str) -> bool:

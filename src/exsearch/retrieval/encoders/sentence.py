@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
 
 from exsearch.core.archives import checkpoint_folder
-from exsearch.core.errors import UsageError
+from exsearch.core.checkpoint import reason_of
+from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.core.trouble import machine_trouble, probe
 from exsearch.hardware.devices import bfloat16_is_fast
 from exsearch.network.http_client import check_hub
@@ -91,8 +91,9 @@ def _load(id: str) -> Any:
         if Path(source).exists():
             source = str(checkpoint_folder(Path(source)))
         model = SentenceTransformer(source, device="cpu", model_kwargs={"dtype": torch.float32})
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise machine_trouble(error) or UsageError(f"encoder {id!r} cannot be loaded: {reason}") from None
+    except ExSearchError:
+        raise
+    except Exception as error:  # libraries check little of what files say
+        raise machine_trouble(error) or UsageError(f"encoder {id!r} cannot be loaded: {reason_of(error)}") from error
     require_whole_network(source, model)
     return model

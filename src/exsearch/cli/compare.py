@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from exsearch.cli.options import json_option, printable
+from exsearch.cli.options import json_option
+from exsearch.core.messages import printable
 
 if TYPE_CHECKING:
     from exsearch.evaluation.compare import Comparison, Group, PairedQuestion

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from exsearch.cli.options import json_option
+from exsearch.core.messages import printable
 
 if TYPE_CHECKING:
     from exsearch.core.progress import Progress
@@ -136,7 +137,7 @@ def _counted(items: Iterable[T], bar: "Progress") -> Iterator[T]:
 
 
 def _say(line: str) -> None:
-    click.echo(line, err=True)
+    click.echo(printable(line), err=True)
 
 
 def _read_ids(file: Path) -> list[str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from exsearch.cli.options import json_option
+from exsearch.core.messages import printable
 
 if TYPE_CHECKING:
     from exsearch.questions.importer import ImportedQuestions
@@ -65,6 +66,10 @@ def import_(
         _describe(out, imported)
 
 
+def _say(line: str) -> None:
+    click.echo(printable(line), err=True)
+
+
 def _describe(out: Path, imported: "ImportedQuestions") -> None:
     from exsearch.questions.importer import MAX_EXAMPLES_SHOWN, reasons
 
@@ -87,7 +92,7 @@ def _describe(out: Path, imported: "ImportedQuestions") -> None:
         )
     for unresolved in imported.first_unresolved:
         passage = unresolved.passage
-        click.echo(f"  not found: {passage.title or passage.id!r} (question {unresolved.question!r})", err=True)
+        _say(f"  not found: {passage.title or passage.id!r} (question {unresolved.question!r})")
     if imported.unresolved:
         click.echo(f"  full list: {imported.unresolved}", err=True)
     if imported.gold_without_corpus:
@@ -98,11 +103,11 @@ def _describe(out: Path, imported: "ImportedQuestions") -> None:
     if imported.skipped:
         click.echo(f"skipped: {reasons(imported)}")
     for line in imported.first_skipped:
-        click.echo(f"  skipped: {line}", err=True)
+        _say(f"  skipped: {line}")
     if imported.empty_answers:
         click.echo(f"dropped: {imported.empty_answers} answers that are empty after normalisation")
     click.echo(f"leaks: {len(imported.leaks)} questions occur in another file or twice")
     for leak in imported.leaks[:MAX_EXAMPLES_SHOWN]:
-        click.echo(f"  {leak.id}: also {leak.other} in {leak.file}", err=True)
+        _say(f"  {leak.id}: also {leak.other} in {leak.file}")
     if len(imported.leaks) > MAX_EXAMPLES_SHOWN:
         click.echo(f"  and {len(imported.leaks) - MAX_EXAMPLES_SHOWN} more; --json lists all", err=True)

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from exsearch.cli.options import config_option, json_option, model_option, printable, set_option, settings
+from exsearch.cli.options import config_option, json_option, model_option, set_option, settings
+from exsearch.core.messages import printable
 
 if TYPE_CHECKING:
     from exsearch.config import Config

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from exsearch.agent.trajectory import Trajectory
-from exsearch.cli.options import printable
 from exsearch.core.jsonl import read_jsonl
+from exsearch.core.messages import printable
 from exsearch.evaluation.folder import TRAJECTORIES
 from exsearch.evaluation.scores import Figure, read_scores
 from exsearch.questions.question import Question, read_questions

@@ -70,8 +70,3 @@ def experiment_on(index: str, config: "Config") -> "Experiment":
     from exsearch.agent.experiment import Experiment
 
     return Experiment(msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, index=index)))
-
-
-def printable(text: str) -> str:
-    """Replace control characters, so that text from outside cannot control the terminal."""
-    return "".join(character if character.isprintable() else " " for character in text)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from exsearch.cli.options import printable
+from exsearch.core.messages import printable
 
 
 @click.command()

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from exsearch.core.messages import show_messages
+from exsearch.core.messages import printable, show_messages
 from exsearch.core.trouble import as_user_error
 from exsearch.processes import stopping
 from exsearch.processes.children import guard_others
@@ -19,7 +19,7 @@ def run_command(command: Callable[[], None], silent: bool = False) -> NoReturn:
 
     def leave(message: str, code: int) -> NoReturn:
         if not silent:
-            print(f"error: {message}", file=sys.stderr)
+            print(f"error: {printable(message)}", file=sys.stderr)
         stopping.leave(code)
 
     write_any_text()

@@ -26,8 +26,8 @@ from exsearch.wire.registry import CHECKS, CLIENTS, REQUESTS
 
 ROOT = Path(__file__).parents[2]
 EXTRAS: dict[str, list[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-SYSTEMS = ("exsearch", "search-r1", "zerosearch", "r1-searcher")
-"""Grammars that are no baseline: the project's own, and those of other systems' checkpoints."""
+SYSTEMS = ("exsearch", "exsearch-select", "search-r1", "zerosearch", "r1-searcher")
+"""Grammars that are no baseline: the two of the project, and those of other systems' checkpoints."""
 
 
 def names_in(text: str, known: Any) -> list[str]:

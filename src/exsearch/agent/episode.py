@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from exsearch.agent.budget import MIN_PASSAGE_TOKENS, Budget
-from exsearch.agent.grammar import MalformedError
+from exsearch.agent.grammar import Action, MalformedError
 from exsearch.agent.trajectory import FOLDED, AliasScore, Cost, Step, StopReason, Trajectory
 from exsearch.agent.transcript import Transcript
 from exsearch.core.seeds import derive_seed
@@ -140,7 +140,7 @@ class Episode:
             return
         action = grammar.parse(text, first=not self.steps)
         if self.steps:
-            self.steps[-1] = msgspec.structs.replace(self.steps[-1], evidence=action.evidence)
+            self._record(action, turn)
         if action.answer is not None:
             self.answer = action.answer
             transcript.answered_within(len(ids))
@@ -151,6 +151,14 @@ class Episode:
             self.stop(StopReason.MAX_STEPS)
         else:
             self.pending_query = action.query
+
+    def _record(self, action: Action, turn: str) -> None:
+        """Note what the turn says about the last search. Raises MalformedError if it selects a passage without one."""
+        step = self.steps[-1]
+        if any(number > len(step.hits) for number in action.selected):
+            raise MalformedError(turn)
+        selected = list(action.selected) if self.transcript.grammar.selects else None
+        self.steps[-1] = msgspec.structs.replace(step, evidence=action.evidence, selected=selected)
 
     def asked_before(self, query: str) -> int:
         """Return how many of the searches so far had exactly this query."""

@@ -13,7 +13,7 @@ from exsearch.core.fingerprint import fingerprint
 
 
 class Action(msgspec.Struct, frozen=True):
-    """What the model does in one turn: record evidence from the last search, then search, answer or end.
+    """What the model does in one turn: select passages, record evidence from them, then search, answer or end.
 
     >>> xs.Action(evidence=None, query="founder of the Marlow Observatory").answer is None
     True
@@ -24,6 +24,8 @@ class Action(msgspec.Struct, frozen=True):
     """None if the model wants to answer."""
     answer: str | None = None
     """The answer, in grammars in which the model answers without a request."""
+    selected: tuple[int, ...] = ()
+    """Numbers of the passages of the last search that the evidence is from, in grammars that `select`."""
 
 
 class MalformedError(ValueError):
@@ -49,6 +51,8 @@ class Grammar(ABC):
     """Name in settings and trajectories; for your own grammar, the `module:Class` under which it was named."""
     decomposes: ClassVar[bool] = False
     """Whether its turns can be written from a decomposition: each turn records evidence, and searches or ends."""
+    selects: ClassVar[bool] = False
+    """Whether a turn names the passages that it reads before it records evidence from them."""
     tags: ClassVar[tuple[str, ...]] = ()
     """Strings that the vocabulary must be able to spell and that neither a query nor an answer may contain."""
     stops: ClassVar[tuple[str, ...]] = ()
@@ -155,7 +159,7 @@ class ExSearchGrammar(Grammar):
 
     name = "exsearch"
     decomposes = True
-    tags = ("<USER QUERY>", "<QUERY>", "<THINK>", "<SEARCH>", "<FACT>", "<FINAL>")
+    tags: ClassVar[tuple[str, ...]] = ("<USER QUERY>", "<QUERY>", "<THINK>", "<SEARCH>", "<FACT>", "<FINAL>")
     instruction: ClassVar[str] = (
         "Answer the question by searching. Write <QUERY> and what to look up. After each search write <FACT> and what "
         "you found, then the next <QUERY>, or <FINAL> once you know enough."

@@ -94,7 +94,7 @@ class Cost(msgspec.Struct, frozen=True):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One search: sub-query, passages, and the evidence recorded from them."""
+    """One search: sub-query, passages, those of them that the model selected, and the evidence recorded from them."""
 
     query: str
     hits: list[Hit]
@@ -104,6 +104,9 @@ class Step(msgspec.Struct, frozen=True):
     """Cost of the turn that wrote the query, and of the search."""
     answer_logprob: float | None = None
     """log p(y | x, the steps up to this one with its evidence), in nats, if the rollout scored steps."""
+    selected: list[int] | None = None
+    """Ranks of the hits that the model selected, in the order that it named them; None in grammars without selection.
+    """
 
 
 class AliasScore(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -84,6 +84,9 @@ class Narrator:
             if step.evidence is None:
                 break
             self._facts += 1
+            if step.selected is not None:
+                passages = ", ".join(f"[{self._facts}.{rank}]" for rank in step.selected)
+                click.secho(f"  select  {passages or 'none'}", fg="yellow")
             click.secho(f"  record  {printable(step.evidence)}", fg="yellow")
         for step in steps[self._steps :]:
             self._steps += 1

@@ -85,6 +85,8 @@ def render_trajectory(question: Question, trajectory: Trajectory) -> Text:
                 f"search    [{hit.rank}] {printable(f'{hit.passage.title}: {hit.passage.text[:110]}')}...{gold}\n",
                 style="dim",
             )
+        if step.selected is not None:
+            text.append(f"select    {', '.join(map(str, step.selected)) or 'none'}\n", style="yellow")
         text.append(f"record    {printable(step.evidence or '-')}\n", style="yellow")
     text.append(f"answer    {printable(str(trajectory.answer))}", style="bold green")
     text.append(f"   (gold: {printable(', '.join(question.answers))}; {trajectory.stop_reason})")

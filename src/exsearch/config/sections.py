@@ -21,7 +21,15 @@ Normalisation = Literal["question", "trajectory", "token"]
 Denominator = Literal["expected", "batch"]
 EngineName = Literal["transformers", "vllm", "openai"]
 GrammarName = Literal[
-    "exsearch", "closed-book", "one-shot", "ircot", "self-ask", "search-r1", "zerosearch", "r1-searcher"
+    "exsearch",
+    "exsearch-select",
+    "closed-book",
+    "one-shot",
+    "ircot",
+    "self-ask",
+    "search-r1",
+    "zerosearch",
+    "r1-searcher",
 ]
 WeightingName = Literal["paper", "nll-mean", "em", "f1", "rft", "reference-v1", "uniform"]
 

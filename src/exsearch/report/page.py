@@ -15,13 +15,15 @@ from exsearch.questions.question import Question
 from exsearch.runs.records import ExactMatchDifference, Iteration
 
 
-class PageStep(msgspec.Struct, frozen=True):
+class PageStep(msgspec.Struct, frozen=True, omit_defaults=True):
     """One search of a trajectory."""
 
     query: str
     hits: list[tuple[int, float]]
     """Index into Page.passages, and the retriever's score."""
     evidence: str | None
+    selected: list[int] | None = None
+    """Ranks of the hits that the model selected; None in grammars without selection."""
 
 
 class PageTrajectory(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -20,6 +20,7 @@ def page_trajectory(trajectory: Trajectory, passages: PassageTable) -> PageTraje
                 query=step.query,
                 hits=[(passages.add(hit.passage), float(f"{hit.score:.4g}")) for hit in step.hits],
                 evidence=step.evidence,
+                selected=step.selected,
             )
             for step in trajectory.steps
         ],

@@ -64,6 +64,13 @@ class Hop:
     """Whether the gold passage was inserted into the hits."""
     source: str | None = None
     """The passages' own text about it, if something else is recorded."""
+    gold: tuple[str, ...] = ()
+    """Ids of the passages that it is from."""
+
+    @property
+    def selected(self) -> tuple[int, ...]:
+        """Ranks of these passages among the hits."""
+        return tuple(hit.rank for hit in self.hits if hit.passage.id in self.gold)
 
 
 Plan = Generator[str, list[Hit], list[Hop]]
@@ -163,14 +170,15 @@ def _decomposed(question: Question, gold: GoldPassages, config: AgentConfig) -> 
             hits, inserted = gold.with_gold(hits, subs[0].passage or "", question, 0, config.passages)
             covered = _answerable(subs, hits)
         facts, sources = " ".join(map(gold.fact, covered)), " ".join(sub.evidence or "" for sub in covered)
-        hops.append(Hop(question.text, hits, facts, inserted, sources))
+        gold_ids = tuple(sub.passage or "" for sub in covered)
+        hops.append(Hop(question.text, hits, facts, inserted, sources, gold_ids))
         subs = [sub for sub in subs if sub not in covered]
     if len(hops) + len(subs) > config.max_steps:
         raise SkippedError(SkipReason.TOO_MANY_STEPS)
     for sub in subs:
         hits = yield sub.text
         hits, inserted = gold.with_gold(hits, sub.passage or "", question, len(hops), config.passages)
-        hops.append(Hop(sub.text, hits, gold.fact(sub), inserted, sub.evidence))
+        hops.append(Hop(sub.text, hits, gold.fact(sub), inserted, sub.evidence, (sub.passage or "",)))
     return hops
 
 
@@ -211,7 +219,7 @@ def _supported(question: Question, gold: GoldPassages, config: AgentConfig) -> P
                     raise
         asks_the_question = False
         if new_ids := _found(missing, hits):
-            hops.append(Hop(query, hits, " ".join(evidence[id] for id in new_ids), inserted))
+            hops.append(Hop(query, hits, " ".join(evidence[id] for id in new_ids), inserted, gold=tuple(new_ids)))
             text_read = "\n".join([text_read, *(f"{hit.passage.title}\n{hit.passage.text}" for hit in hits)])
             missing = {id: passage for id, passage in missing.items() if id not in new_ids}
         if missing:

@@ -113,17 +113,19 @@ def write_trajectory(
 
     steps: list[Step] = []
     evidence: str | None = None
+    selected: tuple[int, ...] = ()
     for hop in hops:
-        say(grammar.turn(Action(evidence, hop.query)))
+        say(grammar.turn(Action(evidence, hop.query, selected=selected)))
         searches_left = config.max_steps - len(steps)
         room = budget.for_search(transcript, searches_left)
         if room < config.passages * MIN_PASSAGE_TOKENS:
             raise SkippedError(SkipReason.CONTEXT_FULL)
         evidence = hop.evidence
-        steps.append(Step(hop.query, hop.hits, evidence))
+        selected = hop.selected if grammar.selects else ()
+        steps.append(Step(hop.query, hop.hits, evidence, selected=list(selected) if grammar.selects else None))
         transcript.show(hop.hits, room, ask=len(steps) == last)
     if len(steps) != last:
-        say(grammar.turn(Action(evidence, None)))
+        say(grammar.turn(Action(evidence, None, selected=selected)))
         transcript.ask_answer()
     say(answer)
     trajectory = _finished(transcript, question, steps, answer, author, index)

@@ -5,6 +5,7 @@ from exsearch.agent.grammars.fixed import ClosedBookGrammar, OneShotGrammar
 from exsearch.agent.grammars.ircot import IRCoTGrammar
 from exsearch.agent.grammars.r1_searcher import R1SearcherGrammar
 from exsearch.agent.grammars.search_r1 import SearchR1Grammar, ZeroSearchGrammar
+from exsearch.agent.grammars.selecting import SelectingGrammar
 from exsearch.agent.grammars.self_ask import SelfAskGrammar
 from exsearch.config import AgentConfig
 from exsearch.core.errors import UsageError
@@ -14,6 +15,7 @@ GRAMMARS = Registry[type[Grammar]](
     "grammar",
     {
         "exsearch": ExSearchGrammar,
+        "exsearch-select": SelectingGrammar,
         "closed-book": ClosedBookGrammar,
         "one-shot": OneShotGrammar,
         "ircot": IRCoTGrammar,

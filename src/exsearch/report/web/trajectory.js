@@ -9,6 +9,7 @@ import { table } from "./table.js";
 const ICONS = {
   think: "M2 3h12v8H8l-3 3v-3H2z",
   search: "M7 2.5a4.5 4.5 0 1 0 0 9 4.5 4.5 0 0 0 0-9zM10.3 10.3L14 14",
+  select: "M2 8l4 4 8-9",
   record: "M2.5 13.5l.9-3.6 7.3-7.3 2.7 2.7-7.3 7.3z",
   answer: "M4 14.5V2h9l-2.2 3L13 8H4",
 };
@@ -21,7 +22,7 @@ function icon(kind) {
   );
 }
 
-/** A move of the model or of the retriever: `kind` is think, search, record or answer. */
+/** A move of the model or of the retriever: `kind` is think, search, select, record or answer. */
 export function move(kind, label, ...content) {
   return el(
     "div",
@@ -85,11 +86,16 @@ function moves(trajectory, question, verdict) {
         el("h5", {}, `Step ${i + 1}`),
         move("think", "Sub-query", el("p", {}, step.query || el("i", {}, "empty"))),
         move("search", "Search", passageList(step.hits, gold, terms)),
+        step.selected ? move("select", "Select", selection(step.selected)) : null,
         move("record", "Record", recordText(step.evidence, terms)),
       ),
     ),
     move("answer", "Answer", answerBody(trajectory, verdict)),
   );
+}
+
+function selection(ranks) {
+  return el("p", {}, ranks.length ? ranks.map((rank) => `[${rank}]`).join(" ") : el("i", {}, "none"));
 }
 
 function recordText(evidence, terms) {

@@ -104,6 +104,8 @@ def test_entropy_weighs_by_the_likelihood_of_the_gold_answer(folder: Path, tmp_p
             "unknown flag --rihgt; did you mean '--right'?",
         ),
         ("inference", [*COMMON, "--input_file", "q"], "--index FOLDER or URL"),
+        ("inference", COMMON, "the following arguments are required: --input_file"),
+        ("inference", [*COMMON, "--input_file", "q", "--left", "two"], "argument --left: invalid int value: 'two'"),
         ("entropy", [*COMMON, "--inference_file", "q", "--epo", "1"], "q: no such file"),
     ],
 )

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from exsearch.compat.searchlm.finetune import add_options, training_config
-from exsearch.compat.searchlm.flags import REFUSED
+from exsearch.compat.searchlm.finetune import training_config
+from exsearch.compat.searchlm.flags import REFUSED, add_training
 from exsearch.compat.searchlm.main import main
 from exsearch.config import TrainingConfig
 
@@ -15,7 +15,7 @@ NEEDED = ["--model_name_or_path", "model", "--dataset_name_or_path", "data.json"
 
 def parsed(*words: str) -> TrainingConfig:
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    add_options(parser)
+    add_training(parser)
     return training_config(parser.parse_args([*NEEDED, *words]), {})
 
 
@@ -71,5 +71,6 @@ def test_exploring_without_an_index_is_refused_before_anything_is_imported(
 ) -> None:
     monkeypatch.delenv("API_SEARCH", raising=False)
     monkeypatch.setattr("importlib.import_module", lambda name: pytest.fail(f"imported {name}"))
-    said = refusal(monkeypatch, capsys, "inference", "--model_name_or_path", "m", "--input_file", "f")
+    words = ["--model_name_or_path", "m", "--input_file", "f", "--output_dir", "o"]
+    said = refusal(monkeypatch, capsys, "inference", *words)
     assert said == "error: name the index: --index FOLDER or URL, or API_SEARCH=http://HOST:PORT\n"

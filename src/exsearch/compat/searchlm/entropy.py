@@ -18,7 +18,7 @@ from exsearch.config import WeighConfig
 from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import read_json, write_json
 from exsearch.core.tokens import TokenIds
-from exsearch.em.weigh import WEIGHTINGS, weigh
+from exsearch.em.weigh import weigh
 from exsearch.engine.batch import logprobs
 from exsearch.engine.load import load_engine
 from exsearch.engine.models.builtin import resolve_model
@@ -27,16 +27,6 @@ from exsearch.questions.question import Question
 
 MAX_EMPTY_FACTS = 2
 _EMPTY_FACT = re.compile(r"<FACT>\s*(<(QUERY|THINK|FINAL)>|$)")
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the reference's flags, and the choice of another weighting."""
-    parser.add_argument("--model_name_or_path", required=True)
-    parser.add_argument("--inference_file", type=Path, required=True, help="output of inference")
-    parser.add_argument("--output_dir", type=Path, required=True)
-    parser.add_argument("--epo", type=int, required=True, help="number of the iteration, for the output's name")
-    parser.add_argument("--weighting", choices=list(WEIGHTINGS), default="reference-v1")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting of a recipe")
 
 
 def run(options: argparse.Namespace) -> Path:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from exsearch.agent.chat import ChatFormat
-from exsearch.compat.searchlm.flags import add_extra_flags, extra_settings
+from exsearch.compat.searchlm.flags import extra_settings
 from exsearch.compat.searchlm.formats import Message
 from exsearch.config import ModelConfig, TrackingConfig, TrainingConfig, apply_override
 from exsearch.core.errors import UsageError
@@ -34,47 +34,6 @@ class TrainingConversation(msgspec.Struct, frozen=True):
     messages: list[Message]
     prob: float | None = None
     """Weight, for `align`."""
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the reference's flags."""
-    add = parser.add_argument
-    add("--model_name_or_path", required=True)
-    add("--dataset_name_or_path", type=Path, required=True, help="JSON list of conversations")
-    add("--output_dir", type=Path, required=True, help="checkpoint folder to write")
-    add("--deepspeed", default="", help="DeepSpeed's JSON, with zero_optimization.stage 2 or 3")
-    add("--overwrite_cache", **BOOLEAN, help="no effect: nothing is cached")
-    add("--warmup_ratio", type=float, default=0.0)
-    add("--report_to", default="none", help="wandb, tensorboard, trackio or none; several with commas")
-    add("--run_name", default="")
-    add("--logging_steps", type=int, default=1, help="no effect: every step is logged")
-    add("--cutoff_len", type=int, default=8192, help="maximum number of tokens of a conversation; the rest is cut off")
-    add("--max_samples", type=int, help="maximum number of conversations, from the start of the file")
-    add("--save_steps", type=int, default=200, help="steps between resume points")
-    add("--per_device_train_batch_size", type=int, default=1)
-    add("--gradient_accumulation_steps", type=int, default=1)
-    add("--learning_rate", type=float, default=5e-5)
-    add("--num_train_epochs", type=float, default=3.0)
-    add("--lr_scheduler_type", default="cosine", help="cosine, linear, constant or constant_with_warmup")
-    add("--bf16", **BOOLEAN, help="forward pass in bfloat16; by default where the hardware supports it")
-    add(
-        "--resume_from_checkpoint", default="", help="the output folder: resume, and fail if there is nothing to resume"
-    )
-    add("--seed", type=int, default=0)
-    add_extra_flags(parser, BOOLEAN)
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting of learn, such as lora_rank=8")
-
-
-def boolean(word: str) -> bool:
-    """Parse a flag's value as the reference's users write it."""
-    if word.lower() in ("true", "1", "yes"):
-        return True
-    if word.lower() in ("false", "0", "no"):
-        return False
-    raise argparse.ArgumentTypeError(f"{word!r} is neither True nor False")
-
-
-BOOLEAN: dict[str, Any] = {"type": boolean, "nargs": "?", "const": True, "default": None}
 
 
 def finetune(options: argparse.Namespace, label: str, weighted: bool) -> None:

@@ -1,8 +1,14 @@
-"""Flags that people add to the reference's commands: some have a meaning here, the others are refused with advice."""
+"""The flags of the reference's commands, and those that people add: some have a meaning here, others are refused.
+
+Without torch, so that a mistyped flag is known before it is imported.
+"""
 
 import argparse
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
 
+from exsearch.config.sections import WeightingName
 from exsearch.core.errors import UsageError
 
 NO_INDEX = "name the index: --index FOLDER or URL, or API_SEARCH=http://HOST:PORT"
@@ -22,14 +28,84 @@ _RANK = 8
 """Rank of an adapter if none is named."""
 
 
-def add_extra_flags(parser: argparse.ArgumentParser, boolean: dict[str, Any]) -> None:
-    """Add the flags that have a meaning here; `boolean` are the options of a flag that is true or false."""
+def boolean(word: str) -> bool:
+    """Parse a flag's value as the reference's users write it."""
+    if word.lower() in ("true", "1", "yes"):
+        return True
+    if word.lower() in ("false", "0", "no"):
+        return False
+    raise argparse.ArgumentTypeError(f"{word!r} is neither True nor False")
+
+
+BOOLEAN: dict[str, Any] = {"type": boolean, "nargs": "?", "const": True, "default": None}
+
+
+def add_exploring(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `inference`: the reference's, and those for constants of its code."""
     add = parser.add_argument
+    add("--model_name_or_path", required=True)
+    add("--input_file", type=Path, required=True, help="questions: query_id, question, answer")
+    add("--output_dir", type=Path, required=True)
+    add("--left", type=int, default=0, help="first question")
+    add("--right", type=int, help="question to stop before")
+    add("--index", help="index folder or URL of a server; default: API_SEARCH of the environment")
+    add("--samples", type=int, default=1, help="trajectories per question")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting of a recipe")
+
+
+def add_weighing(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `entropy`: the reference's, and the choice of another weighting."""
+    add = parser.add_argument
+    add("--model_name_or_path", required=True)
+    add("--inference_file", type=Path, required=True, help="output of inference")
+    add("--output_dir", type=Path, required=True)
+    add("--epo", type=int, required=True, help="number of the iteration, for the output's name")
+    add("--weighting", choices=get_args(WeightingName), default="reference-v1")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting of a recipe")
+
+
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `sft` and `align`: the reference's, and those that people add."""
+    add = parser.add_argument
+    add("--model_name_or_path", required=True)
+    add("--dataset_name_or_path", type=Path, required=True, help="JSON list of conversations")
+    add("--output_dir", type=Path, required=True, help="checkpoint folder to write")
+    add("--deepspeed", default="", help="DeepSpeed's JSON, with zero_optimization.stage 2 or 3")
+    add("--overwrite_cache", **BOOLEAN, help="no effect: nothing is cached")
+    add("--warmup_ratio", type=float, default=0.0)
+    add("--report_to", default="none", help="wandb, tensorboard, trackio or none; several with commas")
+    add("--run_name", default="")
+    add("--logging_steps", type=int, default=1, help="no effect: every step is logged")
+    add("--cutoff_len", type=int, default=8192, help="maximum number of tokens of a conversation; the rest is cut off")
+    add("--max_samples", type=int, help="maximum number of conversations, from the start of the file")
+    add("--save_steps", type=int, default=200, help="steps between resume points")
+    add("--per_device_train_batch_size", type=int, default=1)
+    add("--gradient_accumulation_steps", type=int, default=1)
+    add("--learning_rate", type=float, default=5e-5)
+    add("--num_train_epochs", type=float, default=3.0)
+    add("--lr_scheduler_type", default="cosine", help="cosine, linear, constant or constant_with_warmup")
+    add("--bf16", **BOOLEAN, help="forward pass in bfloat16; by default where the hardware supports it")
+    add(
+        "--resume_from_checkpoint", default="", help="the output folder: resume, and fail if there is nothing to resume"
+    )
+    add("--seed", type=int, default=0)
     add("--weight_decay", type=float, default=0.0, help="weight decay of AdamW")
-    add("--gradient_checkpointing", **boolean, help="recompute activations: half the memory, two thirds more time")
+    add("--gradient_checkpointing", **BOOLEAN, help="recompute activations: half the memory, two thirds more time")
     add("--finetuning_type", default="", help="full (the default) or lora")
     add("--lora_rank", type=int, default=0, help=f"rank of a LoRA adapter, merged at the end; {_RANK} with lora alone")
     add("--save_total_limit", type=int, help="no effect: older resume points are removed anyway")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting of learn, such as lora_rank=8")
+
+
+FLAGS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
+    "sft": add_training,
+    "inference": add_exploring,
+    "entropy": add_weighing,
+    "align": add_training,
+}
+"""What adds the flags of each procedure."""
+READ = ("input_file", "inference_file", "dataset_name_or_path")
+"""Options with a file to read."""
 
 
 def extra_settings(options: argparse.Namespace) -> dict[str, Any]:

@@ -16,10 +16,8 @@ from exsearch.agent.agents import load_agents
 from exsearch.agent.experiment import Experiment
 from exsearch.agent.journal import check_failures
 from exsearch.agent.loading import as_begun
-from exsearch.compat.searchlm.flags import NO_INDEX
 from exsearch.compat.searchlm.formats import InferenceFile, output_of, read_source_questions
 from exsearch.config import Config, load_config
-from exsearch.core.errors import UsageError
 from exsearch.core.jsonl import write_json
 from exsearch.core.messages import logger
 from exsearch.em.explore import explore
@@ -28,24 +26,10 @@ from exsearch.evaluation.metrics import accuracy, exact_match, f1
 PRESET = Path(__file__).parents[2] / "recipes" / "reference-v1.toml"
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the reference's flags, and flags for constants of its code."""
-    parser.add_argument("--model_name_or_path", required=True)
-    parser.add_argument("--input_file", type=Path, required=True, help="questions: query_id, question, answer")
-    parser.add_argument("--output_dir", type=Path, required=True)
-    parser.add_argument("--left", type=int, default=0, help="first question")
-    parser.add_argument("--right", type=int, help="question to stop before")
-    parser.add_argument("--index", help="index folder or URL of a server; default: API_SEARCH of the environment")
-    parser.add_argument("--samples", type=int, default=1, help="trajectories per question")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting of a recipe")
-
-
 def run(options: argparse.Namespace) -> Path:
     """Roll out what the journal next to the output file lacks; write the output file, and return its path."""
     config = settings(options.model_name_or_path, options.set)
-    index = options.index or os.environ.get("API_SEARCH")  # as in the reference's code
-    if not index:
-        raise UsageError(NO_INDEX)
+    index = options.index or os.environ["API_SEARCH"]
     questions = read_source_questions(options.input_file, options.left, options.right)
     name = f"{options.input_file.stem}.{options.left}-{options.left + len(questions)}"
     sampling = msgspec.structs.replace(config.explore, samples=options.samples)

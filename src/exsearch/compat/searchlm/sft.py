@@ -2,9 +2,7 @@
 
 import argparse
 
-from exsearch.compat.searchlm.finetune import add_options, finetune
-
-__all__ = ["add_options", "run"]
+from exsearch.compat.searchlm.finetune import finetune
 
 
 def run(options: argparse.Namespace) -> None:

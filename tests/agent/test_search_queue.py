@@ -79,7 +79,12 @@ def test_a_failure_that_passes_is_tried_again() -> None:
     assert search_all(SearchQueue(Retriever(answer), 1, LIMITS), ["a"]) == [[HIT]]
 
 
-@pytest.mark.parametrize("garbage", [None, [], "hits", [[HIT], [HIT]], [[HIT, HIT]], [["text"]], [None]])
+GARBAGE: list[object] = [None, [], "hits", [[HIT], [HIT]], [[HIT, HIT]], [["text"]], [None]]
+GARBAGE += [[[Hit(HIT.passage, score, 1)]] for score in (float("nan"), float("inf"))]
+GARBAGE += [[[Hit(HIT.passage, 1.0, 0)]], [[Hit(Passage("a", "A", None), 1.0, 1)]]]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
 def test_garbage_is_a_failure_that_says_so(garbage: object) -> None:
     [failed] = search_all(SearchQueue(Retriever(lambda queries: garbage), 1, RolloutConfig(search_retries=0)), ["a"])
     assert isinstance(failed, RetrievalError)

@@ -26,6 +26,11 @@ class Empty:
     def search(self, queries, k):
         return [[] for _ in queries]
 
+class Unranked:
+    fingerprint = "unranked"
+    def search(self, queries, k):
+        return [[xs.Hit(xs.Passage("a", "A", "text"), 1.0, 0)] for _ in queries]
+
 def minus(samples, temperature):
     return [-1.0 for _ in samples]
 
@@ -121,6 +126,11 @@ def test_a_retriever_of_ones_own_is_opened_and_has_no_corpus() -> None:
         open_retriever("mine:number")
     with pytest.raises(xs.UsageError, match="returned no retriever"):
         open_retriever("builtins:dict")
+
+
+def test_hits_that_are_unsound_never_reach_who_asked() -> None:
+    with pytest.raises(xs.RetrievalError, match="did not return sound hits: hit 1 has the rank 0; ranks count from 1"):
+        open_retriever("mine:Unranked").search(["a"], 3)
 
 
 def test_a_folder_of_such_a_name_is_an_index_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,6 +116,7 @@ def test_an_error_of_a_library_is_its_own_where_the_disk_takes_more(tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @needs_linux
 def test_no_permission_is_named_by_whatever_is_opened(tmp_path: Path) -> None:
     found = in_trouble("permission", tmp_path)

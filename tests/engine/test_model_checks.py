@@ -187,7 +187,7 @@ def test_a_model_is_not_judged_by_a_want_of_memory(
     assert load_engine(EngineSpec(folder, CPU, 512, 2), chat).context_size > 0
 
 
-@pytest.mark.parametrize("copies", [1, 2])
+@pytest.mark.parametrize("copies", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_refused_model_is_one_line(
     chat: ChatFormat, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch, copies: int
 ) -> None:

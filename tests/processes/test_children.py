@@ -44,6 +44,7 @@ def run(folder: Path, program: str, *words: object) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_copies_of_the_model(folder: Path, tiny_checkpoint: Path) -> None:
     words = ["explore", "questions.jsonl", "--index", "index", "--model", tiny_checkpoint, "--out", "out.jsonl"]
     settings = ["model.data_parallel=2", "agent.turn_tokens=8", "explore.samples=2", "model.precision=fp32"]

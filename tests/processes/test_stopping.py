@@ -20,7 +20,7 @@ from exsearch.world import World
 STOPPED = "error: interrupted; run the same command again to resume"
 AT_ONCE = "error: stopped at once"
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
-AGENT = ["agent.turn_tokens=48", "agent.max_steps=2", "rollout.in_flight=4", "explore.samples=4"]
+AGENT = ["agent.turn_tokens=16", "agent.max_steps=1", "rollout.in_flight=4", "explore.samples=4"]
 TRAINING = ["warmup.epochs=1000", "warmup.save_steps=1", "warmup.batch_size=4", "model.precision=fp32"]
 
 

@@ -74,7 +74,9 @@ def zero(*names: str) -> object:
     return pytest.param(*names, marks=pytest.mark.needs("deepspeed"))
 
 
-@pytest.mark.parametrize("sharding", ["none", "fsdp", zero("zero2"), zero("zero3")])
+@pytest.mark.parametrize(
+    "sharding", [pytest.param("none", marks=pytest.mark.slow), "fsdp", zero("zero2"), zero("zero3")]
+)
 def test_two_ranks_make_the_steps_of_one(alone: Path, tiny_checkpoint: Path, tmp_path: Path, sharding: str) -> None:
     config, expected = expectation(alone)
     found = run(tiny_checkpoint, tmp_path / "checkpoint", msgspec.structs.replace(config, ranks=2, sharding=sharding))
@@ -142,6 +144,7 @@ def test_a_mistake_found_by_a_rank_is_said_once(tiny_checkpoint: Path, tmp_path:
         run(tiny_checkpoint, tmp_path / "out", config)
 
 
+@pytest.mark.slow
 def test_what_ends_the_first_rank_is_said_in_one_line_without_the_others(
     tiny_checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -155,7 +155,7 @@ class Episode:
     def _record(self, action: Action, turn: str) -> None:
         """Note what the turn says about the last search. Raises MalformedError if it selects a passage without one."""
         step = self.steps[-1]
-        if any(number > len(step.hits) for number in action.selected):
+        if {*action.selected} - {hit.rank for hit in step.hits}:
             raise MalformedError(turn)
         selected = list(action.selected) if self.transcript.grammar.selects else None
         self.steps[-1] = msgspec.structs.replace(step, evidence=action.evidence, selected=selected)

@@ -9,6 +9,7 @@ from exsearch.corpus.passage import Hit
 from exsearch.processes.futures import settle
 from exsearch.processes.worker import Worker
 from exsearch.retrieval.base import RetrievalError, Retriever
+from exsearch.retrieval.checked import checked_hits
 
 PAUSE = 0.1
 """Seconds of pause before the first retry of a failed search."""
@@ -70,7 +71,9 @@ class SearchQueue:
         """Search for all queries at once, or one by one if that fails."""
         first, last = (page - 1) * self._k, page * self._k
         try:
-            results = await self._worker.run(lambda: _checked(self._retriever.search(queries, last), queries, last))
+            results = await self._worker.run(
+                lambda: checked_hits(self._retriever.search(queries, last), len(queries), last)
+            )
             return [hits[first:] for hits in results]
         except Exception as error:
             if len(queries) == 1:
@@ -85,13 +88,3 @@ class SearchQueue:
         if self._driver is not None:
             self._driver.cancel()
         self._driver = asyncio.create_task(self._drive()) if self._waiting else None
-
-
-def _checked(results: list[list[Hit]], queries: list[str], k: int) -> list[list[Hit]]:
-    """Return a retriever's hits if they have the requested shape; raises RetrievalError."""
-    if not isinstance(results, list) or len(results) != len(queries):
-        raise RetrievalError(f"the retriever did not return one list of hits for each of {len(queries)} queries")
-    for hits in results:
-        if not isinstance(hits, list) or len(hits) > k or not all(isinstance(hit, Hit) for hit in hits):
-            raise RetrievalError(f"the retriever did not return at most {k} hits for a query")
-    return results

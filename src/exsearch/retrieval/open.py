@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from exsearch.core.errors import UsageError
 from exsearch.core.named import find_own, is_own
 from exsearch.retrieval.base import Retriever
+from exsearch.retrieval.checked import CheckedRetriever
 
 if TYPE_CHECKING:
     from exsearch.corpus.store import Corpus
@@ -69,7 +70,7 @@ def _own(location: str) -> Retriever:
     retriever: Retriever = make()
     if not callable(getattr(retriever, "search", None)) or not isinstance(getattr(retriever, "fingerprint", None), str):
         raise UsageError(f"{location}: returned no retriever, which needs `search` and `fingerprint`")
-    return retriever
+    return CheckedRetriever(retriever)
 
 
 def _open(location: str, corpus: Path | None, seconds: float) -> Opened:

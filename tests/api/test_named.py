@@ -143,6 +143,7 @@ def test_a_recipe_may_name_ones_own_and_nothing_that_is_neither() -> None:
     settings = ["agent.grammar=mine:Half", "weigh.weighting=mine:minus", "data.index=mine:Empty"]
     assert parse_config({}, settings, "recipe").agent.grammar == "mine:Half"
     with pytest.raises(
-        xs.UsageError, match=r"recipe: 'agent\.grammar' must be one of exsearch, closed-book, .* not \"exserch\""
+        xs.UsageError,
+        match=r"recipe: 'agent\.grammar' must be one of exsearch, exsearch-select, closed-book, .* not \"exserch\"",
     ):
         parse_config({}, ["agent.grammar=exserch"], "recipe")

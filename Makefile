@@ -26,8 +26,10 @@ EDGES := core/test_shape core/test_files config/test_config cli/test_cli questio
 	corpus/test_importing engine/test_checkpoint engine/test_adapter agent/test_chat logs/test_tracking \
 	retrieval/test_remote serving/test_dialects serving/test_http serving/test_clients
 
-# The fast tests compute on one thread each, so two files at a time are run on two processors.
-FAST := -m "not slow" --numprocesses logical --maxprocesses 4 --dist loadfile
+# The fast tests compute on one thread each, so two files at a time are run on two processors. A test that hangs ends its
+# process, with the stacks of all threads: no exception would end one that waits in C.
+FAST := -m "not slow" --numprocesses logical --maxprocesses 4 --dist loadfile \
+	--timeout 300 --timeout-method thread --max-worker-restart 0
 
 .PHONY: quickstart test test-newest test-edges test-slow test-extras test-ray test-vllm test-plaid lint docs clean setup dev
 

@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,9 +52,21 @@ def run(action: Callable[[], Any], kill_before: int) -> bool:
             print(f"before change {kill_before}: {error!r}", flush=True)
             os._exit(1)
         os._exit(0)
-    _, status = os.waitpid(process, 0)
+    status = ended(process)
     assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
     return os.WIFSIGNALED(status)
+
+
+def ended(process: int, seconds: float = 60) -> int:
+    """Wait for a process; return its status. One that takes too long is killed, and that is a failure."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        done, status = os.waitpid(process, os.WNOHANG)
+        if done:
+            return status
+        time.sleep(0.002)
+    os.kill(process, signal.SIGKILL)
+    raise TimeoutError(f"a process took over {seconds} seconds")
 
 
 def contents(folder: Path) -> dict[str, str]:

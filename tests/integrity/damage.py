@@ -10,6 +10,7 @@ import signal
 import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,10 +19,11 @@ from exsearch.verify import checks_of, faults_in
 
 SECONDS = 60
 """Maximum time of a trial."""
-QUICK = multiprocessing.get_context("fork")
-CLEAN = multiprocessing.get_context("forkserver")
-"""Forks processes from one without threads, which do not survive a fork; slower, since each imports what it needs."""
-CLEAN.set_forkserver_preload(["exsearch.retrieval.late.late", "exsearch.retrieval.dense.dense", "exsearch.verify"])
+PROCESSES = multiprocessing.get_context("forkserver")
+"""Forks processes from one that has no threads: a fork of this one might wait forever for a lock that a thread held."""
+PROCESSES.set_forkserver_preload(
+    ["exsearch.retrieval.bm25.bm25", "exsearch.retrieval.late.late", "exsearch.retrieval.dense.dense", "exsearch.verify"]
+)
 
 
 class Outcome(NamedTuple):
@@ -70,13 +72,12 @@ def try_all(
     use: Callable[[Path], Any],
     flips: int,
     skipped: tuple[str, ...] = (),
-    processes: Any = QUICK,
 ) -> list[Outcome]:
     """Damage every file in `folder`, in a copy, one way at a time.
 
     `use`, a function of a module, opens the folder and returns what it gives.
     """
-    expected = result_of(folder, use, processes)
+    expected = result_of(folder, use)
     copy = folder.with_name(f"{folder.name}-damaged")
     shutil.copytree(folder, copy)
     outcomes, source = [], random.Random(0)
@@ -91,7 +92,7 @@ def try_all(
                 continue
             path.unlink()  # another file, since the old one may be mapped
             path.write_bytes(damaged)
-            kind, detail = _trial(copy, use, expected, processes)
+            kind, detail = _trial(copy, use, expected)
             outcomes.append(Outcome(name, label, kind, detail))
             path.unlink()
             path.write_bytes(content)
@@ -99,41 +100,45 @@ def try_all(
     return outcomes
 
 
-def _trial(folder: Path, use: Callable[[Path], Any], expected: bytes, processes: Any) -> tuple[str, str]:
-    """Try in a process of its own: a signal would end this one too, and threads do not survive a fork."""
-    receiving, sending = processes.Pipe(duplex=False)
-    child = processes.Process(target=_child, args=(sending, folder, use, expected))
-    child.start()
-    sending.close()
-    found: tuple[str, str] | None = None
-    with contextlib.suppress(EOFError):
-        found = receiving.recv() if receiving.poll(SECONDS) else ("hung", "")
-    if found == ("hung", ""):
-        child.kill()
-    child.join()
-    if found is not None:
-        return found
+def _trial(folder: Path, use: Callable[[Path], Any], expected: bytes) -> tuple[str, str]:
+    """Try in a process of its own, since a signal would end this one, too."""
+    with _child(_outcome, folder, use, expected) as (child, receiving):
+        try:
+            return receiving.recv() if receiving.poll(SECONDS) else ("hung", "")
+        except EOFError:
+            child.join(SECONDS)
     number = -(child.exitcode or 0)
     return "signal", signal.Signals(number).name if number > 0 else f"exit code {-number}"
 
 
-def _child(sending: Connection, folder: Path, use: Callable[[Path], Any], expected: bytes) -> None:
-    sending.send(_outcome(folder, use, expected))
-
-
-def _result(sending: Connection, folder: Path, use: Callable[[Path], Any]) -> None:
-    sending.send_bytes(pickle.dumps(use(folder)))
-
-
-def result_of(folder: Path, use: Callable[[Path], Any], processes: Any) -> bytes:
+def result_of(folder: Path, use: Callable[[Path], Any]) -> bytes:
     """Return what `use` gives for the undamaged folder, pickled."""
-    receiving, sending = processes.Pipe(duplex=False)
-    child = processes.Process(target=_result, args=(sending, folder, use))
+    with _child(_result, folder, use) as (_, receiving):
+        assert receiving.poll(SECONDS), "hung"
+        content: bytes = receiving.recv()
+    return content
+
+
+@contextlib.contextmanager
+def _child(function: Callable[..., Any], *arguments: Any) -> Iterator[tuple[ForkServerProcess, Connection]]:
+    """Call a function in another process, and receive what it returns. The process is killed at the end."""
+    receiving, sending = PROCESSES.Pipe(duplex=False)
+    child = PROCESSES.Process(target=_send, args=(sending, function, *arguments))
     child.start()
     sending.close()
-    content: bytes = receiving.recv_bytes()
-    child.join()
-    return content
+    try:
+        yield child, receiving
+    finally:
+        child.kill()
+        child.join()
+
+
+def _send(sending: Connection, function: Callable[..., Any], *arguments: Any) -> None:
+    sending.send(function(*arguments))
+
+
+def _result(folder: Path, use: Callable[[Path], Any]) -> bytes:
+    return pickle.dumps(use(folder))
 
 
 def _outcome(folder: Path, use: Callable[[Path], Any], expected: bytes) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from damage import CLEAN, summary, try_all
+from damage import summary, try_all
 
 from exsearch.corpus.store import Corpus, add_passages, delete_passages, write_corpus
 from exsearch.retrieval.index.build import build_index
@@ -62,5 +62,5 @@ def test_a_damaged_index_never_gives_other_hits_silently(corpus: Path, tmp_path:
 def test_no_damage_of_any_kind_of_index_goes_unseen(corpus: Path, tmp_path: Path, kind: str) -> None:
     name = kind if kind in ("bm25", "late", "hybrid") else "dense"
     index = build_index(Corpus.open(corpus), name, tmp_path / "index", **KINDS[kind])
-    outcomes = try_all(index, partial(search, corpus), flips=60, processes=CLEAN)
+    outcomes = try_all(index, partial(search, corpus), flips=60)
     assert not [outcome for outcome in outcomes if outcome.is_fault], summary(outcomes)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from damage import CLEAN, summary, try_all
+from damage import summary, try_all
 
 from exsearch.agent.chat import ChatFormat
 from exsearch.config import ModelConfig
@@ -47,7 +47,7 @@ def test_a_checkpoint_with_checksums_is_refused_by_the_damaged_file(model: Path,
     own = tmp_path / "own"
     shutil.copytree(model, own)
     write_checksums(own)
-    outcomes = try_all(own, use, flips=6, skipped=IGNORED, processes=CLEAN)
+    outcomes = try_all(own, use, flips=6, skipped=IGNORED)
     assert not [outcome for outcome in outcomes if outcome.is_fault], summary(outcomes)
     assert all(outcome.kind in ("refused", "harmless", "verified") for outcome in outcomes)
 
@@ -108,5 +108,5 @@ def test_a_checkpoint_that_libraries_stumble_over_is_refused_in_one_line(
 def test_a_checkpoint_of_others_is_refused_or_gives_what_its_files_say(model: Path) -> None:
     """Without checksums a flipped weight cannot be seen, but nothing ends in a traceback or a signal."""
     assert not (model / CHECKSUMS).exists()
-    outcomes = try_all(model, use, flips=6, processes=CLEAN)
+    outcomes = try_all(model, use, flips=6)
     assert not [outcome for outcome in outcomes if outcome.kind in ("traceback", "signal", "hung")], summary(outcomes)

@@ -141,6 +141,7 @@ def base_of(seed: int, options: argparse.Namespace) -> Base:
     if not is_rounded(root.checkpoint("iter-1")):
         run.m_step(first, {"iter-1": root.checkpoint("warmup")})
         round_weights(root.checkpoint("iter-1"))
+    run.guarded("iter-1", "warmup")
     run.assess("iter-1")
     run.e_step("iter-2", 2, "iter-1")
     run.close()

@@ -248,5 +248,5 @@ def test_gold_that_searches_as_often_as_allowed_is_asked_like_a_rollout(chat: Ch
 
 @pytest.mark.parametrize("grammar", ["ircot", "closed-book"])
 def test_a_grammar_without_gold_is_refused(chat: ChatFormat, grammar: GrammarName) -> None:
-    with pytest.raises(UsageError, match="can only be written in exsearch, one-shot, self-ask"):
+    with pytest.raises(UsageError, match="can only be written in exsearch, exsearch-select, one-shot, self-ask"):
         gold_trajectories([QUESTION], StaticRetriever(PASSAGES), chat, config(grammar))

@@ -24,6 +24,8 @@ from exsearch.core.locks import sole_writer
 from exsearch.corpus.passage import Hit, Passage
 from exsearch.corpus.store import Corpus, add_passages, delete_passages, write_corpus
 from exsearch.retrieval.bm25.bm25 import Bm25
+from exsearch.retrieval.dense import dense
+from exsearch.retrieval.encoders import token_encoder
 from exsearch.retrieval.index import update
 from exsearch.retrieval.index.build import build_index
 from exsearch.retrieval.index.folder import read_index_info
@@ -57,8 +59,12 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(
     params=["bm25", "flat", "hnsw", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("late", "ivfpq"))]
 )
-def build(request: pytest.FixtureRequest, encoders: Path) -> Callable[[Path, Path], Path]:
-    """What builds an index of one kind, of the corpus in one folder in another."""
+def build(
+    request: pytest.FixtureRequest, encoders: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Path, Path], Path]:
+    """What builds an index of one kind, of the corpus in one folder in another, encoded in float32 on any machine."""
+    monkeypatch.setattr(dense, "best_precision", lambda: "float32")
+    monkeypatch.setattr(token_encoder, "best_backend", lambda: "torch-float32")
     name: str = request.param
     if name in ("ivfpq", "hnsw") and importlib.util.find_spec("faiss") is None:
         pytest.skip("FAISS is not installed")

@@ -22,7 +22,7 @@ SECONDS = 60
 PROCESSES = multiprocessing.get_context("forkserver")
 """Forks processes from one that has no threads: a fork of this one might wait forever for a lock that a thread held."""
 PROCESSES.set_forkserver_preload(
-    ["exsearch.retrieval.bm25.bm25", "exsearch.retrieval.late.late", "exsearch.retrieval.dense.dense", "exsearch.verify"]
+    [f"exsearch.{name}" for name in ("retrieval.bm25.bm25", "retrieval.late.late", "retrieval.dense.dense", "verify")]
 )
 
 

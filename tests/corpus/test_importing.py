@@ -376,7 +376,12 @@ def test_an_addition_skips_what_is_there_and_equals_one_import(tmp_path: Path) -
     assert skipped_rows(result)[0] == (1, "the id occurs twice, passage 1 of the corpus has it", "p0")
     assert [segment.rows for segment in corpus.segments] == [4, 4, 2]
 
-    assert extend_corpus(tmp_path / "corpus", whole).passages == 0
+    said: list[str] = []
+    assert extend_corpus(tmp_path / "corpus", whole, say=said.append) == result
+    assert said == [f"{whole} was added already; nothing has changed since"]
+    delete_passages(tmp_path / "corpus", ["p9"])
+    again = extend_corpus(tmp_path / "corpus", whole)
+    assert (again.passages, again.duplicates) == (1, 9)
     delete_passages(tmp_path / "corpus", ["p0"])
     assert extend_corpus(tmp_path / "corpus", whole).passages == 1
 

@@ -16,11 +16,11 @@ from exsearch.core.locks import sole_writer
 from exsearch.core.parquet import is_parquet
 from exsearch.core.progress import progress
 from exsearch.core.trouble import damage_reason, machine_trouble
-from exsearch.corpus.layout import INFO, Rows, SegmentInfo
+from exsearch.corpus.layout import INFO, Addition, Rows, SegmentInfo
 from exsearch.corpus.lines import recognise_lines
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.source import Malformed, PassageSource, Place
-from exsearch.corpus.store import Corpus, none_deleted, refuse_to_replace
+from exsearch.corpus.store import Corpus, last_addition, none_deleted, refuse_to_replace
 from exsearch.corpus.tables import HUB, is_saved_dataset, open_dataset, parquet_source
 from exsearch.corpus.writer import SEGMENT_ROWS, CorpusWriter, discard_unlisted
 
@@ -120,12 +120,18 @@ def extend_corpus(
     """Append the passages of a file or data set to the corpus `folder`.
 
     Works like `import_corpus`. The corpus does not change until all passages are written; a row whose id the corpus
-    already has is a duplicate.
+    already has is a duplicate. If the source is what was added last, nothing changes, and the result is the same:
+    whether an interrupted call had just finished cannot be known otherwise.
     """
     Corpus.open(folder)
     source = open_source(str(name))
     with sole_writer(folder):
         corpus = Corpus.open(folder)
+        last = last_addition(corpus)
+        if last is not None and last.job == _read_as(source, strict):
+            discard_unlisted(folder, corpus.segments)
+            say(f"{source.name} was added already; nothing has changed since")
+            return _result(folder, source, last)
         job = _Import(source, folder, corpus, strict, say, segment_rows)
         try:
             imported = job.run()
@@ -134,6 +140,31 @@ def extend_corpus(
             raise
         job.complete()
     return imported
+
+
+def _read_as(source: PassageSource, strict: bool) -> str:
+    return fingerprint([source.identity, strict])
+
+
+def _rejected(folder: Path, rows_before: int) -> Path:
+    return folder / (f"rejected-{rows_before}.jsonl" if rows_before else "rejected.jsonl")
+
+
+def _result(folder: Path, source: PassageSource, added: Addition) -> ImportedPassages:
+    """Return what an addition did, as it is reported."""
+    passages, counts = added.rows - added.rows_before, (added.malformed, added.duplicates)
+    if not any(counts):
+        return ImportedPassages(passages, *counts, None, [])
+    rejected = _rejected(folder, added.rows_before)
+    if not rejected.exists():  # somebody has read and removed it
+        return ImportedPassages(passages, *counts, None, [])
+    first = [_describe(source, row) for row in islice(read_jsonl(rejected, SkippedRow), MAX_EXAMPLES_SHOWN)]
+    return ImportedPassages(passages, *counts, rejected, first)
+
+
+def _describe(source: PassageSource, row: SkippedRow) -> str:
+    suffix = "" if row.id is None else f" (id {row.id!r})"
+    return f"{source.counts} {row.line}: {row.reason}{suffix}"
 
 
 class _Import:
@@ -145,7 +176,8 @@ class _Import:
         self._source, self._folder, self._strict, self._say = source, folder, strict, say
         self._segments = corpus.segments if corpus else []
         self._rows_before = len(corpus) if corpus else 0
-        self._rejected = folder / (f"rejected-{len(corpus)}.jsonl" if corpus else "rejected.jsonl")
+        self._deleted = len(corpus.deleted) if corpus else 0
+        self._rejected = _rejected(folder, self._rows_before)
         job = fingerprint([source.identity, strict, corpus and corpus.fingerprint])
         self._progress = _Progress(job, self._segments, source.start)
         self._writer = self._resume(corpus.deleted if corpus else none_deleted(), segment_rows)
@@ -162,18 +194,22 @@ class _Import:
             writer.finish()
         finally:
             writer.close()
-        counts = self._progress.malformed, self._progress.duplicates
-        if not any(counts):
+        added = self._addition
+        if not added.malformed + added.duplicates:
             remove(self._rejected)
-            return ImportedPassages(writer.rows - self._rows_before, *counts, None, [])
-        first = [self._describe(row) for row in islice(read_jsonl(self._rejected, SkippedRow), MAX_EXAMPLES_SHOWN)]
-        return ImportedPassages(writer.rows - self._rows_before, *counts, self._rejected, first)
+        return _result(self._folder, self._source, added)
 
     def complete(self) -> None:
         """Make the written rows part of the corpus."""
         # first, so that an interruption between the two repeats everything, and reports it
         (self._folder / _PROGRESS).unlink(missing_ok=True)
-        self._writer.commit()
+        self._writer.commit(self._addition if self._rows_before else None)
+
+    @property
+    def _addition(self) -> Addition:
+        counts = self._progress.malformed, self._progress.duplicates
+        job = _read_as(self._source, self._strict)
+        return Addition(job, self._rows_before, self._writer.rows, self._deleted, *counts)
 
     def discard(self) -> None:
         """Remove what the import has written, but not the corpus that existed before."""
@@ -210,7 +246,7 @@ class _Import:
                 finished = len(writer.segments)
                 ended, skipped = self._append_chunk(rows)
                 if self._strict and skipped:
-                    raise UsageError(f"{source.name}, {self._describe(skipped[0])}")
+                    raise UsageError(f"{source.name}, {_describe(source, skipped[0])}")
                 rejected.write(b"".join(encoder.encode(row) + b"\n" for row in skipped))
                 rejected.flush()
                 self._refuse_wrong_kind(ended)
@@ -256,10 +292,6 @@ class _Import:
         if malformed and malformed * 2 >= rows_read and (ended or rows_read >= _CHUNK):
             first = next(read_jsonl(self._rejected, SkippedRow))
             raise UsageError(
-                f"{self._source.name}, {self._describe(first)}; {malformed} of {rows_read} rows are malformed: "
-                "this is not a corpus in a known format"
+                f"{self._source.name}, {_describe(self._source, first)}; {malformed} of {rows_read} rows are "
+                "malformed: this is not a corpus in a known format"
             )
-
-    def _describe(self, row: SkippedRow) -> str:
-        suffix = "" if row.id is None else f" (id {row.id!r})"
-        return f"{self._source.counts} {row.line}: {row.reason}{suffix}"

@@ -46,11 +46,26 @@ class SegmentInfo(msgspec.Struct, frozen=True):
         return f"{self.start}-{self.stop}"
 
 
-class CorpusInfo(msgspec.Struct, frozen=True):
+class Addition(msgspec.Struct, frozen=True):
+    """What was added last, so that the same command, run again after an interruption, finds that it is done."""
+
+    job: str
+    """Fingerprint of the source and of how it was read."""
+    rows_before: int
+    rows: int
+    """Number of rows of the corpus after it."""
+    deleted: int
+    """Number of them that were deleted."""
+    malformed: int
+    duplicates: int
+
+
+class CorpusInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """The content of corpus.json."""
 
     format: int
     segments: list[SegmentInfo]
+    added: Addition | None = None
 
 
 def row_hash(row: int, fields: Iterable[bytes]) -> int:

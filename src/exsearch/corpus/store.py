@@ -17,12 +17,14 @@ from exsearch.core.atomic import atomic_path, is_file
 from exsearch.core.checksums import check_files, load_checked, read_checked, save_checked
 from exsearch.core.errors import UsageError
 from exsearch.core.locks import sole_writer
+from exsearch.core.messages import logger
 from exsearch.core.progress import progress
 from exsearch.core.trouble import opening
 from exsearch.corpus.layout import (
     DELETED,
     FORMAT,
     INFO,
+    Addition,
     CorpusInfo,
     Rows,
     SegmentInfo,
@@ -144,6 +146,10 @@ class Corpus:
         """Return the row of each of `ids` that exists and is not deleted."""
         return find_rows(self._opened, self.deleted, ids, hash_ids(ids))
 
+    def rows_ever_of(self, ids: Sequence[str]) -> dict[str, int]:
+        """Return a row of each of `ids` that exists, deleted or not."""
+        return find_rows(self._opened, none_deleted(), ids, hash_ids(ids))
+
     def prefix(self, rows: int) -> str | None:
         """Identify the content of the first `rows` rows, whatever was added or deleted later.
 
@@ -193,18 +199,30 @@ def add_passages(folder: Path, passages: Iterable[Passage], total: int | None = 
     return Corpus.open(folder)
 
 
+def last_addition(corpus: Corpus) -> Addition | None:
+    """Return what was added last by `exsearch corpus add`; None if the corpus has changed since, or nothing was."""
+    added = _read_info(corpus.folder).added
+    if added is not None and (added.rows, added.deleted) == (len(corpus), len(corpus.deleted)):
+        return added
+    return None
+
+
 def delete_passages(folder: Path, ids: Iterable[str]) -> Corpus:
     """Delete the passages with these ids from the corpus `folder`, all or none, and open the new state.
 
-    Their rows stay, so that no other passage moves. Raises UsageError for ids that do not exist.
+    Their rows stay, so that no other passage moves. Ids that were deleted before stay deleted. Raises UsageError for
+    ids that the corpus never had.
     """
     Corpus.open(folder)
     with sole_writer(folder):
         corpus = Corpus.open(folder)
         unique_ids = list(dict.fromkeys(ids))
         rows = corpus.rows_of(unique_ids)
-        unknown = [id for id in unique_ids if id not in rows]
-        if unknown:
+        missing = [id for id in unique_ids if id not in rows]
+        known = corpus.rows_ever_of(missing)
+        if known:
+            logger.info(f"{len(known)} of {len(unique_ids)} ids were deleted before")
+        if unknown := [id for id in missing if id not in known]:
             raise UsageError(
                 f"{folder}: {len(unknown)} of {len(unique_ids)} ids are not in the corpus, such as {unknown[0]!r}; "
                 "nothing was deleted"

@@ -10,7 +10,17 @@ from pathlib import Path
 from exsearch.core.atomic import atomic_path, remove_unless_held
 from exsearch.core.checksums import write_checked
 from exsearch.core.merging import segments_to_merge
-from exsearch.corpus.layout import FORMAT, INFO, SEGMENTS, CorpusInfo, Rows, SegmentInfo, digest, segment_folder
+from exsearch.corpus.layout import (
+    FORMAT,
+    INFO,
+    SEGMENTS,
+    Addition,
+    CorpusInfo,
+    Rows,
+    SegmentInfo,
+    digest,
+    segment_folder,
+)
 from exsearch.corpus.passage import Passage
 from exsearch.corpus.segment import BATCH_ROWS, CorpusSegment, SegmentWriter, find_rows, hash_ids, merge_segments
 
@@ -85,10 +95,10 @@ class CorpusWriter:
         for run in reversed(segments_to_merge([segment.rows for segment in self.segments], self._segment_rows)):
             self._merge(slice(run.start, run.stop))
 
-    def commit(self) -> None:
-        """Make all segments, finished and merged, the corpus; remove those that were merged."""
+    def commit(self, added: Addition | None = None) -> None:
+        """Make all segments, finished and merged, the corpus; remove those that were merged. Record what was added."""
         self.finish()
-        write_checked(self.folder / INFO, CorpusInfo(FORMAT, self.segments))
+        write_checked(self.folder / INFO, CorpusInfo(FORMAT, self.segments, added))
         discard_unlisted(self.folder, self.segments)
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ from exsearch.core.jsonl import read_json, read_jsonl, write_json
 from exsearch.core.locks import sole_writer
 from exsearch.core.parquet import is_parquet
 from exsearch.core.progress import progress
+from exsearch.core.scratch import remove_abandoned
 from exsearch.core.trouble import damage_reason, machine_trouble
 from exsearch.corpus.layout import INFO, Addition, Rows, SegmentInfo
 from exsearch.corpus.lines import recognise_lines
@@ -129,6 +130,7 @@ def extend_corpus(
         corpus = Corpus.open(folder)
         last = last_addition(corpus)
         if last is not None and last.job == _read_as(source, strict):
+            remove_abandoned(folder)
             discard_unlisted(folder, corpus.segments)
             say(f"{source.name} was added already; nothing has changed since")
             return _result(folder, source, last)

@@ -11,7 +11,7 @@ import exsearch
 LAYERS = [
     {"core"},
     {"processes"},
-    {"config", "network"},
+    {"config", "documents", "network"},
     {"corpus", "effects", "hardware", "logs"},
     {"engine", "wire"},
     {"retrieval"},

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         load_config,
     )
     from exsearch.core.errors import ExSearchError, UsageError
+    from exsearch.corpus.documents import read_documents
     from exsearch.corpus.passage import Hit, Passage
     from exsearch.corpus.store import Corpus
     from exsearch.em.weigh import Sample, weigh
@@ -51,8 +52,8 @@ __all__ = [
     "Grammar", "Hit", "LearnConfig", "LoopConfig", "MalformedError", "ModelConfig", "Passage", "Question",
     "RetrievalError", "Retriever", "RolloutConfig", "Run", "Sample", "SearchAgent", "Trajectory", "UsageError",
     "WarmupConfig", "WeighConfig", "Weighted", "World", "build_index", "compare", "evaluate", "explore",
-    "gold_trajectories", "learn", "load_agent", "load_config", "open_index", "read_questions", "read_trajectories",
-    "serve", "train", "weigh",
+    "gold_trajectories", "learn", "load_agent", "load_config", "open_index", "read_documents", "read_questions",
+    "read_trajectories", "serve", "train", "weigh",
 ]
 # fmt: on
 _HOMES = {
@@ -69,6 +70,7 @@ _HOMES = {
         "config": "AgentConfig Config DataConfig ExploreConfig LearnConfig LoopConfig ModelConfig RolloutConfig "
         "WarmupConfig WeighConfig load_config",
         "core.errors": "ExSearchError UsageError",
+        "corpus.documents": "read_documents",
         "corpus.passage": "Hit Passage",
         "corpus.store": "Corpus",
         "em.weigh": "Sample weigh",

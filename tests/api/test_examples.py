@@ -152,9 +152,9 @@ def test_your_files_are_cut_into_passages_and_found_and_a_run_answers_from_them(
     (tmp_path / "texts" / "deep").mkdir(parents=True)
     (tmp_path / "texts" / "a.md").write_text("filler " * 250 + "The lighthouse was built by Ada Quill.")
     (tmp_path / "texts" / "deep" / "b.txt").write_text("Nothing of interest here.")
-    (tmp_path / "texts" / "c.bin").write_text("lighthouse lighthouse lighthouse")
+    (tmp_path / "texts" / "c.bin").write_bytes(b"\0lighthouse lighthouse lighthouse")
     said = run("search_your_files", "texts", "Who built the lighthouse?")
-    assert said.startswith("1. a.md:200: filler")
+    assert said.startswith("1. a.md#3: filler")
     assert "c.bin" not in said
     folder = RunLayout(tmp_path / "run")
     folder.checkpoint("warmup").mkdir(parents=True)
@@ -165,7 +165,7 @@ def test_your_files_are_cut_into_passages_and_found_and_a_run_answers_from_them(
     asked = run("search_your_files", "texts", "Who built the lighthouse?", "--run", folder.root)
     assert asked.splitlines() == [
         "search  builder of the lighthouse",
-        "read    a.md:200",
+        "read    a.md#3",
         "record  Ada Quill built it.",
         "answer  Ada Quill",
     ]

@@ -43,6 +43,8 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def names(work: Path, chat: ChatFormat, tiny_checkpoint: Path) -> dict[str, Any]:
     """What the examples name without making it."""
     world, agent = xs.World(seed=1, passages=400), make_agent(chat)
+    (work.parent / "docs").mkdir()
+    (work.parent / "docs" / "lamp.md").write_text("# Lamp\n\nIt burns.\n")
     index = xs.build_index(world.passages(), "bm25", work / "index")
     return {
         "xs": xs,

@@ -15,25 +15,38 @@ QUICKSTART = Path("runs/quickstart")
 
 
 @click.command()
-@click.argument("question")
+@click.argument("question", metavar="[FOLDER] QUESTION", nargs=-1, required=True)
 @click.option("--model", help="A checkpoint folder or model name. Default: the quickstart's best model.")
 @click.option("--index", help="Index folder, URL of a server, or replay:FILE. Default: the quickstart's.")
 @config_option
 @set_option
 @json_option
 def ask(
-    question: str,
+    question: tuple[str, ...],
     model: str | None,
     index: str | None,
     recipe: Path | None,
     overrides: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Answer QUESTION by searching: each sub-query, passage and recorded fact is shown as it comes."""
+    """Answer QUESTION by searching: each sub-query, passage and recorded fact is shown as it comes.
+
+    With FOLDER, it is answered from the documents in it. Their index is kept in the cache folder; what has changed
+    since is read again.
+    """
     from exsearch.core.errors import UsageError
 
-    if not question.strip():
+    *folders, text = question
+    if not text.strip():
         raise UsageError("the question is empty")
+    if len(folders) > 1:
+        raise UsageError("put the question into quotes: it is one argument, after the folder if there is one")
+    if folders and index is not None:
+        raise UsageError("a folder of documents has an index of its own; leave out FOLDER or --index")
+    if folders:
+        from exsearch.retrieval.index.of_documents import index_of_documents
+
+        index = str(index_of_documents(Path(folders[0]), lambda line: click.echo(f"  {printable(line)}", err=True)))
     if model is None or index is None:
         model, index, recipe = _quickstart(model, index, recipe)
     config = settings(recipe, overrides, model__path=model, rollout__in_flight="1")
@@ -46,7 +59,7 @@ def ask(
     agent = load_agent(experiment_on(index, config))
     narrator = Narrator()
     [trajectory] = agent.rollout(
-        [(Question("ask", question, ["?"]), 0)],
+        [(Question("ask", text, ["?"]), 0)],
         Draw(seed=0, temperature=0.0),
         on_step=(lambda episode: None) if as_json else narrator.show,
     )

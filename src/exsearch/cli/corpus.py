@@ -27,19 +27,35 @@ def corpus() -> None:
 @corpus.command("import")
 @click.argument("file")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Corpus folder to write.")
+@click.option(
+    "--passage-words",
+    type=click.IntRange(10, 10_000),
+    default=100,
+    show_default=True,
+    help="Maximum number of words of a passage, for documents.",
+)
 @_strict
 @json_option
-def import_(file: str, out: Path, strict: bool, as_json: bool) -> None:
-    """Import the passages of FILE into a corpus folder.
+def import_(file: str, out: Path, passage_words: int, strict: bool, as_json: bool) -> None:
+    """Import the passages of FILE, or a folder of documents, into a corpus folder.
 
     FILE is JSON lines ({id, title, text} or {id, contents}) or DPR's tab-separated format, plain or gzipped; Parquet
     with the same columns; a folder that `datasets` has saved; or hf:OWNER/NAME[:CONFIG][@SPLIT] on the Hugging Face
     hub. Malformed rows and duplicate ids are skipped and listed in OUT/rejected.jsonl. Run the same command again to
     resume an interrupted import.
+
+    FILE may also be a folder of documents, or a document: HTML, Markdown, text, PDF, DOCX, ODT, EPUB, manual pages,
+    source code, e-mail. They are cut into passages at the ends of sentences. The same command again reads those that
+    have changed, and deletes the passages of those that are gone.
     """
+    from exsearch.corpus.documents import import_documents, is_documents
     from exsearch.corpus.importing import import_corpus
 
-    _report(out, import_corpus(file, out, strict, _say), as_json)
+    if is_documents(file):
+        imported = import_documents(Path(file), out, passage_words, strict, _say)
+    else:
+        imported = import_corpus(file, out, strict, _say)
+    _report(out, imported, as_json)
 
 
 @corpus.command()

@@ -76,7 +76,10 @@ def open_source(name: str) -> PassageSource:
     if name.startswith(HUB) or is_saved_dataset(path):
         return open_dataset(name)
     if path.is_dir():
-        raise UsageError(f"{path}: is a folder, but was not written by save_to_disk of the library datasets")
+        raise UsageError(
+            f"{path}: is a folder, but was not written by save_to_disk of the library datasets; a folder of "
+            "documents is a corpus of its own (exsearch corpus import)"
+        )
     if path.exists() and not path.is_file():
         raise UsageError(f"{path}: is not a regular file; copy its content to one first")
     try:
@@ -96,8 +99,19 @@ def import_corpus(
     behind then. After an interruption, the same call resumes after the last finished segment, and passes `say` a
     message about it.
     """
+    return import_source(open_source(str(name)), out, strict, say, segment_rows)
+
+
+def import_source(
+    source: PassageSource,
+    out: Path,
+    strict: bool = False,
+    say: Say = lambda line: None,
+    segment_rows: int = SEGMENT_ROWS,
+    also: Callable[[Path], None] = lambda folder: None,
+) -> ImportedPassages:
+    """Import an opened source, as `import_corpus` does; `also` writes what else belongs in the folder, in the end."""
     refuse_to_replace(out, INFO)
-    source = open_source(str(name))
     folder = behind_link(out)
     with sole_writer(folder):
         partial = folder.with_name(f".{folder.name}.partial")
@@ -111,6 +125,7 @@ def import_corpus(
             remove(partial)
             raise
         job.complete()
+        also(partial)
         replace_atomically(partial, folder)
     return msgspec.structs.replace(imported, rejected=imported.rejected and out / imported.rejected.name)
 
@@ -124,8 +139,18 @@ def extend_corpus(
     already has is a duplicate. If the source is what was added last, nothing changes, and the result is the same:
     whether an interrupted call had just finished cannot be known otherwise.
     """
+    return extend_by(open_source(str(name)), folder, strict, say, segment_rows)
+
+
+def extend_by(
+    source: PassageSource,
+    folder: Path,
+    strict: bool = False,
+    say: Say = lambda line: None,
+    segment_rows: int = SEGMENT_ROWS,
+) -> ImportedPassages:
+    """Append an opened source, as `extend_corpus` does."""
     Corpus.open(folder)
-    source = open_source(str(name))
     with sole_writer(folder):
         corpus = Corpus.open(folder)
         last = last_addition(corpus)
@@ -265,6 +290,10 @@ class _Import:
                 raise UsageError(f"{source.name}: has no passages")
             bar.advance(source.size - reported)
 
+    @property
+    def _nothing_found(self) -> str:
+        return "no document can be read" if self._source.counts == "file" else "this is not a corpus in a known format"
+
     def _append_chunk(self, rows: Iterator[Passage | Malformed]) -> tuple[bool, list[SkippedRow]]:
         """Append as many rows as the writer has room for. Return whether they were the last, and the rows skipped."""
         passages: list[Passage] = []
@@ -291,9 +320,11 @@ class _Import:
     def _refuse_wrong_kind(self, ended: bool) -> None:
         malformed = self._progress.malformed
         rows_read = self._writer.rows - self._rows_before + malformed + self._progress.duplicates
+        if self._source.counts == "file" and malformed < rows_read:
+            return  # files that cannot be read say nothing of the others
         if malformed and malformed * 2 >= rows_read and (ended or rows_read >= _CHUNK):
             first = next(read_jsonl(self._rejected, SkippedRow))
             raise UsageError(
                 f"{self._source.name}, {_describe(self._source, first)}; {malformed} of {rows_read} rows are "
-                "malformed: this is not a corpus in a known format"
+                f"malformed: {self._nothing_found}"
             )

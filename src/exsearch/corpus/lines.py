@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 import msgspec
 
@@ -16,7 +16,7 @@ from exsearch.core.ids import Id
 from exsearch.core.quoting import RowError, alike, read_row
 from exsearch.core.shape import BROKEN, fault
 from exsearch.corpus.passage import Passage
-from exsearch.corpus.source import MEGABYTE, Malformed, Place, file_identity, make_passage
+from exsearch.corpus.source import MEGABYTE, Counts, Malformed, Place, Unit, file_identity, make_passage
 
 MAX_LINE = 1 << 26
 _DPR_COLUMNS = ("id", "title", "text")
@@ -68,8 +68,8 @@ class Lines:
 class LineSource(ABC):
     """A text file of passages."""
 
-    counts: Literal["line", "row"] = "line"
-    unit: Literal["MB", "rows"] = "MB"
+    counts: Counts = "line"
+    unit: Unit = "MB"
 
     def __init__(self, path: Path, start: Place) -> None:
         """Describe the file at `path`, whose first row starts at `start`."""

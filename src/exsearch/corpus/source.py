@@ -12,6 +12,8 @@ from exsearch.core.ids import id_text
 from exsearch.corpus.passage import Passage, split_contents
 
 MEGABYTE = 1 << 20
+Counts = Literal["line", "row", "file"]
+Unit = Literal["MB", "rows", "files"]
 
 
 class Malformed(msgspec.Struct, frozen=True):
@@ -25,9 +27,9 @@ class Place(msgspec.Struct, frozen=True):
     """Position in a source where a row starts."""
 
     line: int = 0
-    """Lines before it in a file, or rows in a table."""
+    """Lines before it in a file, rows in a table, or files in a folder."""
     offset: int = 0
-    """Uncompressed bytes before it in a file; 0 in a table."""
+    """Uncompressed bytes before it in a file, or passages in a document; 0 in a table."""
 
 
 class PassageSource(Protocol):
@@ -39,9 +41,9 @@ class PassageSource(Protocol):
     """Changes with the content, if the change is visible without reading all of it."""
     start: Place
     """Position where its first row starts."""
-    counts: Literal["line", "row"]
-    """What `line` counts, such as lines or rows."""
-    unit: Literal["MB", "rows"]
+    counts: Counts
+    """What `line` counts, such as lines or files."""
+    unit: Unit
     """Unit of `size` and `done`."""
     size: int
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
@@ -12,7 +12,7 @@ from exsearch.core.parquet import open_parquet, table_fault
 from exsearch.core.shape import not_utf8
 from exsearch.core.trouble import machine_trouble
 from exsearch.corpus.passage import Passage
-from exsearch.corpus.source import Malformed, Place, file_identity, make_passage
+from exsearch.corpus.source import Counts, Malformed, Place, Unit, file_identity, make_passage
 
 HUB = "hf:"
 _BATCH_ROWS = 1024
@@ -22,8 +22,8 @@ _COLUMNS = ("id", "title", "text", "contents")
 class TableSource:
     """Rows of Arrow tables with columns id, title, text or id, contents."""
 
-    counts: Literal["line", "row"] = "row"
-    unit: Literal["MB", "rows"] = "rows"
+    counts: Counts = "row"
+    unit: Unit = "rows"
     start = Place()
 
     def __init__(

@@ -64,6 +64,7 @@ def build_index(corpus: Corpus, kind: str, out: Path, *, ray: str | None = None,
             _fill(folder, there, corpus, settings, plan, ray)
         else:
             partial = folder.with_name(f".{folder.name}.partial")
+            remove_abandoned(partial)
             _begin(partial, {**plan, "corpus": corpus.fingerprint}, None)
             try:
                 _fill(partial, None, corpus, settings, plan, ray)

@@ -59,16 +59,16 @@ def commands(data: Path, out: Path) -> dict[str, Words]:
     """Return the words of each verb's command that writes `out`."""
     questions, of_model = data / "questions.jsonl", _of_model(data)
     build = ["index", data / "corpus", "--out", out, "--retriever"]
-    dense = [*build, "dense", "--encoder", data / "dense", "--param"]
+    dense = [*build, "dense", "--set", f"encoder={data / 'dense'}", "--set"]
     return {
         "corpus import": ["corpus", "import", data / "passages.jsonl", "--out", out],
         "corpus add": ["corpus", "add", out, data / "more.jsonl"],
         "corpus delete": ["corpus", "delete", out, "--from", data / "ids.txt"],
         "corpus world": ["corpus", "world", "--passages", PASSAGES, "--seed", 3, "--train", 9, "--out", out],
         "index bm25": [*build, "bm25"],
-        "index late": [*build, "late", "--encoder", data / "late", "--param", "token_bytes=8"],
+        "index late": [*build, "late", "--set", f"encoder={data / 'late'}", "--set", "token_bytes=8"],
         "index flat": [*dense, "index=flat"],
-        "index hnsw": [*dense, "index=hnsw", "--param", "links=8"],
+        "index hnsw": [*dense, "index=hnsw", "--set", "links=8"],
         "data retrieve": ["data", "retrieve", questions, "--index", data / "index", "--out", out],
         "data warmup": ["data", "warmup", questions, *of_model, "--out", out],
         "warmup": ["warmup", questions, *of_model, "--out", out],
@@ -113,7 +113,7 @@ def contents(out: Path) -> dict[str, str]:
 def _timeless(file: Path) -> bytes:
     """Return the content of a file without times."""
     content = file.read_bytes()
-    if file.suffix == ".jsonl":
+    if file.suffix == ".jsonl" or file.name == "out":
         lines = (msgspec.json.decode(line) for line in content.splitlines())
         return b"\n".join(msgspec.json.encode(_without_times(line)) for line in lines)
     if file.suffix == ".json":

@@ -59,6 +59,7 @@ def test_the_commands_of_the_readme_train_on_two_ranks(
     done = run(procedure, folder, data, "--output_dir", tmp_path / "out", *README.split(), ranks=2)
     assert done.returncode == 0, done.stderr
     assert "DDP, 2 copies" in done.stderr
+    assert "FutureWarning" not in done.stderr
     assert f"checkpoint after {learned} conversations" in done.stdout
     steps = [json.loads(line) for line in (tmp_path / "out.metrics.jsonl").read_text().splitlines()]
     assert [step["step"] for step in steps] == [1, 2, 3, 4], "two epochs of batches of 1 x 2 x 2 conversations"

@@ -6,7 +6,8 @@ quantities of the whole batch.
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from inspect import signature
+from typing import Any, Protocol
 
 import torch
 from torch.distributed.device_mesh import init_device_mesh
@@ -79,7 +80,7 @@ class TorchLearner:
                 f"FSDP2, weights, gradients and moments sharded over {ranks.count} ranks on {ranks.device}"
             )
         elif ranks.count > 1:
-            self._module = DistributedDataParallel(loss, broadcast_buffers=False)
+            self._module = DistributedDataParallel(loss, **_buffers_stay())
             self.description = f"DDP, {ranks.count} copies on {ranks.device}"
         self.parameters = trained(loss)
         self.packing: Packing = loss.packing
@@ -189,3 +190,9 @@ def _like(parameter: torch.nn.Parameter, value: torch.Tensor) -> torch.Tensor:
     if isinstance(data, DTensor):
         return distribute_tensor(value.to(data.device), data.device_mesh, data.placements)
     return value.to(data.device)
+
+
+def _buffers_stay() -> dict[str, Any]:
+    """Return the option by which no buffers are sent before each forward pass: they never differ between ranks."""
+    renamed = "forward_sync_buffers"  # in torch 2.13, which warns of the old name
+    return {renamed if renamed in signature(DistributedDataParallel).parameters else "broadcast_buffers": False}

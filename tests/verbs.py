@@ -19,8 +19,8 @@ from tiny_sentence_models import save_bert, save_sentence_encoder
 
 VARYING = re.compile(r"(metrics\.jsonl|report\.html|summary\.json|tracking\.json|resume.*)$")
 """Names of files that tell times."""
-TIMES = re.compile(r"(seconds|^cost|^checksum|^started)$")
-"""Names of what tells times within JSON, and of the checksums of such lines."""
+TIMES = re.compile(r"(seconds|^cost|^checksum|^started|(prefilled|cached)_tokens)$")
+"""Names of what tells times and costs within JSON, and of the checksums of such lines."""
 MODEL = ["model.precision=fp32", "agent.turn_tokens=48", "agent.max_steps=1", "warmup.epochs=1", "learn.epochs=1"]
 PASSAGES = 300
 Words = list[object]

@@ -40,6 +40,7 @@ def test_an_import_says_what_it_wrote_and_what_it_left_out(folder: Path) -> None
         "bytes": sum(path.stat().st_size for path in (folder / "other").rglob("*") if path.is_file()),
         "segments": 1,
         "added": 9,
+        "long": 0,
         "malformed": 1,
         "duplicates": 9,
         "rejected": str(folder / "other/rejected.jsonl"),
@@ -120,3 +121,10 @@ def test_an_unknown_relation_is_refused_with_the_nearest_before_anything_is_writ
     with pytest.raises(UsageError, match="did you mean 'birthplace'"):
         run("world", "--passages", 200, "--seed", 1, "--out", tmp_path / "w", "--relations", "birthplce")
     assert not (tmp_path / "w").exists()
+
+
+def test_passages_longer_than_an_agent_reads_are_counted(tmp_path: Path) -> None:
+    rows = [{"id": str(number), "text": "word " * number + "end"} for number in (5, 119, 120, 500)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[-1]]))
+    result = run("import", tmp_path / "rows.jsonl", "--out", tmp_path / "corpus")
+    assert "2 of 4 passages have more than 120 words: an agent reads the first 160 tokens" in result.stderr

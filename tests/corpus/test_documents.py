@@ -40,7 +40,7 @@ GUIDE = {
     "guide.md#guide": ("Guide", "The lamp burns colza oil."),
     "guide.md#repair": ("Guide: Repair", "Turn the crank twice."),
 }
-NOTES = {"below/notes%231.txt#L1": ("notes#1.txt", "The crank is in the cellar.")}
+NOTES = {"below/notes%231.txt#L1": ("below/notes#1.txt", "The crank is in the cellar.")}
 
 
 def test_passages_say_where_they_are_and_what_cannot_be_read_is_told(folder: Path, tmp_path: Path) -> None:

@@ -172,8 +172,16 @@ def _report(folder: Path, imported: "ImportedPassages", as_json: bool) -> None:
     if skipped:
         counts = f"{imported.malformed} malformed and {imported.duplicates} duplicate rows"
         _say(f"{counts} were skipped, listed in {imported.rejected}")
+    if imported.long:
+        from exsearch.corpus.importing import READ_WORDS
+
+        _say(
+            f"{imported.long} of {imported.passages} passages have more than {READ_WORDS} words: an agent reads the "
+            "first 160 tokens of each, or agent.passage_tokens; encoders cut, too"
+        )
     added: dict[str, object] = {
         "added": imported.passages,
+        "long": imported.long,
         "malformed": imported.malformed,
         "duplicates": imported.duplicates,
         "rejected": imported.rejected and str(imported.rejected),

@@ -1,7 +1,8 @@
 """Imports a folder of documents as a corpus, and keeps the corpus like the folder.
 
 A passage's id is the path of its file and its place there, such as `manual.pdf#page=12`, so that it can be opened; the
-second passage of a place ends in `:2`. Passages of a file without places are numbered. Its title is the document's, with the heading that it stands under.
+second passage of a place ends in `:2`, and those of a file without places are numbered. Its title is the document's,
+with the heading that it stands under.
 """
 
 from collections.abc import Callable, Iterator

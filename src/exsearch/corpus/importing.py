@@ -27,6 +27,8 @@ from exsearch.corpus.writer import SEGMENT_ROWS, CorpusWriter, discard_unlisted
 
 MAX_EXAMPLES_SHOWN = 5
 """Maximum number of skipped rows to show."""
+READ_WORDS = 120
+"""Rough number of English words that an agent reads of a passage: 160 tokens, unless `agent.passage_tokens` differs."""
 _CHUNK = 2048
 """Maximum number of skipped rows in memory; after this many, a wrong kind of file is recognised."""
 _PROGRESS = "import.json"
@@ -54,6 +56,8 @@ class ImportedPassages(msgspec.Struct, frozen=True):
     """The file that lists all skipped rows; None if there are none."""
     first: list[str]
     """The first few of them, described."""
+    long: int = 0
+    """Number of passages with more than READ_WORDS words."""
 
 
 class _Progress(msgspec.Struct):
@@ -66,6 +70,7 @@ class _Progress(msgspec.Struct):
     """Position in the source where the first row after these segments starts."""
     malformed: int = 0
     duplicates: int = 0
+    long: int = 0
     rejected_bytes: int = 0
     """Bytes of the list of skipped rows."""
 
@@ -224,7 +229,7 @@ class _Import:
         added = self._addition
         if not added.malformed + added.duplicates:
             remove(self._rejected)
-        return _result(self._folder, self._source, added)
+        return msgspec.structs.replace(_result(self._folder, self._source, added), long=self._progress.long)
 
     def complete(self) -> None:
         """Make the written rows part of the corpus."""
@@ -312,6 +317,8 @@ class _Import:
         self._progress.malformed += len(skipped)
         duplicates = self._writer.append(passages)
         self._progress.duplicates += len(duplicates)
+        accepted = (passage for index, passage in enumerate(passages) if index not in duplicates)
+        self._progress.long += sum(passage.text.count(" ") >= READ_WORDS for passage in accepted)
         for index, holder in duplicates.items():
             reason = f"the id occurs twice, passage {holder + 1} of the corpus has it"
             skipped.append(SkippedRow(lines[index], reason, passages[index].id))

@@ -52,7 +52,7 @@ def reader_of(path: Path) -> Callable[[bytes, str], Document] | None:
 
 
 def read_document(path: Path, name: str) -> Document:
-    """Read a document; its title is that of its file if it has none. `name` is for messages.
+    """Read a document; its title is `name`, its path, if it has none of its own.
 
     Raises UsageError if it cannot be read, says nothing, or is too large.
     """
@@ -72,7 +72,7 @@ def read_document(path: Path, name: str) -> Document:
     document = reader(content, name) if content.strip() else Document("", [])
     if not document.blocks:
         raise UsageError(f"{name}: has no text")
-    return document if document.title else Document(_stem(path), document.blocks)
+    return document if document.title else Document(name.removesuffix(".gz"), document.blocks)
 
 
 def _begin(path: Path) -> bytes:
@@ -91,7 +91,3 @@ def _is_text(head: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _stem(path: Path) -> str:
-    return path.with_suffix("").name if path.suffix == ".gz" else path.name

@@ -3,6 +3,7 @@
 import gc
 import importlib.util
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,9 @@ from exsearch.processes import stopping
 if TYPE_CHECKING:
     from exsearch.agent.chat import ChatFormat
 
+# A shell has what it runs in the background ignore Ctrl-C, and the commands that tests interrupt would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Tiny models are faster on one thread, and arithmetic on one thread is the same everywhere.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("exsearch", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -43,13 +43,16 @@ class Command:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | {"TMPDIR": str(temporary)},
+            env=os.environ | {"TMPDIR": str(temporary), "PYTHONFAULTHANDLER": "1"},
         )
         self.children: list[psutil.Process] = []
 
     def wait_for(self, something: Callable[[], object]) -> None:
-        """Wait until it has come so far."""
+        """Wait until it has come so far; where it hangs, show the stacks of its threads."""
+        deadline = time.monotonic() + 120
         while not something():
+            if time.monotonic() > deadline:
+                self.process.send_signal(signal.SIGABRT)
             assert self.process.poll() is None, self.process.communicate()[1]
             time.sleep(0.02)
         self.children = psutil.Process(self.process.pid).children(recursive=True)

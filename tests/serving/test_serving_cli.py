@@ -59,8 +59,7 @@ def test_a_server_that_is_stopped_as_soon_as_it_listens_ends_well(
     command = [sys.executable, "-m", "exsearch.cli.main", "serve", *server, str(folder / "index"), "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        while "listening" not in process.stderr.readline():
-            pass
+        assert any("listening" in line for line in process.stderr)
         process.send_signal(signal_number)
         assert process.wait(timeout=60) == 0
         assert process.stderr.read() == ""

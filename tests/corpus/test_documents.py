@@ -29,6 +29,8 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "elsewhere.txt").write_text("outside")
     (folder / "link.txt").symlink_to(tmp_path / "elsewhere.txt")
     (folder / "same.md").symlink_to(folder / "guide.md")
+    Path(os.fsdecode(os.fsencode(folder) + b"/bad\xff.txt")).write_text("its name is no text")
+    os.mkfifo(folder / "pipe.txt")
     return folder
 
 
@@ -48,7 +50,7 @@ def test_passages_say_where_they_are_and_what_cannot_be_read_is_told(folder: Pat
     result = import_documents(folder, tmp_path / "corpus", say=said.append)
     assert texts(tmp_path / "corpus") == NOTES | GUIDE
     assert said == [
-        "not read, since they are of no known kind: 1 .png",
+        "not read, since they are of no known kind: 1 with a name that is not UTF-8, 1 .png",
         "not read: 1 links that lead out of the folder, such as link.txt",
     ]
     assert (result.passages, result.malformed) == (3, 1)

@@ -72,3 +72,9 @@ def test_a_new_heading_begins_a_passage_and_lines_keep_their_numbers() -> None:
 def test_a_paragraph_is_kept_whole_where_the_passage_before_it_is_half_full() -> None:
     given = [Block(" ".join(["one"] * 30)), Block(" ".join(["two"] * 30 + ["end."] + ["Three"] * 9))]
     assert [len(piece.text.split()) for piece in cut(Document("", given), 50)] == [30, 40]
+
+
+def test_data_without_spaces_is_divided() -> None:
+    pieces = list(cut(Document("", [Block("x" * 5000 + " end.")]), 10))
+    assert "".join(piece.text for piece in pieces).replace(" ", "").startswith("x" * 5000)
+    assert all(len(piece.text) <= 10 * 201 for piece in pieces)

@@ -119,6 +119,11 @@ def test_mail(read: Read) -> None:
     assert [block.text for block in document.blocks] == ["From: ada@example.org\nTo: bo@example.org", FIRST, SECOND]
 
 
+def test_mail_in_an_encoding_that_does_not_exist(read: Read) -> None:
+    content = b"Subject: x\nContent-Type: text/plain; charset=nope-8\n\nhello there\n"
+    assert [block.text for block in read("a.eml", content).blocks] == ["hello there"]
+
+
 @pytest.mark.skipif(not (shutil.which("mandoc") or shutil.which("man")), reason="needs mandoc or man")
 def test_manual_pages(read: Read) -> None:
     document = read("marlow.1.gz", gzip.compress(MAN.encode()))
@@ -165,6 +170,15 @@ def test_a_file_that_is_too_large_is_named(read: Read, monkeypatch: pytest.Monke
     for name, content in (("a.txt", b"a " * (1 << 20)), ("a.txt.gz", gzip.compress(b"a " * (1 << 20)))):
         with pytest.raises(UsageError, match=f"^{name}: is larger than 1 MB$"):
             read(name, content)
+
+
+def test_whatever_a_library_raises_names_the_file(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stumble(content: bytes, name: str) -> Document:
+        raise KeyError("missing")
+
+    monkeypatch.setitem(reading._BY_SUFFIX, "docx", stumble)
+    with pytest.raises(UsageError, match=r"^a\.docx: cannot be read \(KeyError: 'missing'\)$"):
+        read("a.docx", docx())
 
 
 def test_a_file_that_refers_to_others_reads_none_of_them(read: Read, tmp_path: Path) -> None:

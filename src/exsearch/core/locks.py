@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -10,6 +11,10 @@ from pathlib import Path
 from filelock import FileLock, SoftFileLock, Timeout
 
 from exsearch.core.errors import UsageError
+
+_TRIES = 20
+_PAUSE = 0.05
+"""Seconds between them."""
 
 
 @contextmanager
@@ -23,10 +28,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     path = folder.with_name(f".{folder.name}.lock")
     lock = FileLock(path, blocking=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise UsageError(f"{folder}: {_holder(path)} is writing it; wait until that is done") from None
+    _acquire(lock, folder, path)
     if not isinstance(
         lock, SoftFileLock
     ):  # the form of a lock where files cannot be locked; it names its holder itself
@@ -49,8 +51,26 @@ def require_free(path: Path) -> None:
             pass
 
 
+def _acquire(lock: FileLock | SoftFileLock, folder: Path, path: Path) -> None:
+    """Take the lock; if another process has it, raise UsageError with its name.
+
+    One that has only just taken it has not written its name yet, and one that is releasing it has removed it: then try
+    again.
+    """
+    for _ in range(_TRIES):
+        try:
+            lock.acquire()
+        except Timeout:
+            if holder := _holder(path):
+                raise UsageError(f"{folder}: {holder} is writing it; wait until that is done") from None
+            time.sleep(_PAUSE)
+        else:
+            return
+    raise UsageError(f"{folder}: another process is writing it; wait until that is done")
+
+
 def _holder(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").strip() or "another process"
+        return path.read_text(encoding="utf-8").strip()
     except OSError:  # it has ended since, or its system does not allow reading locked files
-        return "another process"
+        return ""

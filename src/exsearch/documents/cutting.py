@@ -11,6 +11,10 @@ _OVERLAP = 0.2
 """Maximum share of a passage that repeats the end of the one before."""
 
 
+_LONGEST = 200
+"""Maximum length of a word, in characters; longer ones are data, and are divided."""
+
+
 class Piece(NamedTuple):
     """The text of a passage, and where it is."""
 
@@ -87,11 +91,15 @@ def _units(block: Block, words: int) -> Iterator[_Unit]:
         place = block.place
         if block.is_lines and place[:1] == "L" and place[1:].isdigit():
             place = f"L{int(place[1:]) + offset}"
-        all_words = part.split()
+        all_words = [piece for word in part.split() for piece in _divided(word)]
         if len(all_words) <= words:
-            pieces = [part] if all_words else []
+            pieces = [part if max(map(len, all_words)) < _LONGEST else " ".join(all_words)] if all_words else []
         else:
             pieces = [" ".join(all_words[at : at + words]) for at in range(0, len(all_words), words)]
         for piece in pieces:
             yield _Unit(piece, len(piece.split()), place, gap)
             gap, number = inner, number + 1
+
+
+def _divided(word: str) -> list[str]:
+    return [word[start : start + _LONGEST] for start in range(0, len(word), _LONGEST)]

@@ -37,11 +37,18 @@ def documents_in(root: Path) -> Listing:
                 if not path.resolve().is_relative_to(base):
                     outside.append(relative)
                 continue  # what a link within the folder leads to is listed itself
-            if reader_of(path) is None:
+            if not _is_utf8(relative):
+                unknown["with a name that is not UTF-8"] += 1
+            elif reader_of(path) is None:
                 unknown[path.suffix.lower() or name] += 1
             else:
                 found[relative] = _identity(path)
     return Listing(dict(sorted(found.items())), unknown, outside)
+
+
+def _is_utf8(name: str) -> bool:
+    """Return whether a name can be an id; Python keeps other bytes of it as surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _identity(path: Path) -> str:

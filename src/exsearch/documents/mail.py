@@ -2,7 +2,7 @@
 
 import email
 import email.policy
-from email.message import EmailMessage
+from email.message import EmailMessage, MIMEPart
 
 from exsearch.documents.document import Block, Document
 from exsearch.documents.html import read_html
@@ -17,6 +17,16 @@ def read_mail(content: bytes, name: str) -> Document:
     blocks = [Block("\n".join(headers), is_lines=True)] if headers else []
     body = message.get_body(("plain", "html"))
     if body is not None:
-        text = body.get_content().encode(errors="replace")
+        text = _text_of(body).encode(errors="replace")
         blocks += (read_html if body.get_content_subtype() == "html" else read_prose)(text, name).blocks
     return Document(str(message["Subject"] or ""), [Block(each.text, is_lines=each.is_lines) for each in blocks])
+
+
+def _text_of(body: MIMEPart) -> str:
+    """Return the text of a part, also where it names an encoding that does not exist."""
+    content = body.get_payload(decode=True)
+    assert isinstance(content, bytes)
+    try:
+        return content.decode(body.get_content_charset("utf-8"), errors="replace")
+    except LookupError:
+        return content.decode("utf-8", errors="replace")

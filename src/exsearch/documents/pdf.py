@@ -21,13 +21,13 @@ def read_pdf(content: bytes, name: str) -> Document:
         file = pdfium.PdfDocument(content)
     except pdfium.PdfiumError as error:
         reason = "is encrypted" if "password" in str(error).lower() else "is damaged, or no PDF file"
-        raise UsageError(f"{name}: {reason} ({error})") from None
+        raise UsageError(f"{name}: {reason}") from None
     try:
         pages = [_text_of(page) for page in file]
         outline = [(entry.level, entry.get_title(), _page_of(entry)) for entry in file.get_toc()]
         title = (file.get_metadata_value("Title") or "").strip()
-    except pdfium.PdfiumError as error:
-        raise UsageError(f"{name}: is damaged ({error})") from None
+    except pdfium.PdfiumError:
+        raise UsageError(f"{name}: is damaged") from None
     finally:
         file.close()
     if not any(map(str.strip, pages)):

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from exsearch.core.errors import UsageError
+from exsearch.core.errors import ExSearchError, UsageError
 from exsearch.documents.archives import read_docx, read_epub, read_odt
 from exsearch.documents.document import Document
 from exsearch.documents.html import read_html
@@ -63,13 +63,18 @@ def read_document(path: Path, name: str) -> Document:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             content = file.read(limit + 1)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UsageError(f"{name}: is damaged ({error})") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise UsageError(f"{name}: is damaged, or no gzip file") from None
     except OSError as error:
         raise UsageError(f"{name}: {error.strerror or error}") from None
     if len(content) > limit:
         raise UsageError(f"{name}: is larger than {limit >> 20} MB")
-    document = reader(content, name) if content.strip() else Document("", [])
+    try:
+        document = reader(content, name) if content.strip() else Document("", [])
+    except (ExSearchError, MemoryError):
+        raise
+    except Exception as error:  # of any kind: libraries have no list of what damaged files make them raise
+        raise UsageError(f"{name}: cannot be read ({type(error).__name__}: {error})") from None
     if not document.blocks:
         raise UsageError(f"{name}: has no text")
     return document if document.title else Document(name.removesuffix(".gz"), document.blocks)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from exsearch.core.atomic import make_folder
 from exsearch.core.errors import ExSearchError, UsageError
-from exsearch.core.trouble import machine_trouble, probe
+from exsearch.core.trouble import machine_trouble, probe, writing
 from exsearch.corpus.passage import Hit, Passage
 from exsearch.retrieval.base import RetrievalError, Retriever
 
@@ -238,9 +238,13 @@ def _failure(file: Path, error: sqlite3.Error | struct.error) -> ExSearchError:
         return UsageError(f"{file}: not a file of recorded searches, or damaged; record it again")
     try:
         probe(file)
+        with writing(file):  # SQLite does not say why the disk refused it
+            raise error
     except OSError as denied:
         if trouble := machine_trouble(denied, file):
             return trouble
+    except sqlite3.Error:
+        pass
     return ExSearchError(f"{file}: {error}")
 
 

@@ -2,8 +2,10 @@
 
 import msgspec
 
+# gc=False: a batch of searches makes thousands of these, which would set off collections, and none refers to itself.
 
-class Passage(msgspec.Struct, frozen=True):
+
+class Passage(msgspec.Struct, frozen=True, gc=False):
     """One passage of a corpus.
 
     >>> xs.Passage(id="p1", title="Marlow Observatory", text="Ada Quill founded it in 1871.").title
@@ -15,7 +17,7 @@ class Passage(msgspec.Struct, frozen=True):
     text: str
 
 
-class Hit(msgspec.Struct, frozen=True):
+class Hit(msgspec.Struct, frozen=True, gc=False):
     """A retrieved passage with its score (higher is better; the scale is the retriever's) and rank from 1.
 
     >>> [hits] = index.search(["a lighthouse"], k=2)

@@ -77,7 +77,7 @@ def words(text: str) -> list[str]:
         text = _CAPITAL_A.sub("'a", text)
     if (end := text.rstrip(" ?!.")).endswith((" a", "-a")):
         text = f"{end[:-1]}'a"
-    tokens = _ASCII_WORD.findall(text.lower()) if text.isascii() else _words_of_any_script(text.casefold())
+    tokens = _ascii_words(text.lower()) if text.isascii() else _words_of_any_script(text.casefold())
     return [word for word in tokens if word not in _LEFT_OUT] or tokens
 
 
@@ -90,6 +90,10 @@ def _fold(text: str) -> str:
 
 def _replacement(match: re.Match[str]) -> str:
     return _REPLACED.get(match[0], "")
+
+
+def _ascii_words(text: str) -> list[str]:
+    return _ASCII_WORD.findall(text.replace("_", " "))
 
 
 def _words_of_any_script(text: str) -> list[str]:
